@@ -1,0 +1,1 @@
+"""Packing decisions for Kubernetes clusters: facts in, plans out, no I/O."""

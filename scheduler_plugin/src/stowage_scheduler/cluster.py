@@ -1,0 +1,233 @@
+"""Facts about a cluster at one instant, as frozen values with integer quantities.
+
+Everything that decides works on these values alone. They are built from Kubernetes objects by
+`stowage_scheduler.kube`; nothing here knows about API servers.
+
+Units: CPU in milli-CPU, memory and other byte-sized resources in bytes, everything else (pods,
+extended resources) in whole units. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+Resources = Mapping[str, int]
+
+CPU = "cpu"
+MEMORY = "memory"
+EPHEMERAL_STORAGE = "ephemeral-storage"
+PODS = "pods"
+
+
+class Effect(StrEnum):
+    """What a taint does to pods that do not tolerate it."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Taint(Struct, frozen=True):
+    """A node taint."""
+
+    key: str
+    effect: Effect
+    value: str = ""
+
+
+class Toleration(Struct, frozen=True):
+    """A pod toleration; an empty key with operator Exists tolerates every taint."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class Requirement(Struct, frozen=True):
+    """One expression of a selector: key, operator (In, NotIn, Exists, DoesNotExist, Gt, Lt), values."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class NodeSelectorTerm(Struct, frozen=True):
+    """A term of required node affinity: all expressions and all fields must match; empty matches nothing."""
+
+    expressions: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+
+class LabelSelector(Struct, frozen=True):
+    """A label selector; without labels and expressions it selects everything."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    expressions: tuple[Requirement, ...] = ()
+
+
+class PodAffinityTerm(Struct, frozen=True):
+    """A required pod (anti-)affinity term, with its namespaces resolved as far as the pod itself tells.
+
+    `namespaces` are names; `namespace_selector` selects further namespaces by their labels (None: none).
+    A `selector` of None selects no pods.
+    """
+
+    topology_key: str
+    selector: LabelSelector | None
+    namespaces: tuple[str, ...] = ()
+    namespace_selector: LabelSelector | None = None
+
+
+class HostPort(Struct, frozen=True, order=True):
+    """A port that a pod takes on its node."""
+
+    protocol: str
+    ip: str
+    port: int
+
+
+class OwnerRef(Struct, frozen=True):
+    """The controller that owns an object."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+class Unmodelled(StrEnum):
+    """Rules of a pod that the packer does not model yet: such a pod is neither moved nor planned for."""
+
+    POD_AFFINITY = "PodAffinity"
+    POD_ANTI_AFFINITY = "PodAntiAffinity"
+    TOPOLOGY_SPREAD = "TopologySpread"
+    VOLUMES = "Volumes"
+    RESOURCE_CLAIMS = "ResourceClaims"
+    SCHEDULING_GROUP = "SchedulingGroup"
+
+
+class Node(Struct, frozen=True):
+    """A node: what it offers and who may use it."""
+
+    name: str
+    allocatable: Resources
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    ready: bool = True
+    uid: str = ""
+    created_at: float = 0.0
+
+
+class Pod(Struct, frozen=True):
+    """A pod: what it asks for, where it runs and what is known about moving it.
+
+    `requests` follow kube-scheduler: sum of containers, init and sidecar formula, overhead, pod-level
+    resources, in-place resize (maximum of spec and status), plus `pods: 1`.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    requests: Resources
+    node: str | None = None
+    priority: int = 0
+    preemption_policy: str = "PreemptLowerPriority"
+    scheduler_name: str = "default-scheduler"
+    phase: str = "Pending"
+    ready: bool = False
+    terminating: bool = False
+    created_at: float = 0.0
+    bound_at: float | None = None  # when condition PodScheduled became True
+    unschedulable_since: float | None = None  # when PodScheduled became False with reason Unschedulable
+    unschedulable_message: str = ""
+    nominated_node: str | None = None
+    gated: bool = False
+    disruption_target: bool = False
+    owner: OwnerRef | None = None
+    template_hash: str = ""  # label pod-template-hash or controller-revision-hash
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)  # only those that Stowage reads
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_affinity: tuple[NodeSelectorTerm, ...] | None = None  # terms are ORed; None: no rule
+    tolerations: tuple[Toleration, ...] = ()
+    host_ports: tuple[HostPort, ...] = ()
+    affinity_terms: tuple[PodAffinityTerm, ...] = ()
+    anti_affinity_terms: tuple[PodAffinityTerm, ...] = ()
+    spread_selectors: tuple[LabelSelector, ...] = ()  # of DoNotSchedule constraints
+    unmodelled: tuple[Unmodelled, ...] = ()
+    mirror: bool = False  # static pod, shown by its mirror
+    host_path: bool = False
+    local_volume: bool = False
+    empty_dir: bool = False
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, the name users know a pod by."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the pod has ended and holds no resources any more."""
+        return self.phase in {"Succeeded", "Failed"}
+
+
+class Workload(Struct, frozen=True):
+    """A controller of pods: ReplicaSet, Deployment, StatefulSet, Job and the like."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    owner: OwnerRef | None = None
+    replicas: int | None = None  # desired
+    rolling_out: bool = False  # a Deployment or StatefulSet whose newest template is not everywhere yet
+    newest: bool = True  # a ReplicaSet that carries its Deployment's newest template
+    replicas_changed_at: float | None = None  # last seen change of `replicas`; creation does not count
+    ignores_disruption: bool = False  # a Job whose podFailurePolicy ignores DisruptionTarget
+
+
+class DisruptionBudget(Struct, frozen=True):
+    """A PodDisruptionBudget; not `fresh` while its status does not describe its newest spec."""
+
+    namespace: str
+    name: str
+    uid: str
+    selector: LabelSelector | None
+    disruptions_allowed: int = 0
+    fresh: bool = True
+
+
+class PriorityClass(Struct, frozen=True):
+    """A PriorityClass."""
+
+    name: str
+    value: int
+    preemption_policy: str = "PreemptLowerPriority"
+    is_default: bool = False
+
+
+class Rejected(Struct, frozen=True, order=True):
+    """An object left out of a snapshot, and why: `rule` says what it should have been and what to do."""
+
+    kind: str
+    name: str
+    field: str
+    value: str
+    rule: str
+
+
+class Snapshot(Struct, frozen=True):
+    """The cluster at one instant. Order of the tuples carries no meaning."""
+
+    now: float
+    nodes: tuple[Node, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    budgets: tuple[DisruptionBudget, ...] = ()
+    priority_classes: tuple[PriorityClass, ...] = ()
+    namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    rejected: tuple[Rejected, ...] = ()

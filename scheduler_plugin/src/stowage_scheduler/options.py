@@ -1,0 +1,43 @@
+"""What a packing may do: the part of a policy that the packer reads, and its time budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from stowage_scheduler.cluster import LabelSelector
+
+
+class BatchJobs(StrEnum):
+    """Whether pods of a batch Job may be moved; each eviction counts against `backoffLimit`."""
+
+    NEVER = "Never"
+    IF_POD_FAILURE_POLICY_IGNORES = "IfPodFailurePolicyIgnores"
+    ALWAYS = "Always"
+
+
+class PackOptions(Struct, frozen=True):
+    """Scope and limits of one packing. The defaults are those of `stowage plan` without a policy."""
+
+    scheduler_names: tuple[str, ...] | None = None  # whose pods are planned for and moved; None: everyone's
+    pod_selector: LabelSelector | None = None  # None: every pod
+    namespace_selector: LabelSelector | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    max_moves: int | None = None  # moves and evictions together; None: no limit
+    min_pod_age_seconds: float = 0.0
+    owner_settled_seconds: float = 60.0
+    protected_namespaces: tuple[str, ...] = ("kube-system",)
+    protected_priority_at_least: int = 1_000_000_000
+    evict_lower_priority: bool = True
+    batch_jobs: BatchJobs = BatchJobs.NEVER
+    protect_empty_dir: bool = False
+
+
+class Budget(Struct, frozen=True):
+    """How long a packing may take: wall seconds, or deterministic units (same input, same plan)."""
+
+    seconds: float = 10.0
+    deterministic_units: float | None = None  # set: `seconds` is ignored
+    certify_seconds: float = 2.0  # share of `seconds` kept for proving the answer optimal

@@ -1,0 +1,127 @@
+"""The answer of a packing, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct
+
+from stowage_scheduler.cluster import Rejected
+from stowage_scheduler.slots import Slot
+
+
+class Action(StrEnum):
+    """What a step does."""
+
+    EVICT = "Evict"
+    PLACE = "Place"
+
+
+class Reason(StrEnum):
+    """Why a pod stays pending, or why it loses its place. Closed: users, metrics and docs rely on it."""
+
+    INSUFFICIENT_CPU = "InsufficientCpu"
+    INSUFFICIENT_MEMORY = "InsufficientMemory"
+    INSUFFICIENT_GPU = "InsufficientGpu"
+    INSUFFICIENT_PODS = "InsufficientPods"
+    INSUFFICIENT_RESOURCE = "InsufficientResource"
+    NO_MATCHING_NODE = "NoMatchingNode"
+    TAINTS_NOT_TOLERATED = "TaintsNotTolerated"
+    HOST_PORT_TAKEN = "HostPortTaken"
+    NO_READY_NODE = "NoReadyNode"
+    NOT_MODELLED = "NotModelled"
+    OUT_OF_SCOPE = "OutOfScope"
+    LOWER_PRIORITY = "LowerPriority"  # it would fit, but pods of higher or equal priority need the room
+    MOVE_LIMIT = "MoveLimit"
+    EVICTED_FOR_HIGHER_PRIORITY = "EvictedForHigherPriority"
+    EVICTED_FOR_MORE_PODS = "EvictedForMorePods"
+
+
+class PodRef(Struct, frozen=True, order=True):
+    """One pod, by the name users know and the UID that makes it unique in time."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+
+class Assignment(Struct, frozen=True, order=True):
+    """A pod that runs or shall run, and where."""
+
+    pod: PodRef
+    node: str
+
+
+class Move(Struct, frozen=True, order=True):
+    """A running pod that ends on another node."""
+
+    pod: PodRef
+    source: str
+    target: str
+
+
+class Eviction(Struct, frozen=True, order=True):
+    """A running pod that ends without a place."""
+
+    pod: PodRef
+    node: str
+    reason: Reason
+
+
+class Unplaced(Struct, frozen=True, order=True):
+    """A pending pod that stays pending: why, and the cheapest thing found that would help."""
+
+    pod: PodRef
+    reason: Reason
+    help: str
+
+
+class Step(Struct, frozen=True):
+    """One step of a plan; it may start when every step of `after` is done.
+
+    `Evict`: `node` is where the pod runs; `slot` is where its replacement shall land (None: it loses its
+    place). `Place`: `node` is where the pending pod shall land. `swap` marks an eviction that breaks a
+    cycle: its slot becomes free only later, so the replacement waits without a place until then.
+    """
+
+    id: str
+    action: Action
+    pod: PodRef
+    node: str
+    slot: str | None = None
+    after: tuple[str, ...] = ()
+    swap: bool = False
+
+
+class Packing(Struct, frozen=True):
+    """A checked plan for one snapshot.
+
+    `before`, `placed` and `bound` map a priority to the number of pods of that priority or higher that
+    run before, after, and in no plan more than. `certified`: `placed` equals `bound` everywhere.
+    `seconds` is the whole packing, `stages` the seconds by stage.
+    """
+
+    assignments: tuple[Assignment, ...]
+    moves: tuple[Move, ...]
+    evictions: tuple[Eviction, ...]
+    unplaced: tuple[Unplaced, ...]
+    slots: tuple[Slot, ...]
+    steps: tuple[Step, ...]
+    before: Mapping[int, int]
+    placed: Mapping[int, int]
+    bound: Mapping[int, int]
+    certified: bool
+    seconds: float
+    stages: Mapping[str, float]
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether executing the plan would do anything at all."""
+        return bool(self.steps)

@@ -1,0 +1,45 @@
+"""Slots: places kept for pods of a class, the contract between a plan and the extender.
+
+A class is what makes replicas interchangeable: same controller, same template revision, same requests.
+A slot of a StatefulSet is for one pod name as well, for its replicas are not interchangeable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from msgspec import Struct
+
+from stowage_scheduler.cluster import Pod
+
+
+class SlotClass(Struct, frozen=True):
+    """Which pods may take a slot: `requests` is a digest of the scheduling requests."""
+
+    controller_uid: str
+    revision: str
+    requests: str
+    pod_name: str = ""
+
+
+class Slot(Struct, frozen=True):
+    """A place for one pod of `slot_class` on `node`.
+
+    `standing` is the number of pods of the class that ran on the node when the plan was made and stay
+    there: the slots of one class and node are filled when more than `standing` run there.
+    """
+
+    id: str
+    slot_class: SlotClass
+    node: str
+    standing: int = 0
+
+
+def slot_class(pod: Pod) -> SlotClass:
+    """The class of a pod. A pod without a controller is a class of its own."""
+    text = ",".join(f"{name}={amount}" for name, amount in sorted(pod.requests.items()))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if pod.owner is None:
+        return SlotClass(pod.uid, "", digest, pod.name)
+    name = pod.name if pod.owner.kind == "StatefulSet" else ""
+    return SlotClass(pod.owner.uid, pod.template_hash, digest, name)
