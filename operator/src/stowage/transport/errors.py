@@ -1,0 +1,158 @@
+"""Errors of the API server, one class per thing that callers do differently.
+
+They carry the names of Kubernetes' own reasons, hence without the suffix Error.
+"""
+
+# ruff: noqa: N818
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+DISRUPTION_BUDGET = "DisruptionBudget"  # cause of a 429 answer to an eviction that a budget forbids
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """One entry of `details.causes` of a Kubernetes Status."""
+
+    reason: str = ""
+    message: str = ""
+    field: str = ""
+
+
+class CredentialsError(Exception):
+    """No usable way to reach a cluster was found: the message says what was tried and what to do."""
+
+
+class ApiError(Exception):
+    """A request that the API server refused, or that did not reach it.
+
+    Args:
+        request: what was asked, as `METHOD path`.
+        status: HTTP status; 0 when no answer came.
+        reason: Kubernetes' machine-readable reason, like `NotFound` or `AlreadyExists`.
+        message: the server's words.
+        causes: single reasons, as given for refused evictions and invalid objects.
+        retry_after_seconds: how long the server asks to wait; None when it does not say.
+    """
+
+    def __init__(
+        self,
+        request: str,
+        *,
+        status: int,
+        reason: str = "",
+        message: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(f"{request}: {status or 'no answer'} {reason}: {message}")
+        self.request = request
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.causes = causes
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unauthorized(ApiError):
+    """401: the credentials are not accepted."""
+
+
+class Forbidden(ApiError):
+    """403: the credentials are accepted, the request is not allowed."""
+
+
+class NotFound(ApiError):
+    """404: the object or the resource type does not exist."""
+
+
+class Conflict(ApiError):
+    """409: the object changed since it was read, already exists, or a precondition failed."""
+
+    @property
+    def already_exists(self) -> bool:
+        """Whether a create met an object of the same name."""
+        return self.reason == "AlreadyExists"
+
+
+class Gone(ApiError):
+    """410: a resource version or continue token is too old; list again."""
+
+
+class Invalid(ApiError):
+    """422: the object breaks its schema or a validation rule; `causes` names the fields."""
+
+
+class TooManyRequests(ApiError):
+    """429: the server is busy, or a PodDisruptionBudget forbids an eviction."""
+
+    @property
+    def by_disruption_budget(self) -> bool:
+        """Whether a PodDisruptionBudget refused, and not an overloaded server."""
+        return any(cause.reason == DISRUPTION_BUDGET for cause in self.causes)
+
+
+class ApiUnavailable(ApiError):
+    """A 5xx answer, a broken connection or a time-out: nobody knows whether the request took effect."""
+
+
+class _Details(msgspec.Struct):
+    causes: tuple[Cause, ...] | None = None
+    retryAfterSeconds: float | None = None  # noqa: N815 - the field's name on the wire
+
+
+class Status(msgspec.Struct):
+    """A Kubernetes Status, as far as errors need it."""
+
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    details: _Details | None = None
+
+    BY_CODE: ClassVar[dict[int, type[ApiError]]] = {
+        401: Unauthorized,
+        403: Forbidden,
+        404: NotFound,
+        409: Conflict,
+        410: Gone,
+        422: Invalid,
+        429: TooManyRequests,
+    }
+
+    def error(self, request: str, *, http_status: int, retry_after: str | None = None) -> ApiError:
+        """The typed error for this status.
+
+        Args:
+            request: what was asked, as `METHOD path`.
+            http_status: used when the body carries no code.
+            retry_after: the `Retry-After` header in seconds, used when the body does not say.
+        """
+        code = self.code or http_status
+        details = self.details or _Details()
+        wait_seconds = details.retryAfterSeconds
+        if not wait_seconds and retry_after is not None and retry_after.isdecimal():
+            wait_seconds = float(retry_after)
+        kind = self.BY_CODE.get(code, ApiUnavailable if code >= 500 else ApiError)
+        return kind(
+            request,
+            status=code,
+            reason=self.reason or "",
+            message=self.message or "",
+            causes=details.causes or (),
+            retry_after_seconds=wait_seconds or None,
+        )
+
+
+_status = msgspec.json.Decoder(Status)
+WORDS_OF_A_PROXY = 200  # characters of a body that is no Status, kept for the message
+
+
+def from_response(request: str, http_status: int, body: bytes, retry_after: str | None = None) -> ApiError:
+    """The typed error for an answer of 400 or more; a body that is no Status is quoted, cut short."""
+    try:
+        status = _status.decode(body)
+    except msgspec.DecodeError:
+        status = Status(message=body[:WORDS_OF_A_PROXY].decode(errors="replace").strip())
+    return status.error(request, http_status=http_status, retry_after=retry_after)

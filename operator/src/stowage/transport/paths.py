@@ -1,0 +1,85 @@
+"""Paths of the resources that Stowage reads and writes. Names are quoted, so any name is safe in a path."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+NODES = "/api/v1/nodes"
+PODS = "/api/v1/pods"
+NAMESPACES = "/api/v1/namespaces"
+EVENTS = "/apis/events.k8s.io/v1/events"
+DISRUPTION_BUDGETS = "/apis/policy/v1/poddisruptionbudgets"
+PRIORITY_CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+REPLICA_SETS = "/apis/apps/v1/replicasets"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
+STATEFUL_SETS = "/apis/apps/v1/statefulsets"
+DAEMON_SETS = "/apis/apps/v1/daemonsets"
+JOBS = "/apis/batch/v1/jobs"
+PACKING_POLICIES = "/apis/stowage.dev/v1alpha1/packingpolicies"
+PACKING_PLANS = "/apis/stowage.dev/v1alpha1/packingplans"
+
+
+def named(collection: str, name: str) -> str:
+    """The path of one object of a cluster-scoped collection."""
+    return f"{collection}/{quote(name, safe='')}"
+
+
+def in_namespace(collection: str, namespace: str) -> str:
+    """The path of a namespaced collection within one namespace, from its path over all namespaces."""
+    prefix, _, plural = collection.rpartition("/")
+    return f"{prefix}/namespaces/{quote(namespace, safe='')}/{plural}"
+
+
+def node(name: str) -> str:
+    """The path of a Node."""
+    return named(NODES, name)
+
+
+def pod(namespace: str, name: str) -> str:
+    """The path of a Pod."""
+    return named(in_namespace(PODS, namespace), name)
+
+
+def eviction(namespace: str, name: str) -> str:
+    """The eviction subresource of a Pod."""
+    return pod(namespace, name) + "/eviction"
+
+
+def binding(namespace: str, name: str) -> str:
+    """The binding subresource of a Pod."""
+    return pod(namespace, name) + "/binding"
+
+
+def events(namespace: str) -> str:
+    """The events of a namespace."""
+    return in_namespace(EVENTS, namespace)
+
+
+def leases(namespace: str) -> str:
+    """The leases of a namespace."""
+    return f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
+
+
+def lease(namespace: str, name: str) -> str:
+    """The path of a Lease."""
+    return named(leases(namespace), name)
+
+
+def packing_policy(name: str) -> str:
+    """The path of a PackingPolicy."""
+    return named(PACKING_POLICIES, name)
+
+
+def packing_policy_status(name: str) -> str:
+    """The status subresource of a PackingPolicy."""
+    return packing_policy(name) + "/status"
+
+
+def packing_plan(name: str) -> str:
+    """The path of a PackingPlan."""
+    return named(PACKING_PLANS, name)
+
+
+def packing_plan_status(name: str) -> str:
+    """The status subresource of a PackingPlan."""
+    return packing_plan(name) + "/status"
