@@ -1,0 +1,64 @@
+"""Every name that Stowage puts on or reads from Kubernetes objects: groups, labels, annotations, taints, gates."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "stowage.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "stowage"
+
+SCHEDULER_NAME: Final = "stowage"
+"""`spec.schedulerName` of the pods that Stowage's own kube-scheduler serves, and the default of a policy."""
+
+# field managers
+OPERATOR_MANAGER: Final = "stowage-operator"
+EXTENDER_MANAGER: Final = "stowage-extender"
+CLI_MANAGER: Final = "stowage-cli"
+
+# on plans
+POLICY_LABEL: Final = f"{GROUP}/policy"
+"""Label of a PackingPlan: the name of its policy."""
+
+# on plain pods
+GANG_LABEL: Final = f"{GROUP}/gang"
+GANG_SIZE_LABEL: Final = f"{GROUP}/gang-size"
+DO_NOT_DISRUPT_ANNOTATION: Final = f"{GROUP}/do-not-disrupt"
+"""`"true"`: the pod never moves."""
+MOVE_COST_SECONDS_ANNOTATION: Final = f"{GROUP}/move-cost-seconds"
+GPU_MILLI_ANNOTATION: Final = f"{GROUP}/gpu-milli"
+PLAN_ANNOTATION: Final = f"{GROUP}/plan"
+SLOT_ANNOTATION: Final = f"{GROUP}/slot"
+
+# on the pods of a TrainingJob
+JOB_LABEL: Final = f"{GROUP}/job"
+SEAT_LABEL: Final = f"{GROUP}/seat"
+EPOCH_LABEL: Final = f"{GROUP}/epoch"
+ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
+RANK_ORDER_ANNOTATION: Final = f"{GROUP}/rank-order"
+TRACKING_FINALIZER: Final = f"{GROUP}/tracking"
+GANG_GATE: Final = f"{GROUP}/gang"
+"""Scheduling gate of pods that wait for their whole gang."""
+
+# on namespaces
+SCHEDULER_LABEL: Final = f"{GROUP}/scheduler"
+SCHEDULER_ENABLED: Final = "enabled"
+
+# on nodes
+RELEASED_ANNOTATION: Final = f"{GROUP}/released"
+"""Set to the name of a plan that ended: a change of a node wakes the pods that kube-scheduler has put aside."""
+RESERVED_TAINT: Final = f"{GROUP}/reserved"
+UNHEALTHY_TAINT: Final = f"{GROUP}/unhealthy"
+
+# annotations of others that say "leave this pod where it is"
+SAFE_TO_EVICT_ANNOTATION: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+KARPENTER_DO_NOT_DISRUPT_ANNOTATION: Final = "karpenter.sh/do-not-disrupt"
+
+MAX_LABEL_VALUE: Final = 63
+PLAN_SUFFIX_LENGTH: Final = len("-20260101-101500-7f2k")
+MAX_POLICY_NAME: Final = MAX_LABEL_VALUE - PLAN_SUFFIX_LENGTH
+"""A policy's name is a label of its plans and the head of their names, and those shall fit into a label too."""
+
+MAX_STEPS: Final = 256
+"""Steps of one plan; more moves run as plans that follow each other."""
