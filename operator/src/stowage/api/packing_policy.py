@@ -1,0 +1,297 @@
+"""PackingPolicy: for which pods and nodes Stowage may plan, and how far it may go."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from stowage.api.conditions import Conditions
+from stowage.api.durations import Duration, within
+from stowage.api.fields import (
+    LIST_SET,
+    MAX_INT32,
+    MAX_INT64,
+    Integer,
+    NamespaceName,
+    NodeLabels,
+    ResourceName,
+    Switch,
+    cel,
+    list_map,
+)
+from stowage.api.names import MAX_POLICY_NAME, MAX_STEPS, SCHEDULER_NAME
+from stowage.api.resource import Resource, SpecFields, StatusFields
+from stowage.api.selectors import LabelSelector
+from stowage_scheduler.options import BatchJobs
+
+MIN_PRIORITY = -(2**31)
+_NOT_YET = "This version accepts the field and does not act on it yet."
+
+
+class Mode(StrEnum):
+    """Who approves plans: people, or the policy itself."""
+
+    RECOMMEND = "Recommend"
+    ENFORCE = "Enforce"
+
+
+class Steering(StrEnum):
+    """What makes a replacement land where the plan says."""
+
+    AUTO = "Auto"
+    EXTENDER = "Extender"
+    BIND = "Bind"
+
+
+class NodeAutoscaler(StrEnum):
+    """Whether planning leaves a node autoscaler time to add nodes first."""
+
+    IGNORE = "Ignore"
+    WAIT = "Wait"
+
+
+class Tail(StrEnum):
+    """What a plan improves last, after pods placed and disruption."""
+
+    LEAST_FRAGMENTATION = "LeastFragmentation"
+    CONSOLIDATE = "Consolidate"
+    SPREAD = "Spread"
+    LEAST_POWER = "LeastPower"
+
+
+class FairnessMode(StrEnum):
+    """How pods of equal priority are weighed against each other."""
+
+    NONE = "None"
+    WEIGHTED_DRF = "WeightedDRF"
+    USER_FAIR_QUEUE = "UserFairQueue"
+
+
+_QUIET_RULE = "trigger.quiet must not be longer than trigger.longest"
+_CERTIFY_RULE = "budget.certifyWithin must not be longer than budget.time"
+_WAIT_RULE = "waitFor must be given with nodeAutoscaler Wait, and only then"
+_TEAMS_RULE = "fairness.teams must not be empty with mode WeightedDRF"
+
+
+class Trigger(SpecFields):
+    """When pending pods lead to a plan."""
+
+    model_config = ConfigDict(json_schema_extra=cel(("duration(self.quiet) <= duration(self.longest)", _QUIET_RULE)))
+
+    quiet: Annotated[Duration, within("0s", "10m")] = Duration("1s")
+    """Plan once no further pod has become unschedulable for this long."""
+    longest: Annotated[Duration, within("0s", "1h")] = Duration("5s")
+    """Plan at the latest this long after the first pod became unschedulable."""
+    unschedulable_for: Annotated[Duration, within("0s", "24h")] = Duration("2s")
+    """Leave a pod to kube-scheduler until it has been unschedulable for this long."""
+
+    @model_validator(mode="after")
+    def _quiet_fits(self) -> Self:
+        if self.quiet.seconds > self.longest.seconds:
+            raise ValueError(_QUIET_RULE)
+        return self
+
+
+class SolverBudget(SpecFields):
+    """How long the solver may think."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(("duration(self.certifyWithin) <= duration(self.time)", _CERTIFY_RULE))
+    )
+
+    time: Annotated[Duration, within("100ms", "10m")] = Duration("10s")
+    """Wall time for one plan."""
+    certify_within: Annotated[Duration, within("0s", "10m")] = Duration("2s")
+    """The share of `time` that is kept for proving that no plan places more."""
+
+    @model_validator(mode="after")
+    def _share_fits(self) -> Self:
+        if self.certify_within.seconds > self.time.seconds:
+            raise ValueError(_CERTIFY_RULE)
+        return self
+
+
+class Protection(SpecFields):
+    """Pods that are never moved, whatever it costs."""
+
+    namespaces: Annotated[tuple[NamespaceName, ...], Field(max_length=256, json_schema_extra=LIST_SET)] = (
+        "kube-system",
+    )
+    """Namespaces whose pods stay."""
+    priority_at_least: Annotated[Integer, Field(ge=MIN_PRIORITY, le=MAX_INT32)] = 1_000_000_000
+    """Pods of this priority and above stay."""
+
+
+class Disruption(SpecFields):
+    """How much running pods may be disturbed."""
+
+    max_moves_per_plan: Annotated[Integer, Field(ge=0, le=MAX_STEPS)] = 20
+    """Moves and evictions in one plan; 0 lets plans only use room that is free."""
+    max_moves_per_hour: Annotated[Integer, Field(ge=0, le=100_000)] = 60
+    """Moves and evictions of this policy within any hour."""
+    min_pod_age: Annotated[Duration, within("0s", "8760h")] = Duration("60s")
+    """Younger pods are not moved."""
+    owner_settled: Annotated[Duration, within("0s", "24h")] = Duration("60s")
+    """Pods of an owner whose replica count changed more recently are not moved."""
+    plan_timeout: Annotated[Duration, within("1s", "24h")] = Duration("15m")
+    """A plan that runs longer is aborted."""
+    protect: Protection = Protection()
+    """Pods that are never moved."""
+    evict_lower_priority: Switch = True
+    """Whether a running pod may lose its place to a pending pod of higher priority."""
+    batch_jobs: BatchJobs = BatchJobs.NEVER
+    """Whether pods of a batch Job may move; each eviction counts against the Job's backoffLimit."""
+    protect_empty_dir: Switch = False
+    """Whether pods with an emptyDir volume stay."""
+
+
+class Objective(SpecFields):
+    """What makes one plan better than another that places the same pods with the same disruption."""
+
+    tail: Annotated[Tail, Field(description=f"What is improved last. {_NOT_YET}")] = Tail.LEAST_FRAGMENTATION
+
+
+class Team(SpecFields):
+    """Pods that share one claim to the nodes."""
+
+    name: NamespaceName
+    """Name of the team, unique in the policy."""
+    selector: LabelSelector = LabelSelector()
+    """Pods of the team."""
+    weight: Annotated[Integer, Field(ge=1, le=1000)] = 1
+    """Share of the team relative to the other teams."""
+
+
+class Fairness(SpecFields):
+    """How teams share the nodes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(("self.mode != 'WeightedDRF' || size(self.teams) > 0", _TEAMS_RULE))
+    )
+
+    mode: Annotated[FairnessMode, Field(description=f"How teams share. {_NOT_YET}")] = FairnessMode.NONE
+    teams: Annotated[
+        tuple[Team, ...],
+        Field(max_length=64, json_schema_extra=list_map("name"), description=f"The teams. {_NOT_YET}"),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _teams_given(self) -> Self:
+        if self.mode is FairnessMode.WEIGHTED_DRF and not self.teams:
+            raise ValueError(_TEAMS_RULE)
+        return self
+
+
+class PackingPolicySpec(SpecFields):
+    """For which pods and nodes Stowage may plan, and how far it may go. An empty spec recommends plans only."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(("(self.nodeAutoscaler == 'Wait') == has(self.waitFor)", _WAIT_RULE))
+    )
+
+    mode: Mode = Mode.RECOMMEND
+    """Recommend: plans wait for `spec.approval: Approved`. Enforce: plans are written as approved."""
+    priority: Annotated[Integer, Field(ge=MIN_PRIORITY, le=MAX_INT32)] = 0
+    """A node belongs to the policy of highest priority that selects it, then to the oldest."""
+    paused: Switch = False
+    """Whether planning and the start of further steps are stopped."""
+    scheduler_names: Annotated[
+        tuple[ResourceName, ...], Field(min_length=1, max_length=16, json_schema_extra=LIST_SET)
+    ] = (SCHEDULER_NAME,)
+    """Plan for, and move, only pods with one of these values of `spec.schedulerName`."""
+    pod_selector: LabelSelector | None = None
+    """Plan for, and move, only pods with these labels; absent: all."""
+    namespace_selector: LabelSelector | None = None
+    """Plan for, and move, only pods in namespaces with these labels; absent: all."""
+    node_selector: NodeLabels = Field(default_factory=dict)
+    """Use only nodes with these labels; empty: all nodes."""
+    steering: Annotated[
+        Steering,
+        Field(
+            description="What makes a replacement land where the plan says. Auto is Extender in this version. "
+            "With Bind, which this version does not do yet, no plan is made and condition Ready says so."
+        ),
+    ] = Steering.AUTO
+    trigger: Trigger = Trigger()
+    """When pending pods lead to a plan."""
+    budget: SolverBudget = SolverBudget()
+    """How long the solver may think."""
+    disruption: Disruption = Disruption()
+    """How much running pods may be disturbed."""
+    node_autoscaler: Annotated[
+        NodeAutoscaler,
+        Field(description=f"Whether a node autoscaler may add nodes first (Wait, with waitFor). {_NOT_YET}"),
+    ] = NodeAutoscaler.IGNORE
+    wait_for: Annotated[
+        Annotated[Duration, within("1s", "24h")] | None,
+        Field(description=f"With nodeAutoscaler Wait: how long new nodes are waited for. {_NOT_YET}"),
+    ] = None
+    objective: Objective = Objective()
+    """What makes one plan better than another."""
+    fairness: Fairness = Fairness()
+    """How teams share the nodes."""
+
+    @model_validator(mode="after")
+    def _wait_for_fits(self) -> Self:
+        if (self.node_autoscaler is NodeAutoscaler.WAIT) != (self.wait_for is not None):
+            raise ValueError(_WAIT_RULE)
+        return self
+
+    def not_supported(self) -> tuple[str, ...]:
+        """The settings, as `field: value`, that this version accepts but does not act on, in the order of the spec."""
+        asked = (
+            (self.steering is Steering.BIND, f"steering: {self.steering}"),
+            (self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),
+            (self.objective.tail is not Tail.LEAST_FRAGMENTATION, f"objective.tail: {self.objective.tail}"),
+            (self.fairness.mode is not FairnessMode.NONE, f"fairness.mode: {self.fairness.mode}"),
+        )
+        return tuple(words for is_asked, words in asked if is_asked)
+
+
+class PackingPolicyStatus(StatusFields):
+    """What the operator knows about a policy."""
+
+    observed_generation: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    """`metadata.generation` that this status speaks of."""
+    plans_done: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    """Plans of this policy that ended in phase Done."""
+    pending_pods: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    """Pods in scope that kube-scheduler finds no place for."""
+    nodes: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    """Nodes that belong to this policy."""
+    moves_last_hour: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    """Moves and evictions counted against `disruption.maxMovesPerHour`."""
+    active_plan: ResourceName | None = None
+    """The plan that is being executed or waits for approval."""
+    last_plan: ResourceName | None = None
+    """The newest plan."""
+    conditions: Conditions = ()
+    """Ready and Conflict."""
+
+
+class PackingPolicy(Resource):
+    """A standing order: for which pods and nodes Stowage may plan, and how far it may go."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                f"self.metadata.name.size() <= {MAX_POLICY_NAME}",
+                f"metadata.name must have at most {MAX_POLICY_NAME} characters: the names of plans begin with it",
+            )
+        )
+    )
+    plural: ClassVar[str] = "packingpolicies"
+
+    kind: Literal["PackingPolicy"] = "PackingPolicy"
+    spec: PackingPolicySpec = PackingPolicySpec()
+    """What is wanted; an empty spec recommends plans for pods of scheduler `stowage` on all nodes."""
+    status: PackingPolicyStatus = PackingPolicyStatus()
+    """What the operator knows; only the leading operator writes it."""
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        if len(self.metadata.name) > MAX_POLICY_NAME:
+            raise ValueError(f"metadata.name must have at most {MAX_POLICY_NAME} characters")
+        return self

@@ -1,0 +1,166 @@
+"""What every custom resource has: reading with errors that name the field, writing back what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from stowage.api.durations import Instant
+from stowage.api.fields import Integer
+from stowage.api.names import API_VERSION
+
+MAX_PROBLEMS_SHOWN: Final = 5
+MAX_VALUE_SHOWN: Final = 80
+_PLAINER_WORDS: Final = {
+    "missing": "must be given",
+    "extra_forbidden": "is not a known field; check its spelling",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "model_type": "must be a group of fields",
+    "dict_type": "must be a map",
+}
+
+
+class InvalidObjectError(ValueError):
+    """A custom resource that cannot be used: `problems` says, per field, what is wrong.
+
+    Args:
+        kind: of the resource.
+        name: of the resource, or a word for where it came from.
+        problems: (field path, value as text, what it must be), at least one.
+    """
+
+    def __init__(self, kind: str, name: str, problems: tuple[tuple[str, str, str], ...]) -> None:
+        self.kind = kind
+        self.name = name
+        self.problems = problems
+        shown = "; ".join(f"{field} = {value}: {rule}" for field, value, rule in problems[:MAX_PROBLEMS_SHOWN])
+        more = len(problems) - MAX_PROBLEMS_SHOWN
+        rest = f"; and {more} more" if more > 0 else ""
+        super().__init__(f"{kind} {name}: {shown}{rest}")
+
+
+class Fields(BaseModel):
+    """Base of every part of a resource: frozen, camelCase outside, `null` means absent."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: object) -> object:
+        """Kubernetes reads `field: null` as if the field were not there."""
+        if isinstance(value, Mapping):
+            return {key: part for key, part in value.items() if part is not None}
+        return value
+
+
+class SpecFields(Fields):
+    """Base of what people write: an unknown field is an error, for it is most likely a typing mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StatusFields(Fields):
+    """Base of what Stowage writes: fields of newer versions are left unread."""
+
+
+class ManagedFields(Fields):
+    """Who owns which fields, as the API server keeps it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+    time: Instant | None = None
+    fields: Annotated[dict[str, Any], Field(alias="fieldsV1")] = Field(default_factory=dict)
+
+
+class Metadata(Fields):
+    """Object metadata. What is not named here is kept too, so that writing an object back loses nothing."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = ""
+    uid: str | None = None
+    resource_version: str | None = None
+    generation: Integer | None = None
+    creation_timestamp: Instant | None = None
+    deletion_timestamp: Instant | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    managed_fields: tuple[ManagedFields, ...] = ()
+
+
+class Resource(Fields):
+    """Base of PackingPolicy and PackingPlan; subclasses set `kind` and `plural` and declare spec and status."""
+
+    api_version: str = API_VERSION
+    metadata: Metadata = Metadata()
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`."""
+        return self.metadata.name
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """The kind, as users write it."""
+        return str(cls.model_fields["kind"].default)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """Read a resource from its JSON or YAML form.
+
+        Raises:
+            InvalidObjectError: a field is missing, unknown, of the wrong form or breaks a rule.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise InvalidObjectError(cls.kind_name(), _name_of(document), _problems(error)) from error
+
+    def to_document(self) -> dict[str, Any]:
+        """The resource as camelCase JSON values, without absent fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def part_to_document(part: Fields) -> dict[str, Any]:
+    """A part of a resource as camelCase JSON values, for patches and server-side apply."""
+    return part.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _name_of(document: Mapping[str, Any]) -> str:
+    metadata = document.get("metadata") if isinstance(document, Mapping) else None
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return _shown(name)[:MAX_VALUE_SHOWN].strip("'\"") if name else "(without a name)"
+
+
+def _shown(value: object) -> str:
+    """`value` on one line, cut where it gets long."""
+    text = repr(value[: MAX_VALUE_SHOWN + 1]) if isinstance(value, str) else repr(value)
+    return text if len(text) <= MAX_VALUE_SHOWN else text[:MAX_VALUE_SHOWN] + "…"
+
+
+def _problems(error: ValidationError) -> tuple[tuple[str, str, str], ...]:
+    found = []
+    for problem in error.errors(include_url=False):
+        path = _path(problem["loc"])
+        value = "(absent)" if problem["type"] == "missing" else _shown(problem["input"])
+        rule = _PLAINER_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        found.append((path, value, rule))
+    return tuple(found)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".") or "(document)"
