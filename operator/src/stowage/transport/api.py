@@ -140,12 +140,15 @@ class Api:
         """Delete an object; `body` may hold DeleteOptions with preconditions."""
         return self._document("DELETE", path, await self._call("DELETE", path, body=body))
 
-    async def watch(self, path: str, query: Query) -> AsyncIterator[bytes]:
+    async def watch(
+        self, path: str, query: Query, *, on_open: Callable[[], None] | None = None
+    ) -> AsyncIterator[bytes]:
         """Stream watch events, one raw JSON document each, until the server ends the watch.
 
         `watch`, `allowWatchBookmarks` and `timeoutSeconds` are set here; `query` holds the rest and wins. Lines may
         be as long as etcd allows objects to be, and longer. Use with `contextlib.aclosing`, so that leaving the loop
-        ends the request.
+        ends the request. `on_open` is called once the server has accepted the watch, which may be long before the
+        first event.
 
         Raises:
             Gone: the resource version is too old. (It may come in the stream instead, as an ERROR event.)
@@ -154,6 +157,8 @@ class Api:
         full = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS), **query}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         async with self._response("GET", path, query=full, timeout=timeout) as response:
+            if on_open is not None:
+                on_open()
             parts: list[bytes] = []  # of a line whose end has not come yet; joined once, so long lines stay linear
             async for chunk in response.content.iter_any():
                 *ended, rest = chunk.split(b"\n")

@@ -1,0 +1,1 @@
+"""The process shell: work queue, leader lease, solver workers, health, metrics, settings, logs."""

@@ -1,0 +1,60 @@
+"""Settings of the processes: environment variables `STOWAGE_*`, overridden by flags."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CGROUP: Final = Path("/sys/fs/cgroup")
+
+Port = Annotated[int, Field(ge=0, le=65535, description="TCP port; 0: any free one")]
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+def cpu_limit(cgroup: Path = CGROUP) -> int:
+    """Whole CPUs this process may use: the cgroup's quota (v2, then v1), at most the CPUs it may run on; at least 1."""
+    available = len(os.sched_getaffinity(0))
+    quota, period = "max", "100000"
+    v2, v1 = cgroup / "cpu.max", cgroup / "cpu" / "cpu.cfs_quota_us"
+    if v2.is_file():
+        quota, period = v2.read_text().split()
+    elif v1.is_file():
+        quota, period = v1.read_text().strip(), v1.with_name("cpu.cfs_period_us").read_text().strip()
+    if quota not in {"max", "-1"}:
+        available = min(available, math.floor(int(quota) / int(period)))
+    return max(1, available)
+
+
+class ProcessSettings(BaseSettings):
+    """What every long-running process of Stowage can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="STOWAGE_", extra="forbid", frozen=True)
+
+    kubeconfig: str | None = Field(default=None, description="kubeconfig; unset: $KUBECONFIG, ~/.kube/config, the pod")
+    context: str | None = Field(default=None, description="context of the kubeconfig")
+    log_format: Literal["human", "json"] = "human"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    metrics_port: Port = 8080
+    watch_age_limit_seconds: float = Field(
+        default=120.0, gt=0, description="no event and no bookmark for longer: the process is not live"
+    )
+
+
+class OperatorSettings(ProcessSettings):
+    """Settings of `stowage operator`."""
+
+    namespace: Name = Field(default="stowage-system", description="namespace of the leader lease")
+    lease_name: Name = "stowage-operator"
+    identity: Name = Field(default_factory=socket.gethostname, description="name of this replica in the lease")
+    scheduler_lease_namespace: Name = Field(default="kube-system", description="where the second scheduler's lease is")
+    scheduler_lease_name: Name = "stowage-scheduler"
+    queue_workers: int = Field(default=8, ge=1, le=256, description="keys reconciled at once")
+    solver_workers: int = Field(default_factory=cpu_limit, ge=1, le=256, description="processes; about 90 MB each")
+    seed: int = Field(default=1, ge=0, description="seed of the packer")

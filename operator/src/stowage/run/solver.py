@@ -1,0 +1,119 @@
+"""Solver workers: the packer in processes of its own, warm, and killable one by one.
+
+CP-SAT holds the interpreter lock in places and may overrun its limit in presolve, so it never runs in the event loop's
+process, and a worker that overruns is killed. Workers are spawned: forking a process that runs threads is not safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from typing import Any, Final, Self
+
+import msgspec
+from pebble import ProcessPool
+
+from stowage_scheduler.cluster import Snapshot
+from stowage_scheduler.options import Budget, PackOptions
+from stowage_scheduler.packing import Packing
+
+DETERMINISTIC_LIMIT_SECONDS: Final = 600.0  # a budget in deterministic units says nothing about seconds
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SolverError(Exception):
+    """The packer failed in its worker: the message holds the worker's own words."""
+
+
+class SolverTimeout(SolverError):  # noqa: N818 - named after what happened
+    """The worker overran its hard limit and was killed."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(f"solver worker killed after {limit_seconds:g} s; lower the budget or give it more CPU")
+        self.limit_seconds = limit_seconds
+
+
+def limit_seconds(budget: Budget) -> float:
+    """How long a worker may take before it is killed."""
+    return DETERMINISTIC_LIMIT_SECONDS if budget.deterministic_units is not None else budget.seconds * 2 + 5
+
+
+def warm_up() -> None:
+    """Load the packer and CP-SAT, in a worker: the first packing need not wait for it."""
+    import ortools.sat.python.cp_model  # noqa: F401, PLC0415 - 0.4 s that only workers pay
+    import stowage_scheduler.pack  # noqa: F401, PLC0415
+
+
+def pack_in_worker(snapshot: bytes, options: bytes, budget: bytes, seed: int) -> bytes:
+    """Decode, pack, encode: what a worker runs. msgpack is smaller and faster than pickles of thousands of facts."""
+    import time  # noqa: PLC0415
+
+    from stowage_scheduler.pack import pack  # noqa: PLC0415
+
+    packing = pack(
+        msgspec.msgpack.decode(snapshot, type=Snapshot),
+        msgspec.msgpack.decode(options, type=PackOptions),
+        msgspec.msgpack.decode(budget, type=Budget),
+        seed,
+        time.monotonic,  # noqa: TID251 - the edge: here the packer's clock is chosen
+    )
+    return _encode(packing)
+
+
+class Solver:
+    """A pool of solver workers; an async context manager.
+
+    Args:
+        workers: number of processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"), initializer=warm_up)
+        self._workers = workers
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def warm(self) -> None:
+        """Start the workers and wait until one has loaded everything.
+
+        Raises:
+            SolverError: the packer does not load.
+        """
+        await self._run(_nothing, (), 120.0)
+
+    async def solve(self, snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int) -> Packing:
+        """Pack in a worker. Cancelling the call kills its worker.
+
+        Raises:
+            SolverTimeout: the worker overran twice the budget and 5 s, and was killed.
+            SolverError: the packer raised, or its process died.
+        """
+        arguments = (_encode(snapshot), _encode(options), _encode(budget), seed)
+        answer = await self._run(pack_in_worker, arguments, limit_seconds(budget))
+        return msgspec.msgpack.decode(answer, type=Packing)
+
+    async def close(self) -> None:
+        """Kill all workers."""
+        stop: Any = self._pool.stop
+        stop()
+        await asyncio.to_thread(self._pool.join, 5)
+
+    async def _run(self, function: Any, arguments: tuple[Any, ...], seconds: float) -> Any:  # noqa: ANN401 - pickled
+        future = self._pool.schedule(function, args=arguments, timeout=seconds)
+        try:
+            return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise SolverTimeout(seconds) from error
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise SolverError(f"{type(error).__name__}: {error}") from error
+
+
+def _nothing() -> None:
+    """The initializer has done the work."""
