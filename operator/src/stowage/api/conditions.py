@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stowage.api.durations import Instant
-from stowage.api.fields import MAX_INT64, Integer, Message, ReasonWord, list_map
+from stowage.api.fields import MAX_INT64, Integer, Message, ReasonWord, Unique
 from stowage.api.resource import StatusFields
 
 
@@ -38,7 +38,7 @@ class Condition(StatusFields):
     """Why, in words."""
 
 
-Conditions = Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))]
+Conditions = Annotated[tuple[Condition, ...], Field(max_length=16), Unique("type")]
 
 
 def with_condition(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic.json_schema import JsonSchemaValue
 from pydantic.types import Strict
+from pydantic_core import CoreSchema, core_schema
 
 MAX_INT64: Final = 2**63 - 1
 MAX_INT32: Final = 2**31 - 1
@@ -54,12 +57,35 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
-def list_map(*keys: str) -> dict[str, Any]:
-    """`json_schema_extra` of a list whose items are told apart by `keys`."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+@dataclass(frozen=True)
+class Unique:
+    """Annotation of a list whose items differ: in their field `key`, or, without one, as they are.
+
+    Held here for files and by the API server through the list's type (map or set).
+    """
+
+    key: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check after the items have been read."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema of the list with its Kubernetes list type."""
+        if self.key is None:
+            return {**handler(schema), "x-kubernetes-list-type": "set"}
+        return {**handler(schema), "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+
+    def _check(self, items: tuple[object, ...]) -> tuple[object, ...]:
+        seen: set[object] = set()
+        for item in items:
+            identity = item if self.key is None else getattr(item, self.key)
+            if identity in seen:
+                raise ValueError(f"{self.key or 'item'} {identity} must not occur twice")
+            seen.add(identity)
+        return items
 
 
-LIST_SET: Final[dict[str, Any]] = {"x-kubernetes-list-type": "set"}
 ATOMIC: Final[dict[str, Any]] = {"x-kubernetes-list-type": "atomic"}
 
 NodeLabels = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]

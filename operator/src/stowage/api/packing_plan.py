@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from stowage.api.fields import (
-    LIST_SET,
     Digest,
     Identifier,
     Integer,
@@ -18,8 +17,8 @@ from stowage.api.fields import (
     ResourceName,
     Switch,
     Uid,
+    Unique,
     cel,
-    list_map,
 )
 from stowage.api.names import MAX_LABEL_VALUE, MAX_POLICY_NAME, MAX_STEPS
 from stowage.api.packing_plan_status import PackingPlanStatus, PlanPhase
@@ -118,7 +117,7 @@ class PlanStep(SpecFields):
     """Evict: where the pod runs. Place: where it shall run."""
     slot: Identifier | None = None
     """The slot that the pod, or the replacement of the evicted pod, shall take; absent: it loses its place."""
-    after: Annotated[tuple[Identifier, ...], Field(max_length=MAX_STEPS - 1, json_schema_extra=LIST_SET)] = ()
+    after: Annotated[tuple[Identifier, ...], Field(max_length=MAX_STEPS - 1), Unique()] = ()
     """Steps that must be done first."""
     swap: Switch = False
     """Whether the eviction breaks a cycle: the slot becomes free only later."""
@@ -178,19 +177,15 @@ class PackingPlanSpec(SpecFields):
     """What people say to the plan: the only field that they write."""
     steering: Annotated[PlanSteering, Field(json_schema_extra=IMMUTABLE)] = PlanSteering.EXTENDER
     """What makes a replacement land where the plan says."""
-    slots: Annotated[
-        tuple[PlanSlot, ...], Field(max_length=MAX_STEPS, json_schema_extra={**list_map("id"), **IMMUTABLE})
-    ] = ()
+    slots: Annotated[tuple[PlanSlot, ...], Field(max_length=MAX_STEPS, json_schema_extra=IMMUTABLE), Unique("id")] = ()
     """Places kept for pods of a class."""
-    steps: Annotated[
-        tuple[PlanStep, ...], Field(max_length=MAX_STEPS, json_schema_extra={**list_map("id"), **IMMUTABLE})
-    ] = ()
+    steps: Annotated[tuple[PlanStep, ...], Field(max_length=MAX_STEPS, json_schema_extra=IMMUTABLE), Unique("id")] = ()
     """A directed graph without cycles: each step is safe given those it comes after."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        slot_ids = _unique("slots", [slot.id for slot in self.slots])
-        step_ids = _unique("steps", [step.id for step in self.steps])
+        slot_ids = {slot.id for slot in self.slots}
+        step_ids = {step.id for step in self.steps}
         for step in self.steps:
             if step.slot is not None and step.slot not in slot_ids:
                 raise ValueError(f"step {step.id}: slot {step.slot} is not one of spec.slots")
@@ -199,16 +194,6 @@ class PackingPlanSpec(SpecFields):
                 raise ValueError(f"step {step.id}: after names {unknown[0]}, which is not one of spec.steps")
         _refuse_cycles({step.id: step.after for step in self.steps})
         return self
-
-
-def _unique(field: str, ids: list[str]) -> set[str]:
-    """The ids as a set; the API server holds this by the list's map key, a file does not."""
-    seen: set[str] = set()
-    for one in ids:
-        if one in seen:
-            raise ValueError(f"{field}: id {one} occurs twice")
-        seen.add(one)
-    return seen
 
 
 def _refuse_cycles(after: Mapping[str, tuple[str, ...]]) -> None:
@@ -230,6 +215,7 @@ class PackingPlan(Resource):
         )
     )
     plural: ClassVar[str] = "packingplans"
+    max_name_length: ClassVar[int] = MAX_LABEL_VALUE
 
     kind: Literal["PackingPlan"] = "PackingPlan"
     spec: PackingPlanSpec

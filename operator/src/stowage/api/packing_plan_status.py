@@ -22,7 +22,7 @@ from stowage.api.fields import (
     ResourceName,
     Switch,
     Uid,
-    list_map,
+    Unique,
 )
 from stowage.api.names import MAX_STEPS
 from stowage.api.pod_reference import PodReference
@@ -167,17 +167,15 @@ class PackingPlanStatus(StatusFields):
     """Why, in words."""
     epoch: Count = 0
     """Epoch of the leader that wrote last; a leader of a lower one stops."""
-    steps: Annotated[tuple[StepStatus, ...], Field(max_length=MAX_STEPS, json_schema_extra=list_map("id"))] = ()
+    steps: Annotated[tuple[StepStatus, ...], Field(max_length=MAX_STEPS), Unique("id")] = ()
     """Steps of the spec, in its order."""
-    slots: Annotated[tuple[SlotStatus, ...], Field(max_length=MAX_STEPS, json_schema_extra=list_map("id"))] = ()
+    slots: Annotated[tuple[SlotStatus, ...], Field(max_length=MAX_STEPS), Unique("id")] = ()
     """Slots of the spec, in its order."""
-    extenders: Annotated[tuple[ExtenderStatus, ...], Field(max_length=16, json_schema_extra=list_map("holder"))] = ()
+    extenders: Annotated[tuple[ExtenderStatus, ...], Field(max_length=16), Unique("holder")] = ()
     """Extenders that keep the slots of this plan; each writes its own entry."""
     approved_by: ApprovedBy | None = None
     """Who approved the plan."""
-    placed_by_priority: Annotated[
-        tuple[PriorityCount, ...], Field(max_length=MAX_PRIORITIES, json_schema_extra=list_map("priority"))
-    ] = ()
+    placed_by_priority: Annotated[tuple[PriorityCount, ...], Field(max_length=MAX_PRIORITIES), Unique("priority")] = ()
     """Running pods by priority, before and after."""
     certified: Switch = False
     """Whether it is proved that no plan places more pods."""

@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Field, model_validator
 from stowage.api.conditions import Conditions
 from stowage.api.durations import Duration, within
 from stowage.api.fields import (
-    LIST_SET,
     MAX_INT32,
     MAX_INT64,
     Integer,
@@ -18,8 +17,8 @@ from stowage.api.fields import (
     NodeLabels,
     ResourceName,
     Switch,
+    Unique,
     cel,
-    list_map,
 )
 from stowage.api.names import MAX_POLICY_NAME, MAX_STEPS, SCHEDULER_NAME
 from stowage.api.resource import Resource, SpecFields, StatusFields
@@ -116,9 +115,7 @@ class SolverBudget(SpecFields):
 class Protection(SpecFields):
     """Pods that are never moved, whatever it costs."""
 
-    namespaces: Annotated[tuple[NamespaceName, ...], Field(max_length=256, json_schema_extra=LIST_SET)] = (
-        "kube-system",
-    )
+    namespaces: Annotated[tuple[NamespaceName, ...], Field(max_length=256), Unique()] = ("kube-system",)
     """Namespaces whose pods stay."""
     priority_at_least: Annotated[Integer, Field(ge=MIN_PRIORITY, le=MAX_INT32)] = 1_000_000_000
     """Pods of this priority and above stay."""
@@ -174,7 +171,8 @@ class Fairness(SpecFields):
     mode: Annotated[FairnessMode, Field(description=f"How teams share. {_NOT_YET}")] = FairnessMode.NONE
     teams: Annotated[
         tuple[Team, ...],
-        Field(max_length=64, json_schema_extra=list_map("name"), description=f"The teams. {_NOT_YET}"),
+        Field(max_length=64, description=f"The teams. {_NOT_YET}"),
+        Unique("name"),
     ] = ()
 
     @model_validator(mode="after")
@@ -197,9 +195,9 @@ class PackingPolicySpec(SpecFields):
     """A node belongs to the policy of highest priority that selects it, then to the oldest."""
     paused: Switch = False
     """Whether planning and the start of further steps are stopped."""
-    scheduler_names: Annotated[
-        tuple[ResourceName, ...], Field(min_length=1, max_length=16, json_schema_extra=LIST_SET)
-    ] = (SCHEDULER_NAME,)
+    scheduler_names: Annotated[tuple[ResourceName, ...], Field(min_length=1, max_length=16), Unique()] = (
+        SCHEDULER_NAME,
+    )
     """Plan for, and move, only pods with one of these values of `spec.schedulerName`."""
     pod_selector: LabelSelector | None = None
     """Plan for, and move, only pods with these labels; absent: all."""
@@ -283,15 +281,10 @@ class PackingPolicy(Resource):
         )
     )
     plural: ClassVar[str] = "packingpolicies"
+    max_name_length: ClassVar[int] = MAX_POLICY_NAME
 
     kind: Literal["PackingPolicy"] = "PackingPolicy"
     spec: PackingPolicySpec = PackingPolicySpec()
     """What is wanted; an empty spec recommends plans for pods of scheduler `stowage` on all nodes."""
     status: PackingPolicyStatus = PackingPolicyStatus()
     """What the operator knows; only the leading operator writes it."""
-
-    @model_validator(mode="after")
-    def _name_fits(self) -> Self:
-        if len(self.metadata.name) > MAX_POLICY_NAME:
-            raise ValueError(f"metadata.name must have at most {MAX_POLICY_NAME} characters")
-        return self

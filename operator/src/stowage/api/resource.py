@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -100,10 +100,19 @@ class Metadata(Fields):
 
 
 class Resource(Fields):
-    """Base of PackingPolicy and PackingPlan; subclasses set `kind` and `plural` and declare spec and status."""
+    """Base of PackingPolicy and PackingPlan; subclasses set `kind`, `plural`, the length of names, spec and status."""
+
+    plural: ClassVar[str]
+    max_name_length: ClassVar[int]
 
     api_version: str = API_VERSION
     metadata: Metadata = Metadata()
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        if len(self.metadata.name) > self.max_name_length:
+            raise ValueError(f"metadata.name must have at most {self.max_name_length} characters")
+        return self
 
     @property
     def name(self) -> str:
