@@ -22,8 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from stowage.api import crd
 from stowage.demo.processes import is_running, stop_recorded
 from stowage.demo.second_scheduler import DEFAULT_EXTENDER_PORT, SCHEDULER_PROCESS, start_scheduler
 from stowage.demo.simulated_nodes import NodeFile, read_node_file
@@ -149,11 +148,10 @@ def up(
             if folder.exists():
                 _delete(name, workdir, programs)
             _create(cluster, workdir)
-    definitions = _resource_definitions()
+    definitions = crd.documents()
     cluster.apply(definitions)
-    if definitions:
-        targets = [f"crd/{definition['metadata']['name']}" for definition in definitions]
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *targets)
+    targets = [f"crd/{definition['metadata']['name']}" for definition in definitions]
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *targets)
     if node_file is not None:
         cluster.add_nodes(node_file)
     return cluster
@@ -240,15 +238,6 @@ def _programs_folder() -> Path:
     if missing:
         raise LocalClusterError(f"{folder} lacks {', '.join(missing)}: set STOWAGE_TOOLS_BIN to a folder that has them")
     return folder
-
-
-def _resource_definitions() -> list[dict[str, Any]]:
-    return [
-        document
-        for file in sorted((_CHECKOUT / "crds").glob("*.yaml"))
-        for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
-        if document
-    ]
 
 
 @contextlib.contextmanager

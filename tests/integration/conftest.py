@@ -1,0 +1,128 @@
+"""A real control plane for the tests: once per session, and one namespace per test.
+
+`cluster`, `scheduler`: of the session. `api`, `workbench`: of the test. `extender`, `operator`: real processes of the
+test, started when the test asks for them; `start` starts others. Their logs are shown with a test that fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from harness.waiting import eventually
+from harness.workbench import Workbench
+from stowage.demo import local_cluster
+from stowage.demo.local_cluster import LocalCluster
+from stowage.demo.processes import ManagedProcess, free_port
+from stowage.transport import paths
+from stowage.transport.api import Api
+from stowage.transport.errors import NotFound
+
+PREFIX = "stowage-test-"
+LOGS = pytest.StashKey[list[ManagedProcess]]()
+LOG_LINES = 60
+
+Start = Callable[..., ManagedProcess]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.control_plane)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        for process in item.stash.get(LOGS, []):
+            report.sections.append((f"log of {process.name}", process.log_tail(LOG_LINES)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LocalCluster]:
+    """A control plane of this session's own, with the custom resources and without nodes."""
+    _remove_what_ended_sessions_left()
+    name = f"{PREFIX}{os.getpid()}"
+    try:
+        yield local_cluster.up(None, name=name)
+    finally:
+        local_cluster.down(name)
+
+
+def _remove_what_ended_sessions_left() -> None:
+    for name in local_cluster.names():
+        session = re.fullmatch(rf"{PREFIX}(\d+)", name)
+        if session and not Path("/proc", session[1]).exists():
+            local_cluster.down(name)
+
+
+@pytest.fixture(scope="session")
+def extender_port() -> int:
+    """The port where the scheduler `stowage` expects its extender."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def scheduler(cluster: LocalCluster, extender_port: int) -> Iterator[ManagedProcess]:
+    """The scheduler `stowage`, an unmodified kube-scheduler with the extender."""
+    with local_cluster.start_scheduler(cluster, extender_port) as process:
+        yield process
+
+
+@pytest.fixture
+async def api(cluster: LocalCluster) -> AsyncIterator[Api]:
+    """The API server, as administrator."""
+    async with await Api.connect(kubeconfig=str(cluster.kubeconfig), user_agent="stowage-test") as connected:
+        yield connected
+
+
+@pytest.fixture
+async def workbench(api: Api) -> AsyncIterator[Workbench]:
+    """A fresh namespace, and short ways to make and read objects."""
+    bench = Workbench(api, namespace=f"t-{uuid.uuid4().hex[:8]}")
+    await api.create(paths.NAMESPACES, {"metadata": {"name": bench.namespace}})
+
+    async def has_service_account() -> bool:
+        try:
+            await api.get(f"{paths.named(paths.NAMESPACES, bench.namespace)}/serviceaccounts/default")
+        except NotFound:
+            return False
+        return True
+
+    # without it the API server refuses pods
+    await eventually(has_service_account, what=f"service account in {bench.namespace}")
+    yield bench
+    await bench.clear()
+
+
+@pytest.fixture
+def start(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Starts `stowage` processes: start("operator", "--flag", ready_url="http://…/readyz", environment={…})."""
+    started: list[ManagedProcess] = request.node.stash.setdefault(LOGS, [])
+
+    def start_one(
+        command: str, *arguments: str, ready_url: str, environment: Mapping[str, str] | None = None
+    ) -> ManagedProcess:
+        name = f"{command}-{uuid.uuid4().hex[:6]}"
+        process = ManagedProcess.start(
+            name,
+            [sys.executable, "-m", "stowage.cli", command, *arguments],
+            folder=cluster.folder,
+            environment={**cluster.environment, **(environment or {})},
+        )
+        started.append(process)
+        process.wait_until_serving(ready_url, timeout_seconds=60)
+        return process
+
+    yield start_one
+    for process in reversed(started):
+        process.stop()
