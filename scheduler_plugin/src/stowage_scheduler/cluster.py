@@ -188,6 +188,7 @@ class Workload(Struct, frozen=True):
     newest: bool = True  # a ReplicaSet that carries its Deployment's newest template
     replicas_changed_at: float | None = None  # last seen change of `replicas`; creation does not count
     ignores_disruption: bool = False  # a Job whose podFailurePolicy ignores DisruptionTarget
+    revision: int | None = None  # of a Deployment or ReplicaSet: which template, counted in roll-outs
 
 
 class DisruptionBudget(Struct, frozen=True):

@@ -1,0 +1,106 @@
+"""Bytes of one Kubernetes object to its struct, with errors that name the field and its value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from stowage_scheduler.kube import objects, workload_objects
+from stowage_scheduler.kube.facts import KubernetesObject
+from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
+from stowage_scheduler.kube.metadata import NO_NAME, full_name
+
+LARGEST_OBJECT_BYTES = 4 * 2**20
+"""Larger objects are refused: etcd takes 1.5 MiB by default."""
+
+DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = MappingProxyType(
+    {
+        kind.__name__: msgspec.json.Decoder(kind)
+        for kind in (
+            objects.Node,
+            objects.Pod,
+            objects.Namespace,
+            objects.PriorityClass,
+            objects.PodDisruptionBudget,
+            workload_objects.ReplicaSet,
+            workload_objects.Deployment,
+            workload_objects.StatefulSet,
+            workload_objects.DaemonSet,
+            workload_objects.Job,
+        )
+    }
+)
+"""How to read each kind that Stowage needs; the keys are those kinds."""
+
+_PATH = re.compile(r"(?P<message>.*) - at `(?P<path>\$[^`]*)`", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+class _Names(msgspec.Struct):
+    name: str | None = None
+    namespace: str | None = None
+
+
+class _Head(msgspec.Struct):
+    metadata: _Names
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def decode_object(kind: str, data: bytes | msgspec.Raw) -> KubernetesObject:
+    """Read one object of a kind in `DECODERS` from its JSON.
+
+    Raises:
+        MalformedObject: if it is too large, no JSON, or a field has the wrong type.
+    """
+    size = memoryview(data).nbytes
+    if size > LARGEST_OBJECT_BYTES:
+        error = FieldError("object", f"{size} bytes", f"it must have at most {LARGEST_OBJECT_BYTES} bytes")
+        raise MalformedObject(rejection(kind, name_in(data), error))
+    try:
+        decoded: KubernetesObject = DECODERS[kind].decode(data)
+    except msgspec.ValidationError as error:
+        raise MalformedObject(rejection(kind, name_in(data), _with_field(error, data))) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedObject(
+            rejection(kind, name_in(data), FieldError("object", "", _sentence(str(error))))
+        ) from error
+    return decoded
+
+
+def name_in(data: bytes | msgspec.Raw) -> str:
+    """`namespace/name` of an object that may be broken elsewhere, or `(no name)`."""
+    try:
+        names = _HEAD.decode(data).metadata
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return NO_NAME
+    return full_name(names.namespace, names.name)
+
+
+def _with_field(error: msgspec.ValidationError, data: bytes | msgspec.Raw) -> FieldError:
+    """A message of msgspec split into field, value and rule."""
+    found = _PATH.fullmatch(str(error))
+    if found is None:
+        return FieldError("object", "", _sentence(str(error)))
+    field = found["path"].removeprefix("$").lstrip(".") or "object"
+    return FieldError(field, _value_at(found["path"], data), _sentence(found["message"]))
+
+
+def _value_at(path: str, data: bytes | msgspec.Raw) -> object:
+    """What an object has at a path such as `$.spec.containers[0].name`, empty if that can not be told."""
+    try:
+        value: Any = msgspec.json.decode(data)
+        for key, index in _STEP.findall(path):
+            value = value[int(index)] if index else value[key]
+    except (LookupError, TypeError, msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    return value
+
+
+def _sentence(message: str) -> str:
+    return f"it must be readable: {message}"

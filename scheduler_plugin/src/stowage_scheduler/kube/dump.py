@@ -1,0 +1,166 @@
+"""A file of a cluster, a Kubernetes `List` in JSON or YAML, to a snapshot.
+
+Items are read one by one, so a broken one is left out and listed and the rest stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from stowage_scheduler.cluster import PODS, Rejected, Snapshot
+from stowage_scheduler.kube import objects
+from stowage_scheduler.kube.decode import decode_object, name_in
+from stowage_scheduler.kube.facts import KubernetesObject
+from stowage_scheduler.kube.known_kinds import POLICY_GROUP, POLICY_KIND, is_known, is_needed
+from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection, shown
+from stowage_scheduler.kube.snapshot import build_snapshot
+from stowage_scheduler.kube.yaml_documents import YamlError, json_of_yaml
+
+LARGEST_DUMP_BYTES = 512 * 2**20
+LARGEST_YAML_BYTES = 64 * 2**20
+
+DEFAULT_PODS = 110
+"""Pods that a node takes if the file does not say: the default of the kubelet."""
+
+
+class DumpError(ValueError):
+    """A file that is no dump of a cluster at all; the message is one line."""
+
+
+class Dump(Struct, frozen=True):
+    """What a file holds: the cluster, and the PackingPolicies as documents."""
+
+    snapshot: Snapshot
+    policies: tuple[dict[str, Any], ...] = ()
+
+
+class _List(Struct, rename="camel"):
+    kind: str
+    items: list[msgspec.Raw]
+    api_version: str | None = None
+
+
+class _Kind(Struct, rename="camel"):
+    kind: str | None = None
+    api_version: str | None = None
+
+
+_LIST = msgspec.json.Decoder(_List)
+_KIND = msgspec.json.Decoder(_Kind)
+
+
+def read_dump(data: bytes, *, now: float | None = None) -> Dump:
+    """Read a cluster from a `List`, a `PodList` or the like.
+
+    Args:
+        data: the file, UTF-8. JSON if it starts with `{`, else YAML.
+        now: seconds since the epoch; by default the newest time found in the objects, 0 if there is none.
+
+    Raises:
+        DumpError: if the file as a whole can not be read; broken objects are listed in the snapshot.
+    """
+    content = _list_of(data)
+    rejected: list[Rejected] = []
+    policies: list[dict[str, Any]] = []
+    raws: list[KubernetesObject] = []
+    newest = 0.0
+    for index, item in enumerate(content.items):
+        try:
+            group, kind = _kind_of(item, content, index)
+            if is_needed(group, kind):
+                raw = decode_object(kind, item)
+                newest = max(newest, _newest(raw))
+                raws.append(_with_pod_count(raw))
+            elif (group, kind) == (POLICY_GROUP, POLICY_KIND):
+                policies.append(_document(item))
+        except MalformedObject as error:
+            rejected.append(error.rejected)
+    return Dump(build_snapshot(newest if now is None else now, raws, rejected), tuple(policies))
+
+
+def _list_of(data: bytes) -> _List:
+    """The outermost object."""
+    if len(data) > LARGEST_DUMP_BYTES:
+        raise DumpError(f"the file has {len(data)} bytes; at most {LARGEST_DUMP_BYTES} are read")
+    text = data.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
+        raise DumpError("the file is empty; it must be a Kubernetes List in JSON or YAML")
+    if not text.startswith((b"{", b"[")):
+        if len(text) > LARGEST_YAML_BYTES:
+            raise DumpError(f"the file has {len(text)} bytes of YAML; at most {LARGEST_YAML_BYTES} are read, use JSON")
+        try:
+            text = json_of_yaml(text)
+        except YamlError as error:
+            raise DumpError(f"the file is neither JSON nor YAML: {shown(str(error))}") from error
+    try:
+        content = _LIST.decode(text)
+    except msgspec.ValidationError as error:
+        raise DumpError(f"the file is no Kubernetes List with kind and items: {shown(str(error))}") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise DumpError(f"the file is no complete JSON: {shown(str(error))}") from error
+    if not content.kind.endswith("List"):
+        raise DumpError(f"the file holds one {shown(content.kind)}; it must be a Kubernetes List of objects")
+    return content
+
+
+def _kind_of(item: msgspec.Raw, content: _List, index: int) -> tuple[str, str]:
+    """API group and kind of an item; in a `PodList` and the like items may leave both out.
+
+    Raises:
+        MalformedObject: if the item tells no kind, or one that Stowage does not know.
+    """
+    place = f"items[{index}]"
+    try:
+        head = _KIND.decode(item)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise MalformedObject(rejection("?", place, FieldError("kind", "", f"it must be readable: {error}"))) from error
+    kind = head.kind or content.kind.removesuffix("List")
+    version = head.api_version or (content.api_version if head.kind is None else None)
+    if not kind:
+        raise MalformedObject(rejection("?", place, FieldError("kind", "", "it must name the kind of the object")))
+    group = version.rpartition("/")[0] if version else None
+    if not is_known(group, kind):
+        unknown = FieldError("kind", f"{version or '?'} {kind}", "it must be a kind that Stowage knows")
+        raise MalformedObject(rejection(kind, name_in(item), unknown))
+    return group or "", kind
+
+
+def _document(item: msgspec.Raw) -> dict[str, Any]:
+    """An item as it is written."""
+    try:
+        document: dict[str, Any] = msgspec.json.decode(item, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        reason = FieldError("object", "", f"it must be readable: {error}")
+        raise MalformedObject(rejection(POLICY_KIND, name_in(item), reason)) from error
+    return document
+
+
+def _with_pod_count(raw: KubernetesObject) -> KubernetesObject:
+    """A node that does not tell how many pods it takes gets the kubelet's default: people leave it out."""
+    if not isinstance(raw, objects.Node) or raw.status is None:
+        return raw
+    offered = raw.status.allocatable if raw.status.allocatable is not None else raw.status.capacity
+    if offered is None or PODS in offered:
+        return raw
+    allocatable: objects.ResourceList = {**offered, PODS: DEFAULT_PODS}
+    return msgspec.structs.replace(raw, status=msgspec.structs.replace(raw.status, allocatable=allocatable))
+
+
+def _newest(raw: KubernetesObject) -> float:
+    """The newest time that an object tells of its past."""
+    return max((time.timestamp() for time in _times(raw) if time is not None), default=0.0)
+
+
+def _times(raw: KubernetesObject) -> Iterator[datetime | None]:
+    yield raw.metadata.creation_timestamp
+    if isinstance(raw, objects.Pod | objects.Node) and raw.status is not None:
+        for condition in raw.status.conditions or ():
+            yield condition.last_transition_time
+            yield condition.last_heartbeat_time
+        if isinstance(raw.status, objects.PodStatus):
+            yield raw.status.start_time

@@ -1,0 +1,204 @@
+"""Pods: from the object of the API server to the fact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stowage_scheduler.cluster import (
+    HostPort,
+    LabelSelector,
+    NodeSelectorTerm,
+    OwnerRef,
+    Pod,
+    PodAffinityTerm,
+    Toleration,
+    Unmodelled,
+)
+from stowage_scheduler.kube import objects
+from stowage_scheduler.kube.malformed import FieldError
+from stowage_scheduler.kube.matching import ANY_ADDRESS
+from stowage_scheduler.kube.metadata import (
+    checked_labels,
+    checked_name,
+    condition,
+    label_selector,
+    name_of,
+    namespace_of,
+    owner_of,
+    read_annotations,
+    requirements,
+    seconds,
+    uid_of,
+)
+from stowage_scheduler.kube.priorities import Priorities
+from stowage_scheduler.kube.requests import is_sidecar, pod_requests
+
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+SOURCE_ANNOTATION = "kubernetes.io/config.source"
+
+_TEMPLATE_HASH_LABELS = ("pod-template-hash", "controller-revision-hash")
+_PHASES = frozenset({"Pending", "Running", "Succeeded", "Failed", "Unknown"})
+_LARGEST_PORT = 65535
+_NO_STATUS = objects.PodStatus()
+_LONGEST_MESSAGE = 4096
+
+
+def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
+    """The facts of a pod.
+
+    Raises:
+        FieldError: for a value that packing could not trust.
+    """
+    metadata, spec, status = raw.metadata, raw.spec, raw.status or _NO_STATUS
+    namespace, name = namespace_of(metadata), name_of(metadata)
+    labels = checked_labels(metadata.labels)
+    annotations = metadata.annotations or {}
+    node = checked_name(spec.node_name, "spec.nodeName") if spec.node_name else None
+    priority, preemption_policy = priorities.of(spec)
+    phase = status.phase or "Pending"
+    if phase not in _PHASES:
+        raise FieldError("status.phase", phase, f"it must be one of {', '.join(sorted(_PHASES))}")
+    owner = owner_of(metadata, namespace)
+    scheduled = condition(status.conditions, "PodScheduled")
+    waiting = node is None and scheduled is not None and scheduled.status == "False"
+    unschedulable = scheduled if waiting and scheduled and scheduled.reason == "Unschedulable" else None
+    bound = scheduled if node and scheduled and scheduled.status == "True" else None
+    affinity = spec.affinity or objects.Affinity()
+    volumes = spec.volumes or ()
+    return Pod(
+        namespace=namespace,
+        name=name,
+        uid=uid_of(metadata, f"{namespace}/{name}"),
+        requests=pod_requests(raw),
+        node=node,
+        priority=priority,
+        preemption_policy=preemption_policy,
+        scheduler_name=spec.scheduler_name or "default-scheduler",
+        phase=phase,
+        ready=_holds(status, "Ready"),
+        terminating=metadata.deletion_timestamp is not None,
+        created_at=seconds(metadata.creation_timestamp) or 0.0,
+        bound_at=seconds(bound.last_transition_time) if bound else None,
+        unschedulable_since=seconds(unschedulable.last_transition_time) if unschedulable else None,
+        unschedulable_message=(unschedulable.message or "")[:_LONGEST_MESSAGE] if unschedulable else "",
+        nominated_node=status.nominated_node_name or None,
+        gated=bool(spec.scheduling_gates),
+        disruption_target=_holds(status, "DisruptionTarget"),
+        owner=owner,
+        template_hash=next((labels[key] for key in _TEMPLATE_HASH_LABELS if key in labels), ""),
+        labels=labels,
+        annotations=read_annotations(metadata.annotations),
+        node_selector=checked_labels(spec.node_selector, "spec.nodeSelector"),
+        node_affinity=_node_affinity(affinity.node_affinity),
+        tolerations=_tolerations(spec),
+        host_ports=tuple(sorted(set(_host_ports(spec)))),
+        affinity_terms=_pod_terms(affinity.pod_affinity, namespace),
+        anti_affinity_terms=_pod_terms(affinity.pod_anti_affinity, namespace),
+        spread_selectors=tuple(_spread_selectors(spec)),
+        unmodelled=tuple(sorted(set(_unmodelled(raw)))),
+        mirror=_is_mirror(annotations, owner),
+        host_path=any(volume.host_path is not None for volume in volumes),
+        empty_dir=any(volume.empty_dir is not None for volume in volumes),
+    )
+
+
+def _holds(status: objects.PodStatus, kind: str) -> bool:
+    found = condition(status.conditions, kind)
+    return found is not None and found.status == "True"
+
+
+def _is_mirror(annotations: objects.Labels, owner: OwnerRef | None) -> bool:
+    """Static pods are run by a kubelet from a file; the API server holds only their mirror."""
+    if MIRROR_ANNOTATION in annotations or annotations.get(SOURCE_ANNOTATION, "api") != "api":
+        return True
+    return owner is not None and owner.kind == "Node"
+
+
+def _node_affinity(affinity: objects.NodeAffinity | None) -> tuple[NodeSelectorTerm, ...] | None:
+    if affinity is None or affinity.required is None:
+        return None
+    return tuple(
+        NodeSelectorTerm(requirements(term.match_expressions), requirements(term.match_fields))
+        for term in affinity.required.node_selector_terms or ()
+    )
+
+
+def _tolerations(spec: objects.PodSpec) -> tuple[Toleration, ...]:
+    return tuple(
+        Toleration(t.key or "", t.operator or "Equal", t.value or "", t.effect or "") for t in spec.tolerations or ()
+    )
+
+
+def _host_ports(spec: objects.PodSpec) -> Iterator[HostPort]:
+    """Host ports of containers and sidecars; with hostNetwork each port is a host port."""
+    sidecars = (container for container in spec.init_containers or () if is_sidecar(container))
+    for container in (*sidecars, *(spec.containers or ())):
+        for port in container.ports or ():
+            number = port.host_port or (port.container_port if spec.host_network else 0)
+            if not number:
+                continue
+            if not 0 < number <= _LARGEST_PORT:
+                raise FieldError("spec.containers[].ports[].hostPort", number, f"it must be 1 to {_LARGEST_PORT}")
+            yield HostPort(port.protocol or "TCP", port.host_ip or ANY_ADDRESS, number)
+
+
+def _pod_terms(affinity: objects.PodAffinity | None, namespace: str) -> tuple[PodAffinityTerm, ...]:
+    """Terms with their namespaces: the pod's own where the term names and selects none."""
+    if affinity is None:
+        return ()
+    return tuple(
+        PodAffinityTerm(
+            topology_key=term.topology_key,
+            selector=label_selector(term.label_selector),
+            namespaces=term.namespaces or (() if term.namespace_selector is not None else (namespace,)),
+            namespace_selector=label_selector(term.namespace_selector),
+        )
+        for term in affinity.required or ()
+    )
+
+
+def _spread_selectors(spec: objects.PodSpec) -> Iterator[LabelSelector]:
+    for constraint in spec.topology_spread_constraints or ():
+        selector = label_selector(constraint.label_selector)
+        if constraint.when_unsatisfiable == "DoNotSchedule" and selector is not None:
+            yield selector
+
+
+def _unmodelled(raw: objects.Pod) -> Iterator[Unmodelled]:
+    """Rules of the pod that the packer does not know yet."""
+    spec, affinity = raw.spec, raw.spec.affinity
+    if affinity is not None:
+        if affinity.pod_affinity is not None and affinity.pod_affinity.required:
+            yield Unmodelled.POD_AFFINITY
+        if affinity.pod_anti_affinity is not None and affinity.pod_anti_affinity.required:
+            yield Unmodelled.POD_ANTI_AFFINITY
+    if any(c.when_unsatisfiable == "DoNotSchedule" for c in spec.topology_spread_constraints or ()):
+        yield Unmodelled.TOPOLOGY_SPREAD
+    if any(_is_placed_volume(volume) for volume in spec.volumes or ()):
+        yield Unmodelled.VOLUMES
+    if spec.resource_claims or (raw.status is not None and raw.status.extended_resource_claim_status is not None):
+        yield Unmodelled.RESOURCE_CLAIMS
+    if spec.scheduling_group is not None or spec.workload_ref is not None:
+        yield Unmodelled.SCHEDULING_GROUP
+
+
+def _is_placed_volume(volume: objects.Volume) -> bool:
+    """Whether a volume has a zone, an attach limit or a single writer (plugins VolumeZone, NodeVolumeLimits, …)."""
+    return any(
+        source is not None
+        for source in (
+            volume.persistent_volume_claim,
+            volume.ephemeral,
+            volume.csi,
+            volume.aws_elastic_block_store,
+            volume.azure_disk,
+            volume.cinder,
+            volume.fc,
+            volume.flex_volume,
+            volume.gce_persistent_disk,
+            volume.iscsi,
+            volume.portworx_volume,
+            volume.rbd,
+            volume.vsphere_volume,
+        )
+    )

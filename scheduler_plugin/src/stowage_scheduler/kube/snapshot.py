@@ -1,0 +1,178 @@
+"""A snapshot from objects or facts: whatever does not hold together is left out and listed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from stowage_scheduler.cluster import (
+    DisruptionBudget,
+    Node,
+    Pod,
+    PriorityClass,
+    Rejected,
+    Snapshot,
+    Workload,
+)
+from stowage_scheduler.kube import objects
+from stowage_scheduler.kube.facts import KubernetesObject, Namespace, fact_of
+from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
+from stowage_scheduler.kube.priorities import Priorities
+
+_NO_CLASSES = Priorities()
+
+_T = TypeVar("_T", Node, Pod, Workload, DisruptionBudget, PriorityClass)
+
+
+class _Gathered:
+    """Facts by kind, and what could not become one."""
+
+    def __init__(self, rejected: list[Rejected]) -> None:
+        self.rejected = rejected
+        self.nodes: list[Node] = []
+        self.pods: list[Pod] = []
+        self.workloads: list[Workload] = []
+        self.budgets: list[DisruptionBudget] = []
+        self.priority_classes: list[PriorityClass] = []
+        self.namespaces: list[Namespace] = []
+
+    def add(self, raw: KubernetesObject, priorities: Priorities) -> None:
+        """Convert one object and file it."""
+        try:
+            fact = fact_of(raw, priorities)
+        except MalformedObject as error:
+            self.rejected.append(error.rejected)
+            return
+        match fact:
+            case Pod():
+                self.pods.append(fact)
+            case Node():
+                self.nodes.append(fact)
+            case Workload():
+                self.workloads.append(fact)
+            case DisruptionBudget():
+                self.budgets.append(fact)
+            case PriorityClass():
+                self.priority_classes.append(fact)
+            case Namespace():
+                self.namespaces.append(fact)
+
+
+def build_snapshot(now: float, raws: Iterable[KubernetesObject], rejected: Iterable[Rejected] = ()) -> Snapshot:
+    """The snapshot of objects of any kind, in any order.
+
+    Args:
+        now: seconds since the epoch.
+        raws: the objects.
+        rejected: what was left out before.
+    """
+    gathered = _Gathered(list(rejected))
+    pods: list[objects.Pod] = []
+    for raw in raws:
+        if isinstance(raw, objects.Pod):
+            pods.append(raw)
+        else:
+            gathered.add(raw, _NO_CLASSES)
+    priorities = Priorities(gathered.priority_classes)
+    for pod in pods:
+        gathered.add(pod, priorities)
+    return assemble(
+        now,
+        nodes=gathered.nodes,
+        pods=gathered.pods,
+        workloads=gathered.workloads,
+        budgets=gathered.budgets,
+        priority_classes=gathered.priority_classes,
+        namespace_labels={namespace.name: namespace.labels for namespace in gathered.namespaces},
+        rejected=gathered.rejected,
+    )
+
+
+def assemble(
+    now: float,
+    *,
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    workloads: Iterable[Workload] = (),
+    budgets: Iterable[DisruptionBudget] = (),
+    priority_classes: Iterable[PriorityClass] = (),
+    namespace_labels: Mapping[str, Mapping[str, str]] | None = None,
+    rejected: Iterable[Rejected] = (),
+) -> Snapshot:
+    """The snapshot of facts that are sound each by itself, after looking at them together.
+
+    Of objects with the same name or the same UID one is kept. Pods on a node that is not there are left
+    out; finished ones silently, for they hold nothing. ReplicaSets learn whether they are the newest of
+    their Deployment. The result does not depend on the order of the arguments.
+    """
+    left_out = list(rejected)
+    kept_nodes = _unique("Node", nodes, lambda node: node.name, left_out)
+    names = {node.name for node in kept_nodes}
+    kept_pods: list[Pod] = []
+    for pod in _unique("Pod", pods, lambda pod: pod.key, left_out, uid=lambda pod: pod.uid):
+        if pod.node is None or pod.node in names:
+            kept_pods.append(pod)
+        elif not pod.finished:
+            error = FieldError("spec.nodeName", pod.node, "there must be a node of this name")
+            left_out.append(rejection("Pod", pod.key, error))
+    kept_workloads = _unique(
+        "Workload", workloads, lambda w: f"{w.kind} {w.namespace}/{w.name}", left_out, uid=lambda w: w.uid
+    )
+    return Snapshot(
+        now=now,
+        nodes=tuple(kept_nodes),
+        pods=tuple(kept_pods),
+        workloads=tuple(_with_newest(kept_workloads)),
+        budgets=tuple(_unique("PodDisruptionBudget", budgets, lambda b: f"{b.namespace}/{b.name}", left_out)),
+        priority_classes=tuple(_unique("PriorityClass", priority_classes, lambda c: c.name, left_out)),
+        namespace_labels=dict(sorted((namespace_labels or {}).items())),
+        rejected=tuple(sorted(left_out)),
+    )
+
+
+def _unique(
+    kind: str,
+    facts: Iterable[_T],
+    key: Callable[[_T], str],
+    left_out: list[Rejected],
+    *,
+    uid: Callable[[_T], str] | None = None,
+) -> list[_T]:
+    """The facts sorted by key, one for each key and each UID; the others go to `left_out`."""
+    groups: defaultdict[str, list[_T]] = defaultdict(list)
+    for fact in facts:
+        groups[key(fact)].append(fact)
+    kept: list[_T] = []
+    uids: set[str] = set()
+    for name, group in sorted(groups.items()):
+        first = group[0] if len(group) == 1 else min(group, key=_text)
+        if len(group) > 1:
+            error = FieldError("metadata.name", name, f"it must be unique, but {len(group)} objects have it")
+            left_out += [rejection(kind, name, error)] * (len(group) - 1)
+        if uid is not None:
+            if uid(first) in uids:
+                error = FieldError("metadata.uid", uid(first), "it must be unique")
+                left_out.append(rejection(kind, name, error))
+                continue
+            uids.add(uid(first))
+        kept.append(first)
+    return kept
+
+
+def _text(fact: msgspec.Struct) -> bytes:
+    """A fact as bytes, the same for equal facts: the order between objects that claim one name."""
+    return msgspec.json.encode(fact, order="deterministic")
+
+
+def _with_newest(workloads: list[Workload]) -> Iterable[Workload]:
+    """ReplicaSets marked old where their Deployment is at a later revision."""
+    revisions = {w.uid: w.revision for w in workloads if w.kind == "Deployment"}
+    for workload in workloads:
+        of_deployment = revisions.get(workload.owner.uid) if workload.kind == "ReplicaSet" and workload.owner else None
+        if of_deployment is not None and workload.revision is not None and workload.revision < of_deployment:
+            yield msgspec.structs.replace(workload, newest=False)
+        else:
+            yield workload
