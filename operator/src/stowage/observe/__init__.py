@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from stowage.observe.reflector import Absent, Event, ObjectKey, Present, Reflector, Refused
+from stowage.observe.store import Store
 
-__all__ = ["Absent", "Event", "ObjectKey", "Present", "Reflector", "Refused"]
+__all__ = ["Absent", "Event", "ObjectKey", "Present", "Reflector", "Refused", "Store"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -142,7 +142,7 @@ class Api:
 
     async def watch(
         self, path: str, query: Query, *, on_open: Callable[[], None] | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Stream watch events, one raw JSON document each, until the server ends the watch.
 
         `watch`, `allowWatchBookmarks` and `timeoutSeconds` are set here; `query` holds the rest and wins. Lines may
