@@ -41,3 +41,4 @@ class Budget(Struct, frozen=True):
     seconds: float = 10.0
     deterministic_units: float | None = None  # set: `seconds` is ignored
     certify_seconds: float = 2.0  # share of `seconds` kept for proving the answer optimal
+    workers: int = 2  # solver threads; part of what makes a deterministic answer repeatable

@@ -120,6 +120,7 @@ class Packing(Struct, frozen=True):
     seconds: float
     stages: Mapping[str, float]
     rejected: tuple[Rejected, ...] = ()
+    faults: tuple[str, ...] = ()  # what the checks found wrong with the search's answer; then this is a simpler one
 
     @property
     def changes_anything(self) -> bool:

@@ -1,0 +1,208 @@
+"""From a snapshot to the packing problem: what is fixed, what may move, what waits, and who may go where."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import reduce
+from math import gcd
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from stowage_scheduler.cluster import HostPort, Node, Pod, Snapshot
+from stowage_scheduler.entanglement import ClosedDomains
+from stowage_scheduler.movability import Immovable, Movability
+from stowage_scheduler.options import PackOptions
+from stowage_scheduler.problem import BudgetLimit, PodClass, Problem
+from stowage_scheduler.rules import RULES
+from stowage_scheduler.slots import SlotClass, slot_class
+
+MOVE_COST_ANNOTATION = "stowage.dev/move-cost-seconds"
+_RESTART_SECONDS = 30  # what a move costs when nobody says otherwise
+
+
+class Build(Struct, frozen=True):
+    """A problem with what is needed to turn its counts back into pods, and to explain it."""
+
+    problem: Problem
+    pods: Mapping[str, Pod]  # by UID, every pod of the snapshot
+    left_out: Mapping[str, Immovable]  # pending pods in scope that are not planned for, by UID
+    node_facts: tuple[Node, ...]  # in the order of problem.nodes
+
+
+class _ClassKey(Struct, frozen=True):
+    """Everything that rules look at: pods with the same key are interchangeable."""
+
+    kind: SlotClass
+    priority: int
+    eligible: frozenset[int]
+    ports: tuple[HostPort, ...]
+    budgets: tuple[int, ...]
+    move_cost: int
+
+
+def build(snapshot: Snapshot, options: PackOptions) -> Build:
+    """State the packing problem of a snapshot. The order of the snapshot's tuples changes nothing."""
+    return _Builder(snapshot, options).build()
+
+
+class _Builder:
+    def __init__(self, snapshot: Snapshot, options: PackOptions) -> None:
+        self.snapshot = snapshot
+        self.options = options
+        self.movability = Movability(snapshot, options)
+        self.nodes = sorted(self.movability.nodes.values(), key=lambda node: node.name)
+        self.index = {node.name: number for number, node in enumerate(self.nodes)}
+        self.closed = ClosedDomains(snapshot, self.movability.nodes)
+        self.used: list[Counter[str]] = [Counter() for _ in self.nodes]
+        self.running: list[Counter[str]] = [Counter() for _ in self.nodes]  # movable pods alone
+        self.ports: list[set[HostPort]] = [set() for _ in self.nodes]
+        self.fixed: Counter[int] = Counter()
+        self.left_out: dict[str, Immovable] = {}
+        self.movable: list[Pod] = []
+        self.pending: list[Pod] = []
+        self._allowed: dict[object, frozenset[int]] = {}
+
+    def build(self) -> Build:
+        for pod in sorted(self.snapshot.pods, key=lambda p: (p.key, p.uid)):
+            self._sort_in(pod)
+        for pod in self.movable:
+            self.running[self.index[pod.node or ""]].update(pod.requests)
+        overfull = self._overfull()
+        limits: dict[str, int] = {}
+        groups: dict[_ClassKey, list[Pod]] = defaultdict(list)
+        for pod in [*self.movable, *self.pending]:
+            groups[self._class_key(pod, limits)].append(pod)
+        resources = sorted({name for pod in [*self.movable, *self.pending] for name in pod.requests})
+        problem = Problem(
+            resources=tuple(resources),
+            nodes=tuple(node.name for node in self.nodes),
+            free=tuple(self._free(number, resources) for number in range(len(self.nodes))),
+            classes=tuple(
+                self._class(number, key, pods, resources, overfull)
+                for number, (key, pods) in enumerate(sorted(groups.items(), key=lambda item: item[1][0].key))
+            ),
+            ports=tuple(frozenset(ports) for ports in self.ports),
+            budgets=tuple(
+                BudgetLimit(f"{budget.namespace}/{budget.name}", budget.disruptions_allowed)
+                for budget in sorted(self.snapshot.budgets, key=lambda b: limits.get(b.uid, -1))
+                if budget.uid in limits
+            ),
+            max_moves=self.options.max_moves,
+            may_evict=self.options.evict_lower_priority,
+            fixed=dict(self.fixed),
+        )
+        return Build(scaled(problem), {pod.uid: pod for pod in self.snapshot.pods}, self.left_out, tuple(self.nodes))
+
+    def _sort_in(self, pod: Pod) -> None:
+        """Fixed pods take room, movable and pending ones become part of a class."""
+        if pod.finished:
+            return
+        where = pod.node if pod.node is not None else pod.nominated_node
+        if pod.node is None and not pod.terminating and not pod.gated and pod.nominated_node is None:
+            why_not = self.movability.unplannable(pod)
+            if why_not is None:
+                self.pending.append(pod)
+            elif why_not is not Immovable.OUT_OF_SCOPE:
+                self.left_out[pod.uid] = why_not
+            return
+        if where is None:
+            return
+        if pod.node is not None and self.movability.immovable(pod) is None:
+            self.movable.append(pod)
+            return
+        if pod.node is not None and not pod.terminating and self.movability.in_scope(pod):
+            self.fixed[pod.priority] += 1
+        if where in self.index:
+            self.used[self.index[where]].update(pod.requests)
+            self.ports[self.index[where]].update(pod.host_ports)
+
+    def _overfull(self) -> frozenset[int]:
+        """Nodes with more requested than allocatable: they take nothing new, and what runs may stay."""
+        return frozenset(
+            number
+            for number, node in enumerate(self.nodes)
+            for name, amount in (self.used[number] + self.running[number]).items()
+            if amount > node.allocatable.get(name, 0)
+        )
+
+    def _free(self, number: int, resources: list[str]) -> tuple[int, ...]:
+        """Room for classes; on an overfull node what its movable pods already take."""
+        allocatable, used, running = self.nodes[number].allocatable, self.used[number], self.running[number]
+        return tuple(max(allocatable.get(name, 0) - used[name], running[name]) for name in resources)
+
+    def _class_key(self, pod: Pod, limits: dict[str, int]) -> _ClassKey:
+        budgets = sorted(self.movability.budgets(pod), key=lambda b: b.uid)
+        for budget in budgets:
+            limits.setdefault(budget.uid, len(limits))
+        return _ClassKey(
+            kind=slot_class(pod),
+            priority=pod.priority,
+            eligible=self._eligible(pod),
+            ports=tuple(sorted(pod.host_ports)),
+            budgets=tuple(limits[budget.uid] for budget in budgets),
+            move_cost=_move_cost(pod),
+        )
+
+    def _eligible(self, pod: Pod) -> frozenset[int]:
+        key = (
+            tuple(sorted(pod.node_selector.items())),
+            pod.node_affinity,
+            pod.tolerations,
+            tuple(sorted(pod.requests.items())),
+        )
+        if key not in self._allowed:
+            self._allowed[key] = frozenset(
+                number
+                for number, node in enumerate(self.nodes)
+                if all(rule.refuses(pod, node) is None for rule in RULES)
+            )
+        closed = self.closed.closed_nodes(pod)
+        return self._allowed[key] - {self.index[name] for name in closed if name in self.index}
+
+    def _class(
+        self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str], overfull: frozenset[int]
+    ) -> PodClass:
+        running: dict[int, list[Pod]] = defaultdict(list)
+        for pod in pods:
+            if pod.node is not None:
+                running[self.index[pod.node]].append(pod)
+        waiting = sorted((p for p in pods if p.node is None), key=lambda p: (p.created_at, p.key))
+        first = pods[0]
+        return PodClass(
+            index=number,
+            name=f"{first.namespace}/{first.owner.name if first.owner else first.name}",
+            requests=tuple(first.requests.get(name, 0) for name in resources),
+            priority=key.priority,
+            pending=len(waiting),
+            running={node: len(held) for node, held in running.items()},
+            eligible=key.eligible - overfull,
+            ports=key.ports,
+            budgets=key.budgets,
+            move_cost=key.move_cost,
+            pending_uids=tuple(pod.uid for pod in waiting),
+            # the youngest has lost least when it starts again
+            running_uids={
+                node: tuple(p.uid for p in sorted(held, key=lambda p: (p.ready, -p.created_at, p.key)))
+                for node, held in running.items()
+            },
+        )
+
+
+def _move_cost(pod: Pod) -> int:
+    text = pod.annotations.get(MOVE_COST_ANNOTATION, "")
+    return min(int(text), 1_000_000) if text.isascii() and text.isdigit() else _RESTART_SECONDS
+
+
+def scaled(problem: Problem) -> Problem:
+    """The same problem in the largest units that keep every amount a whole number (exact, never rounded)."""
+    # room need not be a multiple: what is left over below one unit can not hold anything anyway
+    units = [reduce(gcd, (c.requests[r] for c in problem.classes), 0) or 1 for r in range(len(problem.resources))]
+    return replace(
+        problem,
+        free=tuple(tuple(a // units[r] for r, a in enumerate(row)) for row in problem.free),
+        classes=tuple(
+            replace(c, requests=tuple(a // units[r] for r, a in enumerate(c.requests))) for c in problem.classes
+        ),
+    )

@@ -1,0 +1,63 @@
+"""The answer that is always there: pending pods by priority, each on the node that it fits best.
+
+Nothing moves. Two orders are tried within a priority, large pods first and small pods first; the one
+that places more wins (first-fit decreasing leaves fewer holes, small first places more pods).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stowage_scheduler.kube.matching import port_conflict
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import PodClass, Problem
+
+_PARTS = 1_000_000  # shares of a node are counted in millionths, so that no float decides
+
+
+def greedy(problem: Problem) -> Placement:
+    """The better of the two orders; never worse than what runs now."""
+    large_first = _place(problem, lambda c: -size(problem, c))
+    small_first = _place(problem, lambda c: size(problem, c))
+    return max(large_first, small_first, key=Placement.score)
+
+
+def size(problem: Problem, pod_class: PodClass) -> int:
+    """The largest share of the cluster's room in any resource that one pod takes, in millionths."""
+    totals = [max(1, sum(row[r] for row in problem.free)) for r in range(len(problem.resources))]
+    return max((amount * _PARTS // totals[r] for r, amount in enumerate(pod_class.requests)), default=0)
+
+
+def fits(placement: Placement, pod_class: PodClass, node: int) -> bool:
+    """Whether one more pod of a class may be put on a node."""
+    if node not in pod_class.eligible:
+        return False
+    room = placement.room[node]
+    if any(amount > room[r] for r, amount in enumerate(pod_class.requests) if amount):
+        return False
+    return not pod_class.ports or port_conflict(pod_class.ports, placement.taken_ports(node)) is None
+
+
+def _place(problem: Problem, order: Callable[[PodClass], int]) -> Placement:
+    placement = Placement(problem)
+    waiting = sorted((c for c in problem.classes if c.pending), key=lambda c: (-c.priority, order(c), c.index))
+    for pod_class in waiting:
+        for _ in range(pod_class.pending):
+            node = _best_node(placement, pod_class)
+            if node is None:
+                break
+            placement.add(pod_class, node, 1)
+    return placement
+
+
+def _best_node(placement: Placement, pod_class: PodClass) -> int | None:
+    """The node that is left with the least room, measured in the pod's own resources."""
+
+    def left(node: int) -> tuple[int, int]:
+        free, room = placement.problem.free[node], placement.room[node]
+        shares = (
+            (room[r] - amount) * _PARTS // max(1, free[r]) for r, amount in enumerate(pod_class.requests) if amount
+        )
+        return sum(shares), node
+
+    return min((node for node in pod_class.eligible if fits(placement, pod_class, node)), key=left, default=None)

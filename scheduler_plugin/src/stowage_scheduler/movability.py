@@ -1,0 +1,180 @@
+"""What never moves, and what can not be planned for yet: one place for every such decision.
+
+Order matters only for the reason that is told; each test stands alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from enum import StrEnum
+
+from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Unmodelled, Workload
+from stowage_scheduler.entanglement import entangled
+from stowage_scheduler.kube.budgets import budgets_of
+from stowage_scheduler.kube.matching import matches_selector
+from stowage_scheduler.options import BatchJobs, PackOptions
+
+_ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
+_MOVED_KINDS = ("ReplicaSet", "StatefulSet", "ReplicationController", "Job")
+
+
+class Immovable(StrEnum):
+    """Why a running pod stays where it is."""
+
+    OUT_OF_SCOPE = "the policy does not cover it"
+    NODE_OUT_OF_SCOPE = "the policy does not cover its node"
+    TERMINATING = "it is terminating"
+    STATIC = "static pods belong to their node"
+    BARE = "nothing would recreate it"
+    DAEMON_SET = "pods of a DaemonSet belong to their node"
+    OTHER_CONTROLLER = "what its controller does after an eviction is not known"
+    PROTECTED_NAMESPACE = "the policy protects its namespace"
+    PROTECTED_PRIORITY = "the policy protects its priority"
+    DO_NOT_DISRUPT = "an annotation forbids to disrupt it"
+    LOCAL_STORAGE = "it keeps data on its node"
+    TWO_BUDGETS = "it is under two PodDisruptionBudgets, which the eviction API refuses"
+    BUDGET_EXHAUSTED = "its PodDisruptionBudget allows no disruption now"
+    BATCH_JOB = "evicting it counts against its Job's backoffLimit"
+    OWNER_ROLLING_OUT = "its owner is rolling out"
+    NOT_NEWEST = "it belongs to a ReplicaSet that is being replaced"
+    OWNER_UNSETTLED = "its owner's replicas changed a moment ago"
+    TOO_YOUNG = "it started a moment ago"
+    NOT_MODELLED = "it has a rule that is not modelled yet"
+    ENTANGLED = "a rule of another pod that is not modelled yet speaks of it"
+
+
+class Movability:
+    """Answers for one snapshot and one set of options; looks everything up once."""
+
+    def __init__(self, snapshot: Snapshot, options: PackOptions) -> None:
+        """Index owners, budgets and rules of other pods."""
+        self.snapshot = snapshot
+        self.options = options
+        self.nodes: dict[str, Node] = {
+            node.name: node
+            for node in snapshot.nodes
+            if all(node.labels.get(key) == value for key, value in options.node_selector.items())
+        }
+        self._workloads: dict[str, Workload] = {workload.uid: workload for workload in snapshot.workloads}
+        self._entangled = entangled(snapshot)
+        self._budgets: dict[str, list[DisruptionBudget]] = defaultdict(list)
+        for budget in snapshot.budgets:
+            self._budgets[budget.namespace].append(budget)
+
+    def in_scope(self, pod: Pod) -> bool:
+        """Whether the options cover a pod at all: scheduler name, namespace and pod selector."""
+        options = self.options
+        if options.scheduler_names is not None and pod.scheduler_name not in options.scheduler_names:
+            return False
+        if options.pod_selector is not None and not matches_selector(options.pod_selector, pod.labels):
+            return False
+        if options.namespace_selector is None:
+            return True
+        labels = self.snapshot.namespace_labels.get(pod.namespace, {})
+        return matches_selector(options.namespace_selector, labels)
+
+    def budgets(self, pod: Pod) -> tuple[DisruptionBudget, ...]:
+        """The PodDisruptionBudgets that cover a pod."""
+        return budgets_of(pod, tuple(self._budgets.get(pod.namespace, ())))
+
+    def unplannable(self, pod: Pod) -> Immovable | None:
+        """Why a pending pod is not planned for; None when it is."""
+        if not self.in_scope(pod):
+            return Immovable.OUT_OF_SCOPE
+        if pod.unmodelled:
+            return Immovable.NOT_MODELLED
+        if pod.uid in self._entangled:
+            return Immovable.ENTANGLED
+        return None
+
+    def immovable(self, pod: Pod) -> Immovable | None:
+        """Why a running pod stays where it is; None when it may move."""
+        return (
+            self._by_scope(pod)
+            or self._by_kind(pod)
+            or self._by_protection(pod)
+            or self._by_owner(pod)
+            or self._by_budget(pod)
+            or self._by_age(pod)
+        )
+
+    def _by_scope(self, pod: Pod) -> Immovable | None:
+        if not self.in_scope(pod):
+            return Immovable.OUT_OF_SCOPE
+        if pod.node not in self.nodes:
+            return Immovable.NODE_OUT_OF_SCOPE
+        if pod.terminating:
+            return Immovable.TERMINATING
+        if pod.unmodelled:
+            return Immovable.NOT_MODELLED
+        return Immovable.ENTANGLED if pod.uid in self._entangled else None
+
+    def _by_kind(self, pod: Pod) -> Immovable | None:
+        if pod.mirror or (pod.owner is not None and pod.owner.kind == "Node"):
+            return Immovable.STATIC
+        if pod.owner is None:
+            return Immovable.BARE
+        if pod.owner.kind == "DaemonSet":
+            return Immovable.DAEMON_SET
+        return None if pod.owner.kind in _MOVED_KINDS else Immovable.OTHER_CONTROLLER
+
+    def _by_protection(self, pod: Pod) -> Immovable | None:
+        options, notes = self.options, pod.annotations
+        if pod.namespace in options.protected_namespaces:
+            return Immovable.PROTECTED_NAMESPACE
+        if pod.priority >= options.protected_priority_at_least:
+            return Immovable.PROTECTED_PRIORITY
+        if (
+            notes.get("stowage.dev/do-not-disrupt") == "true"
+            or notes.get("karpenter.sh/do-not-disrupt") == "true"
+            or notes.get("cluster-autoscaler.kubernetes.io/safe-to-evict") == "false"
+        ):
+            return Immovable.DO_NOT_DISRUPT
+        if pod.host_path or pod.local_volume or (pod.empty_dir and options.protect_empty_dir):
+            return Immovable.LOCAL_STORAGE
+        return None
+
+    def _by_owner(self, pod: Pod) -> Immovable | None:
+        owner = self._workloads.get(pod.owner.uid) if pod.owner else None
+        if pod.owner and pod.owner.kind == "Job" and not self._job_may_move(owner):
+            return Immovable.BATCH_JOB
+        if owner is None:  # not in the file or not seen yet: counts as settled and newest
+            return None
+        chain = [owner]
+        above = self._workloads.get(owner.owner.uid) if owner.owner else None
+        if above is not None:
+            chain.append(above)
+        if any(workload.rolling_out for workload in chain if workload.kind in _ROLLING_KINDS):
+            return Immovable.OWNER_ROLLING_OUT
+        if not owner.newest:
+            return Immovable.NOT_NEWEST
+        settled = self.snapshot.now - self.options.owner_settled_seconds
+        changes = (workload.replicas_changed_at for workload in chain)
+        if any(changed is not None and changed > settled for changed in changes):
+            return Immovable.OWNER_UNSETTLED
+        return None
+
+    def _job_may_move(self, job: Workload | None) -> bool:
+        if self.options.batch_jobs is BatchJobs.ALWAYS:
+            return True
+        if self.options.batch_jobs is BatchJobs.NEVER:
+            return False
+        return job is not None and job.ignores_disruption
+
+    def _by_budget(self, pod: Pod) -> Immovable | None:
+        budgets = self.budgets(pod)
+        if len(budgets) > 1:
+            return Immovable.TWO_BUDGETS
+        if any(budget.disruptions_allowed < 1 or not budget.fresh for budget in budgets):
+            return Immovable.BUDGET_EXHAUSTED
+        return None
+
+    def _by_age(self, pod: Pod) -> Immovable | None:
+        started = pod.bound_at if pod.bound_at is not None else pod.created_at
+        young = self.snapshot.now - started < self.options.min_pod_age_seconds
+        return Immovable.TOO_YOUNG if young else None
+
+
+def describe(unmodelled: tuple[Unmodelled, ...]) -> str:
+    """The rules that are not modelled yet, for people."""
+    return ", ".join(sorted(unmodelled))

@@ -1,0 +1,152 @@
+"""Snapshot in, checked plan out: the one entry to the packer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from stowage_scheduler.assign import Change, changes
+from stowage_scheduler.build import Build, build
+from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.explain import Explainer
+from stowage_scheduler.moves import UnorderableError, order
+from stowage_scheduler.options import Budget, PackOptions
+from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step, Unplaced
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.rules import RULES, Outcome
+from stowage_scheduler.slots import Slot
+from stowage_scheduler.solve.engine import Solution, solve
+
+
+class _Candidate(Struct, frozen=True):
+    """A placement that passed every check, with its order."""
+
+    placement: Placement
+    changes: tuple[Change, ...]
+    steps: tuple[Step, ...]
+    slots: tuple[Slot, ...]
+    outcome: Outcome
+
+
+class PlanRejectedError(Exception):
+    """Even doing nothing broke a rule: a mistake in the packer, never in the cluster."""
+
+
+def pack(snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int, clock: Callable[[], float]) -> Packing:
+    """Place as many pending pods as possible with the least disruption (design section 3).
+
+    Args:
+        snapshot: the facts of one instant.
+        options: what the plan may cover and disturb.
+        budget: wall seconds or deterministic units.
+        seed: of every random choice.
+        clock: monotonic seconds.
+
+    Returns:
+        A plan that every rule's own check accepts; when the search's answer does not pass, the greedy
+        answer (which moves nothing), and as the last resort the start.
+    """
+    began = clock()
+    built = build(snapshot, options)
+    seconds_to_build = clock() - began
+    solution = solve(built.problem, budget, seed, clock)
+    before_checks = clock()
+    faults: list[str] = []
+    chosen = _first_valid(built, snapshot, options, solution, faults)
+    stages = {"build": seconds_to_build, **solution.stages, "check": clock() - before_checks}
+    placed = chosen.placement.placed_by_priority()
+    return Packing(
+        assignments=_assignments(built, chosen.outcome),
+        moves=tuple(sorted(_moves(built, chosen.changes))),
+        evictions=tuple(sorted(_evictions(built, chosen))),
+        unplaced=_unplaced(built, snapshot, chosen, options),
+        slots=chosen.slots,
+        steps=chosen.steps,
+        before=Placement(built.problem).placed_by_priority(),
+        placed=placed,
+        bound=solution.bounds.by_priority,
+        certified=placed == solution.bounds.by_priority,
+        seconds=clock() - began,
+        stages=stages,
+        rejected=snapshot.rejected,
+        faults=tuple(faults),
+    )
+
+
+def _first_valid(
+    built: Build, snapshot: Snapshot, options: PackOptions, solution: Solution, faults: list[str]
+) -> _Candidate:
+    for placement in (solution.placement, solution.greedy, Placement(built.problem)):
+        made = changes(built, placement)
+        try:
+            steps, slots = order(built, made)
+        except UnorderableError as error:
+            faults.append(str(error))
+            continue
+        outcome = Outcome(snapshot, options, _after(built, made))
+        violations = [violation for rule in RULES for violation in rule.check(outcome)]
+        if not violations:
+            return _Candidate(placement, made, steps, slots, outcome)
+        faults += [f"{v.rule}: {v.subject}: {v.detail}" for v in violations]
+    raise PlanRejectedError("; ".join(faults[:5]))
+
+
+def _after(built: Build, made: tuple[Change, ...]) -> Mapping[str, str]:
+    """Where each pod that runs or shall run stands at the end, by UID."""
+    after = {
+        uid: pod.node
+        for uid, pod in built.pods.items()
+        if pod.node is not None and not pod.finished and not pod.terminating
+    }
+    for change in made:
+        if change.target is None:
+            after.pop(change.uid, None)
+        else:
+            after[change.uid] = built.problem.nodes[change.target]
+    return after
+
+
+def _ref(pod: Pod) -> PodRef:
+    return PodRef(pod.namespace, pod.name, pod.uid)
+
+
+def _assignments(built: Build, outcome: Outcome) -> tuple[Assignment, ...]:
+    return tuple(sorted(Assignment(_ref(built.pods[uid]), node) for uid, node in outcome.after.items()))
+
+
+def _moves(built: Build, made: tuple[Change, ...]) -> list[Move]:
+    names = built.problem.nodes
+    return [
+        Move(_ref(built.pods[c.uid]), names[c.source], names[c.target])
+        for c in made
+        if c.source is not None and c.target is not None
+    ]
+
+
+def _evictions(built: Build, chosen: _Candidate) -> list[Eviction]:
+    arriving = [built.pods[c.uid].priority for c in chosen.changes if c.source is None]
+    highest = max(arriving, default=0)
+    found = []
+    for change in chosen.changes:
+        if change.target is None and change.source is not None:
+            pod = built.pods[change.uid]
+            higher = pod.priority < highest
+            reason = Reason.EVICTED_FOR_HIGHER_PRIORITY if higher else Reason.EVICTED_FOR_MORE_PODS
+            found.append(Eviction(_ref(pod), built.problem.nodes[change.source], reason))
+    return found
+
+
+def _unplaced(built: Build, snapshot: Snapshot, chosen: _Candidate, options: PackOptions) -> tuple[Unplaced, ...]:
+    placed = {change.uid for change in chosen.changes if change.target is not None}
+    waiting = [uid for c in built.problem.classes for uid in c.pending_uids if uid not in placed]
+    if not waiting and not built.left_out:
+        return ()
+    explainer = Explainer(snapshot, built.node_facts, chosen.outcome.residents)
+    limited = options.max_moves is not None and chosen.placement.disrupted() >= options.max_moves
+    found = []
+    for uid in [*waiting, *built.left_out]:
+        pod = built.pods[uid]
+        why = explainer.explain(pod, built.left_out.get(uid), limited=limited)
+        found.append(Unplaced(_ref(pod), why.reason, why.help))
+    return tuple(sorted(found))

@@ -1,0 +1,127 @@
+"""A placement: how many pods of each class stand on each node, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stowage_scheduler.cluster import HostPort
+from stowage_scheduler.problem import PodClass, Problem
+
+Score = tuple[int, ...]
+
+
+class Placement:
+    """Counts per class and node, with the room left kept up to date.
+
+    `counts[c]` maps node to pods and holds no zeros; `room[n][r]` is what is left; `on_node[n]` maps
+    class to pods. Mutable: it is the state of one search, never shared.
+    """
+
+    def __init__(self, problem: Problem, counts: Sequence[dict[int, int]] | None = None) -> None:
+        """Start from `counts`, or from what runs now."""
+        self.problem = problem
+        self.counts: list[dict[int, int]] = [{} for _ in problem.classes]
+        self.room = [list(free) for free in problem.free]
+        self.on_node: list[dict[int, int]] = [{} for _ in problem.nodes]
+        for pod_class, where in zip(problem.classes, counts or problem.start, strict=True):
+            for node, count in where.items():
+                self.add(pod_class, node, count)
+
+    def copy(self) -> Placement:
+        """An independent copy."""
+        twin = Placement.__new__(Placement)
+        twin.problem = self.problem
+        twin.counts = [dict(where) for where in self.counts]
+        twin.room = [list(room) for room in self.room]
+        twin.on_node = [dict(held) for held in self.on_node]
+        return twin
+
+    def add(self, pod_class: PodClass, node: int, count: int) -> None:
+        """Put `count` more pods (fewer, when negative) of a class on a node."""
+        if not count:
+            return
+        total = self.counts[pod_class.index].get(node, 0) + count
+        if total:
+            self.counts[pod_class.index][node] = total
+            self.on_node[node][pod_class.index] = total
+        else:
+            self.counts[pod_class.index].pop(node)
+            self.on_node[node].pop(pod_class.index)
+        room = self.room[node]
+        for resource, amount in enumerate(pod_class.requests):
+            room[resource] -= amount * count
+
+    def replace(self, node: int, held: dict[int, int]) -> None:
+        """Make `held` (class to pods) all that stands on a node."""
+        for index in set(self.on_node[node]) | set(held):
+            change = held.get(index, 0) - self.on_node[node].get(index, 0)
+            self.add(self.problem.classes[index], node, change)
+
+    def placed(self, pod_class: PodClass) -> int:
+        """Pods of a class that have a place."""
+        return sum(self.counts[pod_class.index].values())
+
+    def unplaced(self, pod_class: PodClass) -> int:
+        """Pods of a class without a place."""
+        return pod_class.total - self.placed(pod_class)
+
+    def taken_ports(self, node: int) -> set[HostPort]:
+        """Host ports in use on a node."""
+        taken = set(self.problem.ports[node]) if self.problem.ports else set()
+        for index in self.on_node[node]:
+            taken.update(self.problem.classes[index].ports)
+        return taken
+
+    def leaving(self, pod_class: PodClass) -> int:
+        """Running pods of a class that do not stay on their node."""
+        where = self.counts[pod_class.index]
+        return sum(max(0, count - where.get(node, 0)) for node, count in pod_class.running.items())
+
+    def lost(self, pod_class: PodClass) -> int:
+        """Running pods of a class that end without a place."""
+        return max(0, pod_class.running_total - self.placed(pod_class))
+
+    def placed_by_priority(self) -> dict[int, int]:
+        """For each priority, how many pods of that priority or higher have a place."""
+        exact = dict(self.problem.fixed)
+        for pod_class in self.problem.classes:
+            exact[pod_class.priority] = exact.get(pod_class.priority, 0) + self.placed(pod_class)
+        result: dict[int, int] = {}
+        total = 0
+        for priority in self.problem.priorities:
+            total += exact.get(priority, 0)
+            result[priority] = total
+        return result
+
+    def disruption(self) -> tuple[int, int]:
+        """Pods that lose their place, and the cost of all moves in restart seconds."""
+        lost = moves = 0
+        for pod_class in self.problem.classes:
+            leaving = self.leaving(pod_class)
+            if leaving:
+                gone = self.lost(pod_class)
+                lost += gone
+                moves += (leaving - gone) * pod_class.move_cost
+        return lost, moves
+
+    def disrupted(self) -> int:
+        """Running pods that do not stay on their node: moves and evictions together."""
+        return sum(self.leaving(c) for c in self.problem.classes)
+
+    def within_limits(self) -> bool:
+        """Whether the limits that span all nodes hold: the cap on moves, and the disruption budgets."""
+        limit = self.problem.max_moves
+        if limit is not None and self.disrupted() > limit:
+            return False
+        for index, budget in enumerate(self.problem.budgets):
+            covered = [c for c in self.problem.classes if index in c.budgets]
+            lost = sum(self.lost(c) for c in covered)
+            leaving = sum(self.leaving(c) for c in covered)
+            if lost > budget.allowed or (leaving > lost and lost >= budget.allowed):
+                return False
+        return True
+
+    def score(self) -> Score:
+        """The objective, lexicographic, higher is better: tiers by priority, then least disruption."""
+        lost, moves = self.disruption()
+        return (*self.placed_by_priority().values(), -lost, -moves)

@@ -1,0 +1,26 @@
+"""Whether running pods may lose their place at all (policy `disruption.evictLowerPriority`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stowage_scheduler.rules.rule import Outcome, Rule, Violation
+from stowage_scheduler.solve.model import CountModel
+
+
+class Evictions(Rule):
+    """With evictions switched off, every running pod ends with a place."""
+
+    name = "Evictions"
+
+    def constrain(self, model: CountModel) -> None:
+        """Forbid losses."""
+        if not model.problem.may_evict:
+            for variable in model.lost.values():
+                model.at_most([(1, variable)], 0)
+
+    def check(self, outcome: Outcome) -> Iterator[Violation]:
+        """Pods that lose their place although none may."""
+        if not outcome.options.evict_lower_priority:
+            for pod in outcome.evicted:
+                yield Violation(self.name, pod.key, "loses its place, but the policy allows moves only")

@@ -1,0 +1,29 @@
+"""The policy's cap on moves and evictions of one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stowage_scheduler.rules.rule import Outcome, Rule, Violation
+from stowage_scheduler.solve.model import CountModel
+
+
+class MoveLimit(Rule):
+    """Moves and evictions together stay below the cap."""
+
+    name = "MoveLimit"
+
+    def constrain(self, model: CountModel) -> None:
+        """One row over all running pods of the model; those outside count as they are."""
+        limit = model.problem.max_moves
+        if limit is not None:
+            running = sum(model.problem.classes[c].running[n] for c, n in model.stay)
+            model.at_least([(1, stay) for stay in model.stay.values()], running + model.disrupted_outside - limit)
+
+    def check(self, outcome: Outcome) -> Iterator[Violation]:
+        """More departures than the cap."""
+        limit = outcome.options.max_moves
+        if limit is not None and len(outcome.departures) > limit:
+            yield Violation(
+                self.name, "plan", f"{len(outcome.departures)} moves and evictions, at most {limit} allowed"
+            )

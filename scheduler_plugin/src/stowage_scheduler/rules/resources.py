@@ -1,0 +1,62 @@
+"""All resource requests, extended resources and the number of pods (plugin NodeResourcesFit)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from stowage_scheduler.cluster import CPU, MEMORY, PODS, Node, Pod
+from stowage_scheduler.packing import Reason
+from stowage_scheduler.rules.rule import Outcome, Rule, Violation
+from stowage_scheduler.solve.model import CountModel
+
+_REASONS = {
+    CPU: Reason.INSUFFICIENT_CPU,
+    MEMORY: Reason.INSUFFICIENT_MEMORY,
+    PODS: Reason.INSUFFICIENT_PODS,
+}
+
+
+def insufficient(resource: str) -> Reason:
+    """The reason that goes with too little of a resource."""
+    if resource in _REASONS:
+        return _REASONS[resource]
+    return Reason.INSUFFICIENT_GPU if "gpu" in resource else Reason.INSUFFICIENT_RESOURCE
+
+
+class Resources(Rule):
+    """On each node and for each resource, requests fit into what is allocatable."""
+
+    name = "Resources"
+
+    def refuses(self, pod: Pod, node: Node) -> Reason | None:
+        """The first resource of which even the empty node has too little."""
+        for resource, amount in pod.requests.items():
+            if amount > node.allocatable.get(resource, 0):
+                return insufficient(resource)
+        return None
+
+    def constrain(self, model: CountModel) -> None:
+        """One row per node and resource."""
+        problem = model.problem
+        for node in model.nodes:
+            here = model.on_node(node)
+            for resource in range(len(problem.resources)):
+                terms = [(problem.classes[c].requests[resource], variable) for c, variable in here]
+                terms = [(amount, variable) for amount, variable in terms if amount]
+                if terms:
+                    model.at_most(terms, problem.free[node][resource])
+
+    def check(self, outcome: Outcome) -> Iterator[Violation]:
+        """Nodes that receive a pod and end with more requested than allocatable."""
+        for name in {outcome.after[pod.uid] for pod, _ in outcome.arrivals}:
+            node = outcome.nodes.get(name)
+            if node is None:
+                continue
+            used: Counter[str] = Counter()
+            for pod in outcome.residents[name]:
+                used.update(pod.requests)
+            for resource, amount in used.items():
+                have = node.allocatable.get(resource, 0)
+                if amount > have:
+                    yield Violation(self.name, name, f"{amount} of {resource} requested, {have} allocatable")

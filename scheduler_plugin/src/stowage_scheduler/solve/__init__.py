@@ -1,0 +1,1 @@
+"""Solving: counting models, neighbourhood search, bounds."""

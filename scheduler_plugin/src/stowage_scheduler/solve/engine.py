@@ -1,0 +1,91 @@
+"""The whole search for one problem: greedy, bound, neighbourhoods, exact proof, fewer moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from msgspec import Struct
+
+from stowage_scheduler.greedy import greedy
+from stowage_scheduler.options import Budget
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import Problem
+from stowage_scheduler.rules import RULES
+from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
+from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
+from stowage_scheduler.solve.model import Effort
+from stowage_scheduler.solve.search import Clockwork, Search
+
+_PLACE_SHARE = 0.55  # of the budget; what is left goes to proofs and to fewer moves
+_CALM_RESERVE = 0.2
+_BOUND_SHARE = 0.1
+
+
+class Solution(Struct, frozen=True):
+    """The best placement found, the greedy one, bounds and the seconds by stage."""
+
+    placement: Placement
+    greedy: Placement  # moves nothing
+    bounds: Bounds
+    stages: dict[str, float]
+
+    @property
+    def certified(self) -> bool:
+        """Whether every tier is proven optimal."""
+        return self.bounds.met_by(self.placement)
+
+
+def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float]) -> Solution:
+    """Answer within the budget, never worse than the start.
+
+    In wall mode the stages share `budget.seconds`; in deterministic mode they share
+    `budget.deterministic_units`, run on one thread, and the same input gives the same answer.
+    """
+    watch = _Stopwatch(clock)
+    amount = budget.deterministic_units if budget.deterministic_units is not None else budget.seconds
+    limit = Clockwork(clock, clock() + budget.seconds, budget.deterministic_units)
+    random = Random(seed)  # noqa: S311 - repeatable search, not a secret
+
+    small = is_small(problem)
+    start = greedy(problem)
+    watch.lap("greedy")
+    if not any(start.unplaced(c) for c in problem.classes):
+        return Solution(start, start, Bounds(start.placed_by_priority()), watch.stages)
+    bounds = _bounds(problem, start, limit, amount)
+    watch.lap("bound")
+
+    search = Search(start, RULES, random, limit, budget.workers)
+    search.place(bounds.by_priority, amount * ((1 - _PLACE_SHARE) if small else _CALM_RESERVE))
+    watch.lap("place")
+    bounds = _bounds(problem, search.best, limit, amount)
+    if not bounds.met_by(search.best) and small:
+        proof = min(budget.certify_seconds, amount * (1 - _PLACE_SHARE - _CALM_RESERVE))
+        best, bounds = exact_tiers(search.best, bounds, RULES, limit, proof, seed)
+        search.adopt(best)
+    watch.lap("certify")
+    search.calm(amount * _CALM_RESERVE / 2 if small else 0.0)
+    if small and search.best.disrupted():
+        search.adopt(exact_calm(search.best, RULES, limit, seed))
+    watch.lap("calm")
+    return Solution(search.best, start, bounds, watch.stages)
+
+
+def _bounds(problem: Problem, placement: Placement, limit: Clockwork, amount: float) -> Bounds:
+    share = max(0.01, min(limit.left(), amount * _BOUND_SHARE)) / max(1, len(problem.priorities))
+    effort = Effort(deterministic=share) if limit.units is not None else Effort(seconds=share)
+    return aggregated_bounds(problem, placement.placed_by_priority(), effort)
+
+
+class _Stopwatch:
+    """Seconds by stage, in the order of the laps."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.last = clock()
+        self.stages: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = self.clock()
+        self.stages[stage] = now - self.last
+        self.last = now

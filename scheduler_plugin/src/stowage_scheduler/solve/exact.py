@@ -1,0 +1,110 @@
+"""The exact model over all nodes, for problems that are small enough to finish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ortools.sat.python import cp_model
+
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import Problem
+from stowage_scheduler.rules.rule import Rule
+from stowage_scheduler.solve.bound import Bounds
+from stowage_scheduler.solve.model import CountModel, Effort, apply_effort
+from stowage_scheduler.solve.search import Clockwork
+
+_SMALL = 1_000  # integers; beyond this the model does not finish in seconds
+_THREADS = 2
+
+
+def is_small(problem: Problem) -> bool:
+    """Whether the exact model is worth a try."""
+    return sum(len(c.eligible | set(c.running)) for c in problem.classes) <= _SMALL
+
+
+def exact_tiers(
+    placement: Placement, bounds: Bounds, rules: Sequence[Rule], limit: Clockwork, share: float, seed: int
+) -> tuple[Placement, Bounds]:
+    """Raise the placement, or lower the bounds to meet it, tier by tier from the highest priority.
+
+    Stops at the first tier that it can not settle within `share` seconds or units in all.
+    """
+    problem = placement.problem
+    proven = dict(bounds.by_priority)
+    best = placement
+    until = limit.left() - share
+    for priority in problem.priorities:
+        if best.placed_by_priority()[priority] == proven[priority]:
+            continue
+        effort = _effort(limit, limit.left() - until, seed)
+        if effort is None:
+            break
+        model, levels = _tier_model(best, rules, priority)
+        model.cp.maximize(cp_model.LinearExpr.sum(levels))
+        solver = cp_model.CpSolver()
+        apply_effort(solver, effort)
+        status = solver.solve(model.cp)
+        limit.spent += solver.response_proto.deterministic_time
+        if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
+            break
+        outside = sum(problem.fixed.get(p, 0) for p in problem.priorities if p >= priority)
+        proven[priority] = min(proven[priority], int(solver.best_objective_bound + 1e-6) + outside)
+        better = best.copy()
+        for node, held in model.read(solver).items():
+            better.replace(node, held)
+        if better.score() > best.score() or better.placed_by_priority()[priority] > best.placed_by_priority()[priority]:
+            best = better
+        if status != cp_model.OPTIMAL:
+            break
+    return best, Bounds(proven)
+
+
+def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, seed: int) -> Placement:
+    """The same pods placed with the least disruption that the rest of the budget finds."""
+    effort = _effort(limit, limit.left(), seed)
+    if effort is None:
+        return placement
+    model = CountModel(placement, range(len(placement.problem.nodes)), range(len(placement.problem.classes)), rules)
+    placed = placement.placed_by_priority()
+    for priority, terms in _by_tier(model).items():
+        outside = sum(placement.problem.fixed.get(p, 0) for p in placement.problem.priorities if p >= priority)
+        model.cp.add(cp_model.LinearExpr.sum(terms) >= placed[priority] - outside)
+    answer = model.maximise(model.disruption_levels(), effort)
+    limit.spent += model.spent
+    if answer is None:
+        return placement
+    calmer = placement.copy()
+    for node, held in answer.items():
+        calmer.replace(node, held)
+    return max(placement, calmer, key=Placement.score)
+
+
+def _tier_model(placement: Placement, rules: Sequence[Rule], priority: int) -> tuple[CountModel, list[cp_model.IntVar]]:
+    """All nodes; the tiers above keep what they have; the variables of the tier to maximise."""
+    problem = placement.problem
+    model = CountModel(placement, range(len(problem.nodes)), range(len(problem.classes)), rules)
+    placed = placement.placed_by_priority()
+    tiers = _by_tier(model)
+    for higher in problem.priorities:
+        if higher <= priority:
+            break
+        outside = sum(problem.fixed.get(p, 0) for p in problem.priorities if p >= higher)
+        model.cp.add(cp_model.LinearExpr.sum(tiers[higher]) >= placed[higher] - outside)
+    return model, tiers[priority]
+
+
+def _by_tier(model: CountModel) -> dict[int, list[cp_model.IntVar]]:
+    """For each priority the variables of pods of that priority or higher."""
+    return {
+        priority: [v for (c, _), v in model.count.items() if model.problem.classes[c].priority >= priority]
+        for priority in model.problem.priorities
+    }
+
+
+def _effort(limit: Clockwork, amount: float, seed: int) -> Effort | None:
+    if amount <= 0 or limit.left() <= 0:
+        return None
+    amount = min(amount, limit.left())
+    if limit.units is not None:
+        return Effort(deterministic=amount, seed=seed)
+    return Effort(seconds=amount, workers=_THREADS, seed=seed)
