@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stowage.api.durations import Instant
-from stowage.api.fields import MAX_INT64, Integer, Message, ReasonWord, Unique
+from stowage.api.fields import MAX_COUNT, Integer, Message, ReasonWord, Unique
 from stowage.api.resource import StatusFields
 
 
@@ -28,7 +28,7 @@ class Condition(StatusFields):
     """Which aspect."""
     status: ConditionStatus
     """Whether it holds."""
-    observed_generation: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    observed_generation: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """`metadata.generation` that this speaks of."""
     last_transition_time: Instant
     """When `status` last changed."""

@@ -10,7 +10,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic.types import Strict
 from pydantic_core import CoreSchema, core_schema
 
-MAX_INT64: Final = 2**63 - 1
+MAX_COUNT: Final = 2**53 - 1
+"""Largest whole number that is exact in JSON: the API server keeps bounds as floating point."""
 MAX_INT32: Final = 2**31 - 1
 
 _SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"

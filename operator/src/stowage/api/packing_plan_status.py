@@ -11,8 +11,8 @@ from stowage.api.conditions import Conditions
 from stowage.api.durations import Instant
 from stowage.api.fields import (
     ATOMIC,
+    MAX_COUNT,
     MAX_INT32,
-    MAX_INT64,
     Decimal,
     Identifier,
     Integer,
@@ -30,7 +30,7 @@ from stowage.api.resource import StatusFields
 
 MAX_UNPLACED = 256
 MAX_PRIORITIES = 256
-Count = Annotated[Integer, Field(ge=0, le=MAX_INT64)]
+Count = Annotated[Integer, Field(ge=0, le=MAX_COUNT)]
 
 
 class PlanPhase(StrEnum):

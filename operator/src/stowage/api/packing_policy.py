@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field, model_validator
 from stowage.api.conditions import Conditions
 from stowage.api.durations import Duration, within
 from stowage.api.fields import (
+    MAX_COUNT,
     MAX_INT32,
-    MAX_INT64,
     Integer,
     NamespaceName,
     NodeLabels,
@@ -203,7 +203,7 @@ class PackingPolicySpec(SpecFields):
     """Plan for, and move, only pods with these labels; absent: all."""
     namespace_selector: LabelSelector | None = None
     """Plan for, and move, only pods in namespaces with these labels; absent: all."""
-    node_selector: NodeLabels = Field(default_factory=dict)
+    node_selector: NodeLabels = Field(default={})
     """Use only nodes with these labels; empty: all nodes."""
     steering: Annotated[
         Steering,
@@ -251,15 +251,15 @@ class PackingPolicySpec(SpecFields):
 class PackingPolicyStatus(StatusFields):
     """What the operator knows about a policy."""
 
-    observed_generation: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    observed_generation: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """`metadata.generation` that this status speaks of."""
-    plans_done: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    plans_done: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """Plans of this policy that ended in phase Done."""
-    pending_pods: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    pending_pods: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """Pods in scope that kube-scheduler finds no place for."""
-    nodes: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    nodes: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """Nodes that belong to this policy."""
-    moves_last_hour: Annotated[Integer, Field(ge=0, le=MAX_INT64)] = 0
+    moves_last_hour: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """Moves and evictions counted against `disruption.maxMovesPerHour`."""
     active_plan: ResourceName | None = None
     """The plan that is being executed or waits for approval."""

@@ -48,7 +48,7 @@ class SelectorExpression(SpecFields):
 class LabelSelector(SpecFields):
     """Selects objects by their labels; all conditions must hold, and an empty selector selects everything."""
 
-    match_labels: NodeLabels = Field(default_factory=dict)
+    match_labels: NodeLabels = Field(default={})
     """Labels that must be there with exactly these values."""
     match_expressions: Annotated[tuple[SelectorExpression, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
     """Further conditions."""
