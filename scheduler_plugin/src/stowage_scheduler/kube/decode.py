@@ -61,25 +61,25 @@ def decode_object(kind: str, data: bytes | msgspec.Raw) -> KubernetesObject:
     size = memoryview(data).nbytes
     if size > LARGEST_OBJECT_BYTES:
         error = FieldError("object", f"{size} bytes", f"it must have at most {LARGEST_OBJECT_BYTES} bytes")
-        raise MalformedObject(rejection(kind, name_in(data), error))
+        raise MalformedObject(rejection(kind, name_in(kind, data), error))
     try:
         decoded: KubernetesObject = DECODERS[kind].decode(data)
     except msgspec.ValidationError as error:
-        raise MalformedObject(rejection(kind, name_in(data), _with_field(error, data))) from error
+        raise MalformedObject(rejection(kind, name_in(kind, data), _with_field(error, data))) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MalformedObject(
-            rejection(kind, name_in(data), FieldError("object", "", _sentence(str(error))))
+            rejection(kind, name_in(kind, data), FieldError("object", "", _sentence(str(error))))
         ) from error
     return decoded
 
 
-def name_in(data: bytes | msgspec.Raw) -> str:
+def name_in(kind: str, data: bytes | msgspec.Raw) -> str:
     """`namespace/name` of an object that may be broken elsewhere, or `(no name)`."""
     try:
         names = _HEAD.decode(data).metadata
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return NO_NAME
-    return full_name(names.namespace, names.name)
+    return full_name(kind, names.namespace, names.name)
 
 
 def _with_field(error: msgspec.ValidationError, data: bytes | msgspec.Raw) -> FieldError:
@@ -95,7 +95,7 @@ def _value_at(path: str, data: bytes | msgspec.Raw) -> object:
     """What an object has at a path such as `$.spec.containers[0].name`, empty if that can not be told."""
     try:
         value: Any = msgspec.json.decode(data)
-        for key, index in _STEP.findall(path):
+        for key, index in _STEP.findall(path.partition("[...]")[0]):
             value = value[int(index)] if index else value[key]
     except (LookupError, TypeError, msgspec.DecodeError, UnicodeError, RecursionError):
         return ""

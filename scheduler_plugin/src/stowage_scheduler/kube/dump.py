@@ -18,8 +18,12 @@ from stowage_scheduler.kube.decode import decode_object, name_in
 from stowage_scheduler.kube.facts import KubernetesObject
 from stowage_scheduler.kube.known_kinds import POLICY_GROUP, POLICY_KIND, is_known, is_needed
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection, shown
+from stowage_scheduler.kube.metadata import NO_NAME
+from stowage_scheduler.kube.redact import redact
 from stowage_scheduler.kube.snapshot import build_snapshot
 from stowage_scheduler.kube.yaml_documents import YamlError, json_of_yaml
+
+__all__ = ["DEFAULT_PODS", "LARGEST_DUMP_BYTES", "Dump", "DumpError", "read_dump", "redact"]
 
 LARGEST_DUMP_BYTES = 512 * 2**20
 LARGEST_YAML_BYTES = 64 * 2**20
@@ -41,7 +45,7 @@ class Dump(Struct, frozen=True):
 
 class _List(Struct, rename="camel"):
     kind: str
-    items: list[msgspec.Raw]
+    items: list[msgspec.Raw] | None = None
     api_version: str | None = None
 
 
@@ -69,7 +73,7 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
     policies: list[dict[str, Any]] = []
     raws: list[KubernetesObject] = []
     newest = 0.0
-    for index, item in enumerate(content.items):
+    for index, item in enumerate(content.items or ()):
         try:
             group, kind = _kind_of(item, content, index)
             if is_needed(group, kind):
@@ -79,7 +83,7 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
             elif (group, kind) == (POLICY_GROUP, POLICY_KIND):
                 policies.append(_document(item))
         except MalformedObject as error:
-            rejected.append(error.rejected)
+            rejected.append(_placed(error.rejected, index))
     return Dump(build_snapshot(newest if now is None else now, raws, rejected), tuple(policies))
 
 
@@ -105,6 +109,8 @@ def _list_of(data: bytes) -> _List:
         raise DumpError(f"the file is no complete JSON: {shown(str(error))}") from error
     if not content.kind.endswith("List"):
         raise DumpError(f"the file holds one {shown(content.kind)}; it must be a Kubernetes List of objects")
+    if content.items is None:
+        raise DumpError(f"the {shown(content.kind)} in the file has no items")
     return content
 
 
@@ -126,8 +132,13 @@ def _kind_of(item: msgspec.Raw, content: _List, index: int) -> tuple[str, str]:
     group = version.rpartition("/")[0] if version else None
     if not is_known(group, kind):
         unknown = FieldError("kind", f"{version or '?'} {kind}", "it must be a kind that Stowage knows")
-        raise MalformedObject(rejection(kind, name_in(item), unknown))
+        raise MalformedObject(rejection(kind, name_in(kind, item), unknown))
     return group or "", kind
+
+
+def _placed(rejected: Rejected, index: int) -> Rejected:
+    """An object without a name is told by its place in the file."""
+    return msgspec.structs.replace(rejected, name=f"items[{index}]") if rejected.name == NO_NAME else rejected
 
 
 def _document(item: msgspec.Raw) -> dict[str, Any]:
@@ -136,7 +147,7 @@ def _document(item: msgspec.Raw) -> dict[str, Any]:
         document: dict[str, Any] = msgspec.json.decode(item, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         reason = FieldError("object", "", f"it must be readable: {error}")
-        raise MalformedObject(rejection(POLICY_KIND, name_in(item), reason)) from error
+        raise MalformedObject(rejection(POLICY_KIND, name_in(POLICY_KIND, item), reason)) from error
     return document
 
 

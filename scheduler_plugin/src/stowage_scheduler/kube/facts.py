@@ -62,9 +62,9 @@ def fact_of(raw: KubernetesObject, priorities: Priorities = _NO_CLASSES) -> Fact
             case _:
                 return workload_fact(raw)
     except FieldError as error:
-        raise MalformedObject(
-            rejection(type(raw).__name__, full_name(raw.metadata.namespace, raw.metadata.name), error)
-        ) from error
+        kind = type(raw).__name__
+        name = full_name(kind, raw.metadata.namespace, raw.metadata.name)
+        raise MalformedObject(rejection(kind, name, error)) from error
 
 
 def _node(raw: objects.Node) -> Node:

@@ -18,6 +18,7 @@ LONGEST_ANNOTATION = 4096
 DEFAULT_NAMESPACE = "default"
 NO_NAME = "(no name)"
 
+_CLUSTER_SCOPED = frozenset({"Node", "Namespace", "PriorityClass", "PackingPolicy"})
 _READ_PREFIX = "stowage.dev/"
 _READ_ANNOTATIONS = frozenset({"karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict"})
 _NO_LABELS: Mapping[str, str] = {}
@@ -46,9 +47,11 @@ def namespace_of(metadata: objects.ObjectMeta) -> str:
     return checked_name(metadata.namespace or DEFAULT_NAMESPACE, "metadata.namespace")
 
 
-def full_name(namespace: str | None, name: str | None) -> str:
-    """`namespace/name`, or the name alone, to speak of an object that may be broken."""
-    return f"{namespace}/{name or NO_NAME}" if namespace else name or NO_NAME
+def full_name(kind: str, namespace: str | None, name: str | None) -> str:
+    """What to call an object that may be broken: `namespace/name`, the name alone for cluster-scoped kinds."""
+    if not name or kind in _CLUSTER_SCOPED:
+        return name or NO_NAME
+    return f"{namespace or DEFAULT_NAMESPACE}/{name}"
 
 
 def uid_of(metadata: objects.ObjectMeta, otherwise: str) -> str:

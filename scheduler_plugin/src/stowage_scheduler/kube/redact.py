@@ -16,33 +16,51 @@ _READ_ELSEWHERE = frozenset({MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNO
 _POLICY_METADATA = frozenset({"name", "uid", "generation", "creationTimestamp", "labels", "resourceVersion"})
 
 
-def redact(document: dict[str, Any]) -> dict[str, Any] | None:
-    """A Kubernetes object with only the fields that Stowage reads; None for kinds that it does not read.
+def redact(document: dict[str, Any]) -> dict[str, Any]:
+    """A Kubernetes object, or a List of them, with only the fields that Stowage reads.
 
-    Reading the result gives the same facts as reading `document`. A List is redacted item by item.
-    An object that can not be read keeps its kind and name only.
+    Reading the result gives the same facts as reading `document`. From a List, kinds that Stowage does not
+    read are left out. An object that can not be read keeps its kind and name only.
     """
+    kind = document.get("kind")
+    items = document.get("items")
+    if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(items, list):
+        return _redacted(document) or _named(document)
+    own = {} if kind == "List" else {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
+    redacted = (_redacted({**own, **item}) for item in items if isinstance(item, dict))
+    return {
+        "apiVersion": document.get("apiVersion"),
+        "kind": kind,
+        "items": [item for item in redacted if item is not None],
+    }
+
+
+def _redacted(document: dict[str, Any]) -> dict[str, Any] | None:
+    """One object, None if Stowage does not read its kind."""
     kind, version = document.get("kind"), document.get("apiVersion")
+    group = version.rpartition("/")[0] if isinstance(version, str) else None
     if not isinstance(kind, str):
         return None
     head = {"apiVersion": version, "kind": kind}
-    if kind.endswith("List") and isinstance(document.get("items"), list):
-        item_kind = {"apiVersion": version, "kind": kind.removesuffix("List")} if kind != "List" else {}
-        redacted = (redact({**item_kind, **item}) for item in document["items"] if isinstance(item, dict))
-        return {**head, "items": [item for item in redacted if item is not None]}
     if kind == POLICY_KIND:
         return {**head, "metadata": _kept(document.get("metadata"), _POLICY_METADATA), "spec": document.get("spec")}
-    if not is_needed(version.rpartition("/")[0] if isinstance(version, str) else None, kind):
+    if not is_needed(group, kind):
         return None
     try:
-        read = msgspec.to_builtins(msgspec.convert(document, DECODERS[kind].type))
+        read: dict[str, Any] = msgspec.to_builtins(msgspec.convert(document, DECODERS[kind].type))
     except msgspec.ValidationError:
-        return {**head, "metadata": _kept(document.get("metadata"), frozenset({"name", "namespace"}))}
+        return _named(document)
     annotations = read["metadata"].pop("annotations", {})
     kept = {key: value for key, value in annotations.items() if is_read_annotation(key) or key in _READ_ELSEWHERE}
     if kept:
         read["metadata"]["annotations"] = kept
     return {**head, **read}
+
+
+def _named(document: dict[str, Any]) -> dict[str, Any]:
+    """Only what tells which object it was."""
+    names = _kept(document.get("metadata"), frozenset({"name", "namespace"}))
+    return {"apiVersion": document.get("apiVersion"), "kind": document.get("kind"), "metadata": names}
 
 
 def _kept(metadata: object, keys: frozenset[str]) -> dict[str, Any]:

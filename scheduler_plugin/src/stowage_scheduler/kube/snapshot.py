@@ -109,45 +109,42 @@ def assemble(
     their Deployment. The result does not depend on the order of the arguments.
     """
     left_out = list(rejected)
-    kept_nodes = _unique("Node", nodes, lambda node: node.name, left_out)
+    kept_nodes = _unique(nodes, lambda node: ("Node", node.name), left_out)
     names = {node.name for node in kept_nodes}
     kept_pods: list[Pod] = []
-    for pod in _unique("Pod", pods, lambda pod: pod.key, left_out, uid=lambda pod: pod.uid):
+    for pod in _unique(pods, lambda pod: ("Pod", pod.key), left_out, uid=lambda pod: pod.uid):
         if pod.node is None or pod.node in names:
             kept_pods.append(pod)
         elif not pod.finished:
             error = FieldError("spec.nodeName", pod.node, "there must be a node of this name")
             left_out.append(rejection("Pod", pod.key, error))
-    kept_workloads = _unique(
-        "Workload", workloads, lambda w: f"{w.kind} {w.namespace}/{w.name}", left_out, uid=lambda w: w.uid
-    )
+    kept_workloads = _unique(workloads, lambda w: (w.kind, f"{w.namespace}/{w.name}"), left_out, uid=lambda w: w.uid)
     return Snapshot(
         now=now,
         nodes=tuple(kept_nodes),
         pods=tuple(kept_pods),
         workloads=tuple(_with_newest(kept_workloads)),
-        budgets=tuple(_unique("PodDisruptionBudget", budgets, lambda b: f"{b.namespace}/{b.name}", left_out)),
-        priority_classes=tuple(_unique("PriorityClass", priority_classes, lambda c: c.name, left_out)),
+        budgets=tuple(_unique(budgets, lambda b: ("PodDisruptionBudget", f"{b.namespace}/{b.name}"), left_out)),
+        priority_classes=tuple(_unique(priority_classes, lambda c: ("PriorityClass", c.name), left_out)),
         namespace_labels=dict(sorted((namespace_labels or {}).items())),
         rejected=tuple(sorted(left_out)),
     )
 
 
 def _unique(
-    kind: str,
     facts: Iterable[_T],
-    key: Callable[[_T], str],
+    key: Callable[[_T], tuple[str, str]],
     left_out: list[Rejected],
     *,
     uid: Callable[[_T], str] | None = None,
 ) -> list[_T]:
     """The facts sorted by key, one for each key and each UID; the others go to `left_out`."""
-    groups: defaultdict[str, list[_T]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[_T]] = defaultdict(list)
     for fact in facts:
         groups[key(fact)].append(fact)
     kept: list[_T] = []
     uids: set[str] = set()
-    for name, group in sorted(groups.items()):
+    for (kind, name), group in sorted(groups.items()):
         first = group[0] if len(group) == 1 else min(group, key=_text)
         if len(group) > 1:
             error = FieldError("metadata.name", name, f"it must be unique, but {len(group)} objects have it")
