@@ -1,0 +1,93 @@
+# Needs make, git and Python 3.11 or newer. Everything else is installed into .venv or the cache of the user.
+# Variables: PYTHON (interpreter for .venv), STOWAGE_CLUSTER (name of the local cluster), STOWAGE_CACHE (cache folder).
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+DEPENDENCIES := $(VENV)/.dependencies
+INSTALLED := $(VENV)/.installed
+COMPILE := $(BIN)/uv --no-config --quiet pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+STYLED := operator scheduler_plugin tests tools
+PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help install tools up down demo test unit integration bench verify lint format types crds lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## install Stowage and all it needs into .venv
+
+tools: $(INSTALLED) ## build or find the programs of the local cluster; print their folder
+	@$(BIN)/python tools/cluster_tools.py
+
+up: $(INSTALLED) ## start a local cluster with simulated nodes; print its kubeconfig file
+	@$(BIN)/python -m stowage.demo.cluster_command up
+
+down: $(INSTALLED) ## end the local cluster
+	@$(BIN)/python -m stowage.demo.cluster_command down
+
+demo: $(INSTALLED) ## show Stowage at work on a local cluster: table, pictures, demo/result.json
+	@$(BIN)/python tools/cluster_tools.py >/dev/null
+	@$(BIN)/stowage demo $(DEMO_ARGUMENTS)
+
+test: $(INSTALLED) ## run all tests, those on a real control plane too
+	$(PYTEST) tests/unit tests/property tests/integration
+
+unit: $(INSTALLED) ## run the tests that need no control plane
+	$(PYTEST) tests/unit tests/property
+
+integration: $(INSTALLED) ## run the tests on a real control plane
+	$(PYTEST) tests/integration
+
+bench: $(INSTALLED) ## run the benchmarks
+	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \
+	else echo "there are no benchmarks yet (tests/bench)"; fi
+
+verify: lint types ## check style, types, imports, generated files and the rules of the repository
+	$(BIN)/python -m stowage.api --check
+	$(PYTEST) tests/unit/test_repository.py
+
+lint: $(INSTALLED) ## check style and the direction of imports
+	$(BIN)/ruff check $(STYLED)
+	$(BIN)/ruff format --check $(STYLED)
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## format the code, fix what can be fixed by itself
+	$(BIN)/ruff check --fix $(STYLED)
+	$(BIN)/ruff format $(STYLED)
+
+types: $(INSTALLED) ## check types
+	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard tools/*.py)
+
+crds: $(INSTALLED) ## write crds/ anew from the models
+	$(BIN)/python -m stowage.api
+
+lock: $(INSTALLED) ## pin the requirements anew (UPGRADE=1: to the newest versions)
+	$(PIP) install --require-hashes --requirement requirements/lock.txt
+	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(COMPILE) requirements/go.in --output-file requirements/go.txt
+	$(COMPILE) requirements/lock.in --output-file requirements/lock.txt
+
+clean: ## remove what make made in this folder; clusters and programs in the cache stay
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(STYLED) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEPENDENCIES): requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer: set PYTHON to its path" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)" >&2; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned requirements into $(VENV)" >&2
+	@$(PIP) install --require-hashes --requirement $<
+	@touch $@
+
+# the hashes hold: nothing but the package itself is installed here
+$(INSTALLED): $(DEPENDENCIES) pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
