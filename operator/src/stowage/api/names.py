@@ -6,7 +6,7 @@ from typing import Final
 
 GROUP: Final = "stowage.dev"
 VERSION: Final = "v1alpha1"
-API_VERSION: Final = f"{GROUP}/{VERSION}"
+API_VERSION: Final = "stowage.dev/v1alpha1"
 CATEGORY: Final = "stowage"
 
 SCHEDULER_NAME: Final = "stowage"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -105,7 +105,7 @@ class Resource(Fields):
     plural: ClassVar[str]
     max_name_length: ClassVar[int]
 
-    api_version: str = API_VERSION
+    api_version: Literal["stowage.dev/v1alpha1"] = API_VERSION
     metadata: Metadata = Metadata()
 
     @model_validator(mode="after")
