@@ -1,0 +1,94 @@
+"""All commands together, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from stowage.cli import approval, demo, doctor, dump, plan, processes, top, why
+from stowage.cli.errors import CommandError, ExitCode
+
+_SHOW_TRACEBACK = "STOWAGE_TRACEBACK"
+
+app = typer.Typer(
+    name="stowage",
+    help="Packs, heals and scales AI workloads on Kubernetes.",
+    epilog="Exit codes: 0 ok, 1 negative answer, 2 usage or input error, 3 cluster or network error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("plan")(plan.plan)
+app.command("dump")(dump.dump)
+app.command("why")(why.why)
+app.command("approve")(approval.approve)
+app.command("abort")(approval.abort)
+app.command("pause")(approval.pause)
+app.command("resume")(approval.resume)
+app.command("top")(top.top)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("operator")(processes.operator)
+app.command("extender")(processes.extender)
+app.command("version")(processes.version)
+
+
+def program_name(argument_zero: str) -> str:
+    """What the user typed: `kubectl stowage` when kubectl found us as its plugin."""
+    return "kubectl stowage" if Path(argument_zero).name == "kubectl-stowage" else "stowage"
+
+
+def run(arguments: Sequence[str], *, program: str = "stowage") -> int:
+    """Runs one command and returns its exit code; never raises."""
+    try:
+        app(args=list(arguments), prog_name=program)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else ExitCode.OK
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader of our output left (`stowage dump | head`): no error, and nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a user gets a line, not a traceback
+        if os.environ.get(_SHOW_TRACEBACK):
+            traceback.print_exc()
+        code, line = _explained(error)
+        print(f"{program}: {_one_line(line)}", file=sys.stderr)
+        return code
+    return ExitCode.OK
+
+
+def main() -> None:
+    """Entry point of the console scripts."""
+    sys.exit(run(sys.argv[1:], program=program_name(sys.argv[0])))
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Exit code and words for an error that ended a command."""
+    if isinstance(error, CommandError):
+        return error.code, str(error)
+    # imported only now: a command that works must not pay for it
+    from stowage.transport.errors import ApiError, CredentialsError
+    from stowage_scheduler.kube.dump import DumpError
+
+    if isinstance(error, ApiError | CredentialsError):
+        return ExitCode.CLUSTER, str(error)
+    if isinstance(error, DumpError):
+        return ExitCode.USAGE, str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return ExitCode.USAGE, f"{error.filename}: {error.strerror}"
+    hint = f"please report it with the output of {_SHOW_TRACEBACK}=1"
+    return ExitCode.USAGE, f"internal error: {type(error).__name__}: {error} ({hint})"
+
+
+def _one_line(text: str, longest: int = 500) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Output(StrEnum):
+    """Form of the answer on standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="Form of the answer.")]
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-f", "--file", help="A dump (a Kubernetes List as JSON) instead of the cluster.", metavar="DUMP.json"
+    ),
+]
+KubeconfigOption = Annotated[
+    str | None, typer.Option("--kubeconfig", help="Path of a kubeconfig. Default: as kubectl does.", metavar="PATH")
+]
+ContextOption = Annotated[
+    str | None, typer.Option("--context", help="Context of the kubeconfig. Default: its current one.", metavar="NAME")
+]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option("--policy", help="A PackingPolicy: its name, or a YAML or JSON file.", metavar="NAME|FILE"),
+]
+NowOption = Annotated[
+    str | None,
+    typer.Option("--now", help="What counts as now (RFC 3339). With -f: default is the newest timestamp in the file."),
+]

@@ -1,0 +1,211 @@
+"""`stowage plan`: what Stowage would do, computed without touching the cluster."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stowage.cli.errors import ExitCode, InputError
+from stowage.cli.options import (
+    ContextOption,
+    FileOption,
+    KubeconfigOption,
+    NowOption,
+    Output,
+    OutputOption,
+    PolicyOption,
+)
+from stowage.cli.printing import console, print_document, progress
+from stowage.cli.times import duration_seconds, positive_number
+
+if TYPE_CHECKING:
+    from stowage.api.packing_policy import PackingPolicy
+    from stowage_scheduler.cluster import Snapshot
+    from stowage_scheduler.options import Budget, PackOptions
+    from stowage_scheduler.packing import Packing
+
+_LARGEST_SEED = 2**31 - 1
+_ROWS_SHOWN = 40
+
+
+def plan(
+    *,
+    file: FileOption = None,
+    policy: PolicyOption = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Wall time for the answer, like 1s. Default: the policy's, else 10s.")
+    ] = None,
+    deterministic_budget: Annotated[
+        float | None,
+        typer.Option("--deterministic-budget", help="Work units instead of wall time: same input and seed, same plan."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of the search.")] = 0,
+    now: NowOption = None,
+    output: OutputOption = Output.TABLE,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Also draw the nodes after the plan.", metavar="FILE.png")
+    ] = None,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Compute a packing plan and print it; nothing is changed.
+
+    Exit code 0 when every pod has a place and none is evicted, else 1.
+    """
+    from stowage.cli.facts import choose_policy, load
+
+    if budget is not None and deterministic_budget is not None:
+        raise InputError("--budget and --deterministic-budget: give one of them")
+    if plot is not None and plot.suffix != ".png":
+        raise InputError(f"--plot {plot}: the name must end in .png")
+    seconds = duration_seconds(budget, "--budget") if budget is not None else None
+    units = (
+        positive_number(deterministic_budget, "--deterministic-budget") if deterministic_budget is not None else None
+    )
+    facts = load(file, now, kubeconfig, context)
+    chosen = choose_policy(policy, list(facts.policies))
+    with progress("packing"):
+        packing = compute(facts.snapshot, chosen, _budget(chosen, seconds, units), seed)
+    if plot is not None:
+        draw_plan(facts.snapshot, packing, plot)
+    if output is Output.TABLE:
+        print_tables(packing)
+    else:
+        print_document(document(packing), output)
+    if packing.unplaced or packing.evictions:
+        raise typer.Exit(ExitCode.NEGATIVE)
+
+
+def compute(snapshot: Snapshot, policy: PackingPolicy | None, budget: Budget, seed: int) -> Packing:
+    """Packs a snapshot under a policy, or under the defaults of design §6 without one."""
+    from stowage_scheduler.pack import pack
+
+    return pack(snapshot, options_for(policy), budget, seed, time.monotonic)  # noqa: TID251 - the clock comes from here
+
+
+def options_for(policy: PackingPolicy | None) -> PackOptions:
+    """What a packing may do under a policy; without one: everything that never harms."""
+    from stowage_scheduler.options import PackOptions
+
+    if policy is None:
+        return PackOptions()
+    from stowage.decide.scope import options
+
+    # what earlier plans spent of maxMovesPerHour limits the operator, not a question
+    return options(policy, moves_left=policy.spec.disruption.max_moves_per_hour)
+
+
+def _budget(policy: PackingPolicy | None, seconds: float | None, units: float | None) -> Budget:
+    from stowage_scheduler.options import Budget
+
+    if policy is None:
+        budget = Budget()
+    else:
+        given = policy.spec.budget
+        budget = Budget(seconds=given.time.seconds, certify_seconds=given.certify_within.seconds)
+    if seconds is not None:
+        budget = Budget(seconds=seconds, certify_seconds=min(budget.certify_seconds, seconds / 5))
+    if units is not None:
+        budget = Budget(deterministic_units=units)
+    return budget
+
+
+def document(packing: Packing) -> dict[str, Any]:
+    """The stable JSON form of a plan (design §6)."""
+    return {
+        "assignments": [{"pod": one.pod.key, "node": one.node} for one in packing.assignments],
+        "moves": [{"pod": one.pod.key, "from": one.source, "to": one.target} for one in packing.moves],
+        "evictions": [{"pod": one.pod.key, "reason": str(one.reason)} for one in packing.evictions],
+        "unplaced": [{"pod": one.pod.key, "reason": str(one.reason), "help": one.help} for one in packing.unplaced],
+        "steps": [
+            {"id": step.id, "action": str(step.action), "pod": step.pod.key, "node": step.node, "after": [*step.after]}
+            for step in packing.steps
+        ],
+        "placedByPriority": _by_priority(packing.placed),
+        "bound": _by_priority(packing.bound),
+        "certified": packing.certified,
+        "seconds": round(packing.seconds, 3),
+        "rejectedObjects": [
+            {"kind": one.kind, "name": one.name, "field": one.field, "value": one.value, "rule": one.rule}
+            for one in packing.rejected
+        ],
+    }
+
+
+def _by_priority(counts: Any) -> dict[str, int]:  # noqa: ANN401
+    return {str(priority): counts[priority] for priority in sorted(counts, reverse=True)}
+
+
+def print_tables(packing: Packing) -> None:
+    """The plan for people: the answer first, then what it takes."""
+    from rich.table import Table
+
+    out = console()
+    out.print(summary(packing))
+    tiers = Table("priority and above", "runs now", "runs then", "at most", box=None)
+    for priority in sorted(packing.placed, reverse=True):
+        counts = (packing.before.get(priority, 0), packing.placed[priority], packing.bound.get(priority, "?"))
+        tiers.add_row(str(priority), *map(str, counts))
+    out.print(tiers)
+    _table(out, ("move", "from", "to"), [(one.pod.key, one.source, one.target) for one in packing.moves])
+    _table(out, ("evict", "from", "reason"), [(one.pod.key, one.node, str(one.reason)) for one in packing.evictions])
+    _table(out, ("stays pending", "reason", "help"), [(o.pod.key, str(o.reason), o.help) for o in packing.unplaced])
+    _table(
+        out,
+        ("left out", "field", "rule"),
+        [(f"{one.kind} {one.name}", f"{one.field} = {one.value}", one.rule) for one in packing.rejected],
+    )
+
+
+def summary(packing: Packing) -> str:
+    """One line: what the plan achieves and what it costs."""
+    placed = sum(1 for step in packing.steps if step.action == "Place")
+    proof = "no plan can place more" if packing.certified else "a better plan may exist"
+    return (
+        f"{placed} pending pods get a place, {len(packing.unplaced)} stay pending, {len(packing.moves)} moves, "
+        f"{len(packing.evictions)} evictions, {len(packing.steps)} steps; {proof} ({packing.seconds:.2f} s)"
+    )
+
+
+def _table(out: Any, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:  # noqa: ANN401
+    from rich.table import Table
+
+    if not rows:
+        return
+    out.print()
+    table = Table(*heads, box=None)
+    for row in rows[:_ROWS_SHOWN]:
+        table.add_row(*row)
+    out.print(table)
+    if len(rows) > _ROWS_SHOWN:
+        out.print(f"… and {len(rows) - _ROWS_SHOWN} more (-o json shows all)")
+
+
+def draw_plan(snapshot: Snapshot, packing: Packing, file: Path) -> None:
+    """Draws the nodes as they would be after the plan.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from msgspec import structs
+
+    from stowage.demo.pictures import draw, picture
+
+    then = {one.pod.uid: one.node for one in packing.assignments}
+    lost = {one.pod.uid for one in packing.evictions}
+    pods = tuple(
+        structs.replace(pod, node=None if pod.uid in lost else then.get(pod.uid, pod.node)) for pod in snapshot.pods
+    )
+    gpus = any(node.allocatable.get("nvidia.com/gpu") for node in snapshot.nodes)
+    shown = picture(
+        structs.replace(snapshot, pods=pods),
+        title="After the plan",
+        subtitle=summary(packing),
+        resource="nvidia.com/gpu" if gpus else "cpu",
+        earlier=snapshot,
+    )
+    with progress("drawing"):
+        draw(shown, file)

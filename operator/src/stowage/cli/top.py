@@ -1,0 +1,143 @@
+"""`stowage top`: how full the nodes are, and how usable what is free is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from stowage.cli.options import ContextOption, FileOption, KubeconfigOption, NowOption, Output, OutputOption
+from stowage.cli.printing import console, print_document
+
+if TYPE_CHECKING:
+    from stowage_scheduler.cluster import Snapshot
+
+GPU = "nvidia.com/gpu"
+_GIBIBYTE = 1024**3
+
+
+class NodeUse(Struct, frozen=True):
+    """Requested and allocatable amounts of a node: CPU in milli-CPU, memory in bytes, GPUs in devices."""
+
+    name: str
+    pods: int
+    cpu_requested_milli: int
+    cpu_allocatable_milli: int
+    memory_requested_bytes: int
+    memory_allocatable_bytes: int
+    gpu_requested: int
+    gpu_allocatable: int
+
+    @property
+    def gpu_free(self) -> int:
+        """GPUs that no pod asks for."""
+        return max(0, self.gpu_allocatable - self.gpu_requested)
+
+
+def top(
+    *,
+    file: FileOption = None,
+    now: NowOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Show requested and allocatable CPU, memory and GPUs by node, the largest free GPU block and fragmentation."""
+    from stowage.cli.facts import load
+
+    snapshot = load(file, now, kubeconfig, context).snapshot
+    uses = node_uses(snapshot)
+    pending = sum(1 for pod in snapshot.pods if pod.node is None and not pod.finished)
+    if output is Output.TABLE:
+        _print_table(uses, pending)
+    else:
+        print_document(document(uses, pending), output)
+
+
+def node_uses(snapshot: Snapshot) -> list[NodeUse]:
+    """What pods ask for on each node, by node name; pods that have finished hold nothing."""
+    requested: Mapping[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for pod in snapshot.pods:
+        if pod.node is not None and not pod.finished:
+            for resource, amount in {**pod.requests, "pods": 1}.items():
+                requested[pod.node][resource] += amount
+    return [
+        NodeUse(
+            name=node.name,
+            pods=requested[node.name]["pods"],
+            cpu_requested_milli=requested[node.name]["cpu"],
+            cpu_allocatable_milli=node.allocatable.get("cpu", 0),
+            memory_requested_bytes=requested[node.name]["memory"],
+            memory_allocatable_bytes=node.allocatable.get("memory", 0),
+            gpu_requested=requested[node.name][GPU],
+            gpu_allocatable=node.allocatable.get(GPU, 0),
+        )
+        for node in sorted(snapshot.nodes, key=lambda node: node.name)
+    ]
+
+
+def fragmentation(uses: list[NodeUse]) -> float:
+    """Share of the free GPUs that lie on nodes where other pods hold GPUs: useless to a pod that needs a whole node.
+
+    0 when no GPU is free.
+    """
+    free = sum(use.gpu_free for use in uses)
+    return sum(use.gpu_free for use in uses if use.gpu_requested) / free if free else 0.0
+
+
+def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
+    """The answer as JSON values."""
+    return {
+        "nodes": [
+            {
+                "name": use.name,
+                "pods": use.pods,
+                "cpuMilli": {"requested": use.cpu_requested_milli, "allocatable": use.cpu_allocatable_milli},
+                "memoryBytes": {"requested": use.memory_requested_bytes, "allocatable": use.memory_allocatable_bytes},
+                "gpus": {"requested": use.gpu_requested, "allocatable": use.gpu_allocatable},
+            }
+            for use in uses
+        ],
+        "pendingPods": pending,
+        "gpus": {
+            "requested": sum(use.gpu_requested for use in uses),
+            "allocatable": sum(use.gpu_allocatable for use in uses),
+            "largestFreeBlock": max((use.gpu_free for use in uses), default=0),
+            "fragmentation": round(fragmentation(uses), 4),
+        },
+    }
+
+
+def _print_table(uses: list[NodeUse], pending: int) -> None:
+    from rich.table import Table
+
+    gpus = any(use.gpu_allocatable for use in uses)
+    table = Table("node", box=None)
+    for head in ("pods", "cpu", "memory", *(("gpu",) if gpus else ())):
+        table.add_column(head, justify="right")
+    for use in uses:
+        cells = [
+            str(use.pods),
+            _share(use.cpu_requested_milli, use.cpu_allocatable_milli, 1000, " cores"),
+            _share(use.memory_requested_bytes, use.memory_allocatable_bytes, _GIBIBYTE, " GiB"),
+        ]
+        table.add_row(use.name, *cells, *([f"{use.gpu_requested} of {use.gpu_allocatable}"] if gpus else []))
+    out = console()
+    out.print(table)
+    out.print()
+    cpu = _share(sum(u.cpu_requested_milli for u in uses), sum(u.cpu_allocatable_milli for u in uses), 1000, " cores")
+    out.print(f"{len(uses)} nodes, {cpu} requested, {pending} pods pending")
+    if gpus:
+        held, offered = sum(use.gpu_requested for use in uses), sum(use.gpu_allocatable for use in uses)
+        largest = max(use.gpu_free for use in uses)
+        out.print(
+            f"GPUs: {held} of {offered} requested; largest free block on one node {largest}; "
+            f"{100 * fragmentation(uses):.0f} % of the free ones are on nodes that are partly in use"
+        )
+
+
+def _share(requested: int, allocatable: int, unit: int, name: str) -> str:
+    percent = f"{100 * requested / allocatable:.0f} %" if allocatable else "-"
+    return f"{requested / unit:.1f} of {allocatable / unit:.1f}{name} ({percent})"
