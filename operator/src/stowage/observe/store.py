@@ -90,6 +90,10 @@ class Store:
         """Objects that exist but make no sense, in order."""
         return tuple(sorted(self._rejected.values()))
 
+    def rejected_count(self, kind: str) -> int:
+        """Number of objects of a kind that make no sense."""
+        return sum(1 for rejected_kind, _ in self._rejected if rejected_kind == kind)
+
     @property
     def synced(self) -> bool:
         """Whether every collection has been listed once; False before `reflectors`."""

@@ -22,6 +22,9 @@ KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan"}
 
 STOP_SECONDS: Final = 3.0
 
+Ring = Callable[[str, str, bool], None]
+"""Told the kind of key, the name of the object and whether the object is gone."""
+
 
 class DoorbellStopped(Exception):  # noqa: N818 - named after what happened
     """kopf ended although nobody asked: the process would be deaf to its resources."""
@@ -40,11 +43,11 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def registry(ring: Callable[[str, str], None], log_in: Callable[[], Any]) -> kopf.OperatorRegistry:
+def registry(ring: Ring, log_in: Callable[[], Any]) -> kopf.OperatorRegistry:
     """Handlers: one event handler for each kind, and log-in with our own credentials.
 
     Args:
-        ring: called with the kind of key and the object's name, in kopf's thread.
+        ring: called in kopf's thread.
         log_in: coroutine function that returns kopf's ConnectionInfo.
     """
     chosen = kopf.OperatorRegistry()
@@ -56,8 +59,8 @@ def registry(ring: Callable[[str, str], None], log_in: Callable[[], Any]) -> kop
     for plural, kind in KINDS.items():
 
         @kopf.on.event(GROUP, VERSION, plural, registry=chosen, id=f"ring-{kind}", param=kind)  # type: ignore[arg-type,untyped-decorator,unused-ignore]
-        async def event(name: str, param: str, **_: object) -> None:
-            ring(param, name)
+        async def event(name: str, param: str, type: str | None, **_: object) -> None:  # noqa: A002 - kopf's word
+            ring(param, name, type == "DELETED")
 
     return chosen
 
@@ -84,10 +87,10 @@ class Doorbell:
 
     Args:
         api: whose credentials it uses.
-        ring: called in this event loop with the kind of key and the object's name.
+        ring: called in this event loop.
     """
 
-    def __init__(self, api: Api, ring: Callable[[str, str], None]) -> None:
+    def __init__(self, api: Api, ring: Ring) -> None:
         self._api = api
         self._ring = ring
 
@@ -104,8 +107,8 @@ class Doorbell:
         async def log_in() -> kopf.ConnectionInfo:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(connection_info(self._api), loop))
 
-        def ring(kind: str, name: str) -> None:
-            loop.call_soon_threadsafe(self._ring, kind, name)
+        def ring(kind: str, name: str, gone: bool) -> None:  # noqa: FBT001
+            loop.call_soon_threadsafe(self._ring, kind, name, gone)
 
         def tell(error: BaseException | None) -> None:
             if not ended.done():

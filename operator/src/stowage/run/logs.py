@@ -13,6 +13,7 @@ FIELDS: Final = ("key", "policy", "plan", "step", "pod", "node")
 """What a record may say beside its text, given as `extra=`."""
 
 QUIET: Final = ("kopf", "aiohttp.access", "asyncio", "aiohttp_retry")
+ALONE: Final = "kopf._core.reactor.running"  # warns that it does not handle signals: as wanted
 
 
 class HumanFormatter(logging.Formatter):
@@ -48,3 +49,4 @@ def configure(log_format: str, log_level: str) -> None:
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(ALONE).setLevel(logging.ERROR)

@@ -44,16 +44,12 @@ class WorkQueue:
     """Keys that wait for work.
 
     Args:
-        handler: reconciles one key.
         workers: how many keys may be in work at once.
         generator: source of the back-off's jitter.
         metrics: told of depth and outcomes; None: nobody.
     """
 
-    def __init__(
-        self, handler: Handler, *, workers: int, generator: random.Random, metrics: QueueMetrics | None = None
-    ) -> None:
-        self._handler = handler
+    def __init__(self, *, workers: int, generator: random.Random, metrics: QueueMetrics | None = None) -> None:
         self._workers = workers
         self._generator = generator
         self._metrics = metrics
@@ -81,13 +77,13 @@ class WorkQueue:
         self._tell_depth()
         self._changed.set()
 
-    async def run(self) -> None:
+    async def run(self, handler: Handler) -> None:
         """Work until cancelled; cancelling also cancels the work in progress and waits for it."""
         async with asyncio.TaskGroup() as group:
             while True:
                 key = await self._next()
                 self._running.add(key)
-                group.create_task(self._work(key), name="reconcile " + "/".join(key))
+                group.create_task(self._work(handler, key), name="reconcile " + "/".join(key))
 
     async def _next(self) -> Key:
         """Take the key that is due first, once it is due and a worker is free."""
@@ -121,12 +117,12 @@ class WorkQueue:
             heapq.heappop(self._heap)
         return None
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, handler: Handler, key: Key) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         outcome = "error"
         try:
-            again_seconds = await self._handler(key)
+            again_seconds = await handler(key)
             outcome = "ok"
             self._backoffs.pop(key, None)
             self._last_words.pop(key, None)

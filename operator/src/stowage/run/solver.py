@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 from typing import Any, Final, Self
 
 import msgspec
@@ -41,7 +42,9 @@ def limit_seconds(budget: Budget) -> float:
 
 def warm_up() -> None:
     """Load the packer and CP-SAT, in a worker: the first packing need not wait for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the operator ends its workers
     import ortools.sat.python.cp_model  # noqa: F401, PLC0415 - 0.4 s that only workers pay
+
     import stowage_scheduler.pack  # noqa: F401, PLC0415
 
 

@@ -1,0 +1,227 @@
+"""The operator process: everything wired together, and ended together.
+
+Whatever ends by itself (a reflector, kopf, the lease, the queue) ends the process with a code that is not 0: a process
+that lives but is deaf would be worse. The API server holds all state, so starting again is always safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from aiohttp import web
+
+from stowage import __version__
+from stowage.observe.reflector import Reflector
+from stowage.observe.store import Store
+from stowage.run import health, logs
+from stowage.run.controller import Controller
+from stowage.run.doorbell import Doorbell
+from stowage.run.lease import Lease
+from stowage.run.metrics import Metrics
+from stowage.run.queue import Key, WorkQueue
+from stowage.run.settings import OperatorSettings
+from stowage.run.solver import Solver
+from stowage.transport import Api, ApiError, CredentialsError, paths
+from stowage_scheduler.kube.facts import Fact
+
+CLUSTER: Final[Key] = ("cluster",)
+"""The key that stands for nodes, pods and everything else that packing depends on."""
+
+EXIT_INPUT: Final = 2
+EXIT_CLUSTER: Final = 3
+
+monotonic: Final = time.monotonic  # noqa: TID251 - the edge of the process: here its clocks are chosen
+wall_clock: Final = time.time  # noqa: TID251
+
+logger = logging.getLogger(__name__)
+
+
+class _StopRequested(Exception):  # noqa: N818 - no error at all
+    """Somebody asked the process to end."""
+
+
+class Operator:
+    """The parts of one operator process.
+
+    Args:
+        api: the connection.
+        solver: the solver workers.
+        settings: of the process.
+        metrics: of the process.
+    """
+
+    def __init__(self, api: Api, solver: Solver, settings: OperatorSettings, metrics: Metrics) -> None:
+        generator = random.Random()  # noqa: S311 - jitter only
+        self._api = api
+        self._solver = solver
+        self._settings = settings
+        self._metrics = metrics
+        self._known: set[Key] = set()  # custom resources that exist: rung when a term begins
+        api.observer = metrics.api_request
+        self.queue = WorkQueue(workers=settings.queue_workers, generator=generator, metrics=metrics)
+        self.store = Store(now=wall_clock)
+        self.reflectors = self.store.reflectors(api, clock=monotonic, generator=generator)
+        self.lease = Lease(
+            api,
+            namespace=settings.namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            clock=monotonic,
+            now=wall_clock,
+            generator=generator,
+            floor=self._highest_epoch,
+            on_gained=self._lead,
+            on_lost=lambda: metrics.epoch.set(0),
+        )
+        self.controller = Controller(
+            api=api,
+            store=self.store,
+            solver=solver,
+            queue=self.queue,
+            lease=self.lease,
+            metrics=metrics,
+            clock=wall_clock,
+            settings=settings,
+        )
+        self.store.subscribe(self.controller.on_store_event)
+        self._show()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set.
+
+        Raises:
+            ExceptionGroup: of whatever ended by itself.
+        """
+        async with asyncio.TaskGroup() as holding:
+            campaign = holding.create_task(self.lease.run(), name="lease")
+            try:
+                await self._work(stop)
+            finally:  # nobody acts any more: only now may another process lead
+                campaign.cancel()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for kind, reflector in self.reflectors.items():
+                    group.create_task(reflector.run(), name=f"reflector {kind}")
+                group.create_task(Doorbell(self._api, self._ring).run(), name="doorbell")
+                group.create_task(self._solver.warm(), name="warm solvers")
+                group.create_task(self._reconcile(), name="queue")
+                group.create_task(_until(stop), name="stop")
+        except* _StopRequested:
+            logger.debug("work ended")
+
+    async def _reconcile(self) -> None:
+        await self.store.wait_synced()
+        logger.info("synced: %d nodes, %d pods", len(self.store.nodes), len(self.store.pods))
+        await self.queue.run(self.controller.reconcile)
+
+    def _ring(self, kind: str, name: str, gone: bool) -> None:  # noqa: FBT001 - the shape of a Ring
+        key = (kind, name)
+        if gone:
+            self._known.discard(key)
+        else:
+            self._known.add(key)
+        self.queue.add(key)
+
+    def _lead(self, epoch: int) -> None:
+        """A term began: look at everything, for what a standby saw it did not act on."""
+        self._metrics.epoch.set(epoch)
+        for key in sorted(self._known):
+            self.queue.add(key)
+        self.queue.add(CLUSTER)
+
+    async def _highest_epoch(self) -> int:
+        """The highest epoch written into any plan."""
+        plans = (await self._api.get(paths.PACKING_PLANS)).get("items") or []
+        return max((int((plan.get("status") or {}).get("epoch") or 0) for plan in plans), default=0)
+
+    def live(self) -> list[str]:
+        """Why the process should be started again: a collection was silent although bookmarks come each minute."""
+        limit = self._settings.watch_age_limit_seconds
+        ages = self.store.ages_seconds(monotonic())
+        return [f"no event and no bookmark of {kind} for {age:.0f} s" for kind, age in ages.items() if age > limit]
+
+    def ready(self) -> list[str]:
+        """Why the process is of no use yet; a standby is of use."""
+        return [] if self.store.synced else ["first lists are not complete"]
+
+    def _show(self) -> None:
+        """Let gauges that follow state read it when they are scraped."""
+        self._metrics.leader.set_function(lambda: float(self.lease.leading))
+        for kind, reflector in self.reflectors.items():
+            self._show_collection(kind, reflector)
+
+    def _show_collection(self, kind: str, reflector: Reflector[Fact]) -> None:
+        metrics = self._metrics
+        metrics.watch_age_seconds.labels(kind).set_function(lambda: monotonic() - reflector.last_event_at)
+        metrics.lists.labels(kind).set_function(lambda: float(reflector.lists))
+        metrics.rejected_objects.labels(kind).set_function(lambda: float(self.store.rejected_count(kind)))
+
+
+async def _until(stop: asyncio.Event) -> None:
+    """End a task group in its own way, by an exception, when somebody asks the process to end."""
+    await stop.wait()
+    logger.info("stopping")
+    raise _StopRequested
+
+
+async def run(settings: OperatorSettings) -> None:
+    """Run an operator until SIGTERM or SIGINT.
+
+    Raises:
+        CredentialsError: there is no way to the cluster.
+        OSError: the port for metrics is taken.
+        ExceptionGroup: a part ended by itself.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    api = await Api.connect(
+        kubeconfig=settings.kubeconfig, context=settings.context, user_agent=f"stowage-operator/{__version__}"
+    )
+    async with api, Solver(settings.solver_workers) as solver:
+        operator = Operator(api, solver, settings, metrics)
+        app = web.Application()
+        app.add_routes(health.routes(metrics.registry, live=operator.live, ready=operator.ready))
+        async with health.serve(app, settings.metrics_host, settings.metrics_port) as port:
+            logger.info(
+                "stowage %s for %s; metrics and health on %s:%d", __version__, api.server, settings.metrics_host, port
+            )
+            await operator.run(stop)
+    logger.info("stopped")
+
+
+def main(settings: OperatorSettings) -> int:
+    """Run the operator; returns the exit code."""
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(run(settings))
+    except CredentialsError as error:
+        logger.error("%s", error)  # noqa: TRY400 - one line for people, no traceback
+        return EXIT_CLUSTER
+    except OSError as error:
+        logger.error("%s", error)  # noqa: TRY400
+        return EXIT_INPUT
+    except ExceptionGroup as group:
+        for cause in _leaves(group):
+            traceback = None if isinstance(cause, ApiError) else cause
+            logger.error("ended: %s: %s", type(cause).__name__, cause, exc_info=traceback)  # noqa: TRY400
+        return 1
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
