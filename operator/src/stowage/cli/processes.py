@@ -1,8 +1,52 @@
-"""`stowage operator`, `stowage extender`, `stowage version`: long-running processes, and what this is."""
+"""`stowage operator` and `stowage extender`: the long-running processes; `stowage version`.
+
+Every flag is also an environment variable, `STOWAGE_` and the flag's name in capitals; the flag wins.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
 import typer
+
+from stowage.cli.errors import InputError
+from stowage.cli.options import ContextOption, KubeconfigOption
+
+if TYPE_CHECKING:
+    from stowage.run.settings import ProcessSettings
+
+Settings = TypeVar("Settings", bound="ProcessSettings")
+
+
+class LogFormat(StrEnum):
+    """Form of the log lines."""
+
+    HUMAN = "human"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """Least severity that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LogFormatOption = Annotated[LogFormat | None, typer.Option("--log-format", help="Default: human.")]
+LogLevelOption = Annotated[LogLevel | None, typer.Option("--log-level", help="Default: info.")]
+MetricsHostOption = Annotated[
+    str | None, typer.Option("--metrics-host", help="Address of /metrics, /healthz, /readyz. Default: 127.0.0.1.")
+]
+MetricsPortOption = Annotated[
+    int | None, typer.Option("--metrics-port", help="0: any free one. Default: 8080, of the extender 8901.")
+]
+WatchAgeOption = Annotated[
+    float | None,
+    typer.Option("--watch-age-limit-seconds", help="Not live after this long without any event. Default: 120."),
+]
 
 
 def version() -> None:
@@ -12,11 +56,90 @@ def version() -> None:
     print(__version__)
 
 
-def operator() -> None:
-    """Run the operator."""
-    raise typer.Exit(3)
+def operator(
+    *,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+    metrics_host: MetricsHostOption = None,
+    metrics_port: MetricsPortOption = None,
+    watch_age_limit_seconds: WatchAgeOption = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", help="Namespace of the leader lease. Default: stowage-system.")
+    ] = None,
+    lease_name: Annotated[str | None, typer.Option("--lease-name", help="Default: stowage-operator.")] = None,
+    identity: Annotated[
+        str | None, typer.Option("--identity", help="Name of this replica in the lease. Default: the host name.")
+    ] = None,
+    scheduler_lease_namespace: Annotated[
+        str | None, typer.Option("--scheduler-lease-namespace", help="Default: kube-system.")
+    ] = None,
+    scheduler_lease_name: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler-lease-name", help="Lease of the scheduler with the extender. Default: stowage-scheduler."
+        ),
+    ] = None,
+    queue_workers: Annotated[
+        int | None, typer.Option("--queue-workers", help="Keys reconciled at once. Default: 8.")
+    ] = None,
+    solver_workers: Annotated[
+        int | None, typer.Option("--solver-workers", help="Solver processes, about 90 MB each. Default: the CPU limit.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the packer. Default: 1.")] = None,
+) -> None:
+    """Run the operator until it is told to end."""
+    given = dict(locals())
+    from stowage.run.operator import main
+    from stowage.run.settings import OperatorSettings
+
+    raise typer.Exit(main(settings_from(OperatorSettings, given)))
 
 
-def extender() -> None:
-    """Run the extender."""
-    raise typer.Exit(3)
+def settings_from(model: type[Settings], given: dict[str, Any]) -> Settings:
+    """Settings from flags, and from the environment where a flag is not given.
+
+    Raises:
+        InputError: a value is out of bounds; the message names the setting.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        flag, variable = f"--{name.replace('_', '-')}", f"STOWAGE_{name.upper()}"
+        raise InputError(f"{flag} or {variable} = {first['input']!r}: {first['msg']}") from error
+
+
+def extender(
+    *,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+    metrics_host: MetricsHostOption = None,
+    metrics_port: MetricsPortOption = None,
+    watch_age_limit_seconds: WatchAgeOption = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address that kube-scheduler asks at. Default: 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port that kube-scheduler asks at; 0: any free one. Default: 8900.")
+    ] = None,
+    holder: Annotated[
+        str | None,
+        typer.Option("--holder", help="Whose lease the scheduler beside holds. Default: the host name."),
+    ] = None,
+    lease_seconds: Annotated[
+        float | None,
+        typer.Option("--lease-seconds", help="How long a slot stays promised to a pod not seen bound."),
+    ] = None,
+) -> None:
+    """Run the extender beside a kube-scheduler until it is told to end."""
+    given = dict(locals())
+    from stowage.run.extender import ExtenderSettings, main
+
+    raise typer.Exit(main(settings_from(ExtenderSettings, given)))
