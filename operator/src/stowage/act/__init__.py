@@ -1,0 +1,1 @@
+"""Actions against the API server: one function for each, safe to repeat."""

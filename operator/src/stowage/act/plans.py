@@ -1,0 +1,184 @@
+"""Writing plans, and the one action that a plan consists of: asking for evictions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from stowage.api.names import RELEASED_ANNOTATION
+from stowage.api.packing_plan import Approval, PackingPlan
+from stowage.api.packing_plan_status import PackingPlanStatus
+from stowage.api.resource import InvalidObjectError
+from stowage.transport import Api, ApiError, Conflict, Invalid, NotFound, TooManyRequests, paths
+from stowage_scheduler.packing import PodRef
+
+WRITE_TRIES: Final = 5
+RETRY_SECONDS: Final = 5.0
+_TWO_BUDGETS = "more than one PodDisruptionBudget"  # the only way in which the 500 of an eviction tells its cause
+
+logger = logging.getLogger(__name__)
+
+
+class StaleLeader(Exception):  # noqa: N818 - named after what happened
+    """A leader of a higher epoch has written to this plan: this process must not act on it."""
+
+
+class AbortedMeanwhile(Exception):  # noqa: N818
+    """Somebody aborted the plan between the read and the write."""
+
+
+class Answer(StrEnum):
+    """What became of a request to evict a pod."""
+
+    EVICTED = "evicted"
+    GONE = "gone"
+    BLOCKED_BY_BUDGET = "blocked"
+    THROTTLED = "throttled"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class Eviction(Struct, frozen=True):
+    """The answer to a request to evict a pod; `retry_after_seconds` speaks of those that may be repeated."""
+
+    answer: Answer
+    message: str = ""
+    retry_after_seconds: float = RETRY_SECONDS
+
+
+async def list_plans(api: Api) -> tuple[PackingPlan, ...]:
+    """All plans that can be read; the others are logged and left out."""
+    items = (await api.get(paths.PACKING_PLANS))["items"]
+    plans = []
+    for item in items:
+        try:
+            plans.append(PackingPlan.parse(item))
+        except InvalidObjectError as error:
+            logger.warning("left out: %s", error)
+    return tuple(plans)
+
+
+async def get_plan(api: Api, name: str) -> PackingPlan | None:
+    """A plan as it is now; None when it is gone."""
+    try:
+        return PackingPlan.parse(await api.get(paths.packing_plan(name)))
+    except NotFound:
+        return None
+
+
+async def create_plan(api: Api, plan: PackingPlan) -> PackingPlan:
+    """Write a new plan; its status comes with the next write, for creation leaves it out."""
+    document = plan.to_document()
+    document.pop("status", None)
+    return PackingPlan.parse(await api.create(paths.PACKING_PLANS, document))
+
+
+async def write_status(
+    api: Api, plan: PackingPlan, change: Callable[[PackingPlan], PackingPlanStatus], *, epoch: int
+) -> PackingPlan:
+    """Write a plan's status, based on exactly what was read.
+
+    Args:
+        api: the connection.
+        plan: as read.
+        change: the new status for a plan as read; asked again when somebody wrote meanwhile.
+        epoch: of the leader that writes.
+
+    Returns:
+        The plan as written; as read when there was nothing to write.
+
+    Raises:
+        StaleLeader: a leader of a higher epoch wrote.
+        AbortedMeanwhile: somebody set `spec.approval: Aborted` since `plan` was read.
+        Conflict: others wrote each time that this was tried.
+        NotFound: the plan is gone.
+    """
+    current = plan
+    for attempt in range(WRITE_TRIES):
+        status = change(current)
+        if status == current.status:
+            return current
+        try:
+            path = paths.packing_plan_status(current.name)
+            return PackingPlan.parse(await api.replace(path, _with_status(current, status)))
+        except Conflict:
+            if attempt == WRITE_TRIES - 1:
+                raise
+        current = PackingPlan.parse(await api.get(paths.packing_plan(plan.name)))
+        if current.status.epoch > epoch:
+            raise StaleLeader(f"plan {plan.name}: epoch {current.status.epoch} wrote, this is epoch {epoch}")
+        if current.metadata.uid != plan.metadata.uid:
+            raise StaleLeader(f"plan {plan.name}: it was deleted and made again")
+        if current.spec.approval is Approval.ABORTED and plan.spec.approval is not Approval.ABORTED:
+            raise AbortedMeanwhile(f"plan {plan.name}: spec.approval is Aborted")
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _with_status(plan: PackingPlan, status: PackingPlanStatus) -> dict[str, Any]:
+    document = plan.model_copy(update={"status": status}).to_document()
+    document["metadata"].pop("managedFields", None)  # absent means untouched
+    return document
+
+
+async def evict(api: Api, pod: PodRef) -> Eviction:
+    """Ask for the eviction of exactly this pod (policy/v1), never of a successor with its name."""
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"namespace": pod.namespace, "name": pod.name},
+        "deleteOptions": {"preconditions": {"uid": pod.uid}},
+    }
+    try:
+        await api.create(paths.eviction(pod.namespace, pod.name), body)
+    except NotFound as error:
+        return Eviction(Answer.GONE, error.message)
+    except Conflict as error:
+        other = pod.uid in error.message or "UID" in error.message
+        return Eviction(Answer.GONE if other else Answer.THROTTLED, error.message)
+    except TooManyRequests as error:
+        answer = Answer.BLOCKED_BY_BUDGET if error.by_disruption_budget else Answer.THROTTLED
+        return Eviction(answer, error.message, error.retry_after_seconds or RETRY_SECONDS)
+    except Invalid as error:
+        return Eviction(Answer.REFUSED, error.message)
+    except ApiError as error:
+        refused = _TWO_BUDGETS in error.message
+        return Eviction(Answer.REFUSED if refused else Answer.FAILED, str(error))
+    return Eviction(Answer.EVICTED)
+
+
+async def wake_pods(api: Api, plan: PackingPlan, *, turn: int = 0) -> str | None:
+    """Touch one node of a plan that ended, so that kube-scheduler tries pods again that the plan had kept away.
+
+    Args:
+        api: the connection.
+        plan: the plan; its nodes are taken in order.
+        turn: another turn touches another node: touched twice with one value, a node makes no event.
+
+    Returns:
+        The node that was touched; None when none of them is left.
+    """
+    nodes = sorted({slot.node for slot in plan.spec.slots} | {step.node for step in plan.spec.steps})
+    for number in range(len(nodes)):
+        name = nodes[(number + turn) % len(nodes)]
+        try:
+            await api.merge_patch(paths.node(name), {"metadata": {"annotations": {RELEASED_ANNOTATION: plan.name}}})
+        except NotFound:
+            continue
+        return name
+    return None
+
+
+async def delete_plan(api: Api, plan: PackingPlan) -> None:
+    """Delete an old plan, if it is still the one that was read."""
+    preconditions = {"uid": plan.metadata.uid} if plan.metadata.uid else {}
+    try:
+        await api.delete(
+            paths.packing_plan(plan.name),
+            {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions},
+        )
+    except (NotFound, Conflict):
+        logger.debug("plan %s is gone already", plan.name)

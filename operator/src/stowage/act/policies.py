@@ -1,0 +1,69 @@
+"""Reading policies and writing their status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
+from stowage.api.resource import InvalidObjectError
+from stowage.transport import Api, Conflict, NotFound, paths
+
+WRITE_TRIES = 3
+
+logger = logging.getLogger(__name__)
+
+
+async def list_policies(api: Api) -> tuple[PackingPolicy, ...]:
+    """All policies that can be read; the others are logged and left out."""
+    items = (await api.get(paths.PACKING_POLICIES))["items"]
+    policies = []
+    for item in items:
+        try:
+            policies.append(PackingPolicy.parse(item))
+        except InvalidObjectError as error:
+            logger.warning("left out: %s", error)
+    return tuple(policies)
+
+
+async def get_policy(api: Api, name: str) -> PackingPolicy | None:
+    """A policy as it is now; None when it is gone or going."""
+    try:
+        policy = PackingPolicy.parse(await api.get(paths.packing_policy(name)))
+    except NotFound:
+        return None
+    return policy if policy.metadata.deletion_timestamp is None else None
+
+
+async def write_policy_status(
+    api: Api, policy: PackingPolicy, change: Callable[[PackingPolicy], PackingPolicyStatus]
+) -> None:
+    """Write a policy's status if it changed.
+
+    Args:
+        api: the connection.
+        policy: as read.
+        change: the new status for a policy as read; asked again when somebody wrote meanwhile.
+
+    Raises:
+        Conflict: others wrote each time that this was tried.
+    """
+    current: PackingPolicy | None = policy
+    for attempt in range(WRITE_TRIES):
+        if current is None:
+            return
+        status = change(current)
+        if status == current.status:
+            return
+        document = current.model_copy(update={"status": status}).to_document()
+        document["metadata"].pop("managedFields", None)
+        try:
+            await api.replace(paths.packing_policy_status(policy.name), document)
+        except NotFound:
+            return
+        except Conflict:
+            if attempt == WRITE_TRIES - 1:
+                raise
+            current = await get_policy(api, policy.name)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""Decisions as pure functions: facts, time and seeds come in, values with reasons come out."""

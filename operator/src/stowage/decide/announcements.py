@@ -1,0 +1,64 @@
+"""What to tell on the pods concerned when a plan goes on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from stowage.api.packing_plan_status import StepState
+from stowage.api.reasons import StepReason
+from stowage.decide.execution import Advance
+from stowage.decide.plan_facts import PlanFacts
+from stowage_scheduler.packing import Action, PodRef, Step
+
+MOST_AT_ONCE = 50
+
+
+class EventReason(StrEnum):
+    """Reasons of the Kubernetes Events that Stowage writes on pods."""
+
+    MOVING = "Moving"
+    LOSES_PLACE = "LosesPlace"
+    PLACED = "Placed"
+    EVICTION_WAITS = "EvictionWaits"
+
+
+class Announcement(Struct, frozen=True):
+    """One event on one pod."""
+
+    pod: PodRef
+    reason: EventReason
+    note: str
+    warning: bool = False
+
+
+def announcements(plan: PlanFacts, advance: Advance) -> tuple[Announcement, ...]:
+    """The events of one write: one for each step whose state changed in a way that the pod's owner cares for."""
+    targets = {slot.id: slot.node for slot in plan.slots}
+    found = []
+    for step in plan.steps:
+        before, after = plan.status_of(step), advance.step_status.get(step.id)
+        if after is None or (before.state is after.state and before.reason is after.reason):
+            continue
+        words = _words(step, after.state, after.reason, targets.get(step.slot or ""))
+        if words is not None:
+            reason, note = words
+            warning = reason in {EventReason.LOSES_PLACE, EventReason.EVICTION_WAITS}
+            found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", warning))
+    return tuple(found[:MOST_AT_ONCE])
+
+
+def _words(
+    step: Step, state: StepState, reason: StepReason | None, target: str | None
+) -> tuple[EventReason, str] | None:
+    if step.action is Action.PLACE:
+        placed = state is StepState.DONE and target is not None
+        return (EventReason.PLACED, f"placed on node {target}") if placed else None
+    if state is StepState.INTENDED and reason is None:
+        if target is None:
+            return EventReason.LOSES_PLACE, f"evicted from node {step.node} for pods that need the room more"
+        return EventReason.MOVING, f"evicted from node {step.node}, its replacement goes to node {target}"
+    if reason is StepReason.DISRUPTION_BUDGET:
+        return EventReason.EVICTION_WAITS, "its PodDisruptionBudget allows no disruption now"
+    return None

@@ -1,0 +1,82 @@
+"""Whether an eviction may be asked for under its PodDisruptionBudget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stowage.api.packing_plan_status import StepState
+from stowage.api.reasons import StepReason
+from stowage.decide.plan_facts import StepStatus
+from stowage.decide.slot_balance import PodFacts
+from stowage_scheduler.cluster import DisruptionBudget, Pod
+from stowage_scheduler.kube.budgets import budgets_of
+from stowage_scheduler.packing import Step
+from stowage_scheduler.slots import Slot, SlotClass
+
+
+class BudgetGate:
+    """Lets one eviction at a time pass under each budget.
+
+    The next one passes when the replacements of all earlier ones are Ready, the budget's status describes
+    its newest spec, and it allows a disruption. That is stricter than the API server, which only counts.
+
+    Args:
+        facts: the cluster now.
+        steps: all steps of the plan.
+        status: their states.
+        slots: the plan's slots by id.
+    """
+
+    def __init__(
+        self, facts: PodFacts, steps: Sequence[Step], status: Mapping[str, StepStatus], slots: Mapping[str, Slot]
+    ) -> None:
+        self._facts = facts
+        self._slots = slots
+        self._in_flight = [
+            step
+            for step in steps
+            if step.slot in slots and not step.swap and status[step.id].state is StepState.INTENDED
+        ]
+        self._unready = _unready_arrivals(facts, slots)
+        self._passed: set[str] = set()  # UIDs of budgets
+
+    def hold(self, step: Step, pod: Pod) -> StepReason | None:
+        """Why the eviction of `pod` has to wait, or EVICTION_REFUSED when it never can be; None when it may go."""
+        budgets = budgets_of(pod, self._facts.snapshot.budgets)
+        if len(budgets) > 1:
+            return StepReason.EVICTION_REFUSED
+        for budget in budgets:
+            if not budget.fresh or budget.disruptions_allowed < 1 or budget.uid in self._passed:
+                return StepReason.DISRUPTION_BUDGET
+            if any(budget in budgets_of(other, (budget,)) for other in self._unready):
+                return StepReason.PEER_NOT_READY
+            if any(other.id != step.id and self._under(other, budget) for other in self._in_flight):
+                return StepReason.PEER_NOT_READY
+        return None
+
+    def passed(self, step: Step, pod: Pod) -> None:
+        """Count an eviction that is asked for now."""
+        self._passed.update(budget.uid for budget in budgets_of(pod, self._facts.snapshot.budgets))
+        if step not in self._in_flight and step.slot in self._slots and not step.swap:
+            self._in_flight.append(step)
+
+    def _under(self, step: Step, budget: DisruptionBudget) -> bool:
+        """Whether an eviction under way counts against a budget; its pod may be gone, its kin tell then."""
+        if step.pod.namespace != budget.namespace:
+            return False
+        pod = self._facts.by_uid.get(step.pod.uid)
+        if pod is not None:
+            return bool(budgets_of(pod, (budget,)))
+        kin = self._facts.by_owner.get(self._slots[step.slot or ""].slot_class.controller_uid, [])
+        # without kin nobody knows its labels: waiting for its replacement is the safe side
+        return not kin or any(budgets_of(other, (budget,)) for other in kin)
+
+
+def _unready_arrivals(facts: PodFacts, slots: Mapping[str, Slot]) -> list[Pod]:
+    places: set[tuple[SlotClass, str]] = {(slot.slot_class, slot.node) for slot in slots.values()}
+    return [
+        pod
+        for of_class, node in sorted(places, key=lambda place: (place[1], str(place[0])))
+        for pod in facts.by_class.get(of_class, ())
+        if pod.node == node and not pod.ready and not pod.terminating
+    ]

@@ -1,0 +1,167 @@
+"""From the answer of a packing to the PackingPlan that is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+
+from msgspec import structs
+
+from stowage.api.durations import instant
+from stowage.api.names import MAX_STEPS, POLICY_LABEL
+from stowage.api.packing_plan import Approval, PackingPlan, PackingPlanSpec, PlanSlot, PlanStep
+from stowage.api.packing_plan_status import (
+    MAX_PRIORITIES,
+    MAX_UNPLACED,
+    PackingPlanStatus,
+    PriorityCount,
+    SolveStatus,
+    UnplacedPod,
+)
+from stowage.api.packing_policy import Mode, PackingPolicy
+from stowage.api.pod_reference import PodReference
+from stowage.api.resource import Metadata
+from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.packing import Action, Packing, Step, Unplaced
+from stowage_scheduler.slots import Slot, SlotClass, slot_class
+
+_SHORT_MESSAGE = 1024
+
+
+def plan_document(
+    packing: Packing, policy: PackingPolicy, snapshot: Snapshot, *, suffix: str, now: float
+) -> PackingPlan:
+    """The plan that carries out a packing, as far as one plan may hold.
+
+    Args:
+        packing: what the solver found.
+        policy: whom it was made for; its mode decides who approves.
+        snapshot: what it was made from.
+        suffix: four random characters of a-z and 0-9 that make the name unique.
+        now: seconds since the epoch.
+    """
+    steps = within_limit(packing.steps, MAX_STEPS)
+    classes = {pod.uid: slot_class(pod) for pod in snapshot.pods}
+    steps = tuple(_with_slot(step, packing.slots, classes) for step in steps)
+    slots = _slots(packing, steps, snapshot)
+    moment = instant(now)
+    enforce = policy.spec.mode is Mode.ENFORCE
+    return PackingPlan(
+        metadata=Metadata(name=f"{policy.name}-{moment:%Y%m%d-%H%M%S}-{suffix}", labels={POLICY_LABEL: policy.name}),
+        spec=PackingPlanSpec(
+            policy=policy.name,
+            policy_uid=policy.metadata.uid,
+            approval=Approval.APPROVED if enforce else Approval.PENDING,
+            slots=tuple(PlanSlot.of(slot) for slot in slots),
+            steps=tuple(PlanStep.of(step) for step in steps),
+        ),
+    )
+
+
+def first_status(packing: Packing) -> PackingPlanStatus:
+    """What a new plan says about its making: what it places, how sure that is, and what it leaves."""
+    priorities = sorted(packing.placed, reverse=True)[:MAX_PRIORITIES]
+    return PackingPlanStatus(
+        placed_by_priority=tuple(
+            PriorityCount(
+                priority=priority,
+                before=packing.before.get(priority, 0),
+                after=packing.placed[priority],
+                bound=packing.bound.get(priority, packing.placed[priority]),
+            )
+            for priority in priorities
+        ),
+        certified=packing.certified,
+        solve=SolveStatus(
+            seconds=f"{packing.seconds:.3f}",
+            stages={name[:63]: f"{seconds:.3f}" for name, seconds in sorted(packing.stages.items())[:32]},
+        ),
+        unplaced=tuple(_unplaced(entry) for entry in packing.unplaced[:MAX_UNPLACED]),
+        unplaced_total=len(packing.unplaced),
+    )
+
+
+def within_limit(steps: Sequence[Step], most: int) -> tuple[Step, ...]:
+    """At most `most` steps, closed under `after`, in the order of the plan.
+
+    Pending pods come first, each with all that has to happen before; what is left goes to other moves. A swap
+    is only taken together with the steps that free its place.
+    """
+    if len(steps) <= most:
+        return tuple(steps)
+    by_id = {step.id: step for step in steps}
+    order = list(TopologicalSorter({step.id: step.after for step in steps}).static_order())
+    places = [step_id for step_id in order if by_id[step_id].action is Action.PLACE]
+    kept: set[str] = set()
+    for step_id in [*places, *order]:
+        needed = _needed(step_id, by_id) - kept
+        if len(kept) + len(needed) <= most:
+            kept |= needed
+    if not kept:  # one chain longer than the limit: its head is a plan of its own
+        kept = set(order[:most])
+    return tuple(step for step in steps if step.id in kept)
+
+
+def _needed(step_id: str, by_id: Mapping[str, Step]) -> set[str]:
+    """A step and everything that it builds on."""
+    needed: set[str] = set()
+    todo = [step_id]
+    while todo:
+        one = todo.pop()
+        if one in needed:
+            continue
+        needed.add(one)
+        todo += by_id[one].after
+        if by_id[one].swap:
+            todo += [other.id for other in by_id.values() if one in other.after and other.action is Action.EVICT]
+    return needed
+
+
+def _with_slot(step: Step, slots: Iterable[Slot], classes: Mapping[str, SlotClass]) -> Step:
+    """Every `Place` names its slot, so that its fate can be told when its pod is gone."""
+    if step.slot is not None or step.action is not Action.PLACE:
+        return step
+    wanted = classes.get(step.pod.uid)
+    fits = (slot.id for slot in slots if slot.slot_class == wanted and slot.node == step.node)
+    return structs.replace(step, slot=next(fits, None))
+
+
+def _slots(packing: Packing, steps: Sequence[Step], snapshot: Snapshot) -> tuple[Slot, ...]:
+    """The slots that the kept steps fill, with the pods that stand there and stay.
+
+    Those are counted here: pods that never move are of the same class for kube-scheduler, and pods whose
+    eviction was cut off stay after all.
+    """
+    used = {step.slot for step in steps}
+    leaving = {step.pod.uid for step in steps if step.action is Action.EVICT}
+    staying = Counter(
+        (slot_class(pod), pod.node)
+        for pod in snapshot.pods
+        if pod.node is not None and not pod.terminating and not pod.finished and pod.uid not in leaving
+    )
+    return tuple(
+        structs.replace(slot, standing=staying[slot.slot_class, slot.node]) for slot in packing.slots if slot.id in used
+    )
+
+
+def _unplaced(entry: Unplaced) -> UnplacedPod:
+    return UnplacedPod(pod=PodReference.of(entry.pod), reason=entry.reason.value, help=entry.help[:_SHORT_MESSAGE])
+
+
+def stale_for(packing: Packing, now_pods: Mapping[str, Pod]) -> str | None:
+    """Why a packing no longer fits the pods it speaks of, None when it does: it is made again then.
+
+    Args:
+        packing: made from an older snapshot.
+        now_pods: pods by UID as they are now.
+    """
+    for step in packing.steps:
+        pod = now_pods.get(step.pod.uid)
+        if pod is None or pod.terminating or pod.finished:
+            return f"pod {step.pod.key} is gone"
+        if step.action is Action.EVICT and pod.node != step.node:
+            return f"pod {step.pod.key} is not on node {step.node}"
+        if step.action is Action.PLACE and pod.node is not None:
+            return f"pod {step.pod.key} runs already"
+    return None

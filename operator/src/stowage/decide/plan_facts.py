@@ -1,0 +1,79 @@
+"""A plan as an execution reads it: plain values, cut loose from the form of the custom resource."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from stowage.api.packing_plan import Approval
+from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
+from stowage.api.reasons import PlanReason, StepReason
+from stowage_scheduler.packing import PodRef, Step
+from stowage_scheduler.slots import Slot
+
+RETRY_SECONDS = 5.0  # between two requests for one eviction, when the server does not say
+
+
+class StepStatus(Struct, frozen=True):
+    """What is known of a step; `at` is when state or reason last changed, seconds since the epoch."""
+
+    state: StepState = StepState.WAITING
+    reason: StepReason | None = None
+    at: float | None = None
+
+
+class SlotStatus(Struct, frozen=True):
+    """What is known of a slot; `pod` is the one that fills it."""
+
+    state: SlotState = SlotState.OPEN
+    pod: PodRef | None = None
+
+
+class PlanFacts(Struct, frozen=True):
+    """Spec and status of one plan. Times are seconds since the epoch."""
+
+    name: str
+    uid: str
+    policy: str
+    approval: Approval
+    steps: tuple[Step, ...]
+    slots: tuple[Slot, ...]
+    created_at: float
+    policy_uid: str = ""
+    phase: PlanPhase | None = None  # None: nothing has been written yet
+    reason: PlanReason | None = None
+    message: str = ""
+    epoch: int = 0
+    approved_at: float | None = None
+    started_at: float | None = None
+    step_status: Mapping[str, StepStatus] = field(default_factory=dict)
+    slot_status: Mapping[str, SlotStatus] = field(default_factory=dict)
+    observed_by: tuple[str, ...] = ()  # holders of extenders that know this plan by its UID
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen to the plan any more."""
+        return self.phase is not None and self.phase.ended
+
+    def status_of(self, step: Step) -> StepStatus:
+        """The recorded status of a step."""
+        return self.step_status.get(step.id, StepStatus())
+
+
+class PolicyFacts(Struct, frozen=True):
+    """The part of a policy that an execution reads."""
+
+    name: str
+    uid: str
+    paused: bool = False
+    enforce: bool = True
+    plan_timeout_seconds: float = 900.0
+
+
+class Attempt(Struct, frozen=True):
+    """When an eviction was last asked for by this process, and how the server answered if it refused."""
+
+    at: float
+    retry_after_seconds: float = RETRY_SECONDS
+    reason: StepReason | None = None  # DISRUPTION_BUDGET, THROTTLED or EVICTION_REFUSED

@@ -1,0 +1,132 @@
+"""Whether what remains of a plan still makes sense in the cluster as it is now."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec import Struct
+
+from stowage.api.reasons import PlanReason
+from stowage.decide.plan_facts import PlanFacts
+from stowage.decide.slot_balance import PodFacts
+from stowage_scheduler.cluster import Node, Pod, Resources
+from stowage_scheduler.kube.matching import matches_node_affinity, tolerates_node
+from stowage_scheduler.packing import Action, Step
+from stowage_scheduler.slots import Slot, SlotClass, slot_class
+
+
+class Invalid(Struct, frozen=True):
+    """Why a plan can not go on."""
+
+    reason: PlanReason
+    message: str
+
+
+def _like(facts: PodFacts, of_class: SlotClass) -> Pod | None:
+    """Some pod of a class; None while there is none in the snapshot."""
+    return next(iter(facts.by_class.get(of_class, ())), None)
+
+
+def _requests(facts: PodFacts, of_class: SlotClass) -> Resources:
+    # a class without any pod has not asked for anything yet: its replacement is looked at when it exists
+    pod = _like(facts, of_class)
+    return pod.requests if pod is not None else {}
+
+
+def invalid_targets(open_slots: Collection[Slot], leaving: Iterable[Step], facts: PodFacts) -> Invalid | None:
+    """Check the nodes of the open slots.
+
+    Args:
+        open_slots: slots that still wait for a pod.
+        leaving: evictions that are still to come; their pods make room.
+        facts: the cluster now.
+    """
+    by_node: dict[str, list[Slot]] = defaultdict(list)
+    for slot in open_slots:
+        by_node[slot.node].append(slot)
+    leaving_uids = {step.pod.uid for step in leaving}
+    for name, slots in sorted(by_node.items()):
+        node = facts.nodes.get(name)
+        if node is None:
+            return Invalid(PlanReason.NODE_GONE, f"node {name} is gone; {len(slots)} pods were to land there")
+        closed = _closed(node, slots, facts)
+        if closed is not None:
+            return Invalid(PlanReason.NODE_GONE, f"node {name} {closed}; {len(slots)} pods were to land there")
+        short = _short_of(node.allocatable, _held(name, leaving_uids, facts), _wanted(slots, facts))
+        if short is not None:
+            return Invalid(PlanReason.LOST_RACE, f"node {name}: {short}")
+    return None
+
+
+def refused_arrival(open_slots: Iterable[Slot], since: float, facts: PodFacts) -> Invalid | None:
+    """Check that no pod failed in its slot after `since`: a kubelet refuses what does not fit (`OutOfcpu`)."""
+    places = {(slot.slot_class, slot.node) for slot in open_slots}
+    for pod in facts.snapshot.pods:
+        if pod.phase == "Failed" and (pod.bound_at or 0.0) >= since and (slot_class(pod), pod.node) in places:
+            words = f"pod {pod.key} failed on node {pod.node}, where the plan had placed it"
+            return Invalid(PlanReason.STEP_FAILED, words)
+    return None
+
+
+def invalid_proposal(plan: PlanFacts, facts: PodFacts) -> Invalid | None:
+    """Check a plan that nothing has been done of: its pods are where they were, and its targets hold."""
+    for step in plan.steps:
+        pod = facts.standing(step.pod.uid)
+        if pod is None:
+            return Invalid(PlanReason.STALE_SNAPSHOT, f"step {step.id}: pod {step.pod.key} is gone")
+        if step.action is Action.PLACE and pod.node is not None:
+            return Invalid(PlanReason.STALE_SNAPSHOT, f"step {step.id}: pod {step.pod.key} runs on {pod.node} already")
+    evictions = [step for step in plan.steps if step.action is Action.EVICT]
+    return invalid_targets(plan.slots, evictions, facts)
+
+
+def room_now(node: str, facts: PodFacts, expected: Iterable[SlotClass]) -> dict[str, int] | None:
+    """What is free on a node at this moment, less the pods expected there; None for a node that is gone.
+
+    Terminating pods hold their room until they are gone.
+    """
+    target = facts.nodes.get(node)
+    if target is None:
+        return None
+    room = Counter(target.allocatable)
+    for pod in facts.on_node.get(node, ()):
+        room.subtract(pod.requests)
+    for of_class in expected:
+        room.subtract(_requests(facts, of_class))
+    return dict(room)
+
+
+def _closed(node: Node, slots: Iterable[Slot], facts: PodFacts) -> str | None:
+    if not node.ready:
+        return "is not ready"
+    for slot in slots:
+        pod = _like(facts, slot.slot_class)
+        if node.unschedulable and (pod is None or not tolerates_node(pod, node)):
+            return "is cordoned"
+        if pod is not None and not (tolerates_node(pod, node) and matches_node_affinity(pod, node)):
+            return f"no longer admits pods like {pod.key}"
+    return None
+
+
+def _held(node: str, leaving: Collection[str], facts: PodFacts) -> Counter[str]:
+    held: Counter[str] = Counter()
+    for pod in facts.on_node.get(node, ()):
+        if not pod.terminating and pod.uid not in leaving:
+            held.update(pod.requests)
+    return held
+
+
+def _wanted(slots: Iterable[Slot], facts: PodFacts) -> Counter[str]:
+    wanted: Counter[str] = Counter()
+    for slot in slots:
+        wanted.update(_requests(facts, slot.slot_class))
+    return wanted
+
+
+def _short_of(allocatable: Resources, held: Mapping[str, int], wanted: Mapping[str, int]) -> str | None:
+    for resource, amount in sorted(wanted.items()):
+        free = allocatable.get(resource, 0) - held.get(resource, 0)
+        if amount > free:
+            return f"the plan keeps {amount} {resource}, {free} are left"
+    return None

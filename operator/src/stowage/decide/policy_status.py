@@ -1,0 +1,115 @@
+"""What a policy says about itself: one function from what was seen to its status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from stowage.api.conditions import with_condition
+from stowage.api.durations import instant
+from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan_status import PlanPhase
+from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus, Steering
+from stowage.api.reasons import PlanReason, PolicyCondition, PolicyReason
+from stowage.decide.scope import Scope
+from stowage.decide.trigger import Trigger
+
+LONGEST_MESSAGE = 1024
+_NODES_NAMED = 5
+
+
+class PolicyView(Struct, frozen=True):
+    """What was seen and done for a policy in one pass.
+
+    `plans` are all plans of the policy, `active` the one that has not ended, `fruitless` whether the last packing
+    found nothing for the pods that wait, `error` the words of a packing that failed.
+    """
+
+    scope: Scope
+    trigger: Trigger
+    plans: Sequence[PackingPlan] = ()
+    active: PackingPlan | None = None
+    moves_last_hour: int = 0
+    fruitless: bool = False
+    error: str = ""
+
+
+def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> PackingPolicyStatus:
+    """The status to write; equal to the present one when nothing changed."""
+    ready, reason, message = summary(policy, view)
+    lost, moment, generation = view.scope.lost, instant(now), policy.metadata.generation or 0
+    conflict = PolicyReason.NODES_HELD_BY_OTHER_POLICY if lost else PolicyReason.NO_CONFLICT
+    conditions = policy.status.conditions
+    for kind, holds, why, words in (
+        (PolicyCondition.READY, ready, reason, message),
+        (PolicyCondition.CONFLICT, bool(lost), conflict, _held_by_others(view.scope)),
+    ):
+        conditions = with_condition(
+            conditions, kind, holds, why, words[:LONGEST_MESSAGE], now=moment, observed_generation=generation
+        )
+    newest = max(view.plans, key=_age_key, default=None)
+    done = sum(plan.status.phase is PlanPhase.DONE for plan in view.plans)
+    return policy.status.model_copy(
+        update={
+            "observed_generation": generation,
+            "plans_done": max(done, policy.status.plans_done),
+            "pending_pods": view.trigger.pending,
+            "nodes": len(view.scope.nodes),
+            "moves_last_hour": view.moves_last_hour,
+            "active_plan": view.active.name if view.active is not None else None,
+            "last_plan": newest.name if newest is not None else policy.status.last_plan,
+            "conditions": conditions,
+        }
+    )
+
+
+def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason, str]:
+    """Whether the operator acts on a policy as it is written, why, and in words."""
+    ignored = policy.spec.not_supported()
+    words = f"not acted on yet: {', '.join(ignored)}" if ignored else ""
+    if policy.spec.steering is Steering.BIND:
+        return False, PolicyReason.NOT_SUPPORTED, words
+    if view.error:
+        return False, PolicyReason.SOLVER_FAILED, view.error
+    if policy.spec.paused:
+        return True, PolicyReason.PAUSED, words
+    if not view.scope.nodes:
+        return False, PolicyReason.NO_MATCHING_NODE, words or "spec.nodeSelector selects no node it may use"
+    if view.active is not None:
+        proposed = view.active.status.phase is PlanPhase.PROPOSED
+        reason = PolicyReason.AWAITING_APPROVAL if proposed else PolicyReason.PLAN_RUNNING
+        return True, reason, words or f"plan {view.active.name}"
+    newest = max(view.plans, key=_age_key, default=None)
+    if newest is not None and newest.status.reason == PlanReason.EXTENDER_UNAVAILABLE.value:
+        return False, PolicyReason.EXTENDER_UNAVAILABLE, newest.status.message
+    return True, *_waiting(policy, view, words)
+
+
+def _waiting(policy: PackingPolicy, view: PolicyView, words: str) -> tuple[PolicyReason, str]:
+    seen = view.trigger
+    if not seen.pending:
+        return PolicyReason.WATCHING, words
+    if seen.limited and seen.limited == seen.pending:
+        return PolicyReason.REPLAN_LIMIT, words or f"{seen.limited} pods were planned for four times in the last hour"
+    if view.fruitless and view.moves_last_hour >= policy.spec.disruption.max_moves_per_hour:
+        return PolicyReason.MOVES_PER_HOUR_SPENT, words or f"{view.moves_last_hour} moves in the last hour"
+    if view.fruitless:
+        return PolicyReason.NO_BETTER_PLAN, words or f"{seen.pending} pods stay pending"
+    return PolicyReason.GATHERING, words
+
+
+def _held_by_others(scope: Scope) -> str:
+    by_policy: dict[str, list[str]] = {}
+    for node, policy in sorted(scope.lost.items()):
+        by_policy.setdefault(policy, []).append(node)
+    return "; ".join(
+        f"policy {policy} holds {len(nodes)} nodes: {', '.join(nodes[:_NODES_NAMED])}"
+        + (" …" if len(nodes) > _NODES_NAMED else "")
+        for policy, nodes in sorted(by_policy.items())
+    )
+
+
+def _age_key(plan: PackingPlan) -> tuple[float, str]:
+    created = plan.metadata.creation_timestamp
+    return (created.timestamp() if created else 0.0, plan.name)

@@ -1,0 +1,139 @@
+"""Which nodes and pods belong to which policy, and what a packing for it may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct, structs
+
+from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan_status import PlanPhase, StepState
+from stowage.api.packing_policy import PackingPolicy
+from stowage.api.reasons import StepReason
+from stowage_scheduler.cluster import Node, Snapshot
+from stowage_scheduler.options import PackOptions
+from stowage_scheduler.packing import Action
+from stowage_scheduler.slots import slot_class
+
+HOUR_SECONDS = 3600.0
+_NOT_OURS = frozenset({StepReason.ALREADY_GONE.value, StepReason.PLAN_ENDED.value})
+
+
+class Scope(Struct, frozen=True):
+    """The nodes of one policy: those it holds, and those it selects but another policy holds (by its name)."""
+
+    nodes: frozenset[str]
+    lost: Mapping[str, str]
+
+
+def rank(policy: PackingPolicy) -> tuple[int, float, str]:
+    """Sorts policies by their claim to nodes, strongest first: priority, then age, then name."""
+    created = policy.metadata.creation_timestamp
+    return (-policy.spec.priority, created.timestamp() if created else float("inf"), policy.name)
+
+
+def scopes(policies: Iterable[PackingPolicy], nodes: Iterable[Node]) -> dict[str, Scope]:
+    """Give each node to at most one policy.
+
+    Returns:
+        The scope of each policy by its name.
+    """
+    ranked = sorted(policies, key=rank)
+    held: dict[str, set[str]] = {policy.name: set() for policy in ranked}
+    lost: dict[str, dict[str, str]] = {policy.name: {} for policy in ranked}
+    for node in nodes:
+        claims = [policy for policy in ranked if _selects(policy.spec.node_selector, node)]
+        for policy in claims[:1]:
+            held[policy.name].add(node.name)
+        for policy in claims[1:]:
+            lost[policy.name][node.name] = claims[0].name
+    return {policy.name: Scope(frozenset(held[policy.name]), lost[policy.name]) for policy in ranked}
+
+
+def options(policy: PackingPolicy, moves_left: int) -> PackOptions:
+    """What a packing for `policy` may do.
+
+    Args:
+        policy: whose limits hold.
+        moves_left: moves and evictions that the policy may still cause in this hour.
+    """
+    spec = policy.spec
+    limits = spec.disruption
+    return PackOptions(
+        scheduler_names=spec.scheduler_names,
+        pod_selector=spec.pod_selector.to_fact() if spec.pod_selector else None,
+        namespace_selector=spec.namespace_selector.to_fact() if spec.namespace_selector else None,
+        node_selector=spec.node_selector,
+        max_moves=max(0, min(limits.max_moves_per_plan, moves_left)),
+        min_pod_age_seconds=limits.min_pod_age.seconds,
+        owner_settled_seconds=limits.owner_settled.seconds,
+        protected_namespaces=limits.protect.namespaces,
+        protected_priority_at_least=limits.protect.priority_at_least,
+        evict_lower_priority=limits.evict_lower_priority,
+        batch_jobs=limits.batch_jobs,
+        protect_empty_dir=limits.protect_empty_dir,
+    )
+
+
+def moves_last_hour(plans: Iterable[PackingPlan], now: float) -> int:
+    """Evictions that plans caused, or may have caused, within the hour before `now` (seconds since the epoch)."""
+    count = 0
+    for plan in plans:
+        evictions = {step.id for step in plan.spec.steps if step.action is Action.EVICT}
+        count += sum(
+            1
+            for status in plan.status.steps
+            if status.id in evictions
+            and status.state is not StepState.WAITING
+            and status.reason not in _NOT_OURS
+            and status.at is not None
+            and now - status.at.timestamp() < HOUR_SECONDS
+        )
+    return count
+
+
+def moves_left(policy: PackingPolicy, plans: Iterable[PackingPlan], now: float) -> int:
+    """Moves and evictions that `policy` may still cause, given its plans of the last hour."""
+    return max(0, policy.spec.disruption.max_moves_per_hour - moves_last_hour(plans, now))
+
+
+def narrowed(snapshot: Snapshot, scope: Scope, other_plans: Sequence[PackingPlan]) -> Snapshot:
+    """The snapshot without what belongs to others: their nodes with the pods there, and the pods they plan for.
+
+    Args:
+        snapshot: the whole cluster.
+        scope: nodes of the policy that plans.
+        other_plans: plans of other policies that have not ended.
+    """
+    busy_nodes = {name for plan in other_plans for name in nodes_of(plan)}
+    busy_classes = {slot.pod_class.to_fact() for plan in other_plans for slot in plan.spec.slots}
+    nodes = tuple(node for node in snapshot.nodes if node.name in scope.nodes and node.name not in busy_nodes)
+    names = {node.name for node in nodes}
+    pods = tuple(
+        pod
+        for pod in snapshot.pods
+        if (pod.node in names if pod.node is not None else slot_class(pod) not in busy_classes)
+    )
+    return structs.replace(snapshot, nodes=nodes, pods=pods)
+
+
+def nodes_of(plan: PackingPlan) -> frozenset[str]:
+    """The nodes that a plan touches."""
+    return frozenset([step.node for step in plan.spec.steps] + [slot.node for slot in plan.spec.slots])
+
+
+def _selects(selector: Mapping[str, str], node: Node) -> bool:
+    return all(node.labels.get(key) == value for key, value in selector.items())
+
+
+def rival_of(plan: PackingPlan, others: Iterable[PackingPlan]) -> PackingPlan | None:
+    """Another plan that is being executed for the policy of `plan`, or on one of its nodes; None: it may start."""
+    nodes = nodes_of(plan)
+    for other in others:
+        if other.name == plan.name or other.status.phase not in {PlanPhase.APPROVED, PlanPhase.RUNNING}:
+            continue
+        if other.status.phase is PlanPhase.APPROVED and plan.name < other.name:
+            continue  # neither runs yet: the one of the smaller name goes first
+        if other.spec.policy == plan.spec.policy or nodes & nodes_of(other):
+            return other
+    return None

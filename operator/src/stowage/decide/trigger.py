@@ -1,0 +1,191 @@
+"""Whether pending pods call for a packing now, and when to look again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+from msgspec import Struct, field, structs
+
+from stowage.api.packing_plan import Approval, PackingPlan
+from stowage.api.packing_policy import PackingPolicy
+from stowage.api.packing_policy import Trigger as TriggerSpec
+from stowage.decide.scope import HOUR_SECONDS
+from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.kube.matching import matches_selector
+from stowage_scheduler.packing import Action
+
+REPLANS_PER_HOUR = 3
+REFUSED = "reserved by plan"  # the extender's words in the message of a pod that it kept from a node
+WAKING_SECONDS = 15.0  # a refused pod is tried again by kube-scheduler soon after the plan's end
+FIRST_BACKOFF_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 300.0
+
+
+class Memory(Struct, frozen=True):
+    """What the last packing of a policy saw; losing it costs one needless packing.
+
+    `considered` are the UIDs of the pods it was asked about. `fingerprint` is what it found nothing for, empty
+    when it found a plan; `fruitless` counts such packings in a row and `at` is when the last one ended.
+    """
+
+    considered: frozenset[str] = frozenset()
+    fingerprint: str = ""
+    fruitless: int = 0
+    at: float = 0.0
+
+
+class Trigger(Struct, frozen=True):
+    """Whether to pack now. `pods` call for it; `look_again_seconds` says when to ask again, None: at the next event.
+
+    `pending` counts all pods in scope that wait, `limited` those that were planned for too often.
+    """
+
+    due: bool
+    look_again_seconds: float | None = None
+    pods: tuple[Pod, ...] = ()
+    pending: int = 0
+    limited: int = 0
+
+
+class Considered(Struct, frozen=True):
+    """Facts behind a trigger: the snapshot, the plans of all policies and the memory of the last packing."""
+
+    snapshot: Snapshot
+    plans: tuple[PackingPlan, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+    fingerprint: str = ""
+
+
+def trigger(policy: PackingPolicy, facts: Considered, now: float) -> Trigger:
+    """Decide whether the pods that wait call for a packing.
+
+    Pods are gathered: until none became due for `trigger.quiet`, at most for `trigger.longest`. A packing that
+    found nothing is repeated when pods come, or when the cluster changed, with a growing pause.
+    """
+    waiting = [pod for pod in facts.snapshot.pods if in_scope(policy, pod, facts.snapshot) and pends(pod)]
+    counts = plans_per_pod(facts.plans, now)
+    limited = [pod for pod in waiting if counts[pod.uid] > REPLANS_PER_HOUR]
+    asking = [
+        pod for pod in waiting if counts[pod.uid] <= REPLANS_PER_HOUR and not is_refused_only(pod, facts.plans, now)
+    ]
+    base = Trigger(due=False, pending=len(waiting), limited=len(limited))
+    if not asking:
+        later = min((_leaves_hour(facts.plans, now) for _ in limited[:1]), default=None)
+        held = WAKING_SECONDS if waiting and not limited else later
+        return structs.replace(base, look_again_seconds=held)
+    due_times = {pod.uid: _due_at(policy.spec.trigger, pod) for pod in asking}
+    ready = tuple(pod for pod in asking if due_times[pod.uid] <= now)
+    fresh = [due_times[pod.uid] for pod in ready if pod.uid not in facts.memory.considered]
+    next_due = min((at - now for at in due_times.values() if at > now), default=None)
+    if fresh:
+        wait = min(max(fresh) + policy.spec.trigger.quiet.seconds, min(fresh) + policy.spec.trigger.longest.seconds)
+        if wait <= now:
+            return structs.replace(base, due=True, pods=ready)
+        return structs.replace(base, look_again_seconds=_sooner(wait - now, next_due), pods=ready)
+    if not ready:
+        return structs.replace(base, look_again_seconds=next_due)
+    pause = _pause(facts, now)
+    if pause <= 0:
+        return structs.replace(base, due=True, pods=ready)
+    return structs.replace(base, look_again_seconds=_sooner(pause, next_due), pods=ready)
+
+
+def remembered(memory: Memory, trigger: Trigger, fingerprint: str, now: float, *, found: bool) -> Memory:
+    """The memory after a packing; `found` says whether it led to a plan."""
+    considered = frozenset(pod.uid for pod in trigger.pods)
+    if found:
+        return Memory(considered, at=now)
+    came = considered - memory.considered
+    return Memory(considered, fingerprint, 1 if came else memory.fruitless + 1, now)
+
+
+def in_scope(policy: PackingPolicy, pod: Pod, snapshot: Snapshot) -> bool:
+    """Whether a policy plans for a pod at all."""
+    spec = policy.spec
+    if pod.scheduler_name not in spec.scheduler_names:
+        return False
+    if spec.pod_selector is not None and not matches_selector(spec.pod_selector.to_fact(), pod.labels):
+        return False
+    if spec.namespace_selector is None:
+        return True
+    labels = snapshot.namespace_labels.get(pod.namespace, {})
+    return matches_selector(spec.namespace_selector.to_fact(), labels)
+
+
+def pends(pod: Pod) -> bool:
+    """Whether kube-scheduler found no place for a pod and waits for none."""
+    return (
+        pod.node is None
+        and pod.unschedulable_since is not None
+        and pod.nominated_node is None
+        and not pod.gated
+        and not pod.terminating
+        and not pod.finished
+    )
+
+
+def is_refused_only(pod: Pod, plans: Iterable[PackingPlan], now: float) -> bool:
+    """Whether a pod was kept from a node by a plan that runs or has just ended: it will be tried again."""
+    if REFUSED not in pod.unschedulable_message:
+        return False
+    for plan in plans:
+        if f"{REFUSED} {plan.name}" in pod.unschedulable_message:
+            ended = plan.status.finished_at
+            return ended is None or now - ended.timestamp() < WAKING_SECONDS
+    return False
+
+
+def plans_per_pod(plans: Iterable[PackingPlan], now: float) -> Counter[str]:
+    """In how many approved plans of the last hour each pending pod, by its UID, was to be placed."""
+    counts: Counter[str] = Counter()
+    for plan in plans:
+        created = plan.metadata.creation_timestamp
+        recent = created is not None and now - created.timestamp() < HOUR_SECONDS
+        if recent and plan.spec.approval is Approval.APPROVED:
+            counts.update({step.pod.uid for step in plan.spec.steps if step.action is Action.PLACE})
+    return counts
+
+
+def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int) -> str:
+    """A digest of what a packing for `policy` depends on, time apart: same digest, same answer."""
+    digest = hashlib.sha256(f"{policy.metadata.uid}/{policy.metadata.generation}/{moves_left}".encode())
+    rows = [
+        f"n{node.name}{sorted(node.allocatable.items())}{node.taints}{node.ready}{node.unschedulable}"
+        for node in snapshot.nodes
+    ]
+    rows += [
+        f"p{pod.uid}{pod.node}{pod.ready}"
+        for pod in snapshot.pods
+        if not (pod.finished or pod.terminating) and (pod.node is not None or pends(pod))
+    ]
+    rows += [f"b{budget.uid}{budget.disruptions_allowed}{budget.fresh}" for budget in snapshot.budgets]
+    for row in sorted(rows):
+        digest.update(row.encode())
+    return digest.hexdigest()
+
+
+def _due_at(spec: TriggerSpec, pod: Pod) -> float:
+    return (pod.unschedulable_since or 0.0) + spec.unschedulable_for.seconds
+
+
+def _pause(facts: Considered, now: float) -> float:
+    """How long to wait before pods that were considered already are packed for again."""
+    memory = facts.memory
+    if not memory.fruitless:
+        return 0.0  # a plan ran since: what it left is looked at once
+    backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(memory.fruitless - 1, 10))
+    # ages and settled owners change with time alone: an unchanged cluster is looked at again, but seldom
+    wanted = LONGEST_BACKOFF_SECONDS if memory.fingerprint == facts.fingerprint else backoff
+    return memory.at + wanted - now
+
+
+def _leaves_hour(plans: Iterable[PackingPlan], now: float) -> float:
+    """Seconds until the oldest plan of the last hour leaves it."""
+    ages = [now - plan.metadata.creation_timestamp.timestamp() for plan in plans if plan.metadata.creation_timestamp]
+    return HOUR_SECONDS - max((age for age in ages if age < HOUR_SECONDS), default=0.0)
+
+
+def _sooner(first: float, second: float | None) -> float:
+    return first if second is None else min(first, second)

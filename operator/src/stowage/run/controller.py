@@ -1,0 +1,109 @@
+"""The controller: every cause only rings a key, and one `reconcile` answers for all of them.
+
+Keys are `("policy", name)`, `("plan", name)` and `("cluster",)`, which stands for all of both.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from stowage.act.plans import list_plans
+from stowage.act.policies import list_policies
+from stowage.observe.store import Store
+from stowage.run.lease import Lease
+from stowage.run.metrics import Metrics
+from stowage.run.queue import Key, WorkQueue
+from stowage.run.reconcile_plan import PlanReconciler
+from stowage.run.reconcile_policy import PolicyReconciler
+from stowage.run.settings import OperatorSettings
+from stowage.run.solver import Solver
+from stowage.transport import Api
+
+CLUSTER: Final[Key] = ("cluster",)
+SYNC_POLL_SECONDS: Final = 1.0
+LOOK_AT_ALL_SECONDS: Final = 60.0  # in case a ring was lost: nothing depends on events alone
+PLAN_DELAY_SECONDS: Final = 0.1  # one pass for the many events of one change
+POLICY_DELAY_SECONDS: Final = 0.5
+
+
+class Controller:
+    """Reconciles policies and plans, only while this process leads.
+
+    Args:
+        api: the connection.
+        store: facts of the cluster.
+        solver: the solver workers.
+        queue: where keys are rung.
+        lease: of the leader.
+        metrics: of the process.
+        clock: wall clock, seconds since the epoch.
+        settings: of the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        store: Store,
+        solver: Solver,
+        queue: WorkQueue,
+        lease: Lease,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        settings: OperatorSettings,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._queue = queue
+        self._lease = lease
+        self._plans = PlanReconciler(api=api, store=store, lease=lease, metrics=metrics, clock=clock, settings=settings)
+        self._policies = PolicyReconciler(
+            api=api,
+            store=store,
+            solver=solver,
+            lease=lease,
+            metrics=metrics,
+            clock=clock,
+            settings=settings,
+            generator=random.SystemRandom(),
+        )
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one key up to date; returns after how many seconds to look again, None: at the next ring."""
+        if not self._lease.leading:
+            return None  # whoever gains the lease rings everything
+        if not self._store.synced:
+            return SYNC_POLL_SECONDS
+        match key:
+            case ("plan", name):
+                policy = self._plans.under_way.get(name)
+                again = await self._plans.reconcile(name)
+                if policy is not None and name not in self._plans.under_way:
+                    self._queue.add(("policy", policy))  # the next plan may be made
+                return again
+            case ("policy", name):
+                again, plans = await self._policies.reconcile(name)
+                for plan in plans:
+                    self._queue.add(("plan", plan))
+                return again
+            case _:
+                return await self._ring_all()
+
+    def on_store_event(self, kind: str, key: str) -> None:
+        """Ring what a change of the cluster may concern."""
+        for plan in self._plans.under_way:
+            self._queue.add(("plan", plan), PLAN_DELAY_SECONDS)
+        pod = self._store.pods.get(key) if kind == "Pod" else None
+        asks = pod is not None and pod.unschedulable_since is not None
+        for policy, waiting in self._policies.waiting.items():
+            if asks or waiting:
+                self._queue.add(("policy", policy), POLICY_DELAY_SECONDS)
+
+    async def _ring_all(self) -> float:
+        for policy in await list_policies(self._api):
+            self._queue.add(("policy", policy.name))
+        for plan in await list_plans(self._api):
+            self._queue.add(("plan", plan.name))
+        return LOOK_AT_ALL_SECONDS

@@ -1,0 +1,186 @@
+"""One pass over one plan: read, decide, write the intent, act."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from stowage.act.events import announce
+from stowage.act.plans import (
+    AbortedMeanwhile,
+    Answer,
+    StaleLeader,
+    evict,
+    get_plan,
+    list_plans,
+    wake_pods,
+    write_status,
+)
+from stowage.act.policies import get_policy
+from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan_status import PlanPhase, StepState
+from stowage.api.reasons import StepReason
+from stowage.decide.announcements import announcements
+from stowage.decide.execution import Advance, Situation, advance
+from stowage.decide.plan_facts import Attempt, PlanFacts
+from stowage.decide.plan_status import next_status, plan_facts, policy_facts
+from stowage.decide.scope import rival_of
+from stowage.observe.store import Store
+from stowage.run.lease import Lease
+from stowage.run.metrics import Metrics
+from stowage.run.settings import OperatorSettings
+from stowage.transport import Api, NotFound, paths
+from stowage_scheduler.packing import Action, Step
+
+WAKE_AGAIN_SECONDS = 1.0  # by then the extender has seen the plan end, whatever came first
+WAKE_WITHIN_SECONDS = 10.0
+_REASONS = {
+    Answer.BLOCKED_BY_BUDGET: StepReason.DISRUPTION_BUDGET,
+    Answer.THROTTLED: StepReason.THROTTLED,
+    Answer.REFUSED: StepReason.EVICTION_REFUSED,
+}
+
+logger = logging.getLogger(__name__)
+
+
+class PlanReconciler:
+    """Carries plans out. What it remembers only saves requests: a new process goes on without it.
+
+    Args:
+        api: the connection.
+        store: facts of the cluster.
+        lease: of the leader; nothing is written without it.
+        metrics: of the process.
+        clock: wall clock, seconds since the epoch.
+        settings: of the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        store: Store,
+        lease: Lease,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        settings: OperatorSettings,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._lease = lease
+        self._metrics = metrics
+        self._clock = clock
+        self._scheduler_lease = paths.lease(settings.scheduler_lease_namespace, settings.scheduler_lease_name)
+        self._identity = settings.identity
+        self._attempts: dict[str, dict[str, Attempt]] = {}  # by plan UID, then step
+        self.under_way: dict[str, str] = {}  # plans that have not ended: name and policy
+
+    async def reconcile(self, name: str) -> float | None:
+        """Take a plan as far as it goes now; returns after how many seconds to look again."""
+        plan = await get_plan(self._api, name)
+        if plan is None:
+            self.under_way.pop(name, None)
+            return None
+        if plan.status.phase is not None and plan.status.phase.ended:
+            return await self._after_end(plan)
+        self.under_way[name] = plan.spec.policy
+        facts = plan_facts(plan)
+        situation = await self._situation(plan, facts)
+        decision = advance(facts, situation)
+        if not decision.write:
+            logger.warning("plan %s belongs to epoch %d, this is %d", name, facts.epoch, situation.epoch)
+            return None
+        try:
+            written = await write_status(
+                self._api, plan, lambda fresh: next_status(fresh, decision, situation.now), epoch=situation.epoch
+            )
+        except StaleLeader as error:
+            logger.warning("%s", error)
+            return None
+        except AbortedMeanwhile:
+            return 0.0
+        self._count(facts, decision)
+        again_seconds = await self._act(written, facts, decision)
+        told = announcements(facts, decision)
+        await announce(self._api, written, told, identity=self._identity, now=situation.now)
+        return again_seconds
+
+    async def _situation(self, plan: PackingPlan, facts: PlanFacts) -> Situation:
+        policy = await get_policy(self._api, plan.spec.policy)
+        starting = plan.status.phase is not PlanPhase.RUNNING
+        rival = rival_of(plan, await list_plans(self._api)) if starting else None
+        return Situation(
+            snapshot=self._store.snapshot(self._clock()),
+            policy=policy_facts(policy) if policy is not None else None,
+            now=self._clock(),
+            epoch=self._lease.epoch,
+            leader=await self._leading_scheduler() if starting else None,
+            attempts=self._attempts.get(facts.uid, {}),
+            rival=rival.name if rival is not None else "",
+        )
+
+    async def _leading_scheduler(self) -> str | None:
+        """Who holds the lease of the second scheduler; None when there is no such lease."""
+        try:
+            lease = await self._api.get(self._scheduler_lease)
+        except NotFound:
+            return None
+        return (lease.get("spec") or {}).get("holderIdentity") or None
+
+    async def _act(self, plan: PackingPlan, facts: PlanFacts, decision: Advance) -> float | None:
+        """Ask for the evictions on record, or wake what waited for the plan's end."""
+        if decision.phase.ended:
+            logger.info("plan %s: %s, %s: %s", plan.name, decision.phase, decision.reason, decision.message)
+            self._attempts.pop(facts.uid, None)
+            return await self._after_end(plan)
+        if not decision.evict or not self._lease.leading:
+            return decision.requeue_after_seconds
+        answers = await asyncio.gather(*(self._evict(facts, step) for step in decision.evict))
+        refused = any(answer in _REASONS for answer in answers)
+        return 0.0 if refused else decision.requeue_after_seconds
+
+    async def _evict(self, facts: PlanFacts, step: Step) -> Answer:
+        result = await evict(self._api, step.pod)
+        self._attempts.setdefault(facts.uid, {})[step.id] = Attempt(
+            self._clock(), result.retry_after_seconds, _REASONS.get(result.answer)
+        )
+        self._metrics.evictions.labels(result.answer.value).inc()
+        level = logging.INFO if result.answer in {Answer.EVICTED, Answer.GONE} else logging.WARNING
+        logger.log(
+            level,
+            "plan %s, step %s: eviction of %s: %s %s",
+            facts.name,
+            step.id,
+            step.pod.key,
+            result.answer,
+            result.message,
+        )
+        return result.answer
+
+    async def _after_end(self, plan: PackingPlan) -> float | None:
+        """Wake the pods that the plan kept waiting; twice, for the extender may see the end after the first time."""
+        self.under_way.pop(plan.name, None)
+        finished, started = plan.status.finished_at, plan.status.started_at
+        age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
+        if age >= WAKE_WITHIN_SECONDS or (started is None and plan.status.reason == "AwaitingApproval"):
+            return None
+        await wake_pods(self._api, plan, turn=0 if age < WAKE_AGAIN_SECONDS else 1)
+        return WAKE_AGAIN_SECONDS - age if age < WAKE_AGAIN_SECONDS else None
+
+    def _count(self, facts: PlanFacts, decision: Advance) -> None:
+        moved = sum(
+            1
+            for step in facts.steps
+            if step.action is Action.EVICT
+            and step.slot is not None
+            and facts.status_of(step).state is not StepState.DONE
+            and (after := decision.step_status.get(step.id)) is not None
+            and after.state is StepState.DONE
+            and after.reason is StepReason.BOUND
+        )
+        self._metrics.moves.inc(moved)
+        if decision.phase.ended:
+            self._metrics.plans.labels(decision.phase.value).inc()
+            since = decision.started_at if decision.started_at is not None else facts.created_at
+            self._metrics.plan_seconds.labels(decision.phase.value).observe(max(0.0, self._clock() - since))

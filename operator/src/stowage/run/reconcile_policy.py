@@ -1,0 +1,189 @@
+"""One pass over one policy: look at the pods that wait, pack when they call for it, write the plan."""
+
+from __future__ import annotations
+
+import logging
+import random
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from msgspec import structs
+
+from stowage.act.plans import create_plan, delete_plan, list_plans, write_status
+from stowage.act.policies import list_policies, write_policy_status
+from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan_status import PackingPlanStatus
+from stowage.api.packing_policy import PackingPolicy, Steering
+from stowage.decide import scope as scoping
+from stowage.decide.document import first_status, plan_document, stale_for
+from stowage.decide.policy_status import PolicyView, policy_status
+from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, trigger
+from stowage.observe.store import Store
+from stowage.run.lease import Lease
+from stowage.run.metrics import Metrics
+from stowage.run.settings import OperatorSettings
+from stowage.run.solver import Solver, SolverError, SolverTimeout
+from stowage.transport import Api
+from stowage_scheduler.cluster import Snapshot
+from stowage_scheduler.options import Budget
+from stowage_scheduler.packing import Packing
+
+PACKINGS_PER_PASS = 2  # an answer that the cluster overtook is thrown away once, then later
+ENDED_PLANS_KEPT = 20
+SYNC_POLL_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class PolicyReconciler:
+    """Plans for policies.
+
+    Args:
+        api: the connection.
+        store: facts of the cluster.
+        solver: the solver workers.
+        lease: of the leader; nothing is written without it.
+        metrics: of the process.
+        clock: wall clock, seconds since the epoch.
+        settings: of the process.
+        generator: names plans.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        store: Store,
+        solver: Solver,
+        lease: Lease,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        settings: OperatorSettings,
+        generator: random.Random,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._solver = solver
+        self._lease = lease
+        self._metrics = metrics
+        self._clock = clock
+        self._seed = settings.seed
+        self._generator = generator
+        self._memory: dict[str, Memory] = {}  # by policy UID
+        self.waiting: dict[str, int] = {}  # policies, and how many pods wait in each
+
+    async def reconcile(self, name: str) -> tuple[float | None, tuple[str, ...]]:
+        """Look after a policy.
+
+        Returns:
+            After how many seconds to look again, and the plans to look at now.
+        """
+        policies = await list_policies(self._api)
+        plans = await list_plans(self._api)
+        own = [plan for plan in plans if plan.spec.policy == name]
+        policy = next((one for one in policies if one.name == name), None)
+        if policy is None or policy.metadata.deletion_timestamp is not None:
+            self.waiting.pop(name, None)
+            return None, tuple(plan.name for plan in own if not _ended(plan))
+        snapshot = self._store.snapshot(self._clock())
+        scope = scoping.scopes(policies, snapshot.nodes)[name]
+        active = next((plan for plan in own if not _ended(plan)), None)
+        view = PolicyView(
+            scope=scope,
+            trigger=Trigger(due=False),
+            plans=own,
+            active=active,
+            moves_last_hour=scoping.moves_last_hour(own, self._clock()),
+        )
+        await self._forget_old(own)
+        return await self._plan(policy, plans, snapshot, view)
+
+    async def _plan(
+        self, policy: PackingPolicy, plans: Sequence[PackingPlan], snapshot: Snapshot, view: PolicyView
+    ) -> tuple[float | None, tuple[str, ...]]:
+        others = [plan for plan in plans if plan.spec.policy != policy.name and not _ended(plan)]
+        left = scoping.moves_left(policy, view.plans, self._clock())
+        scene = scoping.narrowed(snapshot, view.scope, others)
+        memory = self._memory.get(policy.metadata.uid or "", Memory())
+        mark = fingerprint(policy, scene, left)
+        facts = Considered(scene, tuple(plans), memory, mark)
+        seen = trigger(policy, facts, self._clock())
+        self.waiting[policy.name] = seen.pending
+        view = structs.replace(view, trigger=seen, fruitless=bool(memory.fruitless))
+        created = None
+        asleep = policy.spec.paused or policy.spec.steering is Steering.BIND or not view.scope.nodes
+        if seen.due and view.active is None and not asleep and self._lease.leading:
+            packing, error = await self._pack(policy, scene, left)
+            if packing is not None and packing.changes_anything:
+                created = await self._create(policy, packing, scene)
+                view = structs.replace(view, active=created, plans=(*view.plans, created))
+            found = created is not None
+            if packing is not None or error:
+                memory = remembered(memory, seen, mark, self._clock(), found=found)
+                self._memory[policy.metadata.uid or ""] = memory
+            view = structs.replace(view, error=error, fruitless=bool(memory.fruitless))
+            seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
+        if self._lease.leading:
+            now = self._clock()
+            await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now))
+        again = None if view.active is not None or asleep else seen.look_again_seconds
+        return again, tuple(plan.name for plan in (created, view.active) if plan is not None)
+
+    async def _pack(self, policy: PackingPolicy, scene: Snapshot, left: int) -> tuple[Packing | None, str]:
+        """A packing that still fits the cluster when it is ready, or None; and what went wrong."""
+        budget = Budget(
+            seconds=policy.spec.budget.time.seconds, certify_seconds=policy.spec.budget.certify_within.seconds
+        )
+        for _ in range(PACKINGS_PER_PASS):
+            try:
+                packing = await self._solver.solve(scene, scoping.options(policy, left), budget, self._seed)
+            except SolverError as error:
+                if isinstance(error, SolverTimeout):
+                    self._metrics.solver_timeouts.inc()
+                logger.warning("policy %s: %s", policy.name, error)
+                return None, str(error)
+            self._count(packing)
+            now_pods = {pod.uid: pod for pod in self._store.pods.values()}
+            stale = stale_for(packing, now_pods)
+            if stale is None:
+                return packing, ""
+            logger.info("policy %s: the answer is stale, packing again: %s", policy.name, stale)
+            fresh = self._store.snapshot(self._clock())
+            names = {node.name for node in scene.nodes}
+            scene = scoping.narrowed(fresh, scoping.Scope(frozenset(names), {}), ())
+        return None, ""
+
+    async def _create(self, policy: PackingPolicy, packing: Packing, scene: Snapshot) -> PackingPlan:
+        suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
+        document = plan_document(packing, policy, scene, suffix=suffix, now=self._clock())
+        plan = await create_plan(self._api, document)
+        numbers = first_status(packing)
+
+        def with_numbers(fresh: PackingPlan) -> PackingPlanStatus:
+            wanted = {name: getattr(numbers, name) for name in numbers.model_fields_set}
+            return fresh.status.model_copy(update=wanted)
+
+        logger.info("policy %s: plan %s, %d steps", policy.name, plan.name, len(plan.spec.steps))
+        return await write_status(self._api, plan, with_numbers, epoch=self._lease.epoch)
+
+    async def _forget_old(self, own: Sequence[PackingPlan]) -> None:
+        """Delete ended plans beyond the newest; those of the last hour count moves, so they stay."""
+        now = self._clock()
+        ended = sorted((plan for plan in own if _ended(plan)), key=lambda plan: plan.name, reverse=True)
+        for plan in ended[ENDED_PLANS_KEPT:]:
+            finished = plan.status.finished_at
+            if self._lease.leading and (finished is None or now - finished.timestamp() > scoping.HOUR_SECONDS):
+                await delete_plan(self._api, plan)
+
+    def _count(self, packing: Packing) -> None:
+        self._metrics.solve_seconds.labels("total").observe(packing.seconds)
+        for stage, seconds in packing.stages.items():
+            self._metrics.solve_seconds.labels(stage).observe(seconds)
+        self._metrics.pending_pods.clear()
+        for reason, count in Counter(entry.reason.value for entry in packing.unplaced).items():
+            self._metrics.pending_pods.labels(reason).set(count)
+
+
+def _ended(plan: PackingPlan) -> bool:
+    return plan.status.phase is not None and plan.status.phase.ended
