@@ -132,6 +132,11 @@ class Reservations:
         """Nodes that refuse pods outside the plans, because a slot there is open."""
         return frozenset(self._reserved)
 
+    @property
+    def open_slots(self) -> int:
+        """Slots that no pod has filled yet, leased or not."""
+        return sum(len(seats.slot_ids) - seats.filled for at_node in self._reserved.values() for seats in at_node)
+
     def leases(self) -> tuple[Lease, ...]:
         """The leases that hold now."""
         self._end_expired_leases()

@@ -45,6 +45,9 @@ class Metrics:
             "extender_answers", "Answers to the scheduler, by verb and outcome", "verb", "outcome"
         )
         self.extender_leases = self._gauge("extender_slot_leases", "Slots leased to pods and not yet bound")
+        self.extender_fresh = self._gauge(
+            "extender_fresh", "1 while pods and plans are followed; 0: every pod is admitted everywhere"
+        )
         self.extender_open_slots = self._gauge("extender_open_slots", "Slots of active plans that wait for a pod")
 
     def queue_depth(self, keys: int) -> None:
