@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import signal
 import time
-from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
@@ -19,31 +17,21 @@ from aiohttp import web
 from stowage import __version__
 from stowage.observe.reflector import Reflector
 from stowage.observe.store import Store
-from stowage.run import health, logs
-from stowage.run.controller import Controller
+from stowage.run import health, process
+from stowage.run.controller import CLUSTER, Controller
 from stowage.run.doorbell import Doorbell
 from stowage.run.lease import Lease
 from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
-from stowage.transport import Api, ApiError, CredentialsError, paths
+from stowage.transport import Api, paths
 from stowage_scheduler.kube.facts import Fact
-
-CLUSTER: Final[Key] = ("cluster",)
-"""The key that stands for nodes, pods and everything else that packing depends on."""
-
-EXIT_INPUT: Final = 2
-EXIT_CLUSTER: Final = 3
 
 monotonic: Final = time.monotonic  # noqa: TID251 - the edge of the process: here its clocks are chosen
 wall_clock: Final = time.time  # noqa: TID251
 
 logger = logging.getLogger(__name__)
-
-
-class _StopRequested(Exception):  # noqa: N818 - no error at all
-    """Somebody asked the process to end."""
 
 
 class Operator:
@@ -106,16 +94,16 @@ class Operator:
                 campaign.cancel()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for kind, reflector in self.reflectors.items():
-                    group.create_task(reflector.run(), name=f"reflector {kind}")
-                group.create_task(Doorbell(self._api, self._ring).run(), name="doorbell")
-                group.create_task(self._solver.warm(), name="warm solvers")
-                group.create_task(self._reconcile(), name="queue")
-                group.create_task(_until(stop), name="stop")
-        except* _StopRequested:
-            logger.debug("work ended")
+        parts = {f"reflector of {kind}": reflector.run() for kind, reflector in self.reflectors.items()}
+        parts["doorbell"] = Doorbell(self._api, self._ring).run()
+        parts["solver workers"] = self._keep_warm()
+        parts["queue"] = self._reconcile()
+        await process.run_parts(parts, stop)
+
+    async def _keep_warm(self) -> None:
+        """Load the solver workers beside everything else: the execution of plans need not wait for them."""
+        await self._solver.warm()
+        await asyncio.Event().wait()
 
     async def _reconcile(self) -> None:
         await self.store.wait_synced()
@@ -165,13 +153,6 @@ class Operator:
         metrics.rejected_objects.labels(kind).set_function(lambda: float(self.store.rejected_count(kind)))
 
 
-async def _until(stop: asyncio.Event) -> None:
-    """End a task group in its own way, by an exception, when somebody asks the process to end."""
-    await stop.wait()
-    logger.info("stopping")
-    raise _StopRequested
-
-
 async def run(settings: OperatorSettings) -> None:
     """Run an operator until SIGTERM or SIGINT.
 
@@ -180,10 +161,7 @@ async def run(settings: OperatorSettings) -> None:
         OSError: the port for metrics is taken.
         ExceptionGroup: a part ended by itself.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = process.stop_on_signals()
     metrics = Metrics()
     api = await Api.connect(
         kubeconfig=settings.kubeconfig, context=settings.context, user_agent=f"stowage-operator/{__version__}"
@@ -202,26 +180,4 @@ async def run(settings: OperatorSettings) -> None:
 
 def main(settings: OperatorSettings) -> int:
     """Run the operator; returns the exit code."""
-    logs.configure(settings.log_format, settings.log_level)
-    try:
-        asyncio.run(run(settings))
-    except CredentialsError as error:
-        logger.error("%s", error)  # noqa: TRY400 - one line for people, no traceback
-        return EXIT_CLUSTER
-    except OSError as error:
-        logger.error("%s", error)  # noqa: TRY400
-        return EXIT_INPUT
-    except ExceptionGroup as group:
-        for cause in _leaves(group):
-            traceback = None if isinstance(cause, ApiError) else cause
-            logger.error("ended: %s: %s", type(cause).__name__, cause, exc_info=traceback)  # noqa: TRY400
-        return 1
-    return 0
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+    return process.main(run(settings), settings)
