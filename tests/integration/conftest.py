@@ -105,7 +105,7 @@ async def workbench(api: Api) -> AsyncIterator[Workbench]:
 
 
 @pytest.fixture
-def start(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[Start]:
+def start(cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Starts `stowage` processes: start("operator", "--flag", ready_url="http://…/readyz", environment={…})."""
     started: list[ManagedProcess] = request.node.stash.setdefault(LOGS, [])
 
@@ -117,6 +117,7 @@ def start(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[Sta
             name,
             [sys.executable, "-m", "stowage.cli", command, *arguments],
             folder=cluster.folder,
+            logs=tmp_path,
             environment={**cluster.environment, **(environment or {})},
         )
         started.append(process)
@@ -126,3 +127,22 @@ def start(cluster: LocalCluster, request: pytest.FixtureRequest) -> Iterator[Sta
     yield start_one
     for process in reversed(started):
         process.stop()
+
+
+@pytest.fixture
+def extender(start: Start, scheduler: ManagedProcess, extender_port: int) -> ManagedProcess:
+    """`stowage extender`, where the scheduler `stowage` asks it."""
+    assert scheduler.exit_code is None
+    metrics_port = str(free_port())
+    arguments = ("--port", str(extender_port), "--metrics-port", metrics_port)
+    return start("extender", *arguments, ready_url=f"http://127.0.0.1:{metrics_port}/readyz")
+
+
+@pytest.fixture
+def operator(start: Start, cluster: LocalCluster) -> ManagedProcess:
+    """`stowage operator`, with a lease of its own so that it need not wait for the one of the test before."""
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stowage-system"}}])
+    metrics_port = str(free_port())
+    lease_name = f"stowage-operator-{uuid.uuid4().hex[:6]}"
+    arguments = ("--metrics-port", metrics_port, "--lease-name", lease_name, "--solver-workers", "1")
+    return start("operator", *arguments, ready_url=f"http://127.0.0.1:{metrics_port}/readyz")

@@ -35,17 +35,24 @@ class ManagedProcess:
 
     @classmethod
     def start(
-        cls, name: str, command: Sequence[str | Path], *, folder: Path, environment: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        folder: Path,
+        logs: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> ManagedProcess:
-        """Starts a program; its output goes to `folder`/logs/`name`.log, its process id to `folder`/pids/`name`.
+        """Starts a program; its output goes to `logs`/`name`.log, its process id to `folder`/pids/`name`.
 
         Args:
             name: of the process within the folder; names files.
             command: the program and its arguments; no shell reads them.
             folder: the cluster's folder.
+            logs: folder of the log; None: `folder`/logs.
             environment: variables beside those of this process.
         """
-        log_file = folder / "logs" / f"{name}.log"
+        log_file = (logs or folder / "logs") / f"{name}.log"
         pid_file = folder / "pids" / name
         for file in (log_file, pid_file):
             file.parent.mkdir(parents=True, exist_ok=True)
