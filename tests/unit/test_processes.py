@@ -14,7 +14,7 @@ import pytest
 from stowage.demo.processes import ManagedProcess, ProcessError, free_port, is_running, stop_recorded
 
 SLEEP = "import time; print('started', flush=True); time.sleep(600)"
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ignoring', flush=True); time.sleep(600)"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ignoring', flush=True); {SLEEP}"
 
 
 @pytest.fixture
