@@ -10,11 +10,11 @@ from stowage_scheduler.kube.objects import Pod
 from stowage_scheduler.kube.requests import pod_requests
 
 
-def asks(name: str = "main", *, limits: dict[str, Any] | None = None, **requests: Any) -> dict[str, Any]:
+def asks(name: str = "main", /, *, limits: Any = None, **requests: Any) -> dict[str, Any]:
     return {"name": name, "resources": {"requests": requests, **({"limits": limits} if limits else {})}}
 
 
-def sidecar(name: str = "proxy", **requests: Any) -> dict[str, Any]:
+def sidecar(name: str = "proxy", /, **requests: Any) -> dict[str, Any]:
     return {**asks(name, **requests), "restartPolicy": "Always"}
 
 

@@ -77,9 +77,9 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
         try:
             group, kind = _kind_of(item, content, index)
             if is_needed(group, kind):
-                raw = decode_object(kind, item)
+                raw = _object(kind, item)
                 newest = max(newest, _newest(raw))
-                raws.append(_with_pod_count(raw))
+                raws.append(raw)
             elif (group, kind) == (POLICY_GROUP, POLICY_KIND):
                 policies.append(_document(item))
         except MalformedObject as error:
@@ -139,6 +139,15 @@ def _kind_of(item: msgspec.Raw, content: _List, index: int) -> tuple[str, str]:
 def _placed(rejected: Rejected, index: int) -> Rejected:
     """An object without a name is told by its place in the file."""
     return msgspec.structs.replace(rejected, name=f"items[{index}]") if rejected.name == NO_NAME else rejected
+
+
+def _object(kind: str, item: msgspec.Raw) -> KubernetesObject:
+    """An item of a kind that packing reads; without a name it can not be told apart from others."""
+    raw = decode_object(kind, item)
+    if not raw.metadata.name:
+        nameless = FieldError("metadata.name", "", "the object must have a name")
+        raise MalformedObject(rejection(kind, NO_NAME, nameless))
+    return _with_pod_count(raw)
 
 
 def _document(item: msgspec.Raw) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from stowage_scheduler.kube.priorities import Priorities
 
 _NO_CLASSES = Priorities()
 
-_T = TypeVar("_T", Node, Pod, Workload, DisruptionBudget, PriorityClass)
+_T = TypeVar("_T", Node, Pod, Workload, DisruptionBudget, PriorityClass, Namespace)
 
 
 class _Gathered:
@@ -76,7 +76,9 @@ def build_snapshot(now: float, raws: Iterable[KubernetesObject], rejected: Itera
             pods.append(raw)
         else:
             gathered.add(raw, _NO_CLASSES)
-    priorities = Priorities(gathered.priority_classes)
+    classes = _unique(gathered.priority_classes, lambda c: ("PriorityClass", c.name), gathered.rejected)
+    namespaces = _unique(gathered.namespaces, lambda n: ("Namespace", n.name), gathered.rejected)
+    priorities = Priorities(classes)
     for pod in pods:
         gathered.add(pod, priorities)
     return assemble(
@@ -85,8 +87,8 @@ def build_snapshot(now: float, raws: Iterable[KubernetesObject], rejected: Itera
         pods=gathered.pods,
         workloads=gathered.workloads,
         budgets=gathered.budgets,
-        priority_classes=gathered.priority_classes,
-        namespace_labels={namespace.name: namespace.labels for namespace in gathered.namespaces},
+        priority_classes=classes,
+        namespace_labels={namespace.name: namespace.labels for namespace in namespaces},
         rejected=gathered.rejected,
     )
 
