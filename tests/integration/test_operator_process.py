@@ -1,0 +1,129 @@
+"""The operator as a process: how it starts, ends, and hands over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.waiting import eventually
+from stowage.demo.local_cluster import LocalCluster
+from stowage.demo.processes import ManagedProcess, free_port
+from stowage.transport import Api, NotFound, paths
+
+
+class Starter:
+    """Starts operators of one test, which compete for one lease of their own."""
+
+    def __init__(self, start: Any, api: Api) -> None:
+        self.lease_name = f"stowage-test-{uuid.uuid4().hex[:8]}"
+        self._start = start
+        self._api = api
+
+    def __call__(self) -> ManagedProcess:
+        port = free_port()
+        process: ManagedProcess = self._start(
+            "operator",
+            ready_url=f"http://127.0.0.1:{port}/readyz",
+            environment={
+                "STOWAGE_NAMESPACE": "kube-system",
+                "STOWAGE_LEASE_NAME": self.lease_name,
+                "STOWAGE_METRICS_PORT": str(port),
+                "STOWAGE_SOLVER_WORKERS": "1",
+            },
+        )
+        return process
+
+    async def spec(self) -> dict[str, Any]:
+        try:
+            spec: dict[str, Any] = (await self._api.get(paths.lease("kube-system", self.lease_name)))["spec"]
+        except NotFound:
+            return {}
+        return spec
+
+    async def until_epoch(self, epoch: int, timeout_seconds: float = 30.0) -> None:
+        async def led() -> bool:
+            spec = await self.spec()
+            return bool(spec.get("holderIdentity")) and spec["leaseTransitions"] == epoch
+
+        await eventually(led, timeout_seconds=timeout_seconds, what=f"a leader of epoch {epoch}")
+
+
+@pytest.fixture
+def operators(start: Any, api: Api) -> Starter:
+    return Starter(start, api)
+
+
+def workers_of(process: ManagedProcess) -> list[int]:
+    """Process ids of the solver workers: the children of the operator."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_cleanly_and_releases_the_lease(operators: Starter, number: signal.Signals) -> None:
+    process = operators()
+    await operators.until_epoch(1)
+    asked = time.monotonic()  # noqa: TID251
+    process.signal(number)
+    assert process.wait(10) == 0
+    assert time.monotonic() - asked < 5  # noqa: TID251
+    assert not (await operators.spec()).get("holderIdentity")
+    assert "Traceback" not in process.log_tail(500)
+
+
+async def test_a_standby_takes_over_when_the_leader_is_killed_and_no_worker_is_left(operators: Starter) -> None:
+    leader = operators()
+    await operators.until_epoch(1)
+    standby = operators()  # ready although it does not lead
+    workers = workers_of(leader)
+    assert workers
+    leader.signal(signal.SIGKILL)
+    leader.wait(10)
+    await operators.until_epoch(2, timeout_seconds=25)
+    assert standby.exit_code is None
+
+    async def no_worker() -> bool:
+        return not any(exists(worker) for worker in workers)
+
+    await eventually(no_worker, what="the killed operator's workers are gone")
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "words"),
+    [
+        pytest.param({}, 2, "address already in use", id="the port is taken"),
+        pytest.param({"STOWAGE_KUBECONFIG": "/does/not/exist"}, 3, "no such file", id="no kubeconfig"),
+        pytest.param({"STOWAGE_SOLVER_WORKERS": "none"}, 2, "solver", id="a setting that makes no sense"),
+    ],
+)
+def test_what_cannot_work_is_said_in_few_words(
+    cluster: LocalCluster, environment: dict[str, str], code: int, words: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = subprocess.run(
+            [sys.executable, "-m", "stowage.cli", "operator", "--metrics-port", str(taken.getsockname()[1])],
+            env={**os.environ, **cluster.environment, "STOWAGE_SOLVER_WORKERS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == code, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 8
