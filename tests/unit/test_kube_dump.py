@@ -7,7 +7,8 @@ import pytest
 
 from stowage_scheduler.cluster import Node, Pod, Rejected, Workload
 from stowage_scheduler.kube import dump as dump_module
-from stowage_scheduler.kube.dump import Dump, DumpError, read_dump, redact
+from stowage_scheduler.kube.dump import Dump, DumpError, read_dump
+from stowage_scheduler.kube.redact import redact
 from stowage_scheduler.kube.snapshot import assemble
 
 VERSIONS = {"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "PriorityClass": "scheduling.k8s.io/v1"}

@@ -19,11 +19,8 @@ from stowage_scheduler.kube.facts import KubernetesObject
 from stowage_scheduler.kube.known_kinds import POLICY_GROUP, POLICY_KIND, is_known, is_needed
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection, shown
 from stowage_scheduler.kube.metadata import NO_NAME
-from stowage_scheduler.kube.redact import redact
 from stowage_scheduler.kube.snapshot import build_snapshot
 from stowage_scheduler.kube.yaml_documents import YamlError, json_of_yaml
-
-__all__ = ["DEFAULT_PODS", "LARGEST_DUMP_BYTES", "Dump", "DumpError", "read_dump", "redact"]
 
 LARGEST_DUMP_BYTES = 512 * 2**20
 LARGEST_YAML_BYTES = 64 * 2**20
