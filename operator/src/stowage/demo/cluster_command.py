@@ -26,6 +26,7 @@ def up(
     ] = local_cluster.DEFAULT_EXTENDER_PORT,
 ) -> None:
     """Start a cluster with the scheduler `stowage`; print the path of its kubeconfig file."""
+    typer.echo(f"starting cluster {name}", err=True)
     cluster = local_cluster.up(nodes, name=name)
     if not cluster.is_running(local_cluster.SCHEDULER_PROCESS):
         local_cluster.start_scheduler(cluster, extender_port)

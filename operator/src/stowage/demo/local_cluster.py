@@ -175,7 +175,7 @@ def _create(cluster: LocalCluster, workdir: Path) -> None:
     command = [
         *(str(cluster.programs / "kwokctl"), "--v", "WARN", "create", "cluster", "--name", cluster.name),
         *("--runtime", "binary", "--kwok-controller-binary", str(cluster.programs / "kwok"), *options),
-        *("--kube-authorization", "--disable-qps-limits", "--quiet-pull"),
+        *("--kube-authorization", "--disable-qps-limits"),
         # kwokctl adds the cluster to a kubeconfig of the user's too, by default ~/.kube/config: keep out of it
         *("--kubeconfig", str(workdir / f".{cluster.name}.kubeconfig")),
         *("--wait", f"{_START_TIMEOUT_SECONDS}s", "--timeout", f"{2 * _START_TIMEOUT_SECONDS}s"),

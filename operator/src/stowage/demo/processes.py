@@ -25,7 +25,7 @@ class ProcessError(Exception):
 
 
 class ManagedProcess:
-    """A child process. As a context manager it ends with the block; `keep()` lets it outlive its starter."""
+    """A child process. As a context manager it ends with the block; else see `stop_recorded`."""
 
     def __init__(self, name: str, child: subprocess.Popen[bytes], log_file: Path, pid_file: Path) -> None:
         self.name = name
