@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("pods", type=Path, help="openb_pod_list_default.csv of the origin")
     parser.add_argument("folder", type=Path, help="where nodes.csv and pods.csv go")
     parser.add_argument("--node-count", type=int, default=64)
-    parser.add_argument("--gpu-percent", type=float, default=96.0)
-    parser.add_argument("--cpu-percent", type=float, default=92.0)
-    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--gpu-percent", type=float, default=97.0)
+    parser.add_argument("--cpu-percent", type=float, default=95.0)
+    parser.add_argument("--seed", type=int, default=2)
     given = parser.parse_args()
     generator = random.Random(given.seed)  # noqa: S311 - a sample, not a secret
     nodes = cut_nodes(_read(given.nodes), given.node_count, generator)

@@ -25,19 +25,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("plan")(plan.plan)
-app.command("dump")(dump.dump)
-app.command("why")(why.why)
-app.command("approve")(approval.approve)
-app.command("abort")(approval.abort)
-app.command("pause")(approval.pause)
-app.command("resume")(approval.resume)
-app.command("top")(top.top)
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("operator")(processes.operator)
-app.command("extender")(processes.extender)
-app.command("version")(processes.version)
+app.command("plan", short_help="Compute a packing plan; change nothing.")(plan.plan)
+app.command("dump", short_help="Write the cluster to a file for plan -f.")(dump.dump)
+app.command("why", short_help="Explain why a pod is pending.")(why.why)
+app.command("approve", short_help="Approve a proposed plan.")(approval.approve)
+app.command("abort", short_help="Stop a plan.")(approval.abort)
+app.command("pause", short_help="Stop all planning and eviction of a policy.")(approval.pause)
+app.command("resume", short_help="Let a paused policy act again.")(approval.resume)
+app.command("top", short_help="Show how full nodes and GPUs are.")(top.top)
+app.command("demo", short_help="Show it all on a simulated cluster.")(demo.demo)
+app.command("doctor", short_help="Check the installation.")(doctor.doctor)
+app.command("operator", short_help="Run the operator.")(processes.operator)
+app.command("extender", short_help="Run the extender beside a kube-scheduler.")(processes.extender)
+app.command("version", short_help="Print the version.")(processes.version)
 
 
 def program_name(argument_zero: str) -> str:

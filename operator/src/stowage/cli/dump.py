@@ -22,22 +22,16 @@ def dump(
     """Write what decides about packing as a Kubernetes List in JSON, without secrets and environment variables."""
     from stowage.cli.cluster import read_list, with_cluster
     from stowage.cli.printing import progress, remark
+    from stowage_scheduler.kube.redact import redact
 
     with progress("reading the cluster"):
-        document = redacted(with_cluster(kubeconfig, context, read_list))
+        document = redact(with_cluster(kubeconfig, context, read_list))
     if output is None:
         write_list(document, typer.get_text_stream("stdout"))
         return
     with output.open("w", encoding="utf-8") as file:
         write_list(document, file)
     remark(f"{output}: {len(document['items'])} objects")
-
-
-def redacted(document: dict[str, Any]) -> dict[str, Any]:
-    """The List without what could hold a secret."""
-    from stowage_scheduler.kube.dump import redact
-
-    return redact(document)
 
 
 def write_list(document: dict[str, Any], file: Any) -> None:  # noqa: ANN401

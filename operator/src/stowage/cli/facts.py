@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +60,41 @@ def read_bytes(file: Path, longest: int) -> bytes:
         raise InputError(f"{file}: {error.strerror}") from error
 
 
-def choose_policy(wanted: str | None, found: list[dict[str, Any]]) -> PackingPolicy | None:
-    """The policy of a command: a file, one of those found by name, or by precedence; None when there is none.
+class Chosen(msgspec.Struct, frozen=True):
+    """The policy that a command answers for (None: there is none), and the nodes that other policies hold."""
+
+    policy: PackingPolicy | None = None
+    held_by_others: frozenset[str] = frozenset()
+
+
+def choose(wanted: str | None, facts: Dump) -> Chosen:
+    """The policy of a command: a file, one of the dump's or the cluster's by name, or else the one of highest rank.
 
     Args:
         wanted: `--policy`: a name, or a path of a YAML or JSON file.
-        found: PackingPolicy documents of the dump or the cluster.
+        facts: the cluster and its policies.
 
     Raises:
         InputError: no such policy, or it is malformed.
     """
+    policy = _policy(wanted, facts.policies)
+    if policy is None:
+        return Chosen()
+    from stowage.decide.scope import scopes
+
+    # a file stands in for the policy of the same name
+    others = [_parse(document, name) for name, document in _by_name(facts.policies).items() if name != policy.name]
+    return Chosen(policy, frozenset(scopes([policy, *others], facts.snapshot.nodes)[policy.name].lost))
+
+
+def _by_name(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {str((document.get("metadata") or {}).get("name")): document for document in found}
+
+
+def _policy(wanted: str | None, found: Sequence[dict[str, Any]]) -> PackingPolicy | None:
     if wanted is not None and (Path(wanted).suffix in {".yaml", ".yml", ".json"} or Path(wanted).is_file()):
         return _parse(_policy_document(Path(wanted)), wanted)
-    by_name = {str((document.get("metadata") or {}).get("name")): document for document in found}
+    by_name = _by_name(found)
     if wanted is not None:
         if wanted not in by_name:
             known = ", ".join(sorted(by_name)) or "none"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import structs
 
 from stowage.cli.errors import ExitCode, InputError
 from stowage.cli.options import (
@@ -23,6 +24,7 @@ from stowage.cli.times import duration_seconds, positive_number
 
 if TYPE_CHECKING:
     from stowage.api.packing_policy import PackingPolicy
+    from stowage.cli.facts import Chosen
     from stowage_scheduler.cluster import Snapshot
     from stowage_scheduler.options import Budget, PackOptions
     from stowage_scheduler.packing import Packing
@@ -55,7 +57,7 @@ def plan(
 
     Exit code 0 when every pod has a place and none is evicted, else 1.
     """
-    from stowage.cli.facts import choose_policy, load
+    from stowage.cli.facts import choose, load
 
     if budget is not None and deterministic_budget is not None:
         raise InputError("--budget and --deterministic-budget: give one of them")
@@ -66,9 +68,9 @@ def plan(
         positive_number(deterministic_budget, "--deterministic-budget") if deterministic_budget is not None else None
     )
     facts = load(file, now, kubeconfig, context)
-    chosen = choose_policy(policy, list(facts.policies))
+    chosen = choose(policy, facts)
     with progress("packing"):
-        packing = compute(facts.snapshot, chosen, _budget(chosen, seconds, units), seed)
+        packing = compute(facts.snapshot, chosen, _budget(chosen.policy, seconds, units), seed)
     if plot is not None:
         draw_plan(facts.snapshot, packing, plot)
     if output is Output.TABLE:
@@ -79,11 +81,26 @@ def plan(
         raise typer.Exit(ExitCode.NEGATIVE)
 
 
-def compute(snapshot: Snapshot, policy: PackingPolicy | None, budget: Budget, seed: int) -> Packing:
+def compute(snapshot: Snapshot, chosen: Chosen, budget: Budget, seed: int) -> Packing:
     """Packs a snapshot under a policy, or under the defaults of design §6 without one."""
     from stowage_scheduler.pack import pack
+    from stowage_scheduler.packing import Assignment, PodRef
 
-    return pack(snapshot, options_for(policy), budget, seed, time.monotonic)  # noqa: TID251 - the clock comes from here
+    others = chosen.held_by_others
+    scene = snapshot
+    if others:
+        scene = structs.replace(
+            snapshot,
+            nodes=tuple(node for node in snapshot.nodes if node.name not in others),
+            pods=tuple(pod for pod in snapshot.pods if pod.node not in others),
+        )
+    packing = pack(scene, options_for(chosen.policy), budget, seed, time.monotonic)  # noqa: TID251 - the clock
+    elsewhere = [
+        Assignment(PodRef(pod.namespace, pod.name, pod.uid), pod.node)
+        for pod in snapshot.pods
+        if pod.node in others and pod.node is not None and not pod.finished and not pod.terminating
+    ]
+    return structs.replace(packing, assignments=tuple(sorted([*packing.assignments, *elsewhere])))
 
 
 def options_for(policy: PackingPolicy | None) -> PackOptions:
@@ -99,17 +116,17 @@ def options_for(policy: PackingPolicy | None) -> PackOptions:
 
 
 def _budget(policy: PackingPolicy | None, seconds: float | None, units: float | None) -> Budget:
+    from stowage.run.settings import cpu_limit
     from stowage_scheduler.options import Budget
 
-    if policy is None:
-        budget = Budget()
-    else:
-        given = policy.spec.budget
-        budget = Budget(seconds=given.time.seconds, certify_seconds=given.certify_within.seconds)
-    if seconds is not None:
-        budget = Budget(seconds=seconds, certify_seconds=min(budget.certify_seconds, seconds / 5))
     if units is not None:
-        budget = Budget(deterministic_units=units)
+        return Budget(deterministic_units=units)  # its number of workers is fixed: any machine gives the same plan
+    budget = Budget(workers=cpu_limit())
+    if policy is not None:
+        given = policy.spec.budget
+        budget = structs.replace(budget, seconds=given.time.seconds, certify_seconds=given.certify_within.seconds)
+    if seconds is not None:
+        budget = structs.replace(budget, seconds=seconds, certify_seconds=min(budget.certify_seconds, seconds / 5))
     return budget
 
 
@@ -190,8 +207,6 @@ def draw_plan(snapshot: Snapshot, packing: Packing, file: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from msgspec import structs
-
     from stowage.demo.pictures import draw, picture
 
     then = {one.pod.uid: one.node for one in packing.assignments}

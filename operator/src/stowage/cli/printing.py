@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
+_WIDTH_OF_A_FILE = 160  # columns, where no terminal says how wide it is
+
 
 def print_document(document: Document, output: Output) -> None:
     """Prints one JSON or YAML document, and nothing else."""
@@ -31,7 +33,8 @@ def console() -> Console:
     """Where tables go."""
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False, markup=False)
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    return Console(highlight=False, emoji=False, markup=False, width=width)
 
 
 def remark(text: str) -> None:

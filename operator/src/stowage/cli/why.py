@@ -24,6 +24,7 @@ from stowage.cli.times import duration_seconds
 
 if TYPE_CHECKING:
     from stowage.api.packing_policy import PackingPolicy
+    from stowage.cli.facts import Chosen
     from stowage_scheduler.cluster import Pod, Snapshot
     from stowage_scheduler.options import Budget
     from stowage_scheduler.packing import Packing
@@ -70,12 +71,12 @@ def why(
     kind, slash, name = what.partition("/")
     if not slash or kind.lower() not in _KINDS or not name:
         raise InputError(f"{what[:80]}: must be pod/NAME")
-    from stowage.cli.facts import choose_policy, load
+    from stowage.cli.facts import choose, load
     from stowage_scheduler.options import Budget
 
     seconds = duration_seconds(budget, "--budget")
     facts = load(file, now, kubeconfig, context)
-    chosen = choose_policy(policy, list(facts.policies))
+    chosen = choose(policy, facts)
     pod = find_pod(facts.snapshot, namespace, name)
     with progress("looking for a place"):
         answer = explain(facts.snapshot, pod, chosen, Budget(seconds=seconds, certify_seconds=seconds / 5))
@@ -106,7 +107,7 @@ def find_pod(snapshot: Snapshot, namespace: str, name: str) -> Pod:
     raise InputError(f"pod {namespace}/{name}: not found{hint}")
 
 
-def explain(snapshot: Snapshot, pod: Pod, policy: PackingPolicy | None, budget: Budget) -> Answer:
+def explain(snapshot: Snapshot, pod: Pod, chosen: Chosen, budget: Budget) -> Answer:
     """Looks for a plan that places the pod, and explains it when there is none."""
     from stowage.cli.plan import compute
 
@@ -114,7 +115,7 @@ def explain(snapshot: Snapshot, pod: Pod, policy: PackingPolicy | None, budget: 
         return Answer(pod=pod.key, state="Finished", node=pod.node)
     if pod.node is not None:
         return Answer(pod=pod.key, state="Running", node=pod.node)
-    packing = compute(snapshot, policy, budget, seed=0)
+    packing = compute(snapshot, chosen, budget, seed=0)
     says = pod.unschedulable_message
     node = next((one.node for one in packing.assignments if one.pod.uid == pod.uid), None)
     if node is not None:
@@ -123,9 +124,9 @@ def explain(snapshot: Snapshot, pod: Pod, policy: PackingPolicy | None, budget: 
     unplaced = next((one for one in packing.unplaced if one.pod.uid == pod.uid), None)
     if unplaced is None:
         return Answer(
-            pod=pod.key, state="Pending", reason="OutOfScope", help=_scope_help(pod, policy), scheduler_says=says
+            pod=pod.key, state="Pending", reason="OutOfScope", help=_scope_help(pod, chosen.policy), scheduler_says=says
         )
-    excluded, nodes = _excluded_nodes(snapshot, packing, pod, policy)
+    excluded, nodes = _excluded_nodes(snapshot, packing, pod, chosen)
     return Answer(
         pod=pod.key,
         state="Pending",
@@ -137,14 +138,17 @@ def explain(snapshot: Snapshot, pod: Pod, policy: PackingPolicy | None, budget: 
     )
 
 
-def _excluded_nodes(
-    snapshot: Snapshot, packing: Packing, pod: Pod, policy: PackingPolicy | None
-) -> tuple[dict[str, int], int]:
+def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chosen) -> tuple[dict[str, int], int]:
     """How many nodes each reason rules out once the plan is carried out, and how many nodes there are."""
     from stowage_scheduler.explain import Explainer
 
-    wanted = policy.spec.node_selector if policy is not None else {}
-    nodes = [n for n in snapshot.nodes if all(n.labels.get(key) == value for key, value in wanted.items())]
+    wanted = chosen.policy.spec.node_selector if chosen.policy is not None else {}
+    nodes = [
+        node
+        for node in snapshot.nodes
+        if node.name not in chosen.held_by_others
+        and all(node.labels.get(key) == value for key, value in wanted.items())
+    ]
     pods = {one.uid: one for one in snapshot.pods}
     residents: dict[str, list[Pod]] = defaultdict(list)
     for assignment in packing.assignments:

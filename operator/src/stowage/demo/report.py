@@ -94,15 +94,19 @@ class Report(Struct, frozen=True):
 
     def table(self) -> Table:
         """The table for people."""
-        table = Table(title="Pods by priority", title_justify="left")
-        table.add_column("priority", justify="right")
-        for head in ("pending before", "pending after", "run (≥) before", "run (≥) after", "planned", "at most"):
+        table = Table("priority", box=None, padding=(0, 2, 0, 0))
+        for head in ("pending", "running, this and above", "planned", "at most"):
             table.add_column(head, justify="right")
-        table.add_column("proof")
+        table.add_column("gap")
         for tier in self.tiers:
-            numbers = (tier.pending_before, tier.pending_after, tier.running_before, tier.running_after)
-            proof = f"gap {tier.gap}" if tier.gap else "no plan can do better"
-            table.add_row(str(tier.priority), *map(str, numbers), str(tier.planned), str(tier.bound), proof)
+            table.add_row(
+                str(tier.priority),
+                f"{tier.pending_before} → {tier.pending_after}",
+                f"{tier.running_before} → {tier.running_after}",
+                str(tier.planned),
+                str(tier.bound),
+                str(tier.gap) if tier.gap else "0 (proved best)",
+            )
         return table
 
     def lines(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -44,6 +45,7 @@ SCHEDULE_TIMEOUT_SECONDS = 120.0
 PACK_TIMEOUT_SECONDS = 300.0
 TOO_LARGE = "too-large"
 USER_AGENT = "stowage-demo"
+_WIDTH_OF_A_FILE = 160
 
 
 def run_demo(scenario: Scenario, *, folder: Path, keep: bool) -> int:
@@ -61,20 +63,39 @@ def run_demo(scenario: Scenario, *, folder: Path, keep: bool) -> int:
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    out = Console(highlight=False, emoji=False, markup=False)
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    out = Console(highlight=False, emoji=False, markup=False, width=width)
     name = f"{local_cluster.cluster_name()}-demo"
     out.print(scenario.title, style="bold")
-    try:
-        with _ended_by_signals():
+    with _alone(name), _ended_by_signals():
+        try:
             out.print(f"starting cluster {name}")
             cluster = local_cluster.up(None, name=name)
             finished = asyncio.run(_Demo(cluster, scenario, folder, out).run())
-    finally:
-        if not keep:
-            local_cluster.down(name)
+        finally:
+            if not keep:
+                local_cluster.down(name)
     if keep:
         out.print(f"the cluster is still up: export KUBECONFIG={cluster.kubeconfig}")
     return 0 if finished.kept else 1
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One demo at a time on a cluster: a second one would clear away what the first one applied.
+
+    Raises:
+        DemoError: another demo is running there.
+    """
+    workdir = local_cluster.clusters_folder()
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / f"{name}.demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            hint = "wait for its end, or set STOWAGE_CLUSTER to another name"
+            raise DemoError(f"another demo is running on cluster {name}: {hint}") from error
+        yield
 
 
 @contextlib.contextmanager
@@ -202,7 +223,7 @@ class _Demo:
         )
         second = picture(
             after,
-            title=f"After: Stowage leaves {finished.pending_after}, with {finished.moves} moves",
+            title=f"After Stowage: {finished.pending_after} pods pending, {finished.moves} moves",
             subtitle=self._scenario.title,
             resource=resource,
             earlier=before,
