@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stowage_scheduler.cluster import Snapshot
-from stowage_scheduler.kube.dump import DumpError, read_dump, redact
+from stowage_scheduler.kube.dump import DumpError, read_dump
+from stowage_scheduler.kube.redact import redact
 
 NAMES = st.sampled_from(["a", "b", "c"])
 AMOUNTS = st.sampled_from(["0", "1", "500m", "1.5Gi", 2, 0.5, "-1", "x", "1e99"])
