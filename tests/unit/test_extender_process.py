@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
@@ -10,13 +11,14 @@ from typing import Any, cast
 
 import pytest
 
+from harness import virtual_time
 from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.observe.reflector import Absent, ObjectKey, Present, Reflector, Refused
 from stowage.run.extender import Extender, ExtenderSettings
 from stowage.run.extender_feed import Feed
 from stowage.run.extender_plans import SeenPlan, read_plan
-from stowage.run.freshness import STALE_SECONDS, Freshness
+from stowage.run.freshness import LOOK_SECONDS, STALE_SECONDS, Freshness
 from stowage.run.metrics import Metrics
 from stowage.transport import Api, ApiUnavailable
 from stowage_scheduler.cluster import OwnerRef, Pod, Rejected
@@ -178,6 +180,21 @@ def test_a_broken_watch_is_stale_after_ten_seconds_and_says_so_once(caplog: pyte
     assert sight.fresh()
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]
     assert "no watch of Pod for 10 s" in caplog.records[1].message
+
+
+def test_a_lost_watch_is_told_although_nobody_asks(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        sight = Sight()
+        looking = asyncio.create_task(sight.fresh.keep_looking())
+        await asyncio.sleep(LOOK_SECONDS / 2)
+        sight.plans.disconnected_since, sight.now = 0.0, STALE_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        looking.cancel()
+
+    virtual_time.run(story())
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "no watch of PackingPlan for 10 s: every pod is admitted everywhere"
+    ]
 
 
 class ApiDouble:

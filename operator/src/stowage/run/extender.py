@@ -122,7 +122,8 @@ class Extender:
             ExceptionGroup: of whatever ended by itself.
         """
         parts = {f"reflector {kind}": reflector.run() for kind, reflector in self.reflectors.items()}
-        await process.run_parts({**parts, "acknowledging": self.queue.run(self._acknowledge)}, stop)
+        parts |= {"acknowledging": self.queue.run(self._acknowledge), "watchfulness": self.fresh.keep_looking()}
+        await process.run_parts(parts, stop)
 
     def live(self) -> list[str]:
         """Why the process should be started again: a collection was silent although bookmarks come each minute."""

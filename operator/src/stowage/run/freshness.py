@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 from stowage.observe.reflector import Reflector
 
 STALE_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,12 @@ class Freshness:
                 found.append(f"no watch of {kind} for {STALE_SECONDS:g} s: every pod is admitted everywhere")
         self._tell(found)
         return found
+
+    async def keep_looking(self) -> None:
+        """Notice each change in time, also when nobody asks."""
+        while True:
+            self.problems()
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _tell(self, found: list[str]) -> None:
         fresh = not found
