@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SCHEDULER_NAME = "stowage"
 LEASE_NAME = "stowage-scheduler"
 SCHEDULER_PROCESS = "scheduler-stowage"
-DEFAULT_EXTENDER_PORT = 10361
+DEFAULT_EXTENDER_PORT = 8900
 
 
 def scheduler_configuration(kubeconfig: Path, extender_port: int) -> dict[str, Any]:
