@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
-from stowage.run import health, logs
+from stowage.run import doorbell, health, logs
 from stowage.run.metrics import Metrics
 from stowage.run.settings import OperatorSettings, cpu_limit
 
@@ -107,3 +109,16 @@ def test_every_metric_has_our_prefix_a_help_text_and_a_unit_where_it_measures_ti
         assert len(family.documentation) > 10
         if family.type == "histogram":
             assert family.name.endswith("_seconds")
+
+
+def test_no_outage_is_too_long_for_the_doorbell() -> None:
+    backoffs = doorbell.settings().networking.error_backoffs
+    assert isinstance(backoffs, Iterable)
+    for _ in range(2):  # kopf starts anew with each request
+        waits = list(itertools.islice(backoffs, 1000))
+        assert len(waits) == 1000
+        assert max(waits) <= 10
+
+
+def test_the_doorbell_writes_no_events() -> None:
+    assert not doorbell.settings().posting.enabled

@@ -137,6 +137,7 @@ class Reflector(Generic[T]):
         self._known: set[ObjectKey] = set()
         self._synced = asyncio.Event()
         self._version = ""  # resource version to watch from; empty: list first
+        self._failing = False  # said already: an outage is one line for each collection, and one at its end
         self.last_event_at = clock()
         self.disconnected_since: float | None = clock()  # None while a watch is open; silence is no disconnection
         self.lists = 0  # finished lists; more than one means that a watch could not be resumed
@@ -173,6 +174,9 @@ class Reflector(Generic[T]):
 
     def _connected(self) -> None:
         self.disconnected_since = None
+        if self._failing:
+            self._failing = False
+            logger.info("%s: connected again", self.path)
 
     def _disconnected(self) -> None:
         if self.disconnected_since is None:
@@ -184,8 +188,9 @@ class Reflector(Generic[T]):
         if settled:
             self._backoff.reset()
         seconds = 0.0 if quick and settled else self._backoff.next_seconds(error.retry_after_seconds)
-        level = logging.INFO if quick else logging.WARNING
-        logger.log(level, "%s: %s; again in %.1f s", self.path, error, seconds)
+        level = logging.DEBUG if self._failing else logging.INFO if quick else logging.WARNING
+        logger.log(level, "%s; again in %.1f s", error, seconds)
+        self._failing = not quick
         await self._pause(seconds)
 
     async def _pause(self, seconds: float) -> None:

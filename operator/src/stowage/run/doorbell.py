@@ -7,8 +7,9 @@ its loop, neither of which the rest of the process can share.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import kopf
@@ -26,6 +27,13 @@ Ring = Callable[[str, str, bool], None]
 """Told the kind of key, the name of the object and whether the object is gone."""
 
 
+class EndlessBackoffs:
+    """Seconds between tries that never run out: an outage must not end the process, however long it is."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0))
+
+
 class DoorbellStopped(Exception):  # noqa: N818 - named after what happened
     """kopf ended although nobody asked: the process would be deaf to its resources."""
 
@@ -39,6 +47,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.connect_timeout = 5
     chosen.networking.connect_timeout = 5
     chosen.networking.request_timeout = 30
+    chosen.networking.error_backoffs = EndlessBackoffs()
     chosen.process.ultimate_exiting_timeout = None  # it would kill the whole process, of which kopf is a part
     return chosen
 

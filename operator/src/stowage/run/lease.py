@@ -77,6 +77,7 @@ class Lease:
         self._renewed_at: float | None = None  # start of the last successful write of this term; None: no term
         self._epoch = 0
         self._gained = asyncio.Event()
+        self._last_words = ""  # of the last failure: each is said once
 
     @property
     def leading(self) -> bool:
@@ -107,8 +108,12 @@ class Lease:
         try:
             async with asyncio.timeout(self._patience_seconds(started)):
                 await self._try(started)
+            self._last_words = ""
         except (ApiError, TimeoutError) as error:
-            logger.warning("lease %s: %s", self._name, error or "no answer in time")
+            words = str(error) or "no answer in time"
+            level = logging.DEBUG if words == self._last_words else logging.WARNING
+            logger.log(level, "lease %s: %s", self._name, words)
+            self._last_words = words
         if self._renewed_at is not None and not self.leading:
             self._end("not renewed in time")
 

@@ -7,6 +7,7 @@ process, and a worker that overruns is killed. Workers are spawned: forking a pr
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 from typing import Any, Final, Self
@@ -19,6 +20,10 @@ from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
 
 DETERMINISTIC_LIMIT_SECONDS: Final = 600.0  # a budget in deterministic units says nothing about seconds
+
+CLOSE_SECONDS: Final = 3.0
+
+logger = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -104,7 +109,10 @@ class Solver:
         """Kill all workers."""
         stop: Any = self._pool.stop
         stop()
-        await asyncio.to_thread(self._pool.join, 5)
+        try:
+            await asyncio.to_thread(self._pool.join, CLOSE_SECONDS)
+        except TimeoutError:
+            logger.warning("solver workers did not end within %g s; they end with this process", CLOSE_SECONDS)
 
     async def _run(self, function: Any, arguments: tuple[Any, ...], seconds: float) -> Any:  # noqa: ANN401 - pickled
         future = self._pool.schedule(function, args=arguments, timeout=seconds)
