@@ -152,6 +152,12 @@ def up(
     cluster.apply(definitions)
     targets = [f"crd/{definition['metadata']['name']}" for definition in definitions]
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *targets)
+    for definition in definitions:
+        # an established resource still answers 429 for about a second; kubectl waits as long as the answer asks
+        spec = definition["spec"]
+        cluster.kubectl(
+            "get", "--raw", f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        )
     if node_file is not None:
         cluster.add_nodes(node_file)
     return cluster
