@@ -69,7 +69,7 @@ class Explainer:
             shortages.sort(key=lambda entry: entry[:2])
             return self._shortage(pod, shortages[0], dict(excluded), limited=limited)
         if not excluded:
-            return Explanation(Reason.LOWER_PRIORITY, "it fits once pods that terminate are gone", {})
+            return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", {})
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
         return Explanation(reason, self._help(pod, reason), dict(excluded))
 

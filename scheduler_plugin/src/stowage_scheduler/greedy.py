@@ -17,8 +17,8 @@ _PARTS = 1_000_000  # shares of a node are counted in millionths, so that no flo
 
 def greedy(problem: Problem) -> Placement:
     """The better of the two orders; never worse than what runs now."""
-    large_first = _place(problem, lambda c: -size(problem, c))
-    small_first = _place(problem, lambda c: size(problem, c))
+    large_first = fill(Placement(problem), lambda c: -size(problem, c))
+    small_first = fill(Placement(problem), lambda c: size(problem, c))
     return max(large_first, small_first, key=Placement.score)
 
 
@@ -38,11 +38,11 @@ def fits(placement: Placement, pod_class: PodClass, node: int) -> bool:
     return not pod_class.ports or port_conflict(pod_class.ports, placement.taken_ports(node)) is None
 
 
-def _place(problem: Problem, order: Callable[[PodClass], int]) -> Placement:
-    placement = Placement(problem)
-    waiting = sorted((c for c in problem.classes if c.pending), key=lambda c: (-c.priority, order(c), c.index))
-    for pod_class in waiting:
-        for _ in range(pod_class.pending):
+def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
+    """Put every unplaced pod that fits somewhere on its best node; changes and returns `placement`."""
+    waiting = [c for c in placement.problem.classes if placement.unplaced(c)]
+    for pod_class in sorted(waiting, key=lambda c: (-c.priority, order(c), c.index)):
+        for _ in range(placement.unplaced(pod_class)):
             node = _best_node(placement, pod_class)
             if node is None:
                 break

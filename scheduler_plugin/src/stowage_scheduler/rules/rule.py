@@ -38,12 +38,12 @@ class Outcome(Struct, frozen=True, dict=True):
 
     @cached_property
     def residents(self) -> dict[str, list[Pod]]:
-        """Pods that stand on each node at the end; those that terminate hold their room until gone."""
+        """Pods that stand on each node at the end; who terminates or is nominated holds its room."""
         residents: dict[str, list[Pod]] = {node.name: [] for node in self.snapshot.nodes}
         for pod in self.snapshot.pods:
             if pod.finished:
                 continue
-            node = pod.node if pod.terminating else self.after.get(pod.uid)
+            node = pod.node if pod.terminating else self.after.get(pod.uid, pod.nominated_node)
             if node is not None:
                 residents.setdefault(node, []).append(pod)
         return residents

@@ -24,6 +24,10 @@ class Bounds(Struct, frozen=True):
         """Whether a placement is proven optimal in every tier."""
         return placement.placed_by_priority() == self.by_priority
 
+    def tightened(self, other: Bounds) -> Bounds:
+        """The lower one of two bounds in each tier."""
+        return Bounds({p: min(bound, other.by_priority[p]) for p, bound in self.by_priority.items()})
+
 
 def aggregated_bounds(problem: Problem, placed: dict[int, int], effort: Effort) -> Bounds:
     """Bound each tier, given that the tiers above reach at least `placed` (pods by priority or higher).

@@ -7,7 +7,7 @@ from random import Random
 
 from msgspec import Struct
 
-from stowage_scheduler.greedy import greedy
+from stowage_scheduler.greedy import fill, greedy
 from stowage_scheduler.options import Budget
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
@@ -17,8 +17,9 @@ from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
 from stowage_scheduler.solve.model import Effort
 from stowage_scheduler.solve.search import Clockwork, Search
 
-_PLACE_SHARE = 0.55  # of the budget; what is left goes to proofs and to fewer moves
-_CALM_RESERVE = 0.2
+# shares of the budget
+_EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
+_CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
 
 
@@ -56,19 +57,24 @@ def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float
     watch.lap("bound")
 
     search = Search(start, RULES, random, limit, budget.workers)
-    search.place(bounds.by_priority, amount * ((1 - _PLACE_SHARE) if small else _CALM_RESERVE))
+    if small:
+        search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=2)
+        watch.lap("place")
+        if not bounds.met_by(search.best):
+            share = min(budget.certify_seconds, amount * _EXACT_SHARE)
+            best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, seed)
+            search.adopt(best)
+            watch.lap("exact")
+    search.place(bounds.by_priority, amount * _CALM_SHARE)
     watch.lap("place")
-    bounds = _bounds(problem, search.best, limit, amount)
-    if not bounds.met_by(search.best) and small:
-        proof = min(budget.certify_seconds, amount * (1 - _PLACE_SHARE - _CALM_RESERVE))
-        best, bounds = exact_tiers(search.best, bounds, RULES, limit, proof, seed)
-        search.adopt(best)
-    watch.lap("certify")
-    search.calm(amount * _CALM_RESERVE / 2 if small else 0.0)
+    bounds = bounds.tightened(_bounds(problem, search.best, limit, amount))
+    watch.lap("bound")
+    search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
     if small and search.best.disrupted():
         search.adopt(exact_calm(search.best, RULES, limit, seed))
     watch.lap("calm")
-    return Solution(search.best, start, bounds, watch.stages)
+    best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
+    return Solution(max(best, search.best, key=Placement.score), start, bounds, watch.stages)
 
 
 def _bounds(problem: Problem, placement: Placement, limit: Clockwork, amount: float) -> Bounds:
@@ -78,7 +84,7 @@ def _bounds(problem: Problem, placement: Placement, limit: Clockwork, amount: fl
 
 
 class _Stopwatch:
-    """Seconds by stage, in the order of the laps."""
+    """Seconds by stage."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -87,5 +93,5 @@ class _Stopwatch:
 
     def lap(self, stage: str) -> None:
         now = self.clock()
-        self.stages[stage] = now - self.last
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self.last
         self.last = now

@@ -26,6 +26,7 @@ from stowage_scheduler.solve.model import CountModel, Effort, Level
 _FREE_NODES = 4
 _MOST_WAITING_CLASSES = 24  # more make a neighbourhood slow without making it better
 _FILL, _GATHER, _CALM = 0.1, 0.05, 0.1  # seconds or units for one neighbourhood
+_BUILD_UNITS = 0.005  # what building a model counts in deterministic units
 _PATIENCE = 12  # fruitless neighbourhoods before the kind changes
 
 
@@ -91,23 +92,28 @@ class Search:
         if score > self.best_score:
             self.best, self.best_score = placement, score
 
-    def place(self, target: dict[int, int], until: float) -> None:
-        """Place more pods until every tier meets `target` or less than `until` seconds or units are left."""
-        fruitless = 0
+    def place(self, target: dict[int, int], until: float, stall: int | None = None) -> None:
+        """Place more pods until every tier meets `target` or less than `until` seconds or units are left.
+
+        With `stall` it gives up after so many fruitless changes between filling and gathering.
+        """
+        self.now = self.best.copy()
+        fruitless = changes = 0
         gathering = False
-        while self.limit.left() > until and self.now.placed_by_priority() != target:
+        while self.limit.left() > until and self.now.placed_by_priority() != target and changes != stall:
             waiting = self._waiting(target)
             if not waiting:
                 return
             tries = self._fill(waiting, until, gathering=gathering)
             if self._take(tries):
                 self._take([self._settle(list(t.model.nodes), until) for t in tries])
-                fruitless = 0
+                fruitless = changes = 0
             else:
                 fruitless += 1
             if fruitless >= _PATIENCE:
                 gathering = not gathering
                 fruitless = 0
+                changes += 1
 
     def calm(self, until: float) -> None:
         """Undo needless moves until none can be found or less than `until` seconds or units are left."""
@@ -159,7 +165,7 @@ class Search:
                 one.run()
         self.rounds += len(tries)
         for one in tries:
-            self.limit.spent += one.model.spent
+            self.limit.spent += one.model.spent + _BUILD_UNITS
             self._apply(one.answer or {})
         score = self.now.score()
         if score <= self.best_score:

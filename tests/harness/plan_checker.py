@@ -1,0 +1,203 @@
+"""Checks a plan document against the dump it was made for; shares no code with the product.
+
+Knows the format of `stowage plan -o json` (design section 6) and plain Kubernetes objects: resources,
+pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets and what never moves. It
+replays the steps in many orders that their edges allow and checks capacity after each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+Document = dict[str, Any]
+
+_SUFFIXES = {"m": Decimal("0.001"), "": Decimal(1), "k": Decimal(10) ** 3, "M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
+_SUFFIXES |= {"Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40}
+
+
+def amount(text: str | int) -> Decimal:
+    """A Kubernetes quantity in its base unit."""
+    digits = str(text).rstrip("kKMGTim")
+    return Decimal(digits) * _SUFFIXES[str(text)[len(digits) :]]
+
+
+def problems(dump: Document, plan: Document) -> list[str]:
+    """Everything that is wrong with a plan; empty when it is valid."""
+    return list(_Checker(dump, plan).check())
+
+
+class _Checker:
+    def __init__(self, dump: Document, plan: Document) -> None:
+        items = dump["items"]
+        self.plan = plan
+        self.nodes = {i["metadata"]["name"]: i for i in items if i["kind"] == "Node"}
+        self.pods = {_name(i): i for i in items if i["kind"] == "Pod"}
+        self.budgets = [i for i in items if i["kind"] == "PodDisruptionBudget"]
+        self.start = {name: pod["spec"].get("nodeName") for name, pod in self.pods.items()}
+        self.end = {entry["pod"]: entry["node"] for entry in plan["assignments"]}
+        self.gone = {entry["pod"] for entry in plan["evictions"]}
+
+    def check(self) -> Iterator[str]:
+        yield from self._bookkeeping()
+        yield from self._capacity(self.end, "at the end")
+        for name, node in self.end.items():
+            if self.start.get(name) != node:
+                yield from self._arrival(name, node)
+            if self.start.get(name) not in {None, node}:
+                yield from self._departure(name)
+        for name in self.gone:
+            yield from self._departure(name)
+        yield from self._counts()
+        yield from self._steps()
+
+    def _bookkeeping(self) -> Iterator[str]:
+        if len(self.end) != len(self.plan["assignments"]):
+            yield "a pod is assigned twice"
+        for name, node in self.end.items():
+            if name not in self.pods:
+                yield f"{name} was invented"
+            if node not in self.nodes:
+                yield f"{name} is on {node}, which does not exist"
+        moved = {m["pod"]: (m["from"], m["to"]) for m in self.plan["moves"]}
+        really = {n: (s, self.end[n]) for n, s in self.start.items() if s and n in self.end and self.end[n] != s}
+        if moved != really:
+            yield f"moves are {moved}, but assignments say {really}"
+        lost = {name for name, node in self.start.items() if node and name not in self.end}
+        if lost != self.gone:
+            yield f"evictions are {sorted(self.gone)}, but assignments say {sorted(lost)}"
+        waiting = {name for name, node in self.start.items() if node is None and name not in self.end}
+        unplaced = {entry["pod"] for entry in self.plan["unplaced"]}
+        if waiting != unplaced:
+            yield f"unplaced are {sorted(unplaced)}, but {sorted(waiting)} have no place"
+
+    def _capacity(self, where: dict[str, str], when: str) -> Iterator[str]:
+        used: dict[str, Counter[str]] = defaultdict(Counter)
+        ports: dict[str, Counter[object]] = defaultdict(Counter)
+        for name, node in where.items():
+            used[node].update(_requests(self.pods[name]))
+            ports[node].update(_ports(self.pods[name]))
+        for node, amounts in used.items():
+            have = self.nodes[node]["status"]["allocatable"]
+            for resource, sum_ in amounts.items():
+                limit = amount(have.get(resource, 110 if resource == "pods" else 0))
+                if sum_ > limit:
+                    yield f"{when} {node} holds {sum_} of {resource}, {limit} allocatable"
+            for port, count in ports[node].items():
+                if count > 1:
+                    yield f"{when} {node} has port {port} twice"
+
+    def _arrival(self, name: str, node: str) -> Iterator[str]:
+        spec, target = self.pods[name]["spec"], self.nodes[node]
+        labels = target["metadata"].get("labels", {})
+        for key, value in spec.get("nodeSelector", {}).items():
+            if labels.get(key) != value:
+                yield f"{name} needs {key}={value}, {node} has not"
+        if target.get("spec", {}).get("unschedulable"):
+            yield f"{name} goes to {node}, which is cordoned"
+        for taint in target.get("spec", {}).get("taints", []):
+            tolerated = any(
+                t.get("key") in {None, taint["key"]}
+                and t.get("effect") in {None, "", taint["effect"]}
+                and (t.get("operator") == "Exists" or t.get("value", "") == taint.get("value", ""))
+                for t in spec.get("tolerations", [])
+            )
+            if taint["effect"] != "PreferNoSchedule" and not tolerated:
+                yield f"{name} does not tolerate {taint['key']} of {node}"
+
+    def _departure(self, name: str) -> Iterator[str]:
+        meta = self.pods[name]["metadata"]
+        kinds = {owner["kind"] for owner in meta.get("ownerReferences", []) if owner.get("controller")}
+        if not kinds & {"ReplicaSet", "StatefulSet", "ReplicationController"}:
+            yield f"{name} is owned by {kinds or 'nobody'} and must not move"
+        if meta["namespace"] == "kube-system":
+            yield f"{name} is in kube-system and must not move"
+        notes = meta.get("annotations", {})
+        if "true" in {notes.get("stowage.dev/do-not-disrupt"), notes.get("karpenter.sh/do-not-disrupt")}:
+            yield f"{name} must not be disrupted"
+        covering = [
+            b
+            for b in self.budgets
+            if b["metadata"]["namespace"] == meta["namespace"]
+            and all(meta.get("labels", {}).get(k) == v for k, v in b["spec"]["selector"]["matchLabels"].items())
+        ]
+        if len(covering) > 1 or any(b["status"]["disruptionsAllowed"] < 1 for b in covering):
+            yield f"{name} is protected by a PodDisruptionBudget"
+
+    def _counts(self) -> Iterator[str]:
+        before = Counter(self.pods[n]["spec"].get("priority", 0) for n, node in self.start.items() if node)
+        after = Counter(self.pods[n]["spec"].get("priority", 0) for n in self.end)
+        told = {int(p): count for p, count in self.plan["placedByPriority"].items()}
+        bound = {int(p): count for p, count in self.plan["bound"].items()}
+        tiers_before, tiers_after = [], []
+        for priority in sorted(told, reverse=True):
+            count = sum(n for p, n in after.items() if p >= priority)
+            tiers_after.append(count)
+            tiers_before.append(sum(n for p, n in before.items() if p >= priority))
+            if count != told[priority]:
+                yield f"{told[priority]} pods of priority {priority} or higher claimed, {count} assigned"
+            if count > bound[priority]:
+                yield f"bound {bound[priority]} at priority {priority} is below the {count} placed"
+        if tiers_after < tiers_before:
+            yield f"worse than the start: {tiers_after} after {tiers_before}"
+        if self.plan["certified"] and told != bound:
+            yield "certified, but below the bound"
+
+    def _steps(self) -> Iterator[str]:
+        steps = {step["id"]: step for step in self.plan["steps"]}
+        evicted = {s["pod"] for s in steps.values() if s["action"] == "Evict"}
+        placed = {s["pod"] for s in steps.values() if s["action"] == "Place"}
+        if evicted != {m["pod"] for m in self.plan["moves"]} | self.gone:
+            yield "Evict steps do not cover moves and evictions"
+        if placed != {n for n in self.end if self.start[n] is None}:
+            yield "Place steps do not cover the pending pods that get a place"
+        for seed in range(5):
+            yield from self._replay(steps, Random(seed))
+
+    def _replay(self, steps: dict[str, Document], random: Random) -> Iterator[str]:
+        """Run the steps in one order that their edges allow; a replacement lands as soon as it has room."""
+        where = {name: node for name, node in self.start.items() if node}
+        done: set[str] = set()
+        homeless: list[str] = []
+        while len(done) < len(steps):
+            ready = sorted(i for i, s in steps.items() if i not in done and set(s["after"]) <= done)
+            if not ready:
+                yield "the steps wait for each other"
+                return
+            step = steps[random.choice(ready)]
+            done.add(step["id"])
+            if step["action"] == "Evict":
+                del where[step["pod"]]
+            if step["pod"] in self.end:
+                homeless.append(step["pod"])
+            for name in list(homeless):
+                neighbours = {n: node for n, node in where.items() if node == self.end[name]}
+                if not list(self._capacity({**neighbours, name: self.end[name]}, "trial")):
+                    homeless.remove(name)
+                    where[name] = self.end[name]
+            if step["action"] == "Place" and step["pod"] in homeless:
+                yield f"step {step['id']} places {step['pod']} where no room is yet"
+        if homeless:
+            yield f"{homeless} find no room"
+
+
+def _name(item: Document) -> str:
+    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+
+
+def _requests(pod: Document) -> Counter[str]:
+    total: Counter[str] = Counter({"pods": 1})  # type: ignore[dict-item]
+    for container in pod["spec"]["containers"]:
+        for resource, text in container.get("resources", {}).get("requests", {}).items():
+            total[resource] += amount(text)  # type: ignore[assignment]
+    return total
+
+
+def _ports(pod: Document) -> list[object]:
+    containers = pod["spec"]["containers"]
+    return [
+        (p.get("protocol", "TCP"), p["hostPort"]) for c in containers for p in c.get("ports", []) if "hostPort" in p
+    ]
