@@ -139,7 +139,9 @@ async def check_scheduler(api: Api, namespace: str, name: str) -> Check:
         found = f"no Lease {namespace}/{name}: it does not run, or runs under another lease (--scheduler-lease)"
         return Check(what, Result.WARNING, found)
     spec = lease.get("spec", {})
-    holder = spec.get("holderIdentity") or "nobody"
+    holder = spec.get("holderIdentity")
+    if not holder:
+        return Check(what, Result.FAILED, f"Lease {namespace}/{name} has no holder: the scheduler has ended")
     age = _age_seconds(spec.get("renewTime"), time.time())  # noqa: TID251 - as above
     if age is None or age > float(spec.get("leaseDurationSeconds") or 15):
         return Check(what, Result.FAILED, f"Lease {namespace}/{name} of {holder} has expired: the scheduler is down")

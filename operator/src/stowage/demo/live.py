@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stowage.demo.watching import Sight, at_or_above
+from stowage.demo.watching import Sight
 
 
 class Display:
@@ -49,7 +49,8 @@ class Display:
             table.add_column(head, justify="right")
         for priority in sorted({*sight.running, *sight.pending}, reverse=True):
             table.add_row(str(priority), str(sight.running.get(priority, 0)), str(sight.pending.get(priority, 0)))
-        bar = ProgressBar(total=self._pod_count, completed=at_or_above(sight.running, -(2**31)), width=60)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=self._pod_count, completed=sum(sight.running.values()), width=60))
         return Group(table, bar, Text(line))
 
 

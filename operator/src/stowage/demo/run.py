@@ -20,7 +20,7 @@ from stowage.demo import local_cluster
 from stowage.demo.live import Display
 from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.pictures import draw, picture
-from stowage.demo.processes import ManagedProcess, free_port
+from stowage.demo.processes import ManagedProcess, free_port, stop_recorded
 from stowage.demo.report import Report, report
 from stowage.demo.watching import DemoError, wait_until_packed, wait_until_scheduled
 from stowage.demo.workload import (
@@ -100,16 +100,23 @@ def _alone(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Turns SIGTERM into KeyboardInterrupt, so that what was started is ended in either case."""
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt at once, also where asyncio would wait for the next await.
+
+    A second signal is ignored: by then everything that was started is being ended.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = [(number, signal.signal(number, interrupt)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class _Demo:
@@ -127,10 +134,10 @@ class _Demo:
         self._remove_leftovers()
         self._say(f"applying {len(self._scenario.nodes)} nodes")
         self._cluster.add_nodes([node_document(shape) for shape in self._scenario.nodes])
-        connecting = Api.connect(kubeconfig=str(self._cluster.kubeconfig), user_agent=USER_AGENT)
         with contextlib.ExitStack() as processes:
+            processes.callback(stop_recorded, self._folder)  # for one that was started and not yet entered below
             self._start_processes(processes)
-            async with await connecting as api:
+            async with await Api.connect(kubeconfig=str(self._cluster.kubeconfig), user_agent=USER_AGENT) as api:
                 return await self._story(api, started)
 
     def _start_processes(self, processes: contextlib.ExitStack) -> None:
