@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from harness.facts import NOW, OPTIONS, node, packed, places, pod, snapshot
 from msgspec.structs import replace
 
+from harness.facts import NOW, OPTIONS, node, packed, places, pod, snapshot
 from stowage_scheduler.cluster import (
     DisruptionBudget,
     Effect,
