@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -68,6 +69,9 @@ def run(arguments: Sequence[str], *, program: str = "stowage") -> int:
 
 def main() -> None:
     """Entry point of the console scripts."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal's encoding lacks
     sys.exit(run(sys.argv[1:], program=program_name(sys.argv[0])))
 
 
@@ -83,8 +87,8 @@ def _explained(error: Exception) -> tuple[int, str]:
         return ExitCode.CLUSTER, str(error)
     if isinstance(error, DumpError):
         return ExitCode.USAGE, str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return ExitCode.USAGE, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError):
+        return ExitCode.USAGE, f"{error.filename}: {error.strerror}" if error.filename else str(error)
     hint = f"please report it with the output of {_SHOW_TRACEBACK}=1"
     return ExitCode.USAGE, f"internal error: {type(error).__name__}: {error} ({hint})"
 

@@ -21,7 +21,7 @@ def demo(
     usage: Annotated[
         int, typer.Option("--usage", min=50, max=120, help="Share of CPU and memory that the pods ask for, in %.")
     ] = 95,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random workload.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random workload.")] = 7,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where pictures, logs and result.json go.", metavar="FOLDER")
     ] = Path("demo"),

@@ -25,7 +25,7 @@ def print_document(document: Document, output: Output) -> None:
 
         yaml.safe_dump(dict(document), sys.stdout, sort_keys=False, allow_unicode=True)
         return
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(document, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 

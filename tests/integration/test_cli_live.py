@@ -1,0 +1,166 @@
+"""The command line against a real API server: what it reads, what it writes, how it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.workbench import Document, Workbench
+from stowage.demo.local_cluster import LocalCluster
+from stowage.transport import paths
+
+pytestmark = pytest.mark.usefixtures("scheduler")
+
+UNITS = ("--deterministic-budget", "2")
+
+
+@pytest.fixture
+def stowage(cluster: LocalCluster) -> Any:
+    """Runs `stowage` with arguments: exit code, standard output, standard error."""
+
+    async def run(*arguments: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stowage.cli", *arguments),
+            env={**os.environ, **cluster.environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    return run
+
+
+async def crowded(bench: Workbench) -> str:
+    """Two nodes with one small pod each; a large pod fits once one of them has moved. Returns the large pod's name."""
+    label = {"corner": bench.namespace}
+    await bench.nodes(2, cpu="8", labels=label)
+    await bench.deployment("small", 2, cpu="3", nodeSelector=label)
+    await bench.until_ready("small", 2)
+    await bench.replica_set("large", 1, cpu="6", nodeSelector=label)
+    (large,) = await bench.until_unschedulable("large", 1)
+    policy = {
+        "apiVersion": "stowage.dev/v1alpha1",
+        "kind": "PackingPolicy",
+        "metadata": {"name": f"p-{bench.namespace}"},
+        "spec": {"nodeSelector": label, "disruption": {"minPodAge": "0s", "ownerSettled": "0s"}},
+    }
+    await bench.create(paths.PACKING_POLICIES, policy)
+    return str(large["metadata"]["name"])
+
+
+async def test_a_dump_gives_the_plan_that_the_live_cluster_gives(
+    workbench: Workbench, stowage: Any, tmp_path: Path
+) -> None:
+    large = await crowded(workbench)
+    file = tmp_path / "dump.json"
+
+    assert (await stowage("dump", "-o", str(file)))[:2] == (0, "")
+    live = await stowage("plan", "-o", "json", *UNITS)
+    from_file = await stowage("plan", "-f", str(file), "-o", "json", *UNITS)
+
+    plans = [json.loads(out) for _, out, _ in (live, from_file)]
+    for plan in plans:
+        plan.pop("seconds")
+    assert plans[0] == plans[1]
+    assert live[0] == from_file[0] == 0, live[2]
+    assert f"{workbench.namespace}/{large}" in {one["pod"] for one in plans[0]["assignments"]}
+    assert len(plans[0]["moves"]) == 1
+    assert not {"env", "command", "image"} & keys_of(json.loads(file.read_text()))
+
+
+def keys_of(value: Any) -> set[str]:
+    """Every key of a JSON value, at any depth."""
+    if isinstance(value, dict):
+        return set(value) | {key for part in value.values() for key in keys_of(part)}
+    return {key for part in value for key in keys_of(part)} if isinstance(value, list) else set()
+
+
+async def test_why_tells_a_pod_that_can_be_helped_from_one_that_can_not(workbench: Workbench, stowage: Any) -> None:
+    large = await crowded(workbench)
+    await workbench.replica_set("huge", 1, cpu="9", nodeSelector={"corner": workbench.namespace})
+    (huge,) = await workbench.until_unschedulable("huge", 1)
+
+    namespace = ("-n", workbench.namespace, "-o", "json")
+    code, out, _ = await stowage("why", f"pod/{large}", *namespace)
+    assert (code, json.loads(out)["state"]) == (0, "Placeable")
+    code, out, _ = await stowage("why", f"pod/{huge['metadata']['name']}", *namespace)
+    answer = json.loads(out)
+    assert (code, answer["state"], answer["reason"]) == (1, "Pending", "InsufficientCpu")
+    assert answer["excludedNodes"] == {"InsufficientCpu": 2}
+    assert "Insufficient cpu" in answer["schedulerMessage"]
+
+
+async def test_pause_and_resume_write_one_field(workbench: Workbench, stowage: Any) -> None:
+    await crowded(workbench)
+    policy = f"p-{workbench.namespace}"
+
+    for command, paused in (("pause", True), ("pause", True), ("resume", False)):
+        assert (await stowage(command, policy))[0] == 0
+        now = await workbench.api.get(paths.packing_policy(policy))
+        assert now["spec"]["paused"] is paused
+    assert "stowage-cli" in {one["manager"] for one in now["metadata"]["managedFields"]}
+
+
+async def test_approve_and_abort_write_the_approval_and_say_no_when_it_is_too_late(
+    workbench: Workbench, stowage: Any
+) -> None:
+    name = f"{workbench.namespace}-20260101-101500-aaaa"
+    plan = {
+        "apiVersion": "stowage.dev/v1alpha1",
+        "kind": "PackingPlan",
+        "metadata": {"name": name},
+        "spec": {"policy": "nobodys", "approval": "Pending", "steering": "Extender"},
+    }
+    await workbench.create(paths.PACKING_PLANS, plan)
+
+    async def approval() -> Document:
+        read: Document = (await workbench.api.get(paths.packing_plan(name)))["spec"]["approval"]
+        return read
+
+    assert (await stowage("approve", name))[0] == 0
+    assert await approval() == "Approved"
+    assert (await stowage("abort", name))[0] == 0
+    assert await approval() == "Aborted"
+    code, out, err = await stowage("approve", name)
+    assert (code, out) == (1, "")
+    assert "Aborted cannot become Approved" in err
+    assert err.count("\n") == 1
+    assert (await stowage("approve", "no-such-plan"))[0] == 2
+
+
+async def test_doctor_finds_a_healthy_cluster_and_leftovers(workbench: Workbench, stowage: Any) -> None:
+    code, out, err = await stowage("doctor", "-o", "json")
+    results = {one["name"]: one["result"] for one in json.loads(out)["checks"]}
+    assert code == 0, (out, err)
+    assert {results[name] for name in ("API server", "version", "custom resources", "permissions")} == {"ok"}
+    assert results["scheduler stowage"] == "ok"
+
+    plan = {
+        "apiVersion": "stowage.dev/v1alpha1",
+        "kind": "PackingPlan",
+        "metadata": {"name": f"{workbench.namespace}-20260101-101500-bbbb"},
+        "spec": {"policy": "gone", "approval": "Approved", "steering": "Extender"},
+    }
+    await workbench.create(paths.PACKING_PLANS, plan)
+    _, out, _ = await stowage("doctor", "-o", "json")
+    leftovers = next(one for one in json.loads(out)["checks"] if one["name"] == "leftovers")
+    assert leftovers["result"] == "warning"
+    assert "bbbb" in leftovers["found"]
+
+
+async def test_top_counts_what_runs(workbench: Workbench, stowage: Any) -> None:
+    await crowded(workbench)
+    code, out, _ = await stowage("top", "-o", "json")
+    top = json.loads(out)
+    assert code == 0
+    mine = [node for node in top["nodes"] if node["name"].startswith(workbench.namespace)]
+    assert [node["cpuMilli"] for node in mine] == [{"requested": 3000, "allocatable": 8000}] * 2
+    assert top["pendingPods"] == 1
