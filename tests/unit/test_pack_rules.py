@@ -16,6 +16,7 @@ from stowage_scheduler.cluster import (
     NodeSelectorTerm,
     OwnerRef,
     PodAffinityTerm,
+    Rejected,
     Requirement,
     Snapshot,
     Taint,
@@ -113,6 +114,13 @@ TABLE = {
         snapshot(node("a", 100), pod("web-1", 80, on="a"), pod("web-2", 80, on="a"), pod("tiny-1", 1)),
         {"web-1": "a", "web-2": "a"},
         reasons={"tiny-1": Reason.INSUFFICIENT_CPU},
+    ),
+    "a node with a pod that could not be read takes nothing new": Case(
+        snapshot(
+            node("a"), pod("new-1"), rejected=(Rejected("Pod", "default/odd", "spec", "", "be readable", node="a"),)
+        ),
+        {},
+        reasons={"new-1": Reason.UNREADABLE_POD},
     ),
     "a terminating pod holds its room": Case(
         snapshot(node("a"), pod("old-1", 900, on="a", terminating=True), pod("new-1", 900)),

@@ -69,7 +69,7 @@ class _Builder:
             self._sort_in(pod)
         for pod in self.movable:
             self.running[self.index[pod.node or ""]].update(pod.requests)
-        overfull = self._overfull()
+        closed = self._closed()
         limits: dict[str, int] = {}
         groups: dict[_ClassKey, list[Pod]] = defaultdict(list)
         for pod in [*self.movable, *self.pending]:
@@ -80,7 +80,7 @@ class _Builder:
             nodes=tuple(node.name for node in self.nodes),
             free=tuple(self._free(number, resources) for number in range(len(self.nodes))),
             classes=tuple(
-                self._class(number, key, pods, resources, overfull)
+                self._class(number, key, pods, resources, closed)
                 for number, (key, pods) in enumerate(sorted(groups.items(), key=lambda item: item[1][0].key))
             ),
             ports=tuple(frozenset(ports) for ports in self.ports),
@@ -118,13 +118,17 @@ class _Builder:
             self.used[self.index[where]].update(pod.requests)
             self.ports[self.index[where]].update(pod.host_ports)
 
-    def _overfull(self) -> frozenset[int]:
-        """Nodes with more requested than allocatable: they take nothing new, and what runs may stay."""
+    def _closed(self) -> frozenset[int]:
+        """Nodes that take nothing new: more is requested than allocatable, or by pods that nobody could read."""
+        unread = {rejected.node for rejected in self.snapshot.rejected}
         return frozenset(
             number
             for number, node in enumerate(self.nodes)
-            for name, amount in (self.used[number] + self.running[number]).items()
-            if amount > node.allocatable.get(name, 0)
+            if node.name in unread
+            or any(
+                amount > node.allocatable.get(name, 0)
+                for name, amount in (self.used[number] + self.running[number]).items()
+            )
         )
 
     def _free(self, number: int, resources: list[str]) -> tuple[int, ...]:
@@ -162,7 +166,7 @@ class _Builder:
         return self._allowed[key] - {self.index[name] for name in closed if name in self.index}
 
     def _class(
-        self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str], overfull: frozenset[int]
+        self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str], closed: frozenset[int]
     ) -> PodClass:
         running: dict[int, list[Pod]] = defaultdict(list)
         for pod in pods:
@@ -177,7 +181,7 @@ class _Builder:
             priority=key.priority,
             pending=len(waiting),
             running={node: len(held) for node, held in running.items()},
-            eligible=key.eligible - overfull,
+            eligible=key.eligible - closed,
             ports=key.ports,
             budgets=key.budgets,
             move_cost=key.move_cost,

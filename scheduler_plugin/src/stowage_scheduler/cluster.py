@@ -212,13 +212,18 @@ class PriorityClass(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True, order=True):
-    """An object left out of a snapshot, and why: `rule` says what it should have been and what to do."""
+    """An object left out of a snapshot, and why: `rule` says what it should have been and what to do.
+
+    `node` is where a pod that was left out stands, as far as that can be told: nobody knows how much room it
+    holds, so that node takes nothing new.
+    """
 
     kind: str
     name: str
     field: str
     value: str
     rule: str
+    node: str = ""
 
 
 class Snapshot(Struct, frozen=True):

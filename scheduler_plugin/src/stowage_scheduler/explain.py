@@ -39,6 +39,7 @@ class Explainer:
         self.nodes = sorted(nodes, key=lambda node: node.name)
         self.residents = {node.name: tuple(residents.get(node.name, ())) for node in self.nodes}
         self.closed = ClosedDomains(snapshot, {node.name: node for node in self.nodes})
+        self.unread = {rejected.node for rejected in snapshot.rejected}
         self.used: dict[str, Counter[str]] = {}
         for name, pods in self.residents.items():
             self.used[name] = Counter()
@@ -78,6 +79,8 @@ class Explainer:
             reason = rule.refuses(pod, node)
             if reason is not None:
                 return reason
+        if node.name in self.unread:
+            return Reason.UNREADABLE_POD
         return Reason.NOT_MODELLED if node.name in closed else None
 
     def _short(self, pod: Pod, node: Node) -> dict[str, int]:
@@ -110,6 +113,8 @@ class Explainer:
             case Reason.HOST_PORT_TAKEN:
                 ports = ", ".join(str(port.port) for port in pod.host_ports)
                 return f"another host port than {ports}, or one more node"
+            case Reason.UNREADABLE_POD:
+                return "pods that can be read: see the rejected objects"
             case Reason.NOT_MODELLED:
                 return "a node outside of the domains that other pods' anti-affinity closes"
             case _:

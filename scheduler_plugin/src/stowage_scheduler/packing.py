@@ -28,6 +28,7 @@ class Reason(StrEnum):
     INSUFFICIENT_RESOURCE = "InsufficientResource"
     NO_MATCHING_NODE = "NoMatchingNode"
     TAINTS_NOT_TOLERATED = "TaintsNotTolerated"
+    UNREADABLE_POD = "UnreadablePod"  # a pod on the node makes no sense, so nobody knows what room is left
     HOST_PORT_TAKEN = "HostPortTaken"
     NO_READY_NODE = "NoReadyNode"
     NOT_MODELLED = "NotModelled"

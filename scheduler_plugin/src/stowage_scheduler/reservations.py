@@ -30,13 +30,15 @@ RESERVED = "reserved by plan"  # users and the operator recognise a refusal by t
 class ActivePlan(Struct, frozen=True):
     """A plan whose slots are to be kept: approved, and neither finished nor aborted.
 
-    `slots` leaves out those that are void. No two active plans should share a node; if they do, each
+    `slots` leaves out those that are void. `waiting` are ids of slots that are kept, but that nobody may take
+    yet: other pods need their room first. No two active plans should share a node; if they do, each
     keeps its own slots there.
     """
 
     uid: str
     name: str
     slots: tuple[Slot, ...]
+    waiting: frozenset[str] = frozenset()
 
 
 class Lease(Struct, frozen=True):
@@ -73,6 +75,7 @@ class _Seats:
     standing: int
     slot_ids: list[str] = field(default_factory=list)
     filled: int = 0
+    waiting: int = 0  # slots that may not be taken yet
     leased: dict[str, str] = field(default_factory=dict)  # pod UID -> slot id
 
     @property
@@ -86,10 +89,10 @@ class _Seats:
         return self.filled + len(self.leased) > len(self.slot_ids)
 
     def free_slot_id(self) -> str | None:
-        """A slot that is neither filled nor leased."""
+        """A slot that is neither filled nor leased nor waiting."""
         taken = set(self.leased.values())
         unleased = [slot_id for slot_id in self.slot_ids if slot_id not in taken]
-        return unleased[self.filled] if self.filled < len(unleased) else None
+        return unleased[self.filled] if self.filled + self.waiting < len(unleased) else None
 
 
 class _Bound(Struct, frozen=True):
@@ -189,7 +192,8 @@ class Reservations:
         """Which of `node_names` the pod may use.
 
         A pod whose class has a slot to give gets exactly the node of one slot, which is leased to it; or no
-        node when none of those nodes is offered. Every other pod gets the offered nodes without an open slot.
+        node when none of those nodes is offered, or when nobody may take those slots yet. Every other pod gets
+        the offered nodes without an open slot.
         """
         if not self._plans:
             return FilterAnswer(node_names)
@@ -231,11 +235,11 @@ class Reservations:
         return FilterAnswer([], {n: self._refusal(n) if n in self._reserved else elsewhere for n in node_names})
 
     def _steering(self, pod: Pod) -> list[_Seats]:
-        """The open seats of a pod's class if it holds a lease or could get one; else nothing."""
+        """The open seats of a pod's class if it holds a lease, or can get one now or later; else nothing."""
         if pod.uid in self._bound:
             return []
         choices = [seats for seats in self._seats.get(slot_class(pod), ()) if seats.open]
-        if pod.uid in self._leases or any(seats.free_slot_id() is not None for seats in choices):
+        if pod.uid in self._leases or any(seats.waiting or seats.free_slot_id() is not None for seats in choices):
             return choices
         return []
 
@@ -275,6 +279,7 @@ class Reservations:
             seats = _Seats(plan.uid, plan.name, slot.slot_class, slot.node, slot.standing)
             of_class.append(seats)
         seats.slot_ids.append(slot.id)
+        seats.waiting += slot.id in plan.waiting
         return seats
 
     def _drop_seats(self, plan_uid: str) -> None:

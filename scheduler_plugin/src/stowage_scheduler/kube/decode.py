@@ -49,7 +49,16 @@ class _Head(msgspec.Struct):
     metadata: _Names
 
 
+class _Binding(msgspec.Struct, rename="camel"):
+    node_name: str | None = None
+
+
+class _Bound(msgspec.Struct):
+    spec: _Binding
+
+
 _HEAD = msgspec.json.Decoder(_Head)
+_BOUND = msgspec.json.Decoder(_Bound)
 
 
 def decode_object(kind: str, data: bytes | msgspec.Raw) -> KubernetesObject:
@@ -61,16 +70,28 @@ def decode_object(kind: str, data: bytes | msgspec.Raw) -> KubernetesObject:
     size = memoryview(data).nbytes
     if size > LARGEST_OBJECT_BYTES:
         error = FieldError("object", f"{size} bytes", f"it must have at most {LARGEST_OBJECT_BYTES} bytes")
-        raise MalformedObject(rejection(kind, name_in(kind, data), error))
+        raise _malformed(kind, data, error)
     try:
         decoded: KubernetesObject = DECODERS[kind].decode(data)
     except msgspec.ValidationError as error:
-        raise MalformedObject(rejection(kind, name_in(kind, data), _with_field(error, data))) from error
+        raise _malformed(kind, data, _with_field(error, data)) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise MalformedObject(
-            rejection(kind, name_in(kind, data), FieldError("object", "", _sentence(str(error))))
-        ) from error
+        raise _malformed(kind, data, FieldError("object", "", _sentence(str(error)))) from error
     return decoded
+
+
+def _malformed(kind: str, data: bytes | msgspec.Raw, error: FieldError) -> MalformedObject:
+    return MalformedObject(rejection(kind, name_in(kind, data), error, _node_in(kind, data)))
+
+
+def _node_in(kind: str, data: bytes | msgspec.Raw) -> str:
+    """The node that a pod which may be broken elsewhere is bound to, as far as it can be told."""
+    if kind != "Pod":
+        return ""
+    try:
+        return _BOUND.decode(data).spec.node_name or ""
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return ""
 
 
 def name_in(kind: str, data: bytes | msgspec.Raw) -> str:

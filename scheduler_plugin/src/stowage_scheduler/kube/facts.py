@@ -64,7 +64,8 @@ def fact_of(raw: KubernetesObject, priorities: Priorities = _NO_CLASSES) -> Fact
     except FieldError as error:
         kind = type(raw).__name__
         name = full_name(kind, raw.metadata.namespace, raw.metadata.name)
-        raise MalformedObject(rejection(kind, name, error)) from error
+        node = raw.spec.node_name if isinstance(raw, objects.Pod) and raw.spec else None
+        raise MalformedObject(rejection(kind, name, error, node or "")) from error
 
 
 def _node(raw: objects.Node) -> Node:

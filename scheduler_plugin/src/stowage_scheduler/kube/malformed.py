@@ -28,9 +28,9 @@ class MalformedObject(ValueError):  # noqa: N818 - it says what was found, and i
         self.rejected = rejected
 
 
-def rejection(kind: str, name: str, error: FieldError) -> Rejected:
-    """The line that tells people which object was left out and why."""
-    return Rejected(shown(kind), shown(name), shown(error.field), shown(error.value), shown(error.rule))
+def rejection(kind: str, name: str, error: FieldError, node: str = "") -> Rejected:
+    """The line that tells people which object was left out and why; `node` is where a pod stands."""
+    return Rejected(shown(kind), shown(name), shown(error.field), shown(error.value), shown(error.rule), node)
 
 
 def shown(value: object) -> str:

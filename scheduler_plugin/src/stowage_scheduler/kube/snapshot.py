@@ -150,15 +150,19 @@ def _unique(
         first = group[0] if len(group) == 1 else min(group, key=_text)
         if len(group) > 1:
             error = FieldError("metadata.name", name, f"it must be unique, but {len(group)} objects have it")
-            left_out += [rejection(kind, name, error)] * (len(group) - 1)
+            left_out += [rejection(kind, name, error, _node_of(fact)) for fact in group if fact is not first]
         if uid is not None:
             if uid(first) in uids:
                 error = FieldError("metadata.uid", uid(first), "it must be unique")
-                left_out.append(rejection(kind, name, error))
+                left_out.append(rejection(kind, name, error, _node_of(first)))
                 continue
             uids.add(uid(first))
         kept.append(first)
     return kept
+
+
+def _node_of(fact: object) -> str:
+    return fact.node or "" if isinstance(fact, Pod) else ""
 
 
 def _text(fact: msgspec.Struct) -> bytes:
