@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from unit.builders import NOW, POLICY, bound, budget, evict, node, place, plan, pod, replica_set, slot, snapshot
 from msgspec import structs
 
 from stowage.api.packing_plan import Approval
@@ -12,6 +11,7 @@ from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.execution import Advance, Situation, advance, extender_ready
 from stowage.decide.plan_facts import Attempt, PlanFacts, PolicyFacts, StepStatus
 from stowage_scheduler.cluster import OwnerRef, Snapshot
+from unit.builders import NOW, POLICY, bound, budget, evict, node, place, plan, pod, replica_set, slot, snapshot
 
 # One story for most tables: n1 is full with web-1 (5 cpu) and big-1 (5 cpu); pending `new` needs 6 cpu.
 # The plan moves web-1 to n2 and places `new` on n1 beside nothing but web's room.
@@ -111,7 +111,13 @@ RECOMMEND = structs.replace(POLICY, enforce=False)
     ("status", "seen", "policy", "now", "phase", "reason"),
     [
         pytest.param(
-            PROPOSED, BEFORE, RECOMMEND, NOW, PlanPhase.PROPOSED, PlanReason.AWAITING_APPROVAL, id="a-person-must-approve"
+            PROPOSED,
+            BEFORE,
+            RECOMMEND,
+            NOW,
+            PlanPhase.PROPOSED,
+            PlanReason.AWAITING_APPROVAL,
+            id="to-be-approved",
         ),
         pytest.param(
             {**PROPOSED, "approval": Approval.APPROVED},
@@ -123,7 +129,13 @@ RECOMMEND = structs.replace(POLICY, enforce=False)
             id="approved-by-a-person",
         ),
         pytest.param(
-            PROPOSED, BEFORE, POLICY, NOW, PlanPhase.SUPERSEDED, PlanReason.POLICY_CHANGED, id="policy-enforces-meanwhile"
+            PROPOSED,
+            BEFORE,
+            POLICY,
+            NOW,
+            PlanPhase.SUPERSEDED,
+            PlanReason.POLICY_CHANGED,
+            id="policy-enforces-now",
         ),
         pytest.param(
             PROPOSED,
@@ -152,9 +164,7 @@ RECOMMEND = structs.replace(POLICY, enforce=False)
             PlanReason.ABORTED_BY_USER,
             id="aborted-by-a-person",
         ),
-        pytest.param(
-            APPROVED, BEFORE, None, NOW, PlanPhase.ABORTED, PlanReason.POLICY_GONE, id="policy-deleted"
-        ),
+        pytest.param(APPROVED, BEFORE, None, NOW, PlanPhase.ABORTED, PlanReason.POLICY_GONE, id="policy-deleted"),
         pytest.param(
             APPROVED,
             BEFORE,
@@ -290,7 +300,10 @@ class TestResuming:
                 id="budget-said-no",
             ),
             pytest.param(
-                Attempt(NOW - 1, 10, StepReason.THROTTLED), [], (StepState.INTENDED, StepReason.THROTTLED), id="server-busy"
+                Attempt(NOW - 1, 10, StepReason.THROTTLED),
+                [],
+                (StepState.INTENDED, StepReason.THROTTLED),
+                id="busy",
             ),
         ],
     )
@@ -339,7 +352,9 @@ class TestVoid:
         [
             pytest.param(cluster(OTHER, WEB), None, id="its-owner-makes-another-one"),
             pytest.param(
-                snapshot(*NODES, OWNERS[0], replica_set("new", 0), OTHER, WEB), StepReason.OWNER_SCALED_DOWN, id="scaled-down"
+                snapshot(*NODES, OWNERS[0], replica_set("new", 0), OTHER, WEB),
+                StepReason.OWNER_SCALED_DOWN,
+                id="scaled-down",
             ),
             pytest.param(snapshot(*NODES, OWNERS[0], OTHER, WEB), StepReason.OWNER_GONE, id="owner-deleted"),
             pytest.param(cluster(OTHER, WEB, bound(NEW, "n3")), StepReason.LANDED_ELSEWHERE, id="bound-elsewhere"),
@@ -395,14 +410,20 @@ class TestBudgets:
             pytest.param((FRESH, budget("web")), [], StepReason.PEER_NOT_READY, id="replacement-pending"),
             pytest.param((budget("web"),), [], StepReason.PEER_NOT_READY, id="replacement-not-created-yet"),
             pytest.param(
-                (bound(FRESH, "n2", ready=False), budget("web")), [], StepReason.PEER_NOT_READY, id="replacement-starting"
+                (bound(FRESH, "n2", ready=False), budget("web")),
+                [],
+                StepReason.PEER_NOT_READY,
+                id="replacement-starts",
             ),
             pytest.param((bound(FRESH, "n2"), budget("web")), ["s002"], None, id="replacement-ready"),
             pytest.param(
                 (bound(FRESH, "n2"), budget("web", 0)), [], StepReason.DISRUPTION_BUDGET, id="nothing-allowed"
             ),
             pytest.param(
-                (bound(FRESH, "n2"), budget("web", 1, fresh=False)), [], StepReason.DISRUPTION_BUDGET, id="status-is-old"
+                (bound(FRESH, "n2"), budget("web", 1, fresh=False)),
+                [],
+                StepReason.DISRUPTION_BUDGET,
+                id="old-status",
             ),
             pytest.param((FRESH, budget("other")), ["s002"], None, id="another-budget"),
         ],

@@ -54,6 +54,18 @@ def test_a_planned_pod_gets_its_node_and_an_outsider_all_others() -> None:
     assert outsider.refused == {"n2": "reserved by plan default-1"}
 
 
+def test_a_slot_whose_step_has_not_started_is_kept_for_later() -> None:
+    story = Story()
+    slots = (Slot("k001", WEB, "n1"), Slot("k002", WEB, "n2"))
+    story.table.plan_seen(ActivePlan("plan-uid", "default-1", slots, waiting=frozenset({"k001"})))
+    assert story.ask("web-1") == ["n2"]
+    refused = story.table.filter(pod("web-2"), NODES)
+    assert list(refused.node_names) == []
+    assert all("reserved by plan default-1" in words for words in refused.refused.values())
+    story.plan(("k001", "n1"), ("k002", "n2"))
+    assert story.ask("web-2") == ["n1"]
+
+
 def test_replicas_asked_before_any_bind_is_seen_get_different_slots() -> None:
     story = Story(("k001", "n1"), ("k002", "n1"), ("k003", "n2"))
     assert [story.ask(f"web-{i}") for i in range(3)] == [["n1"], ["n1"], ["n2"]]

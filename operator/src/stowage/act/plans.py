@@ -150,22 +150,21 @@ async def evict(api: Api, pod: PodRef) -> Eviction:
     return Eviction(Answer.EVICTED)
 
 
-async def wake_pods(api: Api, plan: PackingPlan, *, turn: int = 0) -> str | None:
-    """Touch one node of a plan that ended, so that kube-scheduler tries pods again that the plan had kept away.
+async def wake_pods(api: Api, plan: PackingPlan, *, mark: str) -> str | None:
+    """Touch one node of a plan, so that kube-scheduler tries pods again that the plan has kept away.
 
     Args:
         api: the connection.
-        plan: the plan; its nodes are taken in order.
-        turn: another turn touches another node: touched twice with one value, a node makes no event.
+        plan: the plan.
+        mark: written behind the plan's name: touched twice with one value, a node makes no event.
 
     Returns:
-        The node that was touched; None when none of them is left.
+        The node that was touched; None when none of the plan's nodes is left.
     """
-    nodes = sorted({slot.node for slot in plan.spec.slots} | {step.node for step in plan.spec.steps})
-    for number in range(len(nodes)):
-        name = nodes[(number + turn) % len(nodes)]
+    value = f"{plan.name}.{mark}" if mark else plan.name
+    for name in sorted({slot.node for slot in plan.spec.slots} | {step.node for step in plan.spec.steps}):
         try:
-            await api.merge_patch(paths.node(name), {"metadata": {"annotations": {RELEASED_ANNOTATION: plan.name}}})
+            await api.merge_patch(paths.node(name), {"metadata": {"annotations": {RELEASED_ANNOTATION: value}}})
         except NotFound:
             continue
         return name

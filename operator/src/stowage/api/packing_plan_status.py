@@ -65,8 +65,9 @@ class StepState(StrEnum):
 
 
 class SlotState(StrEnum):
-    """Whether a slot still waits for its pod."""
+    """Whether a slot may be taken: not before its step has started, for the room may be meant for others first."""
 
+    WAITING = "Waiting"
     OPEN = "Open"
     FILLED = "Filled"
     VOID = "Void"
@@ -95,7 +96,7 @@ class SlotStatus(StatusFields):
     id: Identifier
     """Slot of `spec.slots`."""
     state: SlotState
-    """Open, Filled or Void."""
+    """Waiting, Open, Filled or Void."""
     pod: PodReference | None = None
     """The pod that took the slot."""
 

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from msgspec import Struct, field, structs
 
 from stowage.api.packing_plan import Approval
-from stowage.api.packing_plan_status import PlanPhase, StepState
+from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.budget_gate import BudgetGate
 from stowage.decide.plan_facts import Attempt, PlanFacts, PolicyFacts, SlotStatus, StepStatus
 from stowage.decide.plan_validity import Invalid, invalid_proposal, invalid_targets, refused_arrival, room_now
+from stowage.decide.refusals import REFUSED
 from stowage.decide.slot_balance import PodFacts
-from stowage.decide.step_progress import Progress, ended
+from stowage.decide.standstill import mood, stuck
+from stowage.decide.step_progress import Progress, ended, ended_slots
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.slots import SlotClass
@@ -26,7 +28,6 @@ from stowage_scheduler.slots import SlotClass
 HANDSHAKE_SECONDS = 5.0
 HANDSHAKE_POLL_SECONDS = 0.5
 EVICTIONS_AT_ONCE = 20
-STALL_SECONDS = 10.0  # without any change of a step, a running plan says what it waits for
 RUNNING_POLL_SECONDS = 5.0  # events ring sooner; this is for what makes no event
 
 
@@ -34,7 +35,8 @@ class Advance(Struct, frozen=True):
     """The next status of a plan, and what to do once it is written.
 
     `write` is false when somebody else leads: then nothing may be written or done. `evict` are steps whose
-    eviction is to be asked for after the write. `release` says that waiting pods are to be woken.
+    eviction is to be asked for after the write. `wake` says that kube-scheduler put pods aside that may take a
+    slot now, `release` that the plan ended and all that it kept away may be tried again.
     """
 
     phase: PlanPhase
@@ -48,6 +50,7 @@ class Advance(Struct, frozen=True):
     finished_at: float | None = None
     evict: tuple[Step, ...] = ()
     release: bool = False
+    wake: bool = False
     requeue_after_seconds: float | None = None
     write: bool = True
 
@@ -129,7 +132,7 @@ def _end(progress: Progress, situation: Situation, phase: PlanPhase, reason: Pla
         message=message,
         epoch=situation.epoch,
         step_status=ended(progress),
-        slot_status=progress.slots,
+        slot_status=ended_slots(progress),
         finished_at=situation.now,
         release=plan.phase in {None, PlanPhase.APPROVED, PlanPhase.RUNNING} and plan.approval is not Approval.PENDING,
     )
@@ -178,10 +181,18 @@ def _shake_hands(progress: Progress, situation: Situation) -> Advance:
         message="",
         epoch=situation.epoch,
         step_status=progress.steps,
-        slot_status=progress.slots,
+        slot_status=_kept_back(progress),
         approved_at=approved_at,
         requeue_after_seconds=RUNNING_POLL_SECONDS if paused else HANDSHAKE_POLL_SECONDS,
     )
+
+
+def _kept_back(progress: Progress) -> dict[str, SlotStatus]:
+    """Slots before the start: nobody may take them."""
+    return {
+        slot_id: SlotStatus(SlotState.WAITING) if status.state is SlotState.OPEN else status
+        for slot_id, status in progress.slots.items()
+    }
 
 
 def _run(progress: Progress, situation: Situation) -> Advance:
@@ -196,8 +207,11 @@ def _run(progress: Progress, situation: Situation) -> Advance:
     evict = () if paused else _evictions(progress, situation)
     if progress.failed:
         return _supersede(progress, situation, _failure(progress))
+    hopeless = None if paused or evict else stuck(progress)
+    if hopeless is not None:
+        return _supersede(progress, situation, hopeless)
     _explain_waiting(progress, evict, paused=paused)
-    reason, message = _mood(progress, evict, paused=paused)
+    reason, message = mood(progress, paused=paused)
     return structs.replace(
         _as_it_is(progress.plan, write=True),
         phase=PlanPhase.RUNNING,
@@ -208,7 +222,19 @@ def _run(progress: Progress, situation: Situation) -> Advance:
         slot_status=progress.slots,
         started_at=progress.plan.started_at if progress.plan.started_at is not None else situation.now,
         evict=evict,
+        wake=_someone_sleeps(progress),
         requeue_after_seconds=RUNNING_POLL_SECONDS,
+    )
+
+
+def _someone_sleeps(progress: Progress) -> bool:
+    """Whether a pod that the extender refused has a slot to go to by now: a plan's progress is no event to it."""
+    status = progress.slots
+    return any(
+        pod.node is None and REFUSED in pod.unschedulable_message and not pod.terminating
+        for slot in progress.open_slots
+        if status[slot.id].state is SlotState.OPEN
+        for pod in progress.facts.by_class.get(slot.slot_class, ())
     )
 
 
@@ -324,25 +350,3 @@ def _explain_waiting(progress: Progress, evict: tuple[Step, ...], *, paused: boo
             progress.set(step, status.state, StepReason.REPLACEMENT_PENDING if step.slot else status.reason)
         elif paused and status.state is StepState.WAITING:
             progress.set(step, StepState.WAITING, StepReason.POLICY_PAUSED)
-
-
-_STALLS = {
-    StepReason.DISRUPTION_BUDGET: PlanReason.DISRUPTION_BUDGET,
-    StepReason.PEER_NOT_READY: PlanReason.DISRUPTION_BUDGET,
-    StepReason.THROTTLED: PlanReason.THROTTLED,
-    StepReason.REPLACEMENT_PENDING: PlanReason.REPLACEMENT_PENDING,
-}
-
-
-def _mood(progress: Progress, evict: tuple[Step, ...], *, paused: bool) -> tuple[PlanReason, str]:
-    """Why a running plan is where it is, and what it waits for when it stands still."""
-    if paused:
-        return PlanReason.POLICY_PAUSED, f"policy {progress.plan.policy} is paused: no pod is evicted"
-    waiting = {progress.steps[step.id].reason: step for step in reversed(progress.unsettled)}
-    times = [status.at for status in progress.steps.values() if status.at is not None]
-    moving = evict or not times or progress.now - max(times) < STALL_SECONDS
-    for reason, of_plan in _STALLS.items():
-        step = waiting.get(reason)
-        if step is not None and not moving:
-            return of_plan, f"step {step.id} ({step.pod.key}): {reason.value}"
-    return PlanReason.EXECUTING, ""

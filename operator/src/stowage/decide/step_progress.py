@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection
 
 from stowage.api.packing_plan_status import SlotState, StepState
 from stowage.api.reasons import StepReason
@@ -33,6 +34,7 @@ class Progress:
         self.facts = facts
         self.now = now
         self.steps: dict[str, StepStatus] = {step.id: plan.status_of(step) for step in plan.steps}
+        self._steps_by_id = {step.id: step for step in plan.steps}
         self.slots_by_id: dict[str, Slot] = {slot.id: slot for slot in plan.slots}
         settled = frozenset(step_id for step_id, status in self.steps.items() if status.state.settled)
         self.balance: SlotBalance = balance(plan.slots, plan.steps, facts, settled)
@@ -42,8 +44,13 @@ class Progress:
 
     @property
     def slots(self) -> dict[str, SlotStatus]:
-        """Status of each slot, in the plan's order."""
-        return {slot.id: self._slot_status(slot.id) for slot in self.plan.slots}
+        """Status of each slot, in the plan's order.
+
+        Slots of one class and node are interchangeable: as many wait as there are steps to them that may not
+        start yet. Whoever took such a slot would take room that a move before it needs.
+        """
+        waiting = self._waiting_slots()
+        return {slot.id: self._slot_status(slot.id, waiting) for slot in self.plan.slots}
 
     @property
     def open_slots(self) -> list[Slot]:
@@ -88,10 +95,37 @@ class Progress:
             return True
         return step.swap and self.gone(step)
 
-    def _slot_status(self, slot_id: str) -> SlotStatus:
+    def started(self, step: Step) -> bool:
+        """Whether the pod of a step, or its replacement, may go to its slot now."""
+        state = self.steps[step.id].state
+        if state is not StepState.WAITING:
+            return True
+        if step.action is Action.EVICT and self.still_stands(step):
+            return False
+        return all(self.released(self._steps_by_id[other]) for other in step.after)
+
+    def _slot_status(self, slot_id: str, waiting: Collection[str]) -> SlotStatus:
         if slot_id in self.balance.filled:
             return SlotStatus(SlotState.FILLED, self.balance.pods[slot_id])
-        return SlotStatus(SlotState.VOID if slot_id in self.balance.void else SlotState.OPEN)
+        if slot_id in self.balance.void:
+            return SlotStatus(SlotState.VOID)
+        return SlotStatus(SlotState.WAITING if slot_id in waiting else SlotState.OPEN)
+
+    def _waiting_slots(self) -> frozenset[str]:
+        started = Counter(
+            (slot.slot_class, slot.node)
+            for step in self.plan.steps
+            if (slot := self.slot_of(step)) is not None and self.started(step)
+        )
+        groups: dict[tuple[SlotClass, str], list[str]] = defaultdict(list)
+        for slot in self.plan.slots:
+            groups[slot.slot_class, slot.node].append(slot.id)
+        waiting: list[str] = []
+        for place, ids in groups.items():
+            still_open = sorted(set(ids) & self.balance.open)
+            taken = len(ids) - len(still_open)
+            waiting += still_open[max(0, started[place] - taken) :]
+        return frozenset(waiting)
 
     def _settle_lost_pods(self) -> None:
         """Evictions without a replacement are done when the pod is gone."""
@@ -152,6 +186,14 @@ class Progress:
             others = [pod for pod in self.facts.by_owner[workload.uid] if pod.template_hash != of_class.revision]
             return StepReason.OWNER_CHANGED if others else StepReason.OWNER_SCALED_DOWN
         return StepReason.POD_GONE
+
+
+def ended_slots(progress: Progress) -> dict[str, SlotStatus]:
+    """States of the slots of a plan that ends now: nobody keeps those that are not filled."""
+    return {
+        slot_id: status if status.state is SlotState.FILLED else SlotStatus(SlotState.VOID)
+        for slot_id, status in progress.slots.items()
+    }
 
 
 def ended(progress: Progress) -> dict[str, StepStatus]:

@@ -11,13 +11,13 @@ from msgspec import Struct, field, structs
 from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.packing_policy import Trigger as TriggerSpec
+from stowage.decide.refusals import REFUSED
 from stowage.decide.scope import HOUR_SECONDS
 from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.kube.matching import matches_selector
 from stowage_scheduler.packing import Action
 
 REPLANS_PER_HOUR = 3
-REFUSED = "reserved by plan"  # the extender's words in the message of a pod that it kept from a node
 WAKING_SECONDS = 15.0  # a refused pod is tried again by kube-scheduler soon after the plan's end
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0

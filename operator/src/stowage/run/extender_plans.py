@@ -111,9 +111,10 @@ def read_plan(raw: bytes) -> SeenPlan:
         for slot in spec.slots or ()
         if slot.id not in void
     )
+    waiting = {slot.id for slot in status.slots or () if slot.state is SlotState.WAITING}
     approved = spec.approval is Approval.APPROVED and metadata.deletion_timestamp is None
     return SeenPlan(
-        slots=ActivePlan(metadata.uid, metadata.name, slots),
+        slots=ActivePlan(metadata.uid, metadata.name, slots, frozenset(waiting)),
         active=approved and status.phase in ACTIVE_PHASES,
         observed_by=frozenset(one.holder for one in status.extenders or () if one.observed_plan == metadata.uid),
     )

@@ -74,6 +74,7 @@ class PlanReconciler:
         self._scheduler_lease = paths.lease(settings.scheduler_lease_namespace, settings.scheduler_lease_name)
         self._identity = settings.identity
         self._attempts: dict[str, dict[str, Attempt]] = {}  # by plan UID, then step
+        self._woken: dict[str, float] = {}  # when pods of a running plan were last woken, by its name
         self.under_way: dict[str, str] = {}  # plans that have not ended: name and policy
 
     async def reconcile(self, name: str) -> float | None:
@@ -134,11 +135,24 @@ class PlanReconciler:
             logger.info("plan %s: %s, %s: %s", plan.name, decision.phase, decision.reason, decision.message)
             self._attempts.pop(facts.uid, None)
             return await self._after_end(plan)
-        if not decision.evict or not self._lease.leading:
-            return decision.requeue_after_seconds
+        if not self._lease.leading:
+            return None
+        again_seconds = decision.requeue_after_seconds
+        if decision.wake:
+            again_seconds = await self._wake(plan)
+        if not decision.evict:
+            return again_seconds
         answers = await asyncio.gather(*(self._evict(facts, step) for step in decision.evict))
         refused = any(answer in _REASONS for answer in answers)
-        return 0.0 if refused else decision.requeue_after_seconds
+        return 0.0 if refused else again_seconds
+
+    async def _wake(self, plan: PackingPlan) -> float:
+        """Wake pods that may take a slot now, once in a while until none of them sleeps."""
+        now = self._clock()
+        if now - self._woken.get(plan.name, 0.0) >= WAKE_AGAIN_SECONDS:
+            self._woken[plan.name] = now
+            await wake_pods(self._api, plan, mark=f"{now:.0f}")
+        return WAKE_AGAIN_SECONDS
 
     async def _evict(self, facts: PlanFacts, step: Step) -> Answer:
         result = await evict(self._api, step.pod)
@@ -161,11 +175,12 @@ class PlanReconciler:
     async def _after_end(self, plan: PackingPlan) -> float | None:
         """Wake the pods that the plan kept waiting; twice, for the extender may see the end after the first time."""
         self.under_way.pop(plan.name, None)
+        self._woken.pop(plan.name, None)
         finished, started = plan.status.finished_at, plan.status.started_at
         age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
         if age >= WAKE_WITHIN_SECONDS or (started is None and plan.status.reason == "AwaitingApproval"):
             return None
-        await wake_pods(self._api, plan, turn=0 if age < WAKE_AGAIN_SECONDS else 1)
+        await wake_pods(self._api, plan, mark="" if age < WAKE_AGAIN_SECONDS else "again")
         return WAKE_AGAIN_SECONDS - age if age < WAKE_AGAIN_SECONDS else None
 
     def _count(self, facts: PlanFacts, decision: Advance) -> None:
