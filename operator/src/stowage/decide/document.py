@@ -91,15 +91,14 @@ def within_limit(steps: Sequence[Step], most: int) -> tuple[Step, ...]:
     if len(steps) <= most:
         return tuple(steps)
     by_id = {step.id: step for step in steps}
-    order = list(TopologicalSorter({step.id: step.after for step in steps}).static_order())
-    places = [step_id for step_id in order if by_id[step_id].action is Action.PLACE]
+    places = [step.id for step in steps if step.action is Action.PLACE]
     kept: set[str] = set()
-    for step_id in [*places, *order]:
+    for step_id in [*places, *by_id]:
         needed = _needed(step_id, by_id) - kept
         if len(kept) + len(needed) <= most:
             kept |= needed
     if not kept:  # one chain longer than the limit: its head is a plan of its own
-        kept = set(order[:most])
+        kept = set(list(TopologicalSorter({step.id: step.after for step in steps}).static_order())[:most])
     return tuple(step for step in steps if step.id in kept)
 
 

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from stowage.api.packing_plan import PackingPlan
+from stowage.decide.trigger import Considered, Memory, fingerprint, pends, remembered, trigger
+from stowage_scheduler.cluster import Pod
+from unit.builders import NOW, node, place, plan_resource, pod, policy_resource, slot, snapshot
+
+# defaults of a policy: unschedulableFor 2 s, quiet 1 s, longest 5 s
+POLICY = policy_resource()
+REFUSED = "0/2 nodes are available: 2 reserved by plan default-20270115-080000-abcd."
+
+
+def waiting(name: str = "new-1", since: float = 60.0, **fields: Any) -> Pod:
+    """A pod that has been unschedulable for `since` seconds."""
+    return pod(name, **{"unschedulable_since": NOW - since, **fields})
+
+
+def ask(*pods: Pod, plans: tuple[PackingPlan, ...] = (), memory: Memory = Memory(), mark: str = "") -> Any:  # noqa: B008
+    return trigger(POLICY, Considered(snapshot(node("n1"), *pods), plans, memory, mark), NOW)
+
+
+@pytest.mark.parametrize(
+    ("pods", "due", "look_again_seconds"),
+    [
+        pytest.param((), False, None, id="nobody-waits"),
+        pytest.param((waiting(since=1),), False, 1, id="not-unschedulable-for-long-enough"),
+        pytest.param((waiting(since=2.5),), False, 0.5, id="quiet-time-not-over"),
+        pytest.param((waiting(since=3),), True, None, id="quiet-time-over"),
+        pytest.param((waiting("a", 6), waiting("b", 2.5)), False, 0.5, id="another-pod-came"),
+        pytest.param((waiting("a", 7), waiting("b", 2.5)), True, None, id="longest-time-over"),
+        pytest.param((waiting(gated=True),), False, None, id="gated"),
+        pytest.param((waiting(terminating=True),), False, None, id="terminating"),
+        pytest.param((waiting(nominated_node="n1"),), False, None, id="nominated"),
+        pytest.param((waiting(unschedulable_since=None),), False, None, id="not-seen-by-the-scheduler-yet"),
+        pytest.param((waiting(scheduler_name="default-scheduler"),), False, None, id="pod-of-another-scheduler"),
+        pytest.param((pod("web-1", "n1"),), False, None, id="running"),
+    ],
+)
+def test_when_pods_call_for_a_packing(pods: tuple[Pod, ...], due: bool, look_again_seconds: float | None) -> None:
+    seen = ask(*pods)
+    assert (seen.due, seen.look_again_seconds) == (due, look_again_seconds)
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "due"),
+    [
+        pytest.param({"podSelector": {"matchLabels": {"app": "web"}}}, {}, True, id="pod-selected"),
+        pytest.param({"podSelector": {"matchLabels": {"app": "db"}}}, {}, False, id="pod-not-selected"),
+        pytest.param({"namespaceSelector": {"matchLabels": {"a": "b"}}}, {"a": "b"}, True, id="namespace-selected"),
+        pytest.param({"namespaceSelector": {"matchLabels": {"a": "b"}}}, {}, False, id="namespace-not-selected"),
+    ],
+)
+def test_selectors(spec: dict[str, Any], labels: dict[str, str], due: bool) -> None:
+    seen = structs.replace(snapshot(waiting()), namespace_labels={"team": labels})
+    assert trigger(policy_resource(**spec), Considered(seen), NOW).due is due
+
+
+@pytest.mark.parametrize(
+    ("status", "due"),
+    [
+        pytest.param({"phase": "Running"}, False, id="plan-runs"),
+        pytest.param({"phase": "Done", "finishedAt": "2027-01-15T07:59:50Z"}, False, id="plan-ended-10-s-ago"),
+        pytest.param({"phase": "Done", "finishedAt": "2027-01-15T07:59:40Z"}, True, id="plan-ended-20-s-ago"),
+    ],
+)
+def test_a_pod_that_a_plan_kept_away_is_woken_not_planned_for(status: dict[str, str], due: bool) -> None:
+    kept_away = waiting(unschedulable_message=REFUSED)
+    seen = ask(kept_away, plans=(plan_resource("default-20270115-080000-abcd", status=status),))
+    assert seen.due is due
+    assert ask(kept_away).due, "the plan was deleted"
+
+
+@pytest.mark.parametrize(
+    ("plans", "created", "due"),
+    [
+        pytest.param(3, "2027-01-15T07:30:00Z", True, id="planned-and-planned-again-twice"),
+        pytest.param(4, "2027-01-15T07:30:00Z", False, id="planned-again-three-times"),
+        pytest.param(4, "2027-01-15T06:30:00Z", True, id="longer-than-an-hour-ago"),
+    ],
+)
+def test_a_pod_is_planned_again_three_times_an_hour(plans: int, created: str, due: bool) -> None:
+    one = waiting()
+    target = slot(1, one, "n1")
+    past = tuple(
+        plan_resource(f"default-{number}", place(1, one, target), slots=(target,), creationTimestamp=created)
+        for number in range(plans)
+    )
+    seen = ask(one, plans=past)
+    assert seen.due is due
+    assert (seen.limited, seen.pending) == (0 if due else 1, 1)
+    assert ask(one, waiting("new-2"), plans=past).due, "others are not held up"
+
+
+class TestFruitlessPackings:
+    """A packing that found nothing is not repeated at once."""
+
+    ONE = waiting()
+
+    def after(self, times: int, *, found: bool = False) -> Memory:
+        memory = Memory()
+        for _ in range(times):
+            memory = remembered(memory, ask(self.ONE), "same", NOW, found=found)
+        return memory
+
+    @pytest.mark.parametrize(
+        ("times", "mark", "pause"),
+        [
+            pytest.param(1, "same", 300, id="nothing-changed"),
+            pytest.param(1, "other", 5, id="cluster-changed"),
+            pytest.param(3, "other", 20, id="cluster-changes-all-the-time"),
+            pytest.param(30, "other", 300, id="never-longer-than-5-min"),
+        ],
+    )
+    def test_pause(self, times: int, mark: str, pause: float) -> None:
+        seen = ask(self.ONE, memory=self.after(times), mark=mark)
+        assert (seen.due, seen.look_again_seconds) == (False, pause)
+        late = structs.replace(self.after(times), at=NOW - pause)
+        assert ask(self.ONE, memory=late, mark=mark).due
+
+    def test_a_new_pod_ends_the_pause(self) -> None:
+        assert ask(self.ONE, waiting("new-2"), memory=self.after(3), mark="same").due
+
+    def test_what_a_plan_left_is_looked_at_at_once(self) -> None:
+        assert ask(self.ONE, memory=self.after(1, found=True), mark="same").due
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        pytest.param({"unschedulable_message": "other words"}, True, id="words-of-the-scheduler"),
+        pytest.param({"uid": "other"}, False, id="another-pod"),
+        pytest.param({"node": "n1"}, False, id="pod-bound"),
+        pytest.param({"terminating": True}, False, id="pod-goes"),
+    ],
+)
+def test_fingerprint(change: dict[str, Any], same: bool) -> None:
+    def mark(*pods: Pod) -> str:
+        return fingerprint(POLICY, snapshot(node("n1"), *pods), 5)
+
+    one, two = waiting(), pod("web-1", "n1")
+    assert mark(one, two) == mark(two, one)
+    assert (mark(structs.replace(one, **change), two) == mark(one, two)) is same
+
+
+def test_pends_is_about_pods_without_a_node() -> None:
+    assert pends(waiting())
+    assert not pends(waiting(phase="Failed"))
