@@ -119,3 +119,10 @@ async def test_packing_is_not_over_while_something_is_under_way(unrest: Any) -> 
 async def test_packing_is_over_when_the_operator_rests(rest: Any) -> None:
     sight = await wait_until_packed(Script(rest), "demo", 2, timeout_seconds=20, show=lambda _: None)
     assert sight.active is None
+
+
+async def test_an_operator_that_cannot_go_on_ends_the_demo_at_once() -> None:
+    script = Script(([RUNS, WAITS], [], "ExtenderUnavailable"))
+    with pytest.raises(DemoError, match="cannot go on: ExtenderUnavailable"):
+        await wait_until_packed(script, "demo", 2, timeout_seconds=20, show=lambda _: None)
+    assert script.looks == 1

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.pictures import draw, picture
 from stowage.demo.processes import ManagedProcess, free_port, stop_recorded
 from stowage.demo.report import Report, report
-from stowage.demo.watching import DemoError, wait_until_packed, wait_until_scheduled
+from stowage.demo.watching import DemoError, Sight, wait_until_packed, wait_until_scheduled
 from stowage.demo.workload import (
     DEMO_LABEL,
     NAMESPACE,
@@ -127,6 +127,7 @@ class _Demo:
         self._scenario = scenario
         self._folder = folder
         self._out = out
+        self._processes: list[ManagedProcess] = []
 
     async def run(self) -> Report:
         """Workload first, so that kube-scheduler does what it can; then the policy, and Stowage does the rest."""
@@ -162,9 +163,22 @@ class _Demo:
                     environment=self._cluster.environment,
                 )
             )
+            self._processes.append(process)
             process.wait_until_serving(f"http://127.0.0.1:{ready[name]}/readyz")
             if name == "extender":
-                processes.enter_context(local_cluster.start_scheduler(self._cluster, extender_port))
+                scheduler = local_cluster.start_scheduler(self._cluster, extender_port)
+                self._processes.append(processes.enter_context(scheduler))
+
+    def _shown(self, display: Display) -> Callable[[Sight], None]:
+        """Shows each sight; fails as soon as a process of the demo has ended by itself."""
+
+        def show(sight: Sight) -> None:
+            for process in self._processes:
+                if process.exit_code is not None:
+                    raise DemoError(f"{process.name} ended with exit code {process.exit_code}: {process.log_file}")
+            display.show(sight)
+
+        return show
 
     async def _story(self, api: Api, started: float) -> Report:
         scenario = self._scenario
@@ -174,7 +188,7 @@ class _Demo:
         self._cluster.apply(replica_set_document(shape, scheduler_name=SCHEDULER) for shape in scenario.replica_sets)
         with Display(self._out, scenario.pod_count) as display:
             before = await wait_until_scheduled(
-                api, scenario.pod_count, timeout_seconds=SCHEDULE_TIMEOUT_SECONDS, show=display.show
+                api, scenario.pod_count, timeout_seconds=SCHEDULE_TIMEOUT_SECONDS, show=self._shown(display)
             )
         snapshot_before = await self._snapshot(api, save_as="before.json")
         pending = sum(before.pending.values())
@@ -184,7 +198,7 @@ class _Demo:
         self._cluster.apply([policy_document(POLICY, scheduler_name=SCHEDULER)])
         with Display(self._out, scenario.pod_count) as display:
             after = await wait_until_packed(
-                api, POLICY, scenario.pod_count, timeout_seconds=PACK_TIMEOUT_SECONDS, show=display.show
+                api, POLICY, scenario.pod_count, timeout_seconds=PACK_TIMEOUT_SECONDS, show=self._shown(display)
             )
         snapshot_after = await self._snapshot(api, save_as="after.json")
         finished = report(scenario.title, before, after, total_seconds=_now() - started)

@@ -19,6 +19,13 @@ from stowage.transport.api import Api
 POLL_SECONDS = 0.4
 QUIET_SECONDS = 3.0  # how long nothing may change before the cluster counts as settled
 RESTING = {PolicyReason.WATCHING, PolicyReason.NO_BETTER_PLAN, PolicyReason.REPLAN_LIMIT}
+STUCK = {
+    PolicyReason.EXTENDER_UNAVAILABLE,
+    PolicyReason.SOLVER_FAILED,
+    PolicyReason.NOT_SUPPORTED,
+    PolicyReason.INVALID_SPEC,
+    PolicyReason.NO_MATCHING_NODE,
+}
 
 Document = dict[str, Any]
 
@@ -118,6 +125,8 @@ async def wait_until_packed(
     """
 
     def settled(sight: Sight) -> bool:
+        if sight.policy_reason in STUCK:
+            raise DemoError(f"the operator cannot go on: {sight.policy_reason}")
         rests = sight.policy_reason in RESTING and sight.active is None
         worked = bool(sight.plans) or sight.policy_reason == PolicyReason.NO_BETTER_PLAN or not sight.pending
         return rests and worked and sight.pods == pod_count and sight.unsettled == 0
