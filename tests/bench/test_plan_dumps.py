@@ -94,9 +94,7 @@ def _row(instance: Instance, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report(rows: dict[str, list[dict[str, Any]]]) -> None:
-    print(
-        f"\n{'instances':32s} {'n':>3s} {'all placed':>10s} {'best known':>10s} {'certified':>9s} {'moves':>6s} {'s':>5s}"
-    )
+    print(f"\n{'instances':32s}   n all placed best known certified  moves slowest")
     for name, group in rows.items():
         known = [row for row in group if row["best"] is not None]
         moves = sum(row["moves"] for row in group) / len(group)
