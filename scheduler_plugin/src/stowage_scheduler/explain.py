@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, Node, Pod, Snapshot
+from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, Node, Pod, Snapshot
 from stowage_scheduler.entanglement import ClosedDomains
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
 from stowage_scheduler.movability import Immovable, describe
@@ -134,8 +134,9 @@ def _weight(pod: Pod, short: Mapping[str, int]) -> int:
 
 
 def _amounts(resources: Mapping[str, int]) -> str:
-    """Amounts for people: `500m cpu, 3Gi memory, 8 nvidia.com/gpu`."""
-    return ", ".join(_amount(name, resources[name]) for name in sorted(resources) if resources[name])
+    """Amounts for people: `500m cpu, 3072Mi memory, 8 nvidia.com/gpu`; that a pod takes one place goes without saying."""
+    told = {name: amount for name, amount in resources.items() if amount and (name != PODS or len(resources) == 1)}
+    return ", ".join(_amount(name, told[name]) for name in sorted(told))
 
 
 def _amount(name: str, amount: int) -> str:
