@@ -134,7 +134,7 @@ def _weight(pod: Pod, short: Mapping[str, int]) -> int:
 
 
 def _amounts(resources: Mapping[str, int]) -> str:
-    """Amounts for people: `500m cpu, 3072Mi memory, 8 nvidia.com/gpu`; that a pod takes one place goes without saying."""
+    """Amounts for people: `500m cpu, 3072Mi memory, 8 nvidia.com/gpu`; the one place of a pod is not told."""
     told = {name: amount for name, amount in resources.items() if amount and (name != PODS or len(resources) == 1)}
     return ", ".join(_amount(name, told[name]) for name in sorted(told))
 
