@@ -76,24 +76,48 @@ def test_a_pod_that_a_plan_kept_away_is_woken_not_planned_for(status: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("plans", "created", "due"),
+    ("plans", "started", "due"),
     [
         pytest.param(3, "2027-01-15T07:30:00Z", True, id="planned-and-planned-again-twice"),
         pytest.param(4, "2027-01-15T07:30:00Z", False, id="planned-again-three-times"),
         pytest.param(4, "2027-01-15T06:30:00Z", True, id="longer-than-an-hour-ago"),
     ],
 )
-def test_a_pod_is_planned_again_three_times_an_hour(plans: int, created: str, due: bool) -> None:
+def test_a_pod_is_planned_again_three_times_an_hour(plans: int, started: str, due: bool) -> None:
     one = waiting()
     target = slot(1, one, "n1")
     past = tuple(
-        plan_resource(f"default-{number}", place(1, one, target), slots=(target,), creationTimestamp=created)
+        plan_resource(
+            f"default-{number}", place(1, one, target), slots=(target,), status={"phase": "Done", "startedAt": started}
+        )
         for number in range(plans)
     )
     seen = ask(one, plans=past)
     assert seen.due is due
     assert (seen.limited, seen.pending) == (0 if due else 1, 1)
     assert ask(one, waiting("new-2"), plans=past).due, "others are not held up"
+
+
+@pytest.mark.parametrize(
+    ("status", "pause"),
+    [
+        pytest.param({"reason": "AbortedByUser"}, 290, id="aborted-by-a-person"),
+        pytest.param({"reason": "AbortedByUser", "startedAt": "2027-01-15T07:59:00Z"}, 290, id="aborted-on-the-way"),
+        pytest.param({"reason": "ExtenderUnavailable"}, 20, id="extender-is-away"),
+        pytest.param({"reason": "LostRace"}, None, id="overtaken-before-its-start"),
+        pytest.param({"reason": "LostRace", "startedAt": "2027-01-15T07:59:00Z"}, None, id="overtaken-on-the-way"),
+    ],
+)
+def test_pods_of_a_plan_that_did_not_start_are_left_alone_for_a_while(
+    status: dict[str, str], pause: float | None
+) -> None:
+    one = waiting()
+    target = slot(1, one, "n1")
+    ended = {"phase": "Aborted", "finishedAt": "2027-01-15T07:59:50Z", **status}
+    plans = (plan_resource("default-1", place(1, one, target), slots=(target,), status=ended),)
+    seen = ask(one, plans=plans)
+    assert (seen.due, seen.look_again_seconds) == (pause is None, pause)
+    assert ask(one, waiting("new-2"), plans=plans).due
 
 
 class TestFruitlessPackings:

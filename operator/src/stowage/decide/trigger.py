@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field, structs
 
-from stowage.api.packing_plan import Approval, PackingPlan
+from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.packing_policy import Trigger as TriggerSpec
+from stowage.api.reasons import PlanReason
 from stowage.decide.refusals import REFUSED
 from stowage.decide.scope import HOUR_SECONDS
 from stowage_scheduler.cluster import Pod, Snapshot
@@ -21,6 +22,7 @@ REPLANS_PER_HOUR = 3
 WAKING_SECONDS = 15.0  # a refused pod is tried again by kube-scheduler soon after the plan's end
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
+_HOLD_SECONDS = {PlanReason.ABORTED_BY_USER.value: 300.0, PlanReason.EXTENDER_UNAVAILABLE.value: 30.0}
 
 
 class Memory(Struct, frozen=True):
@@ -66,15 +68,18 @@ def trigger(policy: PackingPolicy, facts: Considered, now: float) -> Trigger:
     """
     waiting = [pod for pod in facts.snapshot.pods if in_scope(policy, pod, facts.snapshot) and pends(pod)]
     counts = plans_per_pod(facts.plans, now)
+    holds = held_until(facts.plans)
     limited = [pod for pod in waiting if counts[pod.uid] > REPLANS_PER_HOUR]
     asking = [
-        pod for pod in waiting if counts[pod.uid] <= REPLANS_PER_HOUR and not is_refused_only(pod, facts.plans, now)
+        pod
+        for pod in waiting
+        if counts[pod.uid] <= REPLANS_PER_HOUR
+        and holds.get(pod.uid, now) <= now
+        and not is_refused_only(pod, facts.plans, now)
     ]
     base = Trigger(due=False, pending=len(waiting), limited=len(limited))
     if not asking:
-        later = min((_leaves_hour(facts.plans, now) for _ in limited[:1]), default=None)
-        held = WAKING_SECONDS if waiting and not limited else later
-        return structs.replace(base, look_again_seconds=held)
+        return structs.replace(base, look_again_seconds=_later(waiting, limited, holds, facts.plans, now))
     due_times = {pod.uid: _due_at(policy.spec.trigger, pod) for pod in asking}
     ready = tuple(pod for pod in asking if due_times[pod.uid] <= now)
     fresh = [due_times[pod.uid] for pod in ready if pod.uid not in facts.memory.considered]
@@ -138,14 +143,46 @@ def is_refused_only(pod: Pod, plans: Iterable[PackingPlan], now: float) -> bool:
 
 
 def plans_per_pod(plans: Iterable[PackingPlan], now: float) -> Counter[str]:
-    """In how many approved plans of the last hour each pending pod, by its UID, was to be placed."""
+    """In how many plans that started within the last hour each pending pod, by its UID, was to be placed."""
     counts: Counter[str] = Counter()
     for plan in plans:
-        created = plan.metadata.creation_timestamp
-        recent = created is not None and now - created.timestamp() < HOUR_SECONDS
-        if recent and plan.spec.approval is Approval.APPROVED:
-            counts.update({step.pod.uid for step in plan.spec.steps if step.action is Action.PLACE})
+        started = plan.status.started_at
+        if started is not None and now - started.timestamp() < HOUR_SECONDS:
+            counts.update(_placed_by(plan))
     return counts
+
+
+def held_until(plans: Iterable[PackingPlan]) -> dict[str, float]:
+    """Until when the pods of plans that ended before they did anything are not planned for again, by UID.
+
+    Somebody who aborts a plan does not want it back at once, and an extender that is away needs time.
+    """
+    until: dict[str, float] = {}
+    for plan in plans:
+        finished = plan.status.finished_at
+        by_user = plan.status.reason == PlanReason.ABORTED_BY_USER
+        if finished is None or (plan.status.started_at is not None and not by_user):
+            continue
+        end = finished.timestamp() + _HOLD_SECONDS.get(plan.status.reason or "", FIRST_BACKOFF_SECONDS)
+        for uid in _placed_by(plan):
+            until[uid] = max(end, until.get(uid, 0.0))
+    return until
+
+
+def _placed_by(plan: PackingPlan) -> set[str]:
+    return {step.pod.uid for step in plan.spec.steps if step.action is Action.PLACE}
+
+
+def _later(
+    waiting: list[Pod], limited: list[Pod], holds: Mapping[str, float], plans: Iterable[PackingPlan], now: float
+) -> float | None:
+    """When pods that may not ask now may ask again; None when nobody waits."""
+    if not waiting:
+        return None
+    times = [until - now for pod in waiting if (until := holds.get(pod.uid, 0.0)) > now]
+    if limited:
+        times.append(_leaves_hour(plans, now))
+    return min(times, default=WAKING_SECONDS)
 
 
 def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int) -> str:
@@ -183,7 +220,7 @@ def _pause(facts: Considered, now: float) -> float:
 
 def _leaves_hour(plans: Iterable[PackingPlan], now: float) -> float:
     """Seconds until the oldest plan of the last hour leaves it."""
-    ages = [now - plan.metadata.creation_timestamp.timestamp() for plan in plans if plan.metadata.creation_timestamp]
+    ages = [now - plan.status.started_at.timestamp() for plan in plans if plan.status.started_at]
     return HOUR_SECONDS - max((age for age in ages if age < HOUR_SECONDS), default=0.0)
 
 
