@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from stowage.decide.scope import Scope, moves_last_hour, moves_left, narrowed, options, rival_of, scopes
+from stowage.decide.scope import (
+    Scope,
+    free_nodes,
+    moves_last_hour,
+    moves_left,
+    options,
+    rival_of,
+    scopes,
+    without_planned,
+)
 from stowage_scheduler.cluster import LabelSelector
 from stowage_scheduler.options import BatchJobs, PackOptions
 from unit.builders import NOW, evict, node, place, plan_resource, pod, policy_resource, slot, snapshot
@@ -94,13 +103,12 @@ def test_moves_of_the_last_hour(status: dict[str, str], count: int) -> None:
 
 
 def test_what_belongs_to_others_is_left_out() -> None:
-    n1, n2, n3 = node("n1"), node("n2"), node("n3")
     away, free = pod("away-1", "n2", app="away"), pod("free-1", app="free")
     target = slot(1, NEW, "n3")
     other = plan_resource("other-1", place(1, NEW, target), slots=(target,), policy="other")
-    seen = narrowed(snapshot(n1, n2, n3, WEB, away, NEW, free), Scope(frozenset({"n1", "n3"}), {}), [other])
-    assert [one.name for one in seen.nodes] == ["n1"], "n2 is not ours, the other plan works on n3"
-    assert [one.name for one in seen.pods] == ["web-1", "free-1"], "the other plan places new-1"
+    assert free_nodes(Scope(frozenset({"n1", "n3"}), {}), [other]) == {"n1"}, "the other plan works on n3"
+    seen = without_planned(snapshot(WEB, away, NEW, free), [other])
+    assert {one.name for one in seen.pods} == {"web-1", "away-1", "free-1"}, "the other plan places new-1"
 
 
 @pytest.mark.parametrize(

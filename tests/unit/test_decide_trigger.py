@@ -164,7 +164,7 @@ class TestFruitlessPackings:
 )
 def test_fingerprint(change: dict[str, Any], same: bool) -> None:
     def mark(*pods: Pod) -> str:
-        return fingerprint(POLICY, snapshot(node("n1"), *pods), 5)
+        return fingerprint(POLICY, snapshot(node("n1"), *pods), 5, frozenset({"n1"}))
 
     one, two = waiting(), pod("web-1", "n1")
     assert mark(one, two) == mark(two, one)

@@ -112,9 +112,9 @@ class _Builder:
         if pod.node is not None and self.movability.immovable(pod) is None:
             self.movable.append(pod)
             return
-        if pod.node is not None and not pod.terminating and self.movability.in_scope(pod):
-            self.fixed[pod.priority] += 1
         if where in self.index:
+            if pod.node is not None and not pod.terminating and self.movability.in_scope(pod):
+                self.fixed[pod.priority] += 1
             self.used[self.index[where]].update(pod.requests)
             self.ports[self.index[where]].update(pod.host_ports)
 

@@ -54,6 +54,7 @@ class Movability:
             node.name: node
             for node in snapshot.nodes
             if all(node.labels.get(key) == value for key, value in options.node_selector.items())
+            and (options.nodes is None or node.name in options.nodes)
         }
         self._workloads: dict[str, Workload] = {workload.uid: workload for workload in snapshot.workloads}
         self._entangled = entangled(snapshot)

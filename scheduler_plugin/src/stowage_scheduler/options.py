@@ -25,6 +25,7 @@ class PackOptions(Struct, frozen=True):
     pod_selector: LabelSelector | None = None  # None: every pod
     namespace_selector: LabelSelector | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    nodes: frozenset[str] | None = None  # names of those that it may use; None: all that are selected
     max_moves: int | None = None  # moves and evictions together; None: no limit
     min_pod_age_seconds: float = 0.0
     owner_settled_seconds: float = 60.0

@@ -84,23 +84,12 @@ def plan(
 def compute(snapshot: Snapshot, chosen: Chosen, budget: Budget, seed: int) -> Packing:
     """Packs a snapshot under a policy, or under the defaults of design §6 without one."""
     from stowage_scheduler.pack import pack
-    from stowage_scheduler.packing import Assignment, PodRef
 
-    others = chosen.held_by_others
-    scene = snapshot
-    if others:
-        scene = structs.replace(
-            snapshot,
-            nodes=tuple(node for node in snapshot.nodes if node.name not in others),
-            pods=tuple(pod for pod in snapshot.pods if pod.node not in others),
-        )
-    packing = pack(scene, options_for(chosen.policy), budget, seed, time.monotonic)  # noqa: TID251 - the clock
-    elsewhere = [
-        Assignment(PodRef(pod.namespace, pod.name, pod.uid), pod.node)
-        for pod in snapshot.pods
-        if pod.node in others and pod.node is not None and not pod.finished and not pod.terminating
-    ]
-    return structs.replace(packing, assignments=tuple(sorted([*packing.assignments, *elsewhere])))
+    options = options_for(chosen.policy)
+    if chosen.held_by_others:
+        nodes = frozenset(node.name for node in snapshot.nodes) - chosen.held_by_others
+        options = structs.replace(options, nodes=nodes)
+    return pack(snapshot, options, budget, seed, time.monotonic)  # noqa: TID251 - the clock
 
 
 def options_for(policy: PackingPolicy | None) -> PackOptions:

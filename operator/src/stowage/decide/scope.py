@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, structs
 
@@ -50,12 +50,13 @@ def scopes(policies: Iterable[PackingPolicy], nodes: Iterable[Node]) -> dict[str
     return {policy.name: Scope(frozenset(held[policy.name]), lost[policy.name]) for policy in ranked}
 
 
-def options(policy: PackingPolicy, moves_left: int) -> PackOptions:
+def options(policy: PackingPolicy, moves_left: int, nodes: frozenset[str] | None = None) -> PackOptions:
     """What a packing for `policy` may do.
 
     Args:
         policy: whose limits hold.
         moves_left: moves and evictions that the policy may still cause in this hour.
+        nodes: those that it may use now; None: all that it selects.
     """
     spec = policy.spec
     limits = spec.disruption
@@ -64,6 +65,7 @@ def options(policy: PackingPolicy, moves_left: int) -> PackOptions:
         pod_selector=spec.pod_selector.to_fact() if spec.pod_selector else None,
         namespace_selector=spec.namespace_selector.to_fact() if spec.namespace_selector else None,
         node_selector=spec.node_selector,
+        nodes=nodes,
         max_moves=max(0, min(limits.max_moves_per_plan, moves_left)),
         min_pod_age_seconds=limits.min_pod_age.seconds,
         owner_settled_seconds=limits.owner_settled.seconds,
@@ -97,24 +99,16 @@ def moves_left(policy: PackingPolicy, plans: Iterable[PackingPlan], now: float) 
     return max(0, policy.spec.disruption.max_moves_per_hour - moves_last_hour(plans, now))
 
 
-def narrowed(snapshot: Snapshot, scope: Scope, other_plans: Sequence[PackingPlan]) -> Snapshot:
-    """The snapshot without what belongs to others: their nodes with the pods there, and the pods they plan for.
+def free_nodes(scope: Scope, other_plans: Iterable[PackingPlan]) -> frozenset[str]:
+    """Nodes of a policy that no plan of another policy works on (pods elsewhere still count for rules)."""
+    return scope.nodes - {name for plan in other_plans for name in nodes_of(plan)}
 
-    Args:
-        snapshot: the whole cluster.
-        scope: nodes of the policy that plans.
-        other_plans: plans of other policies that have not ended.
-    """
-    busy_nodes = {name for plan in other_plans for name in nodes_of(plan)}
-    busy_classes = {slot.pod_class.to_fact() for plan in other_plans for slot in plan.spec.slots}
-    nodes = tuple(node for node in snapshot.nodes if node.name in scope.nodes and node.name not in busy_nodes)
-    names = {node.name for node in nodes}
-    pods = tuple(
-        pod
-        for pod in snapshot.pods
-        if (pod.node in names if pod.node is not None else slot_class(pod) not in busy_classes)
-    )
-    return structs.replace(snapshot, nodes=nodes, pods=pods)
+
+def without_planned(snapshot: Snapshot, other_plans: Iterable[PackingPlan]) -> Snapshot:
+    """The snapshot without the pending pods that plans of other policies keep slots for."""
+    busy = {slot.pod_class.to_fact() for plan in other_plans for slot in plan.spec.slots}
+    pods = tuple(pod for pod in snapshot.pods if pod.node is not None or slot_class(pod) not in busy)
+    return structs.replace(snapshot, pods=pods)
 
 
 def nodes_of(plan: PackingPlan) -> frozenset[str]:

@@ -185,17 +185,21 @@ def _later(
     return min(times, default=WAKING_SECONDS)
 
 
-def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int) -> str:
-    """A digest of what a packing for `policy` depends on, time apart: same digest, same answer."""
+def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, nodes: frozenset[str]) -> str:
+    """A digest of what a packing for `policy` on `nodes` depends on, time apart: same digest, same answer.
+
+    Rules may speak of pods on other nodes too; those change seldom enough to wait for the next look.
+    """
     digest = hashlib.sha256(f"{policy.metadata.uid}/{policy.metadata.generation}/{moves_left}".encode())
     rows = [
         f"n{node.name}{sorted(node.allocatable.items())}{node.taints}{node.ready}{node.unschedulable}"
         for node in snapshot.nodes
+        if node.name in nodes
     ]
     rows += [
         f"p{pod.uid}{pod.node}{pod.ready}"
         for pod in snapshot.pods
-        if not (pod.finished or pod.terminating) and (pod.node is not None or pends(pod))
+        if not (pod.finished or pod.terminating) and (pod.node in nodes or pends(pod))
     ]
     rows += [f"b{budget.uid}{budget.disruptions_allowed}{budget.fresh}" for budget in snapshot.budgets]
     for row in sorted(rows):

@@ -8,7 +8,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from stowage.act.plans import create_plan, delete_plan, list_plans, write_status
 from stowage.act.policies import list_policies, write_policy_status
@@ -26,7 +26,7 @@ from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver, SolverError, SolverTimeout
 from stowage.transport import Api
 from stowage_scheduler.cluster import Snapshot
-from stowage_scheduler.options import Budget
+from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
 
 PACKINGS_PER_PASS = 2  # an answer that the cluster overtook is thrown away once, then later
@@ -34,6 +34,14 @@ ENDED_PLANS_KEPT = 20
 SYNC_POLL_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+class _Answer(Struct, frozen=True):
+    """What the solver said of `scene`; no packing when it failed, or when the cluster overtook it every time."""
+
+    scene: Snapshot
+    packing: Packing | None = None
+    error: str = ""
 
 
 class PolicyReconciler:
@@ -104,9 +112,10 @@ class PolicyReconciler:
     ) -> tuple[float | None, tuple[str, ...]]:
         others = [plan for plan in plans if plan.spec.policy != policy.name and not _ended(plan)]
         left = scoping.moves_left(policy, view.plans, self._clock())
-        scene = scoping.narrowed(snapshot, view.scope, others)
+        scene = scoping.without_planned(snapshot, others)
+        nodes = scoping.free_nodes(view.scope, others)
         memory = self._memory.get(policy.metadata.uid or "", Memory())
-        mark = fingerprint(policy, scene, left)
+        mark = fingerprint(policy, scene, left, nodes)
         facts = Considered(scene, tuple(plans), memory, mark)
         seen = trigger(policy, facts, self._clock())
         self.waiting[policy.name] = seen.pending
@@ -114,15 +123,15 @@ class PolicyReconciler:
         created = None
         asleep = policy.spec.paused or policy.spec.steering is Steering.BIND or not view.scope.nodes
         if seen.due and view.active is None and not asleep and self._lease.leading:
-            packing, error = await self._pack(policy, scene, left)
-            if packing is not None and packing.changes_anything:
-                created = await self._create(policy, packing, scene)
+            answer = await self._pack(policy, scene, others, scoping.options(policy, left, nodes))
+            if answer.packing is not None and answer.packing.changes_anything:
+                created = await self._create(policy, answer.packing, answer.scene)
                 view = structs.replace(view, active=created, plans=(*view.plans, created))
             found = created is not None
-            if packing is not None or error:
+            if answer.packing is not None or answer.error:
                 memory = remembered(memory, seen, mark, self._clock(), found=found)
                 self._memory[policy.metadata.uid or ""] = memory
-            view = structs.replace(view, error=error, fruitless=bool(memory.fruitless))
+            view = structs.replace(view, error=answer.error, fruitless=bool(memory.fruitless))
             seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
         if self._lease.leading:
             now = self._clock()
@@ -130,29 +139,29 @@ class PolicyReconciler:
         again = None if view.active is not None or asleep else seen.look_again_seconds
         return again, tuple(plan.name for plan in (created, view.active) if plan is not None)
 
-    async def _pack(self, policy: PackingPolicy, scene: Snapshot, left: int) -> tuple[Packing | None, str]:
-        """A packing that still fits the cluster when it is ready, or None; and what went wrong."""
+    async def _pack(
+        self, policy: PackingPolicy, scene: Snapshot, others: Sequence[PackingPlan], options: PackOptions
+    ) -> _Answer:
+        """A packing that still fits the cluster when it is ready."""
         budget = Budget(
             seconds=policy.spec.budget.time.seconds, certify_seconds=policy.spec.budget.certify_within.seconds
         )
         for _ in range(PACKINGS_PER_PASS):
             try:
-                packing = await self._solver.solve(scene, scoping.options(policy, left), budget, self._seed)
+                packing = await self._solver.solve(scene, options, budget, self._seed)
             except SolverError as error:
                 if isinstance(error, SolverTimeout):
                     self._metrics.solver_timeouts.inc()
                 logger.warning("policy %s: %s", policy.name, error)
-                return None, str(error)
+                return _Answer(scene, error=str(error))
             self._count(packing)
             now_pods = {pod.uid: pod for pod in self._store.pods.values()}
             stale = stale_for(packing, now_pods)
             if stale is None:
-                return packing, ""
+                return _Answer(scene, packing)
             logger.info("policy %s: the answer is stale, packing again: %s", policy.name, stale)
-            fresh = self._store.snapshot(self._clock())
-            names = {node.name for node in scene.nodes}
-            scene = scoping.narrowed(fresh, scoping.Scope(frozenset(names), {}), ())
-        return None, ""
+            scene = scoping.without_planned(self._store.snapshot(self._clock()), others)
+        return _Answer(scene)
 
     async def _create(self, policy: PackingPolicy, packing: Packing, scene: Snapshot) -> PackingPlan:
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
