@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from hypothesis import given, settings
@@ -126,7 +127,8 @@ class World:
                 self.made += 1
                 like = next(one for one in self.templates if one.owner is not None and one.owner.name == app)
                 name = f"{app}-new-{self.made}"
-                new = pod(name, cpu=like.requests["cpu"], app=app, unschedulable_since=None)
+                gone = {"node": None, "phase": "Pending", "ready": False, "terminating": False, "bound_at": None}
+                new = structs.replace(like, name=name, uid=f"uid-of-{name}", **gone)
                 self.pods[new.uid] = new
             for one in sorted(alive, key=lambda one: (one.node is not None, one.uid))[: max(0, len(alive) - wanted)]:
                 self.pods[one.uid] = structs.replace(one, terminating=True)
@@ -152,11 +154,15 @@ class World:
             for one in self.pods.values()
             if one.node == target.node and not one.terminating and slot_class(one) == target.slot_class
         ]
-        return len(there) - target.standing < len(group)
+        waiting = [one for one in group if self.plan.slot_status[one.id].state is SlotState.WAITING]
+        return len(there) - target.standing + len(waiting) < len(group)
 
     def fits(self, one: Pod, name: str) -> bool:
-        used = sum(other.requests["cpu"] for other in self.pods.values() if other.node == name)
-        return used + one.requests["cpu"] <= self.nodes[name].allocatable["cpu"]
+        room = Counter(self.nodes[name].allocatable)
+        for other in self.pods.values():
+            if other.node == name:
+                room.subtract(other.requests)
+        return all(amount <= room[resource] for resource, amount in one.requests.items())
 
     def disturb(self) -> None:
         """Somebody deletes a pod, scales an owner, or pauses the policy."""

@@ -7,7 +7,7 @@ the same facts, nothing new comes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field, structs
 
@@ -15,12 +15,13 @@ from stowage.api.packing_plan import Approval
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.budget_gate import BudgetGate
+from stowage.decide.landing import given_up, kept_back, slot_states
 from stowage.decide.plan_facts import Attempt, PlanFacts, PolicyFacts, SlotStatus, StepStatus
 from stowage.decide.plan_validity import Invalid, invalid_proposal, invalid_targets, refused_arrival, room_now
 from stowage.decide.refusals import REFUSED
 from stowage.decide.slot_balance import PodFacts
 from stowage.decide.standstill import mood, stuck
-from stowage.decide.step_progress import Progress, ended, ended_slots
+from stowage.decide.step_progress import Progress, ended
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.slots import SlotClass
@@ -132,7 +133,7 @@ def _end(progress: Progress, situation: Situation, phase: PlanPhase, reason: Pla
         message=message,
         epoch=situation.epoch,
         step_status=ended(progress),
-        slot_status=ended_slots(progress),
+        slot_status=given_up(progress),
         finished_at=situation.now,
         release=plan.phase in {None, PlanPhase.APPROVED, PlanPhase.RUNNING} and plan.approval is not Approval.PENDING,
     )
@@ -154,7 +155,7 @@ def _propose(progress: Progress, situation: Situation) -> Advance:
         message="set spec.approval to Approved or Aborted",
         epoch=situation.epoch,
         step_status=progress.steps,
-        slot_status=progress.slots,
+        slot_status=slot_states(progress),
     )
 
 
@@ -181,18 +182,10 @@ def _shake_hands(progress: Progress, situation: Situation) -> Advance:
         message="",
         epoch=situation.epoch,
         step_status=progress.steps,
-        slot_status=_kept_back(progress),
+        slot_status=kept_back(progress),
         approved_at=approved_at,
         requeue_after_seconds=RUNNING_POLL_SECONDS if paused else HANDSHAKE_POLL_SECONDS,
     )
-
-
-def _kept_back(progress: Progress) -> dict[str, SlotStatus]:
-    """Slots before the start: nobody may take them."""
-    return {
-        slot_id: SlotStatus(SlotState.WAITING) if status.state is SlotState.OPEN else status
-        for slot_id, status in progress.slots.items()
-    }
 
 
 def _run(progress: Progress, situation: Situation) -> Advance:
@@ -219,7 +212,7 @@ def _run(progress: Progress, situation: Situation) -> Advance:
         message=message,
         epoch=situation.epoch,
         step_status=progress.steps,
-        slot_status=progress.slots,
+        slot_status=slot_states(progress),
         started_at=progress.plan.started_at if progress.plan.started_at is not None else situation.now,
         evict=evict,
         wake=_someone_sleeps(progress),
@@ -229,7 +222,7 @@ def _run(progress: Progress, situation: Situation) -> Advance:
 
 def _someone_sleeps(progress: Progress) -> bool:
     """Whether a pod that the extender refused has a slot to go to by now: a plan's progress is no event to it."""
-    status = progress.slots
+    status = slot_states(progress)
     return any(
         pod.node is None and REFUSED in pod.unschedulable_message and not pod.terminating
         for slot in progress.open_slots
@@ -303,11 +296,20 @@ def _may_start(progress: Progress, step: Step, situation: Situation) -> bool:
     if progress.steps[step.id].state is StepState.INTENDED:
         attempt = situation.attempts.get(step.id)
         return attempt is None or situation.now >= attempt.at + attempt.retry_after_seconds
-    by_id = {other.id: other for other in progress.plan.steps}
-    if not all(progress.released(by_id[other]) for other in step.after):
+    if not all(progress.released(other) for other in _before(progress, step)):
         progress.set(step, StepState.WAITING, StepReason.DEPENDENCY_PENDING)
         return False
     return step.swap or _target_is_free(progress, step)
+
+
+def _before(progress: Progress, step: Step) -> Sequence[Step]:
+    """The steps that have to be over before one starts.
+
+    A swap sends a pod away to wait for its place: it comes last of all that can go without it.
+    """
+    if step.swap:
+        return progress.plan.steps[: progress.plan.steps.index(step)]
+    return [progress.steps_by_id[other] for other in step.after]
 
 
 def _target_is_free(progress: Progress, step: Step) -> bool:
@@ -326,16 +328,18 @@ def _target_is_free(progress: Progress, step: Step) -> bool:
 
 
 def _expected(progress: Progress, node: str) -> list[SlotClass]:
-    """Classes of the pods that are on their way to a node: evicted, or pending with nothing left to wait for."""
-    by_id = {other.id: other for other in progress.plan.steps}
+    """Classes of the pods that are on their way to a node: evicted, or pending with nothing left to wait for.
+
+    Replacements of swaps are not: they land once nobody else counts on the room.
+    """
     on_their_way: list[SlotClass] = []
     for step in progress.unsettled:
         slot = progress.slot_of(step)
-        if slot is None or slot.node != node or slot.id not in progress.balance.open:
+        if slot is None or slot.node != node or slot.id not in progress.balance.open or step.swap:
             continue
-        intended = progress.steps[step.id].state is StepState.INTENDED
-        pending = step.action is Action.PLACE and all(progress.released(by_id[other]) for other in step.after)
-        if intended or pending:
+        free = all(progress.released(progress.steps_by_id[other]) for other in step.after)
+        pending = step.action is Action.PLACE and free
+        if pending or progress.steps[step.id].state is StepState.INTENDED:
             on_their_way.append(slot.slot_class)
     return on_their_way
 

@@ -28,7 +28,8 @@ def _like(facts: PodFacts, of_class: SlotClass) -> Pod | None:
     return next(iter(facts.by_class.get(of_class, ())), None)
 
 
-def _requests(facts: PodFacts, of_class: SlotClass) -> Resources:
+def requests_of(facts: PodFacts, of_class: SlotClass) -> Resources:
+    """What a pod of a class asks for; nothing while there is no such pod in the snapshot."""
     # a class without any pod has not asked for anything yet: its replacement is looked at when it exists
     pod = _like(facts, of_class)
     return pod.requests if pod is not None else {}
@@ -93,7 +94,7 @@ def room_now(node: str, facts: PodFacts, expected: Iterable[SlotClass]) -> dict[
     for pod in facts.on_node.get(node, ()):
         room.subtract(pod.requests)
     for of_class in expected:
-        room.subtract(_requests(facts, of_class))
+        room.subtract(requests_of(facts, of_class))
     return dict(room)
 
 
@@ -120,7 +121,7 @@ def _held(node: str, leaving: Collection[str], facts: PodFacts) -> Counter[str]:
 def _wanted(slots: Iterable[Slot], facts: PodFacts) -> Counter[str]:
     wanted: Counter[str] = Counter()
     for slot in slots:
-        wanted.update(_requests(facts, slot.slot_class))
+        wanted.update(requests_of(facts, slot.slot_class))
     return wanted
 
 

@@ -101,11 +101,17 @@ def balance(slots: Sequence[Slot], steps: Sequence[Step], facts: PodFacts, settl
         if slot.id not in pods:
             open_by_class[slot.slot_class].append(slot.id)
     to_come = _evictions_to_come(slots, steps, facts, settled)
+    over = {step.slot for step in steps if step.id in settled}
+    own_sender = {
+        step.slot for step in steps if step.action is Action.EVICT and facts.standing(step.pod.uid) is not None
+    }
     void: set[str] = set()
     for of_class, ids in open_by_class.items():
         senders = _senders(of_class, facts, to_come[of_class])
         if senders is not None and senders < len(ids):
-            void.update(sorted(ids)[senders:])
+            # a pod still to be evicted sends one to its own slot; where a step is over, a pod came and went again
+            by_hope = sorted(ids, key=lambda slot_id: (slot_id in over, slot_id not in own_sender, slot_id))
+            void.update(by_hope[senders:])
     still_open = {slot_id for ids in open_by_class.values() for slot_id in ids} - void
     return SlotBalance(frozenset(pods), frozenset(void), frozenset(still_open), pods)
 
@@ -159,6 +165,12 @@ def _senders(of_class: SlotClass, facts: PodFacts, to_come: int) -> int | None:
     if workload.replicas is None:
         return None
     return waiting + to_come + max(0, workload.replicas - len(of_owner))
+
+
+def owner_sends_more(of_class: SlotClass, facts: PodFacts) -> bool:
+    """Whether pods of a class wait or will be made without any further eviction; True when nobody can tell."""
+    senders = _senders(of_class, facts, 0)
+    return senders is None or senders > 0
 
 
 def _seat_to_come(pod_name: str, workload: Workload, of_owner: Sequence[Pod]) -> int:

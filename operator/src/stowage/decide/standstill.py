@@ -7,6 +7,7 @@ from typing import Final
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.plan_validity import Invalid, room_now
+from stowage.decide.slot_balance import owner_sends_more
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.packing import Action, Step
@@ -70,8 +71,10 @@ def _hopeless(progress: Progress, step: Step) -> bool:
     if slot is None:
         return False
     waiting = [pod for pod in progress.facts.by_class.get(slot.slot_class, ()) if pod.node is None]
+    if not waiting:
+        return not owner_sends_more(slot.slot_class, progress.facts)
     places = [other.node for other in progress.open_slots if other.slot_class == slot.slot_class]
-    return bool(waiting) and not any(_has_room(progress, pod, node) for pod in waiting for node in places)
+    return not any(_has_room(progress, pod, node) for pod in waiting for node in places)
 
 
 def _has_room(progress: Progress, pod: Pod, node: str) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections import defaultdict
 
-from stowage.api.packing_plan_status import SlotState, StepState
+from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
-from stowage.decide.plan_facts import PlanFacts, SlotStatus, StepStatus
+from stowage.decide.plan_facts import PlanFacts, StepStatus
 from stowage.decide.slot_balance import PodFacts, SlotBalance, balance
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.slots import Slot, SlotClass
+
+Place = tuple[SlotClass, str]
+"""A class of pods and a node that some of them go to."""
 
 
 def changed(before: StepStatus, state: StepState, reason: StepReason | None, now: float) -> StepStatus:
@@ -21,7 +23,7 @@ def changed(before: StepStatus, state: StepState, reason: StepReason | None, now
 
 
 class Progress:
-    """The states of steps and slots of a plan at one instant; `steps` and `slots` hold the newest ones.
+    """The states of the steps of a plan at one instant; `steps` holds the newest ones.
 
     Args:
         plan: spec and recorded status.
@@ -34,23 +36,12 @@ class Progress:
         self.facts = facts
         self.now = now
         self.steps: dict[str, StepStatus] = {step.id: plan.status_of(step) for step in plan.steps}
-        self._steps_by_id = {step.id: step for step in plan.steps}
+        self.steps_by_id = {step.id: step for step in plan.steps}
         self.slots_by_id: dict[str, Slot] = {slot.id: slot for slot in plan.slots}
-        settled = frozenset(step_id for step_id, status in self.steps.items() if status.state.settled)
-        self.balance: SlotBalance = balance(plan.slots, plan.steps, facts, settled)
         self._settle_lost_pods()
-        for of_class, steps in self._by_class().items():
-            self._settle_class(of_class, steps)
-
-    @property
-    def slots(self) -> dict[str, SlotStatus]:
-        """Status of each slot, in the plan's order.
-
-        Slots of one class and node are interchangeable: as many wait as there are steps to them that may not
-        start yet. Whoever took such a slot would take room that a move before it needs.
-        """
-        waiting = self._waiting_slots()
-        return {slot.id: self._slot_status(slot.id, waiting) for slot in self.plan.slots}
+        self.balance: SlotBalance = self._balance()
+        while self._settle_places():  # a settled step may let another one take its turn, or free its slot
+            self.balance = self._balance()
 
     @property
     def open_slots(self) -> list[Slot]:
@@ -95,78 +86,72 @@ class Progress:
             return True
         return step.swap and self.gone(step)
 
-    def started(self, step: Step) -> bool:
-        """Whether the pod of a step, or its replacement, may go to its slot now."""
-        state = self.steps[step.id].state
-        if state is not StepState.WAITING:
-            return True
-        if step.action is Action.EVICT and self.still_stands(step):
-            return False
-        return all(self.released(self._steps_by_id[other]) for other in step.after)
-
-    def _slot_status(self, slot_id: str, waiting: Collection[str]) -> SlotStatus:
-        if slot_id in self.balance.filled:
-            return SlotStatus(SlotState.FILLED, self.balance.pods[slot_id])
-        if slot_id in self.balance.void:
-            return SlotStatus(SlotState.VOID)
-        return SlotStatus(SlotState.WAITING if slot_id in waiting else SlotState.OPEN)
-
-    def _waiting_slots(self) -> frozenset[str]:
-        started = Counter(
-            (slot.slot_class, slot.node)
-            for step in self.plan.steps
-            if (slot := self.slot_of(step)) is not None and self.started(step)
-        )
-        groups: dict[tuple[SlotClass, str], list[str]] = defaultdict(list)
-        for slot in self.plan.slots:
-            groups[slot.slot_class, slot.node].append(slot.id)
-        waiting: list[str] = []
-        for place, ids in groups.items():
-            still_open = sorted(set(ids) & self.balance.open)
-            taken = len(ids) - len(still_open)
-            waiting += still_open[max(0, started[place] - taken) :]
-        return frozenset(waiting)
-
     def _settle_lost_pods(self) -> None:
         """Evictions without a replacement are done when the pod is gone."""
         for step in self.unsettled:
             if step.action is Action.EVICT and self.slot_of(step) is None and self.gone(step):
                 self.set(step, StepState.DONE, self._how_it_went(step, StepReason.EVICTED))
 
-    def _by_class(self) -> dict[SlotClass, list[Step]]:
-        classes: dict[SlotClass, list[Step]] = defaultdict(list)
+    def _balance(self) -> SlotBalance:
+        settled = frozenset(step_id for step_id, status in self.steps.items() if status.state.settled)
+        return balance(self.plan.slots, self.plan.steps, self.facts, settled)
+
+    def _settle_places(self) -> bool:
+        settling = False
+        for place, steps in self._by_place().items():
+            settling |= self._settle_place(place, steps)
+        return settling
+
+    def _by_place(self) -> dict[Place, list[Step]]:
+        places: dict[Place, list[Step]] = defaultdict(list)
         for step in self.plan.steps:
             slot = self.slot_of(step)
             if slot is not None:
-                classes[slot.slot_class].append(step)
-        return classes
+                places[slot.slot_class, slot.node].append(step)
+        return places
 
-    def _settle_class(self, of_class: SlotClass, steps: list[Step]) -> None:
-        """Give the filled and void slots of a class to its steps: its pods are interchangeable."""
-        ids = {slot.id for slot in self.plan.slots if slot.slot_class == of_class}
+    def _settle_place(self, place: Place, steps: list[Step]) -> bool:
+        """Give the filled and void slots of one class and node to the steps that lead there.
+
+        A filled slot settles a step to its node, whoever took it: settled by the pod's name, another step's slot
+        would count as taken, and be open before the moves that make room for it. A step whose slot was open
+        comes first, and keeps what was filled until its own pod has gone.
+
+        Returns:
+            Whether a step was settled.
+        """
+        ids = {slot.id for slot in self.plan.slots if (slot.slot_class, slot.node) == place}
         filled, void = len(ids & self.balance.filled), len(ids & self.balance.void)
         states = [self.steps[step.id].state for step in steps]
         filled_left = max(0, filled - states.count(StepState.DONE))
         left = max(0, filled + void - sum(state.settled for state in states))
-        candidates = [step for step in steps if self._may_settle(step)]
-        for step in sorted(candidates, key=self._turn)[:left]:
-            if filled_left:
-                filled_left -= 1
+        unsettled = [step for step in steps if not self.steps[step.id].state.settled]
+        settling = False
+        for step in sorted(unsettled, key=self._turn)[:left]:
+            filled_left -= 1
+            if step.action is Action.EVICT and not self.gone(step):
+                continue
+            settling = True
+            if filled_left >= 0:
                 self.set(step, StepState.DONE, self._how_it_went(step, StepReason.BOUND))
             else:
-                self.set(step, StepState.VOID, self._why_void(step, of_class))
+                self.set(step, StepState.VOID, self._why_void(step, place[0]))
+        return settling
 
-    def _may_settle(self, step: Step) -> bool:
-        if self.steps[step.id].state.settled:
+    def offered(self, step: Step) -> bool:
+        """Whether the slot of a step has been opened: its pod has to come, and its room is there.
+
+        That a step is settled says nothing: it may be the slot of another step that was filled.
+        """
+        if self.steps[step.id].state is StepState.INTENDED:
+            return True
+        if step.action is Action.EVICT and self.still_stands(step):
             return False
-        return step.action is Action.PLACE or self.gone(step)
+        return all(self.released(self.steps_by_id[other]) for other in step.after)
 
-    def _turn(self, step: Step) -> tuple[int, float, str]:
-        """Which step of a class takes a filled slot first: who stands there, then who was evicted first."""
-        if step.action is Action.EVICT:
-            return (1, self.steps[step.id].at or 0.0, step.id)
-        pod = self.facts.by_uid.get(step.pod.uid)
-        return (0 if pod is not None and pod.node is not None else 2, 0.0, step.id)
+    def _turn(self, step: Step) -> tuple[bool, str]:
+        """Which step of a place takes a filled slot first: one whose slot was open, then in the plan's order."""
+        return (not self.offered(step), step.id)
 
     def _how_it_went(self, step: Step, reason: StepReason) -> StepReason:
         if step.action is Action.EVICT and self.steps[step.id].state is StepState.WAITING:
@@ -186,14 +171,6 @@ class Progress:
             others = [pod for pod in self.facts.by_owner[workload.uid] if pod.template_hash != of_class.revision]
             return StepReason.OWNER_CHANGED if others else StepReason.OWNER_SCALED_DOWN
         return StepReason.POD_GONE
-
-
-def ended_slots(progress: Progress) -> dict[str, SlotStatus]:
-    """States of the slots of a plan that ends now: nobody keeps those that are not filled."""
-    return {
-        slot_id: status if status.state is SlotState.FILLED else SlotStatus(SlotState.VOID)
-        for slot_id, status in progress.slots.items()
-    }
 
 
 def ended(progress: Progress) -> dict[str, StepStatus]:
