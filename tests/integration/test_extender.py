@@ -25,13 +25,16 @@ _numbers = itertools.count(1)
 
 
 async def plan_for(bench: Workbench, app: str, *nodes: str, approval: Approval = Approval.APPROVED) -> str:
-    """Writes a plan with one slot for a pod of `app` on each of the nodes; its name."""
+    """Writes a plan with one open slot for a pod of `app` on each of the nodes; its name."""
     sample, *_ = await bench.pods(app)
     pod_class = slot_class(read_pod(msgspec.json.encode(sample)))
     slots = [Slot(f"k{number:03}", pod_class, node) for number, node in enumerate(nodes, 1)]
     spec = PackingPlanSpec(policy="by-hand", approval=approval, slots=tuple(PlanSlot.of(slot) for slot in slots))
     name = f"by-hand-20260101-101500-{next(_numbers):04}"
-    return await bench.create(paths.PACKING_PLANS, PackingPlan(metadata=Metadata(name=name), spec=spec).to_document())
+    await bench.create(paths.PACKING_PLANS, PackingPlan(metadata=Metadata(name=name), spec=spec).to_document())
+    opened = [{"id": slot.id, "state": "Open"} for slot in slots]
+    await bench.api.merge_patch(paths.packing_plan_status(name), {"status": {"slots": opened}})
+    return name
 
 
 async def acknowledged(bench: Workbench, plan: str) -> list[str]:

@@ -48,9 +48,14 @@ def read(plan: dict[str, Any]) -> SeenPlan:
 
 
 def test_slots_are_read_as_the_full_model_reads_them() -> None:
-    plan = document()
+    plan = document(slots=[{"id": "k001", "state": "Open"}, {"id": "k002", "state": "Filled"}])
     full = PackingPlan.parse(plan)
     assert read(plan).slots == ActivePlan("uid-1", "p-1", tuple(slot.to_fact() for slot in full.spec.slots))
+
+
+@pytest.mark.parametrize("slots", [None, [], [{"id": "k001", "state": "Waiting"}]])
+def test_slots_that_nobody_has_opened_wait(slots: list[dict[str, str]] | None) -> None:
+    assert read(document(slots=slots)).slots.waiting == {"k001", "k002"}
 
 
 @pytest.mark.parametrize(("approval", "phase"), list(itertools.product(Approval, [None, *PlanPhase])))

@@ -83,7 +83,7 @@ _documents = msgspec.json.Decoder(_Document)
 
 
 def read_plan(raw: bytes) -> SeenPlan:
-    """Read a PackingPlan; slots that are void are left out.
+    """Read a PackingPlan; slots that are void are left out, those that nobody has opened wait.
 
     Raises:
         MalformedObject: a field is missing or has another type than the resource definition allows.
@@ -111,7 +111,9 @@ def read_plan(raw: bytes) -> SeenPlan:
         for slot in spec.slots or ()
         if slot.id not in void
     )
-    waiting = {slot.id for slot in status.slots or () if slot.state is SlotState.WAITING}
+    # until the operator has said that a slot is open, it waits: a new plan has no status for a moment
+    open_or_filled = {slot.id for slot in status.slots or () if slot.state is not SlotState.WAITING}
+    waiting = {slot.id for slot in slots} - open_or_filled
     approved = spec.approval is Approval.APPROVED and metadata.deletion_timestamp is None
     return SeenPlan(
         slots=ActivePlan(metadata.uid, metadata.name, slots, frozenset(waiting)),
