@@ -26,8 +26,8 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
 CONNECT_SECONDS: Final = 5.0
 REQUEST_SECONDS: Final = 10.0
 LIST_SECONDS: Final = 60.0  # a chunk of 500 large pods on a busy server
-WATCH_SECONDS: Final = 290  # asked of the server: it ends a healthy watch itself
-SILENCE_SECONDS: Final = 70.0  # bookmarks come each minute: a longer silence is a dead connection
+WATCH_SECONDS: Final = 60  # asked of the server: shorter than the silence, for bookmarks of quiet kinds may come later
+SILENCE_SECONDS: Final = 70.0  # longer than any healthy watch lasts: the connection is dead
 
 Observer = Callable[[str, int, float], None]
 """Called after each request with its method (`WATCH` for watches), its HTTP status (0: no answer) and its seconds."""
@@ -152,7 +152,7 @@ class Api:
 
         Raises:
             Gone: the resource version is too old. (It may come in the stream instead, as an ERROR event.)
-            ApiUnavailable: the connection broke, or was silent for longer than bookmarks allow.
+            ApiUnavailable: the connection broke, or was silent for longer than a watch lasts.
         """
         full = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS), **query}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
