@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from stowage.api.packing_plan_status import SlotState
+from stowage.api.packing_plan_status import SlotState, StepState
 from stowage.decide.plan_facts import SlotStatus
 from stowage.decide.plan_validity import requests_of, room_now
 from stowage.decide.step_progress import Progress
@@ -115,10 +115,12 @@ def _waiting_slots(progress: Progress) -> frozenset[str]:
     groups: dict[tuple[SlotClass, str], list[str]] = defaultdict(list)
     for step in progress.plan.steps:
         slot: Slot | None = progress.slot_of(step)
-        if slot is not None and may_land(progress, step):
+        void = progress.steps[step.id].state is StepState.VOID
+        if slot is not None and not void and may_land(progress, step):
             may_come[slot.slot_class, slot.node] += 1
     for slot in progress.plan.slots:
-        groups[slot.slot_class, slot.node].append(slot.id)
+        if slot.id not in progress.balance.void:
+            groups[slot.slot_class, slot.node].append(slot.id)
     waiting: list[str] = []
     for place, ids in groups.items():
         still_open = sorted(set(ids) & progress.balance.open)

@@ -124,7 +124,7 @@ class Progress:
         filled, void = len(ids & self.balance.filled), len(ids & self.balance.void)
         states = [self.steps[step.id].state for step in steps]
         filled_left = max(0, filled - states.count(StepState.DONE))
-        left = max(0, filled + void - sum(state.settled for state in states))
+        left = filled_left + max(0, void - states.count(StepState.VOID))
         unsettled = [step for step in steps if not self.steps[step.id].state.settled]
         settling = False
         for step in sorted(unsettled, key=self._turn)[:left]:
