@@ -130,6 +130,11 @@ async def test_a_plan_moves_a_pod_to_make_room_for_one_that_waits(story: Story) 
     targets = {slot["node"] for slot in plan["spec"]["slots"]}
     assert set(await story.bench.bound("small")) | set(await story.bench.bound("large")) == targets
     assert plan["status"]["approvedBy"]["manager"] == "stowage-operator"
+    events = (await story.bench.api.get(paths.events(story.bench.namespace)))["items"]
+    ours = {event["reason"] for event in events if event.get("reportingController") == "stowage.dev/operator"}
+    assert ours == {"Moving", "Placed"}
+    policy = await story.bench.api.get(paths.packing_policy(story.policy))
+    assert policy["status"]["lastPlan"] == plan["metadata"]["name"]
 
 
 async def test_nothing_happens_before_a_person_approves(story: Story) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from msgspec import structs
@@ -477,6 +477,90 @@ class TestOrder:
         wide = snapshot(node("n1", cpu=20), replica_set("new", 2), here, NEW)
         step = run(plan(place(2, NEW, target), target, **RUNNING), wide)
         assert step.slot_status["k002"].state is SlotState.OPEN
+
+
+class TestLanding:
+    """A slot is open only while its room is there for nobody else."""
+
+    def slots(self, step: Advance) -> dict[str, SlotState]:
+        return {slot_id: status.state for slot_id, status in step.slot_status.items()}
+
+    def test_nobody_takes_a_slot_before_the_start(self) -> None:
+        step = run(plan(structs.replace(PLACE, after=()), TO_N1, **APPROVED), cluster(OTHER, NEW))
+        assert self.slots(step) == {"k002": SlotState.WAITING}
+
+    def test_a_slot_opens_with_the_intent_or_after_the_steps_before_it(self) -> None:
+        facts = plan(MOVE, PLACE, TO_N2, TO_N1, **RUNNING)
+        first = run(facts, BEFORE)
+        assert self.slots(first) == {"k001": SlotState.OPEN, "k002": SlotState.WAITING}
+        second = run(after(facts, first), cluster(OTHER, NEW, bound(REPLACEMENT, "n2")))
+        assert self.slots(second) == {"k001": SlotState.FILLED, "k002": SlotState.OPEN}
+
+    @pytest.mark.parametrize(
+        ("kept_by", "state", "wake"),
+        [
+            pytest.param("reserved by plan x", SlotState.OPEN, True, id="refused-before"),
+            pytest.param("Insufficient cpu", SlotState.OPEN, False, id="will-be-tried-by-itself"),
+        ],
+    )
+    def test_a_pod_that_was_refused_is_woken(self, kept_by: str, state: SlotState, wake: bool) -> None:
+        sleeping = structs.replace(NEW, unschedulable_message=kept_by)
+        step = run(plan(structs.replace(PLACE, after=()), TO_N1, **RUNNING), cluster(OTHER, sleeping))
+        assert (self.slots(step)["k002"], step.wake) == (state, wake)
+
+    @pytest.mark.parametrize(
+        ("free", "state"),
+        [
+            pytest.param(5, SlotState.WAITING, id="room-for-one-and-another-counts-on-it"),
+            pytest.param(10, SlotState.OPEN, id="room-for-both"),
+        ],
+    )
+    def test_the_replacement_of_a_swap_lands_when_nobody_counts_on_the_room(self, free: int, state: SlotState) -> None:
+        parked, other = pod("a-2", cpu=5, app="a"), pod("b-1", "n1", cpu=5, app="b")
+        gone = pod("a-1", "n1", cpu=5, app="a")
+        facts = plan(
+            evict(1, gone, "k001", swap=True),
+            evict(2, other, "k002", "s001"),
+            evict(3, pod("c-1", "n2", cpu=5, app="c")),
+            slot(1, gone, "n2"),
+            slot(2, other, "n2"),
+            **RUNNING,
+            step_status={"s001": StepStatus(StepState.INTENDED, None, NOW)},
+        )
+        seen = snapshot(
+            node("n1"), node("n2", cpu=free + 5), replica_set("a", 1), parked, other, pod("c-1", "n2", cpu=5, app="c")
+        )
+        assert self.slots(run(facts, seen))["k001"] is state
+
+    def test_a_swap_is_the_last_to_go(self) -> None:
+        swap = evict(2, OTHER, "k002", swap=True)
+        facts = plan(MOVE, swap, TO_N2, slot(2, OTHER, "n2"), **RUNNING)
+        assert [step.id for step in run(facts, cluster(WEB, OTHER)).evict] == ["s001"]
+
+
+class TestStandstill:
+    """A plan that nothing can move on is given up; everything else is waited for and explained."""
+
+    LONG: ClassVar[dict[str, Any]] = {**RUNNING, "started_at": NOW - 40}
+
+    def test_no_room_and_nothing_under_way(self) -> None:
+        big = pod("big-1", "n1", cpu=9, app="big", terminating=True)
+        facts = plan(structs.replace(PLACE, after=()), TO_N1, **self.LONG)
+        step = run(facts, snapshot(*NODES, *OWNERS, NEW, big))
+        assert (step.phase, step.reason) == (PlanPhase.SUPERSEDED, PlanReason.STALE_SNAPSHOT)
+
+    @pytest.mark.parametrize(
+        ("facts", "reason"),
+        [
+            pytest.param((OTHER, NEW), PlanReason.EXECUTING, id="scheduler-is-slow"),
+            pytest.param((WEB, OTHER, budget("web", 0)), PlanReason.DISRUPTION_BUDGET, id="budget"),
+        ],
+    )
+    def test_worth_waiting_for(self, facts: tuple[Any, ...], reason: PlanReason) -> None:
+        steps = (MOVE, TO_N2) if WEB in facts else (structs.replace(PLACE, after=()), TO_N1)
+        held = {"s001": StepStatus(StepState.WAITING, StepReason.DISRUPTION_BUDGET, NOW - 40)}
+        step = run(plan(*steps, **self.LONG, step_status=held), cluster(*facts))
+        assert (step.phase, step.reason) == (PlanPhase.RUNNING, reason)
 
 
 @pytest.mark.parametrize(
