@@ -39,7 +39,6 @@ class _ClassKey(Struct, frozen=True):
     eligible: frozenset[int]
     ports: tuple[HostPort, ...]
     budgets: tuple[int, ...]
-    move_cost: int
 
 
 def build(snapshot: Snapshot, options: PackOptions) -> Build:
@@ -146,7 +145,6 @@ class _Builder:
             eligible=self._eligible(pod),
             ports=tuple(sorted(pod.host_ports)),
             budgets=tuple(limits[budget.uid] for budget in budgets),
-            move_cost=_move_cost(pod),
         )
 
     def _eligible(self, pod: Pod) -> frozenset[int]:
@@ -184,7 +182,7 @@ class _Builder:
             eligible=key.eligible - closed,
             ports=key.ports,
             budgets=key.budgets,
-            move_cost=key.move_cost,
+            move_cost=max(map(_move_cost, pods)),
             pending_uids=tuple(pod.uid for pod in waiting),
             # the youngest has lost least when it starts again
             running_uids={
