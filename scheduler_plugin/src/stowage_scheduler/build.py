@@ -15,10 +15,11 @@ from stowage_scheduler.entanglement import ClosedDomains
 from stowage_scheduler.movability import Immovable, Movability
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem
-from stowage_scheduler.rules import RULES
+from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.slots import SlotClass, slot_class
 
 MOVE_COST_ANNOTATION = "stowage.dev/move-cost-seconds"
+_ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
 _RESTART_SECONDS = 30  # what a move costs when nobody says otherwise
 
 
@@ -61,14 +62,17 @@ class _Builder:
         self.left_out: dict[str, Immovable] = {}
         self.movable: list[Pod] = []
         self.pending: list[Pod] = []
-        self._allowed: dict[object, frozenset[int]] = {}
+        self.overfull: dict[str, frozenset[int]] = {}
+        self.unread: frozenset[int] = frozenset()
+        self._admitting: dict[object, frozenset[int]] = {}
+        self._large_enough: dict[object, frozenset[int]] = {}
 
     def build(self) -> Build:
         for pod in sorted(self.snapshot.pods, key=lambda p: (p.key, p.uid)):
             self._sort_in(pod)
         for pod in self.movable:
             self.running[self.index[pod.node or ""]].update(pod.requests)
-        closed = self._closed()
+        self.overfull, self.unread = self._overfull(), self._unread()
         limits: dict[str, int] = {}
         groups: dict[_ClassKey, list[Pod]] = defaultdict(list)
         for pod in [*self.movable, *self.pending]:
@@ -79,7 +83,7 @@ class _Builder:
             nodes=tuple(node.name for node in self.nodes),
             free=tuple(self._free(number, resources) for number in range(len(self.nodes))),
             classes=tuple(
-                self._class(number, key, pods, resources, closed)
+                self._class(number, key, pods, resources)
                 for number, (key, pods) in enumerate(sorted(groups.items(), key=lambda item: item[1][0].key))
             ),
             ports=tuple(frozenset(ports) for ports in self.ports),
@@ -112,23 +116,24 @@ class _Builder:
             self.movable.append(pod)
             return
         if where in self.index:
-            if pod.node is not None and not pod.terminating and self.movability.in_scope(pod):
+            if pod.node is not None and not pod.leaving and self.movability.in_scope(pod):
                 self.fixed[pod.priority] += 1
             self.used[self.index[where]].update(pod.requests)
             self.ports[self.index[where]].update(pod.host_ports)
 
-    def _closed(self) -> frozenset[int]:
-        """Nodes that take nothing new: more is requested than allocatable, or by pods that nobody could read."""
-        unread = {rejected.node for rejected in self.snapshot.rejected}
-        return frozenset(
-            number
-            for number, node in enumerate(self.nodes)
-            if node.name in unread
-            or any(
-                amount > node.allocatable.get(name, 0)
-                for name, amount in (self.used[number] + self.running[number]).items()
-            )
-        )
+    def _unread(self) -> frozenset[int]:
+        """Nodes with pods that nobody could read, so nobody knows what room is left: they take nothing new."""
+        names = {rejected.node for rejected in self.snapshot.rejected}
+        return frozenset(number for number, node in enumerate(self.nodes) if node.name in names)
+
+    def _overfull(self) -> dict[str, frozenset[int]]:
+        """By resource, nodes with more requested than allocatable: nobody who asks for it may go there."""
+        found: dict[str, set[int]] = defaultdict(set)
+        for number, node in enumerate(self.nodes):
+            for name, amount in (self.used[number] + self.running[number]).items():
+                if amount > node.allocatable.get(name, 0):
+                    found[name].add(number)
+        return {name: frozenset(numbers) for name, numbers in found.items()}
 
     def _free(self, number: int, resources: list[str]) -> tuple[int, ...]:
         """Room for classes; on an overfull node what its movable pods already take."""
@@ -148,24 +153,21 @@ class _Builder:
         )
 
     def _eligible(self, pod: Pod) -> frozenset[int]:
-        key = (
-            tuple(sorted(pod.node_selector.items())),
-            pod.node_affinity,
-            pod.tolerations,
-            tuple(sorted(pod.requests.items())),
-        )
-        if key not in self._allowed:
-            self._allowed[key] = frozenset(
-                number
-                for number, node in enumerate(self.nodes)
-                if all(rule.refuses(pod, node) is None for rule in RULES)
+        """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
+        constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations)
+        if constraints not in self._admitting:
+            self._admitting[constraints] = frozenset(
+                number for number, node in enumerate(self.nodes) if not any(r.refuses(pod, node) for r in _ADMITTING)
             )
-        closed = self.closed.closed_nodes(pod)
-        return self._allowed[key] - {self.index[name] for name in closed if name in self.index}
+        amounts = tuple(sorted(pod.requests.items()))
+        if amounts not in self._large_enough:
+            self._large_enough[amounts] = frozenset(
+                number for number, node in enumerate(self.nodes) if RESOURCES.refuses(pod, node) is None
+            ).difference(*(self.overfull.get(name, frozenset()) for name, amount in amounts if amount))
+        closed = {self.index[name] for name in self.closed.closed_nodes(pod) if name in self.index}
+        return (self._admitting[constraints] & self._large_enough[amounts]) - closed - self.unread
 
-    def _class(
-        self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str], closed: frozenset[int]
-    ) -> PodClass:
+    def _class(self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str]) -> PodClass:
         running: dict[int, list[Pod]] = defaultdict(list)
         for pod in pods:
             if pod.node is not None:
@@ -179,7 +181,7 @@ class _Builder:
             priority=key.priority,
             pending=len(waiting),
             running={node: len(held) for node, held in running.items()},
-            eligible=key.eligible - closed,
+            eligible=key.eligible,
             ports=key.ports,
             budgets=key.budgets,
             move_cost=max(map(_move_cost, pods)),
@@ -194,7 +196,10 @@ class _Builder:
 
 def _move_cost(pod: Pod) -> int:
     text = pod.annotations.get(MOVE_COST_ANNOTATION, "")
-    return min(int(text), 1_000_000) if text.isascii() and text.isdigit() else _RESTART_SECONDS
+    if not (text.isascii() and text.isdigit()):
+        return _RESTART_SECONDS
+    # a move is never free, or plans would shuffle pods for nothing; seven digits are eleven days
+    return max(1, int(text[:7]))
 
 
 def scaled(problem: Problem) -> Problem:

@@ -170,6 +170,11 @@ class Pod(Struct, frozen=True):
         return f"{self.namespace}/{self.name}"
 
     @property
+    def leaving(self) -> bool:
+        """Whether the pod is on its way out: it holds its room until gone, and counts as running no more."""
+        return self.terminating or self.disruption_target
+
+    @property
     def finished(self) -> bool:
         """Whether the pod has ended and holds no resources any more."""
         return self.phase in {"Succeeded", "Failed"}

@@ -40,9 +40,10 @@ class ClosedDomains:
         domains: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._terms: list[tuple[str, PodAffinityTerm, set[str]]] = []
         for pod in snapshot.pods:
-            if pod.finished or not pod.anti_affinity_terms or pod.node not in every:
+            where = every.get(pod.node or pod.nominated_node or "")
+            if pod.finished or not pod.anti_affinity_terms or where is None:
                 continue
-            labels = every[pod.node].labels
+            labels = where.labels
             for term in pod.anti_affinity_terms:
                 value = labels.get(term.topology_key)
                 if value is None:

@@ -17,15 +17,18 @@ _PARTS = 1_000_000  # shares of a node are counted in millionths, so that no flo
 
 def greedy(problem: Problem) -> Placement:
     """The better of the two orders; never worse than what runs now."""
-    large_first = fill(Placement(problem), lambda c: -size(problem, c))
-    small_first = fill(Placement(problem), lambda c: size(problem, c))
+    size = sizes(problem)
+    large_first = fill(Placement(problem), lambda c: -size[c.index])
+    small_first = fill(Placement(problem), lambda c: size[c.index])
     return max(large_first, small_first, key=Placement.score)
 
 
-def size(problem: Problem, pod_class: PodClass) -> int:
-    """The largest share of the cluster's room in any resource that one pod takes, in millionths."""
+def sizes(problem: Problem) -> list[int]:
+    """Per class the largest share of the cluster's room in any resource that one pod takes, in millionths."""
     totals = [max(1, sum(row[r] for row in problem.free)) for r in range(len(problem.resources))]
-    return max((amount * _PARTS // totals[r] for r, amount in enumerate(pod_class.requests)), default=0)
+    return [
+        max((amount * _PARTS // totals[r] for r, amount in enumerate(c.requests)), default=0) for c in problem.classes
+    ]
 
 
 def fits(placement: Placement, pod_class: PodClass, node: int) -> bool:

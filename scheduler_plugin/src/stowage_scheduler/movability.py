@@ -11,7 +11,7 @@ from enum import StrEnum
 from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Unmodelled, Workload
 from stowage_scheduler.entanglement import entangled
 from stowage_scheduler.kube.budgets import budgets_of
-from stowage_scheduler.kube.matching import matches_selector
+from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
 from stowage_scheduler.options import BatchJobs, PackOptions
 
 _ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
@@ -71,7 +71,7 @@ class Movability:
             return False
         if options.namespace_selector is None:
             return True
-        labels = self.snapshot.namespace_labels.get(pod.namespace, {})
+        labels = self.snapshot.namespace_labels.get(pod.namespace) or {NAMESPACE_NAME_LABEL: pod.namespace}
         return matches_selector(options.namespace_selector, labels)
 
     def budgets(self, pod: Pod) -> tuple[DisruptionBudget, ...]:
@@ -104,7 +104,7 @@ class Movability:
             return Immovable.OUT_OF_SCOPE
         if pod.node not in self.nodes:
             return Immovable.NODE_OUT_OF_SCOPE
-        if pod.terminating:
+        if pod.leaving:
             return Immovable.TERMINATING
         if pod.unmodelled:
             return Immovable.NOT_MODELLED

@@ -9,13 +9,13 @@ from msgspec import Struct
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import Pod, Snapshot
-from stowage_scheduler.explain import Explainer
+from stowage_scheduler.explain import Explainer, Explanation
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step, Unplaced
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
-from stowage_scheduler.slots import Slot
+from stowage_scheduler.slots import Slot, slot_class
 from stowage_scheduler.solve.engine import Solution, solve
 
 
@@ -50,7 +50,7 @@ def pack(snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int, cl
     began = clock()
     built = build(snapshot, options)
     seconds_to_build = clock() - began
-    solution = solve(built.problem, budget, seed, clock)
+    solution = solve(built.problem, budget, seed, clock, began)
     before_checks = clock()
     faults: list[str] = []
     chosen = _first_valid(built, snapshot, options, solution, faults)
@@ -97,7 +97,7 @@ def _after(built: Build, made: tuple[Change, ...]) -> Mapping[str, str]:
     after = {
         uid: pod.node
         for uid, pod in built.pods.items()
-        if pod.node is not None and not pod.finished and not pod.terminating
+        if pod.node is not None and not pod.finished and not pod.leaving
     }
     for change in made:
         if change.target is None:
@@ -145,8 +145,11 @@ def _unplaced(built: Build, snapshot: Snapshot, chosen: _Candidate, options: Pac
     explainer = Explainer(snapshot, built.node_facts, chosen.outcome.residents)
     limited = options.max_moves is not None and chosen.placement.disrupted() >= options.max_moves
     found = []
+    said: dict[object, Explanation] = {}
     for uid in [*waiting, *built.left_out]:
         pod = built.pods[uid]
-        why = explainer.explain(pod, built.left_out.get(uid), limited=limited)
-        found.append(Unplaced(_ref(pod), why.reason, why.help))
+        kind = (slot_class(pod), built.left_out.get(uid))
+        if kind not in said:  # once for all replicas
+            said[kind] = explainer.explain(pod, built.left_out.get(uid), limited=limited)
+        found.append(Unplaced(_ref(pod), said[kind].reason, said[kind].help))
     return tuple(sorted(found))

@@ -104,7 +104,7 @@ class Packing(Struct, frozen=True):
     """A checked plan for one snapshot.
 
     `before`, `placed` and `bound` map a priority to the number of pods of that priority or higher that
-    run before, after, and in no plan more than. `certified`: `placed` equals `bound` everywhere.
+    run before, after, and in no best plan more than. `certified`: `placed` equals `bound` everywhere.
     `seconds` is the whole packing, `stages` the seconds by stage.
     """
 

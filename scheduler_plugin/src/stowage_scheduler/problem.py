@@ -80,6 +80,17 @@ class Problem(Struct, frozen=True, dict=True):
         """Distinct priorities, highest first."""
         return tuple(sorted({c.priority for c in self.classes} | set(self.fixed), reverse=True))
 
+    def fit(self, pod_class: PodClass, node: int) -> int:
+        """Most pods of a class that the room of a node holds when no other class stands there."""
+        free = self.free[node]
+        return min(
+            (free[r] // amount for r, amount in enumerate(pod_class.requests) if amount), default=pod_class.total
+        )
+
+    def fixed_from(self, priority: int) -> int:
+        """Pods of a priority or higher that run and stay."""
+        return sum(count for other, count in self.fixed.items() if other >= priority)
+
     @cached_property
     def start(self) -> tuple[dict[int, int], ...]:
         """Counts as they run now: per class a map from node to pods."""

@@ -1,11 +1,12 @@
 """Hard rules, one file each: what refuses a node, what constrains the model, what checks a finished plan.
 
-The three parts of a rule share no code: `check` works on the snapshot's facts, so a mistake in the model
-is caught before anybody sees the plan.
+`check` works on the snapshot's facts and knows nothing of the model's integers, so a mistake in building
+or solving the model is caught before anybody sees the plan.
 """
 
 from stowage_scheduler.rules import (
     budgets,
+    closed_nodes,
     evictions,
     host_ports,
     move_limit,
@@ -17,16 +18,18 @@ from stowage_scheduler.rules import (
 )
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 
+RESOURCES = resources.Resources()
 RULES: tuple[Rule, ...] = (
     readiness.Readiness(),
     node_affinity.NodeAffinity(),
     taints.Taints(),
-    resources.Resources(),
+    RESOURCES,
     host_ports.HostPorts(),
+    closed_nodes.ClosedNodes(),
     never_moves.NeverMoves(),
     evictions.Evictions(),
     budgets.Budgets(),
     move_limit.MoveLimit(),
 )
 
-__all__ = ["RULES", "Outcome", "Rule", "Violation"]
+__all__ = ["RESOURCES", "RULES", "Outcome", "Rule", "Violation"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from stowage_scheduler.cluster import CPU, MEMORY, PODS, Node, Pod
@@ -48,15 +48,16 @@ class Resources(Rule):
                     model.at_most(terms, problem.free[node][resource])
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
-        """Nodes that receive a pod and end with more requested than allocatable."""
-        for name in {outcome.after[pod.uid] for pod, _ in outcome.arrivals}:
-            node = outcome.nodes.get(name)
-            if node is None:
-                continue
+        """Nodes that end with more requested than allocatable of a resource that an arrival asks for."""
+        asked: dict[str, set[str]] = defaultdict(set)
+        for pod, node in outcome.arrivals:
+            if node is not None:
+                asked[node.name].update(name for name, amount in pod.requests.items() if amount)
+        for name, resources in sorted(asked.items()):
             used: Counter[str] = Counter()
             for pod in outcome.residents[name]:
                 used.update(pod.requests)
-            for resource, amount in used.items():
-                have = node.allocatable.get(resource, 0)
-                if amount > have:
-                    yield Violation(self.name, name, f"{amount} of {resource} requested, {have} allocatable")
+            for resource in sorted(resources):
+                have = outcome.nodes[name].allocatable.get(resource, 0)
+                if used[resource] > have:
+                    yield Violation(self.name, name, f"{used[resource]} of {resource} requested, {have} allocatable")

@@ -38,12 +38,13 @@ class Outcome(Struct, frozen=True, dict=True):
 
     @cached_property
     def residents(self) -> dict[str, list[Pod]]:
-        """Pods that stand on each node at the end; who terminates or is nominated holds its room."""
+        """Pods that stand on each node at the end; who is leaving or nominated holds its room."""
         residents: dict[str, list[Pod]] = {node.name: [] for node in self.snapshot.nodes}
         for pod in self.snapshot.pods:
             if pod.finished:
                 continue
-            node = pod.node if pod.terminating else self.after.get(pod.uid, pod.nominated_node)
+            nominated = pod.nominated_node if pod.node is None else None  # it outlives the binding
+            node = pod.node if pod.leaving else self.after.get(pod.uid, nominated)
             if node is not None:
                 residents.setdefault(node, []).append(pod)
         return residents
@@ -63,7 +64,7 @@ class Outcome(Struct, frozen=True, dict=True):
         return [
             pod
             for pod in self.snapshot.pods
-            if pod.node is not None and not pod.finished and not pod.terminating and self.after.get(pod.uid) != pod.node
+            if pod.node is not None and not pod.finished and not pod.leaving and self.after.get(pod.uid) != pod.node
         ]
 
     @cached_property

@@ -7,16 +7,22 @@ without an exact solve (reference: packing notes 5.1).
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+import numpy as np
 from msgspec import Struct
 from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
-from stowage_scheduler.solve.model import Effort, apply_effort
+from stowage_scheduler.solve.effort import Clockwork, apply_effort
+
+_MOST_SETS = 64  # of nodes that bound some class; each costs a row per resource and a comparison with all others
+_LARGEST = 1 << 62
 
 
 class Bounds(Struct, frozen=True):
-    """Per priority, no plan places more pods of that priority or higher."""
+    """Per priority, no lexicographically best plan places more pods of that priority or higher."""
 
     by_priority: dict[int, int]
 
@@ -28,56 +34,76 @@ class Bounds(Struct, frozen=True):
         """The lower one of two bounds in each tier."""
         return Bounds({p: min(bound, other.by_priority[p]) for p, bound in self.by_priority.items()})
 
+    def raised(self, placement: Placement) -> Bounds:
+        """Never below what a placement reaches: one that misses a higher tier may have more in a lower one."""
+        placed = placement.placed_by_priority()
+        return Bounds({p: max(bound, placed[p]) for p, bound in self.by_priority.items()})
 
-def aggregated_bounds(problem: Problem, placed: dict[int, int], effort: Effort) -> Bounds:
-    """Bound each tier, given that the tiers above reach at least `placed` (pods by priority or higher).
 
-    With the optimum of the tiers above the result bounds the lexicographic optimum; with less it is
-    still a bound, only weaker.
+def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> Bounds:
+    """Bound each tier, within `share` seconds or units; tiers that are not reached get a trivial bound.
+
+    A tier is bounded given what the tiers above reach, as long as those are proven: beyond the first
+    tier that is not, the best plan may have more there and less below.
     """
-    most = {c.index: min(c.total, sum(_fit(problem, c, n) for n in range(len(problem.nodes)))) for c in problem.classes}
+    problem = placement.problem
+    placed = placement.placed_by_priority()
+    most = _most(problem)
     model = cp_model.CpModel()
-    counts = {c.index: model.new_int_var(0, most[c.index], "") for c in problem.classes}
-    _capacity_rows(model, problem, counts)
+    counts = [model.new_int_var(0, most[c.index], "") for c in problem.classes]
+    _capacity_rows(model, problem, counts, most)
     bounds: dict[int, int] = {}
-    fixed = 0
+    until = limit.left() - share
     classes: list[PodClass] = []
+    proven = True
     for priority in problem.priorities:
-        fixed += problem.fixed.get(priority, 0)
+        fixed = problem.fixed_from(priority)
         classes += [c for c in problem.classes if c.priority == priority]
         expression = cp_model.LinearExpr.sum([counts[c.index] for c in classes])
         trivial = sum(most[c.index] for c in classes)
-        if placed[priority] - fixed >= trivial:
-            bounds[priority] = trivial + fixed
-        else:
+        bounds[priority] = trivial + fixed
+        left = limit.left() - until
+        if placed[priority] < trivial + fixed and left > 0:
             model.maximize(expression)
             solver = cp_model.CpSolver()
-            apply_effort(solver, effort)
-            status = solver.solve(model)
-            proven = status in {cp_model.OPTIMAL, cp_model.FEASIBLE}
-            best = int(solver.best_objective_bound + 1e-6) if proven else trivial
-            bounds[priority] = max(placed[priority], fixed + min(trivial, best))
-        model.add(expression >= placed[priority] - fixed)
+            apply_effort(solver, limit.effort(left, until, 0))
+            if solver.solve(model) in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
+                bounds[priority] = fixed + min(trivial, int(solver.best_objective_bound + 1e-6))
+            limit.spent += solver.response_proto.deterministic_time
+        if proven:
+            model.add(expression >= placed[priority] - fixed)
+        proven = proven and bounds[priority] == placed[priority]
     return Bounds(bounds)
 
 
-def _fit(problem: Problem, pod_class: PodClass, node: int) -> int:
-    """Most pods of a class that a node could hold if it were empty but for fixed pods."""
-    most = pod_class.limit(node)
-    for resource, amount in enumerate(pod_class.requests):
-        if amount:
-            most = min(most, problem.free[node][resource] // amount)
-    return most
+def _most(problem: Problem) -> list[int]:
+    """Per class, most pods that all nodes could hold if each were empty but for fixed pods."""
+    free = np.array(problem.free, dtype=np.int64).reshape(len(problem.nodes), len(problem.resources))
+    result = []
+    for pod_class in problem.classes:
+        fits = np.full(len(problem.nodes), 1 if pod_class.ports else pod_class.total, dtype=np.int64)
+        for resource, amount in enumerate(pod_class.requests):
+            if amount:
+                np.minimum(fits, free[:, resource] // amount, out=fits)
+        held = sum(count for node, count in pod_class.running.items() if node not in pod_class.eligible)
+        eligible = np.fromiter(pod_class.eligible, dtype=np.int64, count=len(pod_class.eligible))
+        result.append(min(pod_class.total, held + int(fits[eligible].sum())))
+    return result
 
 
-def _capacity_rows(model: cp_model.CpModel, problem: Problem, counts: dict[int, cp_model.IntVar]) -> None:
+def _capacity_rows(model: cp_model.CpModel, problem: Problem, counts: list[cp_model.IntVar], most: list[int]) -> None:
     """For each set of nodes that bounds some class: what fits only there must fit there together."""
-    reach = {c.index: c.eligible | set(c.running) for c in problem.classes}
-    for nodes in {frozenset(range(len(problem.nodes))), *map(frozenset, reach.values())}:
-        inside = [c for c in problem.classes if reach[c.index] <= nodes]
+    by_reach: dict[frozenset[int], list[PodClass]] = defaultdict(list)
+    for pod_class in problem.classes:
+        by_reach[pod_class.eligible | frozenset(pod_class.running)].append(pod_class)
+    every = frozenset(range(len(problem.nodes)))
+    largest = sorted(by_reach, key=lambda nodes: (-len(by_reach[nodes]), sorted(nodes)))[:_MOST_SETS]
+    for nodes in [every, *(nodes for nodes in largest if nodes != every)]:
+        inside = [c for reach, classes in by_reach.items() if reach <= nodes for c in classes]
         for resource in range(len(problem.resources)):
-            terms = [(c.requests[resource], counts[c.index]) for c in inside if c.requests[resource]]
-            if terms:
-                room = sum(problem.free[node][resource] for node in nodes)
-                row = cp_model.LinearExpr.weighted_sum([v for _, v in terms], [k for k, _ in terms])
+            terms = [(c.requests[resource], c.index) for c in inside if c.requests[resource]]
+            room = sum(problem.free[node][resource] for node in nodes)
+            wanted = sum(amount * most[index] for amount, index in terms)
+            if room < wanted < _LARGEST:  # else it bounds nothing, or is beyond the solver's range
+                row = cp_model.LinearExpr.weighted_sum([counts[i] for _, i in terms], [k for k, _ in terms])
                 model.add(row <= room)

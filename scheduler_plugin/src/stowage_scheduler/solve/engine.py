@@ -13,9 +13,9 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules import RULES
 from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
+from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
-from stowage_scheduler.solve.model import Effort
-from stowage_scheduler.solve.search import Clockwork, Search
+from stowage_scheduler.solve.search import Search
 
 # shares of the budget
 _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
@@ -31,21 +31,16 @@ class Solution(Struct, frozen=True):
     bounds: Bounds
     stages: dict[str, float]
 
-    @property
-    def certified(self) -> bool:
-        """Whether every tier is proven optimal."""
-        return self.bounds.met_by(self.placement)
 
-
-def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float]) -> Solution:
-    """Answer within the budget, never worse than the start.
+def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float], began: float) -> Solution:
+    """Answer within the budget, which runs since `began` on `clock`; never worse than the start.
 
     In wall mode the stages share `budget.seconds`; in deterministic mode they share
     `budget.deterministic_units`, run on one thread, and the same input gives the same answer.
     """
     watch = _Stopwatch(clock)
     amount = budget.deterministic_units if budget.deterministic_units is not None else budget.seconds
-    limit = Clockwork(clock, clock() + budget.seconds, budget.deterministic_units)
+    limit = Clockwork(clock, began + budget.seconds, budget.deterministic_units)
     random = Random(seed)  # noqa: S311 - repeatable search, not a secret
 
     small = is_small(problem)
@@ -53,7 +48,7 @@ def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float
     watch.lap("greedy")
     if not any(start.unplaced(c) for c in problem.classes):
         return Solution(start, start, Bounds(start.placed_by_priority()), watch.stages)
-    bounds = _bounds(problem, start, limit, amount)
+    bounds = aggregated_bounds(start, limit, amount * _BOUND_SHARE)
     watch.lap("bound")
 
     search = Search(start, RULES, random, limit, budget.workers)
@@ -61,26 +56,23 @@ def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float
         search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=2)
         watch.lap("place")
         if not bounds.met_by(search.best):
-            share = min(budget.certify_seconds, amount * _EXACT_SHARE)
-            best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, seed)
+            share = amount * _EXACT_SHARE
+            if limit.units is None:
+                share = min(budget.certify_seconds, share)
+            best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, budget.workers)
             search.adopt(best)
             watch.lap("exact")
     search.place(bounds.by_priority, amount * _CALM_SHARE)
     watch.lap("place")
-    bounds = bounds.tightened(_bounds(problem, search.best, limit, amount))
+    bounds = bounds.tightened(aggregated_bounds(search.best, limit, amount * _BOUND_SHARE))
     watch.lap("bound")
     search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
     if small and search.best.disrupted():
-        search.adopt(exact_calm(search.best, RULES, limit, seed))
+        search.adopt(exact_calm(search.best, RULES, limit, budget.workers))
     watch.lap("calm")
     best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
-    return Solution(max(best, search.best, key=Placement.score), start, bounds, watch.stages)
-
-
-def _bounds(problem: Problem, placement: Placement, limit: Clockwork, amount: float) -> Bounds:
-    share = max(0.01, min(limit.left(), amount * _BOUND_SHARE)) / max(1, len(problem.priorities))
-    effort = Effort(deterministic=share) if limit.units is not None else Effort(seconds=share)
-    return aggregated_bounds(problem, placement.placed_by_priority(), effort)
+    best = max(best, search.best, key=Placement.score)
+    return Solution(best, start, bounds.raised(best), watch.stages)
 
 
 class _Stopwatch:

@@ -10,11 +10,10 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules.rule import Rule
 from stowage_scheduler.solve.bound import Bounds
-from stowage_scheduler.solve.model import CountModel, Effort, apply_effort
-from stowage_scheduler.solve.search import Clockwork
+from stowage_scheduler.solve.effort import Clockwork, Effort, apply_effort
+from stowage_scheduler.solve.model import CountModel
 
 _SMALL = 1_000  # integers; beyond this the model does not finish in seconds
-_THREADS = 2
 
 
 def is_small(problem: Problem) -> bool:
@@ -23,7 +22,7 @@ def is_small(problem: Problem) -> bool:
 
 
 def exact_tiers(
-    placement: Placement, bounds: Bounds, rules: Sequence[Rule], limit: Clockwork, share: float, seed: int
+    placement: Placement, bounds: Bounds, rules: Sequence[Rule], limit: Clockwork, share: float, threads: int
 ) -> tuple[Placement, Bounds]:
     """Raise the placement, or lower the bounds to meet it, tier by tier from the highest priority.
 
@@ -36,7 +35,7 @@ def exact_tiers(
     for priority in problem.priorities:
         if best.placed_by_priority()[priority] == proven[priority]:
             continue
-        effort = _effort(limit, limit.left() - until, seed)
+        effort = _effort(limit, limit.left() - until, threads)
         if effort is None:
             break
         model, levels = _tier_model(best, rules, priority)
@@ -47,28 +46,26 @@ def exact_tiers(
         limit.spent += solver.response_proto.deterministic_time
         if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
             break
-        outside = sum(problem.fixed.get(p, 0) for p in problem.priorities if p >= priority)
-        proven[priority] = min(proven[priority], int(solver.best_objective_bound + 1e-6) + outside)
+        bound = int(solver.best_objective_bound + 1e-6) + problem.fixed_from(priority)
+        proven[priority] = min(proven[priority], bound)
         better = best.copy()
         for node, held in model.read(solver).items():
             better.replace(node, held)
-        if better.score() > best.score() or better.placed_by_priority()[priority] > best.placed_by_priority()[priority]:
-            best = better
+        best = max(best, better, key=Placement.score)
         if status != cp_model.OPTIMAL:
             break
     return best, Bounds(proven)
 
 
-def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, seed: int) -> Placement:
+def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, threads: int) -> Placement:
     """The same pods placed with the least disruption that the rest of the budget finds."""
-    effort = _effort(limit, limit.left(), seed)
+    effort = _effort(limit, limit.left(), threads)
     if effort is None:
         return placement
     model = CountModel(placement, range(len(placement.problem.nodes)), range(len(placement.problem.classes)), rules)
     placed = placement.placed_by_priority()
     for priority, terms in _by_tier(model).items():
-        outside = sum(placement.problem.fixed.get(p, 0) for p in placement.problem.priorities if p >= priority)
-        model.cp.add(cp_model.LinearExpr.sum(terms) >= placed[priority] - outside)
+        model.cp.add(cp_model.LinearExpr.sum(terms) >= placed[priority] - placement.problem.fixed_from(priority))
     answer = model.maximise(model.disruption_levels(), effort)
     limit.spent += model.spent
     if answer is None:
@@ -88,8 +85,7 @@ def _tier_model(placement: Placement, rules: Sequence[Rule], priority: int) -> t
     for higher in problem.priorities:
         if higher <= priority:
             break
-        outside = sum(problem.fixed.get(p, 0) for p in problem.priorities if p >= higher)
-        model.cp.add(cp_model.LinearExpr.sum(tiers[higher]) >= placed[higher] - outside)
+        model.cp.add(cp_model.LinearExpr.sum(tiers[higher]) >= placed[higher] - problem.fixed_from(higher))
     return model, tiers[priority]
 
 
@@ -101,10 +97,10 @@ def _by_tier(model: CountModel) -> dict[int, list[cp_model.IntVar]]:
     }
 
 
-def _effort(limit: Clockwork, amount: float, seed: int) -> Effort | None:
+def _effort(limit: Clockwork, amount: float, threads: int) -> Effort | None:
     if amount <= 0 or limit.left() <= 0:
         return None
     amount = min(amount, limit.left())
     if limit.units is not None:
-        return Effort(deterministic=amount, seed=seed)
-    return Effort(seconds=amount, workers=_THREADS, seed=seed)
+        return Effort(deterministic=amount)
+    return Effort(seconds=amount, workers=threads)

@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules.rule import Rule
+from stowage_scheduler.solve.effort import Effort, apply_effort
 
 Term = tuple[int, cp_model.IntVar]
 _EXACT = 1 << 53  # weights beyond this lose precision in the solver's linear relaxation
@@ -27,15 +28,6 @@ class Level(Struct, frozen=True):
 
     terms: tuple[Term, ...]
     span: int
-
-
-class Effort(Struct, frozen=True):
-    """Limits of one solver call; `deterministic` units are CP-SAT's machine-independent time."""
-
-    seconds: float | None = None
-    deterministic: float | None = None
-    workers: int = 1
-    seed: int = 0
 
 
 class CountModel:
@@ -82,11 +74,12 @@ class CountModel:
             available = sum(where.values()) - outside
         here: list[cp_model.IntVar] = []
         for node in self.nodes:
-            most = min(pod_class.limit(node), available)
+            now = where.get(node, 0)
+            # no more than fits: without this, products of large amounts leave the solver's range
+            most = min(pod_class.limit(node), available, max(now, self.problem.fit(pod_class, node)))
             if most <= 0:
                 continue
             variable = self.cp.new_int_var(0, most, "")
-            now = where.get(node, 0)
             self.count[index, node] = variable
             self._by_node[node].append((index, variable))
             self.cp.add_hint(variable, now)
@@ -204,17 +197,6 @@ class CountModel:
             held = {index: solver.value(variable) for index, variable in self._by_node[node]}
             answer[node] = {index: count for index, count in held.items() if count}
         return answer
-
-
-def apply_effort(solver: cp_model.CpSolver, effort: Effort) -> None:
-    """Set the limits of a call; one worker is deterministic when only deterministic time limits it."""
-    parameters = solver.parameters
-    parameters.num_workers = effort.workers
-    parameters.random_seed = effort.seed & 0x7FFFFFFF
-    if effort.seconds is not None:
-        parameters.max_time_in_seconds = max(0.001, effort.seconds)
-    if effort.deterministic is not None:
-        parameters.max_deterministic_time = effort.deterministic
 
 
 def _weighted(terms: Sequence[Term]) -> cp_model.LinearExprT:

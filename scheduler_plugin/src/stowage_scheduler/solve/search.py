@@ -11,45 +11,24 @@ Three kinds of neighbourhood take turns:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 from msgspec import Struct
 
-from stowage_scheduler.greedy import size
+from stowage_scheduler.greedy import sizes
 from stowage_scheduler.placement import Placement, Score
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.rules.rule import Rule
-from stowage_scheduler.solve.model import CountModel, Effort, Level
+from stowage_scheduler.solve.effort import Clockwork, Effort
+from stowage_scheduler.solve.model import CountModel, Level
 
 _FREE_NODES = 4
 _MOST_WAITING_CLASSES = 24  # more make a neighbourhood slow without making it better
 _FILL, _GATHER, _CALM = 0.1, 0.05, 0.1  # seconds or units for one neighbourhood
 _BUILD_UNITS = 0.005  # what building a model counts in deterministic units
 _PATIENCE = 12  # fruitless neighbourhoods before the kind changes
-
-
-class Clockwork(Struct):
-    """What limits a search: a wall deadline, or deterministic units to spend."""
-
-    clock: Callable[[], float]
-    deadline: float
-    units: float | None = None
-    spent: float = 0.0
-
-    def left(self) -> float:
-        """Seconds or units that are left."""
-        if self.units is not None:
-            return self.units - self.spent
-        return self.deadline - self.clock()
-
-    def effort(self, share: float, until: float, seed: int) -> Effort:
-        """Limits for one neighbourhood: `share` seconds or units, and never beyond `until` that are left."""
-        amount = max(0.001, min(share, self.left() - until))
-        if self.units is not None:
-            return Effort(deterministic=amount, seed=seed)
-        return Effort(seconds=amount, seed=seed)
 
 
 class _Try(Struct):
@@ -83,8 +62,7 @@ class Search:
         self.best = start
         self.best_score: Score = start.score()
         self.tiers = len(self.problem.priorities)
-        self.sizes = [size(self.problem, c) for c in self.problem.classes]
-        self.rounds = 0
+        self.sizes = sizes(self.problem)
 
     def adopt(self, placement: Placement) -> None:
         """Go on from a placement that came from elsewhere, if it is better."""
@@ -163,7 +141,6 @@ class Search:
         else:
             for one in tries:
                 one.run()
-        self.rounds += len(tries)
         for one in tries:
             self.limit.spent += one.model.spent + _BUILD_UNITS
             self._apply(one.answer or {})
