@@ -122,6 +122,22 @@ TABLE = {
         {},
         reasons={"new-1": Reason.UNREADABLE_POD},
     ),
+    "an overfull GPU closes a node only for those who ask for GPUs": Case(
+        snapshot(
+            node("a", extra={GPU: 0}), pod("t-1", on="a", extra={GPU: 1}), pod("web-1"), pod("t-2", extra={GPU: 1})
+        ),
+        {"t-1": "a", "web-1": "a"},
+        reasons={"t-2": Reason.INSUFFICIENT_GPU},
+    ),
+    "an old nomination of a running pod holds nothing": Case(
+        snapshot(node("a"), node("b", 500), pod("x-1", 400, on="a", nominated_node="a"), pod("y-1", 900)),
+        {"x-1": "b", "y-1": "a"},
+    ),
+    "a pod that is being disrupted holds its room and counts no more": Case(
+        snapshot(node("a"), pod("old-1", 900, on="a", disruption_target=True), pod("new-1", 900)),
+        {},
+        reasons={"new-1": Reason.INSUFFICIENT_CPU},
+    ),
     "a terminating pod holds its room": Case(
         snapshot(node("a"), pod("old-1", 900, on="a", terminating=True), pod("new-1", 900)),
         {},
@@ -260,6 +276,30 @@ def test_job_pods_move_only_when_the_policy_and_the_job_agree(mode: BatchJobs, i
     job = Workload("Job", "default", "batch", "job-1", ignores_disruption=ignores)
     cluster = replace(crowded(owner=JOB), workloads=(job,))
     assert bool(packed(cluster, replace(OPTIONS, batch_jobs=mode)).moves) is moves
+
+
+def test_a_move_is_never_free() -> None:
+    """With a cost of 0 the search would shuffle pods for nothing."""
+    free = {"annotations": {"stowage.dev/move-cost-seconds": "0"}}
+    running = [pod(f"r{i}-1", 200 + 10 * i, on=f"n{i % 4}", **free) for i in range(12)]
+    cluster = snapshot(*(node(f"n{i}") for i in range(4)), *running, pod("big-1", 400))
+    assert len(packed(cluster).moves) <= 2
+
+
+def test_amounts_near_the_limit_of_quantities() -> None:
+    huge = {"memory": 2**52 + 1}
+    cluster = snapshot(
+        *(node(f"n{i}", extra={"memory": 2**53}) for i in range(40)),
+        *(pod(f"big-{i}", 1, extra=huge) for i in range(60)),
+    )
+    packing = packed(cluster)
+    assert packing.faults == ()
+    assert len(packing.assignments) == 40
+
+
+def test_a_policy_for_a_namespace_by_name_needs_no_namespace_object() -> None:
+    by_name = replace(OPTIONS, namespace_selector=LabelSelector((("kubernetes.io/metadata.name", "default"),)))
+    assert places(packed(snapshot(node("a"), pod("web-1")), by_name)) == {"web-1": "a"}
 
 
 def test_budget_limits_evictions() -> None:

@@ -62,8 +62,12 @@ class _Builder:
         self.left_out: dict[str, Immovable] = {}
         self.movable: list[Pod] = []
         self.pending: list[Pod] = []
+        self.alike: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)  # nodes of the same size
+        for number, node in enumerate(self.nodes):
+            self.alike[tuple(sorted(node.allocatable.items()))].append(number)
         self.overfull: dict[str, frozenset[int]] = {}
         self.unread: frozenset[int] = frozenset()
+        self._allowed: dict[object, frozenset[int]] = {}
         self._admitting: dict[object, frozenset[int]] = {}
         self._large_enough: dict[object, frozenset[int]] = {}
 
@@ -162,10 +166,16 @@ class _Builder:
         amounts = tuple(sorted(pod.requests.items()))
         if amounts not in self._large_enough:
             self._large_enough[amounts] = frozenset(
-                number for number, node in enumerate(self.nodes) if RESOURCES.refuses(pod, node) is None
+                number
+                for numbers in self.alike.values()
+                if RESOURCES.refuses(pod, self.nodes[numbers[0]]) is None
+                for number in numbers
             ).difference(*(self.overfull.get(name, frozenset()) for name, amount in amounts if amount))
+        kind = (constraints, amounts)
+        if kind not in self._allowed:
+            self._allowed[kind] = (self._admitting[constraints] & self._large_enough[amounts]) - self.unread
         closed = {self.index[name] for name in self.closed.closed_nodes(pod) if name in self.index}
-        return (self._admitting[constraints] & self._large_enough[amounts]) - closed - self.unread
+        return self._allowed[kind] - closed if closed else self._allowed[kind]
 
     def _class(self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str]) -> PodClass:
         running: dict[int, list[Pod]] = defaultdict(list)
