@@ -19,7 +19,7 @@ from stowage.cli.options import (
     OutputOption,
     PolicyOption,
 )
-from stowage.cli.printing import console, print_document, progress
+from stowage.cli.printing import console, print_document, progress, remark
 from stowage.cli.times import duration_seconds, positive_number
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def compute(snapshot: Snapshot, chosen: Chosen, budget: Budget, seed: int) -> Pa
     if chosen.held_by_others:
         nodes = frozenset(node.name for node in snapshot.nodes) - chosen.held_by_others
         options = structs.replace(options, nodes=nodes)
-    return pack(snapshot, options, budget, seed, time.monotonic)  # noqa: TID251 - the clock
+    packing = pack(snapshot, options, budget, seed, time.monotonic)  # noqa: TID251 - the clock
+    if packing.faults:
+        remark(f"a simpler plan: the checks refused the search's answer ({packing.faults[0]})")
+    return packing
 
 
 def options_for(policy: PackingPolicy | None) -> PackOptions:

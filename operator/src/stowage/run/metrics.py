@@ -23,6 +23,9 @@ class Metrics:
         self.plan_seconds = self._histogram("plan_execution_seconds", "From approval to the end of a plan", "outcome")
         self.solve_seconds = self._histogram("solve_seconds", "Time spent packing, by stage; `total` is all", "stage")
         self.solver_timeouts = self._counter("solver_timeouts", "Solver workers killed because they overran")
+        self.packer_faults = self._counter(
+            "packer_faults", "Answers of the search that its own checks refused: a mistake in Stowage"
+        )
         self.moves = self._counter("moves", "Moves done: the replacement of an evicted pod is bound as planned")
         self.evictions = self._counter("evictions", "Answers to evictions: done, gone, blocked, failed", "outcome")
         self.pending_pods = self._gauge("pending_pods", "Pods that the last packing left pending", "reason")

@@ -154,7 +154,7 @@ class PolicyReconciler:
                     self._metrics.solver_timeouts.inc()
                 logger.warning("policy %s: %s", policy.name, error)
                 return _Answer(scene, error=str(error))
-            self._count(packing)
+            self._count(policy, packing)
             now_pods = {pod.uid: pod for pod in self._store.pods.values()}
             stale = stale_for(packing, now_pods)
             if stale is None:
@@ -185,7 +185,10 @@ class PolicyReconciler:
             if self._lease.leading and (finished is None or now - finished.timestamp() > scoping.HOUR_SECONDS):
                 await delete_plan(self._api, plan)
 
-    def _count(self, packing: Packing) -> None:
+    def _count(self, policy: PackingPolicy, packing: Packing) -> None:
+        if packing.faults:
+            self._metrics.packer_faults.inc()
+            logger.error("policy %s: the checks refused an answer: %s", policy.name, "; ".join(packing.faults[:3]))
         self._metrics.solve_seconds.labels("total").observe(packing.seconds)
         for stage, seconds in packing.stages.items():
             self._metrics.solve_seconds.labels(stage).observe(seconds)

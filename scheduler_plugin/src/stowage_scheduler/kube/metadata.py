@@ -101,17 +101,14 @@ def is_read_annotation(key: str) -> bool:
 def read_annotations(annotations: objects.Labels | None) -> Mapping[str, str]:
     """Only the annotations that Stowage reads.
 
-    Raises:
-        FieldError: if one of those is too long.
+    One that is too long says nothing that Stowage understands. It is passed over, not refused: a pod that is
+    refused closes its node, which who may annotate pods must not be able to do.
     """
     if not annotations:
         return _NO_LABELS
-    kept = {key: value for key, value in annotations.items() if is_read_annotation(key)}
-    for key, value in kept.items():
-        if len(value) > LONGEST_ANNOTATION:
-            rule = f"it must have at most {LONGEST_ANNOTATION} characters"
-            raise FieldError(f"metadata.annotations[{key}]", value, rule)
-    return kept
+    return {
+        key: value for key, value in annotations.items() if is_read_annotation(key) and len(value) <= LONGEST_ANNOTATION
+    }
 
 
 def label_selector(selector: objects.LabelSelector | None) -> LabelSelector | None:
