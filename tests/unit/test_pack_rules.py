@@ -44,6 +44,7 @@ class Case:
     want: dict[str, str]
     options: PackOptions = OPTIONS
     reasons: dict[str, Reason] = field(default_factory=dict)
+    certified: bool = True
 
 
 TABLE = {
@@ -62,6 +63,18 @@ TABLE = {
     "higher priority takes the place of lower": Case(
         snapshot(node("a"), pod("low-1", 900, on="a", priority=1), pod("high-1", 900, priority=2)),
         {"high-1": "a"},
+    ),
+    "with preemptionPolicy Never a pod takes free room only": Case(
+        snapshot(
+            node("a"),
+            node("b", 400),
+            pod("low-1", 900, on="a", priority=1),
+            pod("high-1", 900, priority=2, preemption_policy="Never"),
+            pod("tiny-1", 300, priority=2, preemption_policy="Never"),
+        ),
+        {"low-1": "a", "tiny-1": "b"},
+        reasons={"high-1": Reason.INSUFFICIENT_CPU},
+        certified=False,
     ),
     "with evictions switched off nobody loses a place": Case(
         snapshot(node("a"), pod("low-1", 900, on="a", priority=1), pod("high-1", 900, priority=2)),
@@ -180,7 +193,7 @@ def test_rules(case: Case) -> None:
     assert places(packing) == case.want
     assert {u.pod.name: u.reason for u in packing.unplaced} == case.reasons
     assert all(u.help for u in packing.unplaced)
-    assert packing.certified
+    assert packing.certified is case.certified
 
 
 JOB = OwnerRef("Job", "batch", "job-1")

@@ -40,6 +40,7 @@ class _ClassKey(Struct, frozen=True):
     eligible: frozenset[int]
     ports: tuple[HostPort, ...]
     budgets: tuple[int, ...]
+    preempts: bool
 
 
 def build(snapshot: Snapshot, options: PackOptions) -> Build:
@@ -154,6 +155,7 @@ class _Builder:
             eligible=self._eligible(pod),
             ports=tuple(sorted(pod.host_ports)),
             budgets=tuple(limits[budget.uid] for budget in budgets),
+            preempts=pod.preemption_policy != "Never",
         )
 
     def _eligible(self, pod: Pod) -> frozenset[int]:
@@ -194,6 +196,7 @@ class _Builder:
             eligible=key.eligible,
             ports=key.ports,
             budgets=key.budgets,
+            preempts=key.preempts,
             move_cost=max(map(_move_cost, pods)),
             pending_uids=tuple(pod.uid for pod in waiting),
             # the youngest has lost least when it starts again

@@ -35,6 +35,7 @@ class PodClass(Struct, frozen=True, dict=True):
     ports: tuple[HostPort, ...] = ()
     budgets: tuple[int, ...] = ()
     move_cost: int = 1
+    preempts: bool = True  # with preemptionPolicy Never only free room is taken, and nobody moves for it
     pending_uids: tuple[str, ...] = ()
     running_uids: Mapping[int, tuple[str, ...]] = {}  # by node, the ones to move first come first
 

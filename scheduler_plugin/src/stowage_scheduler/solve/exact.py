@@ -29,6 +29,8 @@ def exact_tiers(
     Stops at the first tier that it can not settle within `share` seconds or units in all.
     """
     problem = placement.problem
+    # the model does not place pods that preempt nobody, so it proves nothing while some of them wait
+    held_back = any(not c.preempts and placement.unplaced(c) for c in problem.classes)
     proven = dict(bounds.by_priority)
     best = placement
     until = limit.left() - share
@@ -47,7 +49,8 @@ def exact_tiers(
         if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
             break
         bound = int(solver.best_objective_bound + 1e-6) + problem.fixed_from(priority)
-        proven[priority] = min(proven[priority], bound)
+        if not held_back:
+            proven[priority] = min(proven[priority], bound)
         better = best.copy()
         for node, held in model.read(solver).items():
             better.replace(node, held)
@@ -62,7 +65,7 @@ def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, th
     effort = _effort(limit, limit.left(), threads)
     if effort is None:
         return placement
-    model = CountModel(placement, range(len(placement.problem.nodes)), range(len(placement.problem.classes)), rules)
+    model = _everything(placement, rules)
     placed = placement.placed_by_priority()
     for priority, terms in _by_tier(model).items():
         model.cp.add(cp_model.LinearExpr.sum(terms) >= placed[priority] - placement.problem.fixed_from(priority))
@@ -79,7 +82,7 @@ def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, th
 def _tier_model(placement: Placement, rules: Sequence[Rule], priority: int) -> tuple[CountModel, list[cp_model.IntVar]]:
     """All nodes; the tiers above keep what they have; the variables of the tier to maximise."""
     problem = placement.problem
-    model = CountModel(placement, range(len(problem.nodes)), range(len(problem.classes)), rules)
+    model = _everything(placement, rules)
     placed = placement.placed_by_priority()
     tiers = _by_tier(model)
     for higher in problem.priorities:
@@ -87,6 +90,11 @@ def _tier_model(placement: Placement, rules: Sequence[Rule], priority: int) -> t
             break
         model.cp.add(cp_model.LinearExpr.sum(tiers[higher]) >= placed[higher] - problem.fixed_from(higher))
     return model, tiers[priority]
+
+
+def _everything(placement: Placement, rules: Sequence[Rule]) -> CountModel:
+    problem = placement.problem
+    return CountModel(placement, range(len(problem.nodes)), [c.index for c in problem.classes if c.preempts], rules)
 
 
 def _by_tier(model: CountModel) -> dict[int, list[cp_model.IntVar]]:

@@ -172,7 +172,7 @@ class Search:
         """Classes with unplaced pods; those of the highest tier that can still gain come first."""
         placed = self.now.placed_by_priority()
         short = next((p for p in self.problem.priorities if placed[p] < target[p]), None)
-        waiting = [c for c in self.problem.classes if self.now.unplaced(c) and c.eligible]
+        waiting = [c for c in self.problem.classes if self.now.unplaced(c) and c.eligible and c.preempts]
         self.random.shuffle(waiting)
         waiting.sort(key=lambda c: c.priority != short)
         return waiting[:_MOST_WAITING_CLASSES]
