@@ -139,9 +139,8 @@ def extender(start: Start, scheduler: ManagedProcess, extender_port: int) -> Man
 
 
 @pytest.fixture
-def operator(start: Start, cluster: LocalCluster) -> ManagedProcess:
+def operator(start: Start) -> ManagedProcess:
     """`stowage operator`, with a lease of its own so that it need not wait for the one of the test before."""
-    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stowage-system"}}])
     metrics_port = str(free_port())
     lease_name = f"stowage-operator-{uuid.uuid4().hex[:6]}"
     arguments = ("--metrics-port", metrics_port, "--lease-name", lease_name, "--solver-workers", "1")

@@ -149,7 +149,8 @@ def up(
                 _delete(name, workdir, programs)
             _create(cluster, workdir)
     definitions = crd.documents()
-    cluster.apply(definitions)
+    # the namespace of the operator's lease: an installation brings it, here nobody else would
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stowage-system"}}, *definitions])
     targets = [f"crd/{definition['metadata']['name']}" for definition in definitions]
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *targets)
     for definition in definitions:

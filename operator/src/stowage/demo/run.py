@@ -144,8 +144,6 @@ class _Demo:
     def _start_processes(self, processes: contextlib.ExitStack) -> None:
         """Extender, scheduler and operator, as a user would run them; logs go to the demo's folder."""
         self._say("starting extender, scheduler and operator")
-        # a kept cluster may know it already; the operator's lease lives there
-        self._cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stowage-system"}}])
         for log in (self._folder / "logs").glob("*.log"):
             log.unlink()
         extender_port, extender_metrics, operator_metrics = free_port(), free_port(), free_port()
