@@ -158,7 +158,11 @@ class _Checker:
             yield from self._replay(steps, Random(seed))
 
     def _replay(self, steps: dict[str, Document], random: Random) -> Iterator[str]:
-        """Run the steps in one order that their edges allow; a replacement lands as soon as it has room."""
+        """Run the steps in one order that their edges allow.
+
+        A replacement lands at once, or when all else is over: in between it might take room kept for others,
+        and the document does not tell when its slot opens.
+        """
         where = {name: node for name, node in self.start.items() if node}
         done: set[str] = set()
         homeless: list[str] = []
@@ -173,7 +177,7 @@ class _Checker:
                 del where[step["pod"]]
             if step["pod"] in self.end:
                 homeless.append(step["pod"])
-            for name in list(homeless):
+            for name in [n for n in homeless if n == step["pod"] or len(done) == len(steps)]:
                 neighbours = {n: node for n, node in where.items() if node == self.end[name]}
                 if not list(self._capacity({**neighbours, name: self.end[name]}, "trial")):
                     homeless.remove(name)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from stowage.api.conditions import ConditionStatus, condition_of, with_condition
 from stowage.api.packing_plan import Approval, PackingPlan, PackingPlanSpec, PlanSlot, PlanStep
@@ -84,6 +85,11 @@ def test_what_this_version_does_not_act_on_is_named(spec: dict[str, Any], expect
         pytest.param(plan([place("s1", "s9")]), "step s1: after names s9", id="a step after one that is not there"),
         pytest.param(
             plan([place("s1", "s2"), place("s2", "s1")]), "in a circle: s", id="steps that wait for each other"
+        ),
+        pytest.param(
+            plan([], [{"id": "k1", "class": {"controllerUid": "u", "requests": "a"}, "node": "n1", "after": ["s9"]}]),
+            "slot k1: after names s9",
+            id="a slot after a step that is not there",
         ),
         pytest.param(plan([place("s1", slot="k1")]), "slot k1 is not one of spec.slots", id="a slot that is not there"),
         pytest.param({"metadata": {"name": "p"}}, "PackingPlan p: spec = (absent): must be given", id="no spec"),
@@ -204,8 +210,9 @@ SLOTS = st.lists(
 
 @st.composite
 def plan_specs(draw: st.DrawFn) -> PackingPlanSpec:
-    slots = draw(SLOTS)
     ids = draw(st.lists(NAMES, max_size=5, unique=True))
+    needed = st.lists(st.sampled_from(ids), unique=True).map(tuple) if ids else st.just(())
+    slots = [structs.replace(slot, after=draw(needed)) for slot in draw(SLOTS)]
     steps = []
     for index, key in enumerate(ids):
         slot = draw(st.none() | st.sampled_from([one.id for one in slots])) if slots else None

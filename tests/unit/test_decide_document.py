@@ -59,12 +59,6 @@ def test_slots_that_no_step_fills_are_left_out() -> None:
     assert [one.id for one in plan.spec.slots] == ["k002"]
 
 
-def test_a_place_that_names_no_slot_gets_the_one_of_its_class_and_node() -> None:
-    bare = structs.replace(PLACE, slot=None, after=())
-    plan = plan_document(packing(bare), policy_resource(), SEEN, suffix="7f2k", now=NOW)
-    assert [step.slot for step in plan.spec.steps] == ["k002"]
-
-
 @pytest.mark.parametrize(
     ("seen", "standing"),
     [
@@ -96,11 +90,11 @@ class TestLimit:
 
     A, B, C = (pod(f"a-{number}", "n1", app=f"a{number}") for number in range(3))
 
-    def kept(self, steps: list[Step], most: int) -> list[str]:
-        return [step.id for step in within_limit(steps, most)]
+    def kept(self, steps: list[Step], most: int, *slots: Slot) -> list[str]:
+        return [step.id for step in within_limit(steps, slots, most)]
 
     def test_a_short_plan_stays_whole(self) -> None:
-        assert within_limit([MOVE, PLACE], 2) == (MOVE, PLACE)
+        assert within_limit([MOVE, PLACE], [TO_N2, TO_N1], 2) == (MOVE, PLACE)
 
     def test_pending_pods_come_before_other_moves_and_bring_what_they_need(self) -> None:
         steps = [evict(1, self.A), evict(2, self.B), evict(3, self.C, None, "s002"), place(4, NEW, TO_N1, "s003")]
@@ -119,13 +113,23 @@ class TestLimit:
             evict(4, self.C, "k002", "s003"),
             place(5, other, slot(5, other, "n1"), "s004"),
         ]
-        kept = within_limit(steps, 1)
-        assert len(kept) == 1
-        assert not set(kept[0].after), "closed under `after`"
+        assert self.kept(steps, 1) == ["s003"]
+        opens_after_more = structs.replace(slot(1, self.B, "n2"), after=("s004",))
+        assert self.kept(steps, 1, opens_after_more) == [], "a swap without what frees its place is no plan"
 
-    def test_a_swap_takes_along_the_eviction_that_frees_its_place(self) -> None:
-        steps = [evict(1, self.A, "k001", swap=True), evict(2, self.B, "k002", "s001"), evict(3, self.C)]
-        assert self.kept(steps, 2) == ["s001", "s002"]
+    def test_a_swap_takes_along_all_that_frees_its_place(self) -> None:
+        """Three pods in a circle: whoever comes after the swap frees a node that the last one needs."""
+        steps = [
+            evict(1, self.A, "k001", swap=True),
+            evict(2, self.C, "k002", "s001"),
+            evict(3, self.B, "k003", "s002"),
+            place(4, NEW, TO_N1, "s001"),
+            evict(5, WEB),
+        ]
+        place_of_the_swap = structs.replace(slot(1, self.A, "n2"), after=("s003",))
+        assert self.kept(steps, 4, place_of_the_swap) == ["s001", "s002", "s003", "s004"]
+        assert self.kept(steps, 3, place_of_the_swap) == ["s001", "s002", "s003"]
+        assert self.kept(steps, 2, place_of_the_swap) == ["s005"]
 
 
 @pytest.mark.parametrize(

@@ -149,28 +149,36 @@ class TestLanding:
         assert (self.slots(step)["k002"], step.wake) == (state, wake)
 
     @pytest.mark.parametrize(
-        ("free", "state"),
+        ("seen", "begun", "state"),
         [
-            pytest.param(5, SlotState.WAITING, id="room-for-one-and-another-counts-on-it"),
-            pytest.param(10, SlotState.OPEN, id="room-for-both"),
+            pytest.param(("a-1", "b-1"), False, SlotState.WAITING, id="not-begun"),
+            pytest.param(("b-1",), True, SlotState.WAITING, id="the-room-is-for-others"),
+            pytest.param(("b-1-terminating",), True, SlotState.WAITING, id="the-last-one-is-about-to-leave"),
+            pytest.param((), True, SlotState.OPEN, id="all-that-it-needs-have-left"),
         ],
     )
-    def test_the_replacement_of_a_swap_lands_when_nobody_counts_on_the_room(self, free: int, state: SlotState) -> None:
-        parked, other = pod("a-2", cpu=5, app="a"), pod("b-1", "n1", cpu=5, app="b")
-        gone = pod("a-1", "n1", cpu=5, app="a")
+    def test_the_slot_of_a_swap_opens_when_those_that_it_names_have_left(
+        self, seen: tuple[str, ...], begun: bool, state: SlotState
+    ) -> None:
+        pods = {
+            "a-1": pod("a-1", "n1", cpu=5, app="a"),
+            "b-1": pod("b-1", "n2", cpu=5, app="b"),
+            "b-1-terminating": pod("b-1", "n2", cpu=5, app="b", terminating=True),
+        }
         facts = plan(
-            evict(1, gone, "k001", swap=True),
-            evict(2, other, "k002", "s001"),
-            evict(3, pod("c-1", "n2", cpu=5, app="c")),
-            slot(1, gone, "n2"),
-            slot(2, other, "n2"),
+            evict(1, pods["a-1"], "k001", swap=True),
+            evict(2, pods["b-1"], "k002", "s001"),
+            structs.replace(slot(1, pods["a-1"], "n2"), after=("s002",)),
+            slot(2, pods["b-1"], "n1"),
             **RUNNING,
-            step_status={"s001": StepStatus(StepState.INTENDED, None, NOW)},
+            step_status={"s001": StepStatus(StepState.INTENDED, None, NOW)} if begun else {},
         )
-        seen = snapshot(
-            node("n1"), node("n2", cpu=free + 5), replica_set("a", 1), parked, other, pod("c-1", "n2", cpu=5, app="c")
-        )
-        assert self.slots(run(facts, seen))["k001"] is state
+        owners = (replica_set("a", 1), replica_set("b", 1))
+        there = [pods[name] for name in seen]
+        if begun:  # the node has room for it, but not before others have come
+            there.append(pod("a-2", cpu=5, app="a"))
+        step = run(facts, snapshot(node("n1"), node("n2", cpu=20), *owners, *there))
+        assert self.slots(step)["k001"] is state
 
     def test_a_swap_is_the_last_to_go(self) -> None:
         swap = evict(2, OTHER, "k002", swap=True)

@@ -1,37 +1,48 @@
 """The order of safe moves: a DAG of steps that keeps capacity, ports and budgets at each instant.
 
-A sequence is found by simulation: a move goes when its target has room, a place likewise; evictions that
-gain room come when nothing else goes; a cycle is broken by evicting one pod before its target is free
-(`swap`). Each arrival then depends only on those departures from its node that it needs: the shortest
-prefix, in the order of the sequence, after which it fits beside every earlier arrival. Whatever order
-respects these edges, a node never holds more than the sequence allowed.
+A sequence is found by simulation (`sequence.py`). Each arrival then depends only on those departures from
+its node that it needs: the shortest prefix, in the order of the sequence, after which it fits beside every
+earlier arrival. The arrival of a move or a place needs them before its step starts; that of a swap before
+its slot opens. Whatever order respects both, a node never holds more than the sequence allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from msgspec import Struct
+from collections.abc import Iterable, Mapping, Sequence
 
 from stowage_scheduler.assign import Change
 from stowage_scheduler.build import Build
-from stowage_scheduler.cluster import HostPort
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.packing import Action, PodRef, Step
 from stowage_scheduler.problem import PodClass
+from stowage_scheduler.sequence import (
+    Arrival,
+    Departure,
+    Event,
+    Simulation,
+    Start,
+    StuckError,
+    Transfer,
+    part_of,
+    short,
+    take_room,
+)
 from stowage_scheduler.slots import Slot, slot_class
+
+_ATTEMPTS = 32  # ways to break cycles that are tried, the best ones first
 
 
 class UnorderableError(Exception):
-    """No safe order exists, for budgets that forbid to break a cycle."""
+    """No safe order was found, for budgets that forbid to break a cycle.
 
+    `changes` are those that could not start, in the attempt that left the fewest: without them, or with
+    other changes in their place, there may be an order.
+    """
 
-class _Event(Struct, frozen=True):
-    """A departure or an arrival on a node, in the order of the sequence; `step` owns it."""
-
-    step: int
-    change: Change
-    arrives: bool
+    def __init__(self, message: str, changes: tuple[Change, ...]) -> None:
+        """Keep what could not be ordered."""
+        super().__init__(message)
+        self.changes = changes
 
 
 def order(build: Build, changes: Iterable[Change]) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
@@ -40,194 +51,110 @@ def order(build: Build, changes: Iterable[Change]) -> tuple[tuple[Step, ...], tu
     Raises:
         UnorderableError: when a cycle can not be broken within the disruption budgets.
     """
-    sequence = _Sequence(build, list(changes))
-    sequence.run()
-    return sequence.steps()
+    simulation = _simulate(build, tuple(changes))
+    return _steps(build, simulation.starts, {**_needs(simulation), **_spared_budgets(simulation.starts)})
 
 
-class _Sequence:
-    def __init__(self, build: Build, changes: list[Change]) -> None:
-        self.build = build
-        self.classes = build.problem.classes
-        self.room = [list(free) for free in build.problem.free]
-        self.ports: list[list[tuple[HostPort, ...]]] = [
-            [fixed] if (fixed := tuple(f)) else [] for f in build.problem.ports
-        ]
-        for pod_class in self.classes:
-            for node, count in pod_class.running.items():
-                self._take(pod_class, node, count)
-        self.allowed = [budget.allowed for budget in build.problem.budgets]
-        self.moves = [c for c in changes if c.source is not None and c.target is not None]
-        self.losses = [c for c in changes if c.target is None]
-        self.places = [c for c in changes if c.source is None]
-        self.parked: list[tuple[Change, int]] = []  # with the number of the swap step
-        self.started: list[tuple[Change, bool]] = []  # steps so far, and whether they are swaps
-        self.events: list[_Event] = []
+def _simulate(build: Build, changes: tuple[Change, ...]) -> Simulation:
+    """The first sequence that comes to an end, going back on the last choices first."""
+    parts = [part_of(change, build.problem.classes) for change in changes]
+    picks: list[int] = []
+    left: tuple[int, ...] | None = None
+    for _ in range(_ATTEMPTS):
+        simulation = Simulation(build.problem, parts, picks)
+        try:
+            simulation.run()
+        except StuckError as stuck:
+            left = stuck.left if left is None else min(left, stuck.left, key=len)
+        else:
+            return simulation
+        picks += [0] * (len(simulation.options) - len(picks))
+        while picks and picks[-1] + 1 >= simulation.options[len(picks) - 1]:
+            picks.pop()
+        if not picks:
+            break
+        picks[-1] += 1
+    blocked = tuple(changes[index] for index in left or ())
+    names = ", ".join(sorted(build.pods[change.uid].key for change in blocked))
+    raise UnorderableError(f"no safe order for the moves of {names}", blocked)
 
-    def run(self) -> None:
-        """Start every change, one after the other."""
-        while self.moves or self.losses or self.places or self.parked:
-            if not (self._land_parked() or self._move() or self._place() or self._lose()):
-                self._swap()
 
-    def steps(self) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
-        """The sequence as steps with their edges, and the slots."""
-        steps: list[Step] = []
-        slots: list[Slot] = []
-        for number, (change, swap) in enumerate(self.started):
-            pod = self.build.pods[change.uid]
-            slot = None
-            if change.target is not None:
-                slot = self._slot(change, len(slots) + 1)
-                slots.append(slot)
-            node = change.source if change.source is not None else change.target
-            steps.append(
-                Step(
-                    id=_step_id(number),
-                    action=Action.PLACE if change.source is None else Action.EVICT,
-                    pod=PodRef(pod.namespace, pod.name, pod.uid),
-                    node=self.build.problem.nodes[node if node is not None else 0],
-                    slot=slot.id if slot else None,
-                    after=() if swap or change.target is None else self._needs(number, change),
-                    swap=swap,
-                )
+def _needs(simulation: Simulation) -> dict[int, tuple[str, ...]]:
+    """By step, the ids of the departures that must be over before its pod fits."""
+    needs: dict[int, tuple[str, ...]] = {}
+    for room, events in zip(simulation.room_at_start, simulation.events, strict=True):
+        needs.update(_needs_on_node(room, events))
+    return needs
+
+
+def _needs_on_node(room_at_start: Sequence[int], events: Iterable[Event]) -> dict[int, tuple[str, ...]]:
+    needs: dict[int, tuple[str, ...]] = {}
+    beside_arrivals = list(room_at_start)
+    departed: list[Event] = []
+    for event in events:
+        if not event.arrives:
+            departed.append(event)
+            continue
+        needs[event.step] = tuple(map(_step_id, _shortest(beside_arrivals, departed, event.pod_class)))
+        take_room(beside_arrivals, event.pod_class, 1)
+    return needs
+
+
+def _shortest(beside_arrivals: Sequence[int], departed: Iterable[Event], pod_class: PodClass) -> Iterable[int]:
+    """The first departures after which one more pod fits, and those that free its host ports."""
+    room = list(beside_arrivals)
+    for leaving in departed:
+        if short(room, pod_class) or port_conflict(pod_class.ports, leaving.pod_class.ports):
+            take_room(room, leaving.pod_class, -1)
+            yield leaving.step
+
+
+def _spared_budgets(starts: Iterable[Start]) -> dict[int, tuple[str, ...]]:
+    """By step of a pod that loses its place, the ids of the moves that need its budget before.
+
+    A swap takes a disruption until its replacement has landed, and the moves that make room for it may need
+    another one. Whoever never comes back must not take that.
+    """
+    spared: dict[int, tuple[str, ...]] = {}
+    since_swap: dict[int, list[int]] = {}  # by budget
+    for number, start in enumerate(starts):
+        budgets = start.part.pod_class.budgets
+        if isinstance(start.part, Departure):
+            moves = {step for budget in budgets for step in since_swap.get(budget, ())}
+            spared[number] = tuple(map(_step_id, sorted(moves)))
+        elif isinstance(start.part, Transfer):
+            for budget in budgets:
+                if start.swap or budget in since_swap:
+                    since_swap.setdefault(budget, []).append(number)
+    return spared
+
+
+def _steps(
+    build: Build, starts: Sequence[Start], needs: Mapping[int, tuple[str, ...]]
+) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
+    """The sequence as steps with their edges, and the slots."""
+    nodes = build.problem.nodes
+    steps: list[Step] = []
+    slots: list[Slot] = []
+    for number, (part, swap) in enumerate((start.part, start.swap) for start in starts):
+        pod = build.pods[part.uid]
+        slot_id = None
+        if not isinstance(part, Departure):
+            slot_id = f"k{len(slots) + 1:03d}"
+            slots.append(Slot(slot_id, slot_class(pod), nodes[part.target], after=needs[number] if swap else ()))
+        steps.append(
+            Step(
+                id=_step_id(number),
+                action=Action.PLACE if isinstance(part, Arrival) else Action.EVICT,
+                pod=PodRef(pod.namespace, pod.name, pod.uid),
+                node=nodes[part.target if isinstance(part, Arrival) else part.source],
+                slot=slot_id,
+                after=() if swap else needs[number],
+                swap=swap,
             )
-        return tuple(steps), tuple(slots)
-
-    def _slot(self, change: Change, number: int) -> Slot:
-        pod_class = self.classes[change.class_index]
-        target = change.target if change.target is not None else 0
-        return Slot(
-            id=f"k{number:03d}",
-            slot_class=slot_class(self.build.pods[change.uid]),
-            node=self.build.problem.nodes[target],
-            standing=pod_class.running.get(target, 0),
         )
-
-    def _needs(self, number: int, change: Change) -> tuple[str, ...]:
-        """Ids of the departures that must be over before this arrival fits."""
-        node = change.target if change.target is not None else 0
-        pod_class = self.classes[change.class_index]
-        room = list(self.build.problem.free[node])
-        for other in self.classes:
-            _take_room(room, other, other.running.get(node, 0))
-        arrivals, departures = self._before(number, node)
-        for other in arrivals:
-            _take_room(room, other, 1)
-        needed: list[int] = []
-        for step, leaver in departures:
-            if _short(room, pod_class) or port_conflict(pod_class.ports, leaver.ports):
-                needed.append(step)
-                _take_room(room, leaver, -1)
-        return tuple(_step_id(step) for step in needed)
-
-    def _before(self, number: int, node: int) -> tuple[list[PodClass], list[tuple[int, PodClass]]]:
-        """What arrives at and departs from a node before the arrival of step `number`."""
-        arrivals: list[PodClass] = []
-        departures: list[tuple[int, PodClass]] = []
-        for event in self.events:
-            pod_class = self.classes[event.change.class_index]
-            if event.arrives and event.step == number:
-                break
-            if event.arrives and event.change.target == node:
-                arrivals.append(pod_class)
-            elif not event.arrives and event.change.source == node:
-                departures.append((event.step, pod_class))
-        return arrivals, departures
-
-    def _take(self, pod_class: PodClass, node: int, count: int) -> None:
-        _take_room(self.room[node], pod_class, count)
-        if pod_class.ports:
-            if count > 0:
-                self.ports[node].append(pod_class.ports)
-            else:
-                self.ports[node].remove(pod_class.ports)
-
-    def _fits(self, change: Change) -> bool:
-        pod_class = self.classes[change.class_index]
-        node = change.target if change.target is not None else 0
-        if _short(self.room[node], pod_class):
-            return False
-        return all(port_conflict(pod_class.ports, taken) is None for taken in self.ports[node])
-
-    def _may_evict(self, change: Change) -> bool:
-        return all(self.allowed[budget] > 0 for budget in self.classes[change.class_index].budgets)
-
-    def _budget(self, change: Change, amount: int) -> None:
-        for budget in self.classes[change.class_index].budgets:
-            self.allowed[budget] += amount
-
-    def _start(self, change: Change, *, swap: bool = False) -> int:
-        self.started.append((change, swap))
-        return len(self.started) - 1
-
-    def _depart(self, step: int, change: Change) -> None:
-        self.events.append(_Event(step, change, arrives=False))
-        self._take(self.classes[change.class_index], change.source if change.source is not None else 0, -1)
-
-    def _arrive(self, step: int, change: Change) -> None:
-        self.events.append(_Event(step, change, arrives=True))
-        self._take(self.classes[change.class_index], change.target if change.target is not None else 0, 1)
-
-    def _move(self) -> bool:
-        for change in self.moves:
-            if self._may_evict(change) and self._fits(change):
-                self.moves.remove(change)
-                step = self._start(change)
-                self._arrive(step, change)
-                self._depart(step, change)
-                return True
-        return False
-
-    def _place(self) -> bool:
-        for change in self.places:
-            if self._fits(change):
-                self.places.remove(change)
-                self._arrive(self._start(change), change)
-                return True
-        return False
-
-    def _land_parked(self) -> bool:
-        for change, step in self.parked:
-            if self._fits(change):
-                self.parked.remove((change, step))
-                self._arrive(step, change)
-                self._budget(change, 1)
-                return True
-        return False
-
-    def _lose(self) -> bool:
-        for change in self.losses:
-            if self._may_evict(change):
-                self.losses.remove(change)
-                self._budget(change, -1)
-                self._depart(self._start(change), change)
-                return True
-        return False
-
-    def _swap(self) -> None:
-        """Evict the cheapest pod whose target is not free yet; its replacement waits for it."""
-        candidates = [change for change in self.moves if self._may_evict(change)]
-        if not candidates:
-            blocked = ", ".join(sorted(self.build.pods[c.uid].key for c in self.moves or self.places))
-            msg = f"no safe order for the moves of {blocked}"
-            raise UnorderableError(msg)
-        change = min(candidates, key=lambda c: (self.classes[c.class_index].move_cost, c.uid))
-        self.moves.remove(change)
-        self._budget(change, -1)
-        step = self._start(change, swap=True)
-        self._depart(step, change)
-        self.parked.append((change, step))
+    return tuple(steps), tuple(slots)
 
 
 def _step_id(number: int) -> str:
     return f"s{number + 1:03d}"
-
-
-def _short(room: list[int], pod_class: PodClass) -> bool:
-    return any(amount > room[r] for r, amount in enumerate(pod_class.requests) if amount)
-
-
-def _take_room(room: list[int], pod_class: PodClass, count: int) -> None:
-    for r, amount in enumerate(pod_class.requests):
-        room[r] -= amount * count

@@ -26,13 +26,18 @@ class Slot(Struct, frozen=True):
     """A place for one pod of `slot_class` on `node`.
 
     `standing` is the number of pods of the class that ran on the node when the plan was made and stay
-    there: the slots of one class and node are filled when more than `standing` run there.
+    there: the slots of one class and node are filled when more than `standing` run there. Whoever writes
+    the plan counts it, for it depends on pods that never move too.
+
+    `after` is for the slot of a swap: ids of the steps whose pods must have left before the slot opens. All
+    other slots open with their step, which has an `after` of its own.
     """
 
     id: str
     slot_class: SlotClass
     node: str
     standing: int = 0
+    after: tuple[str, ...] = ()
 
 
 def slot_class(pod: Pod) -> SlotClass:

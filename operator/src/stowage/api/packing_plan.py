@@ -82,15 +82,23 @@ class PlanSlot(SpecFields):
     """Where it is."""
     standing: Annotated[Integer, Field(ge=0, le=100_000)] = 0
     """Pods of the class that ran on the node when the plan was made, and stay there."""
+    after: Annotated[tuple[Identifier, ...], Field(max_length=MAX_STEPS - 1), Unique()] = ()
+    """Slot of a swap: the steps whose pods must have left before anybody may take it."""
 
     @classmethod
     def of(cls, fact: slots.Slot) -> Self:
         """The slot as the packer made it."""
-        return cls(id=fact.id, pod_class=PodClass.of(fact.slot_class), node=fact.node, standing=fact.standing)
+        return cls(
+            id=fact.id,
+            pod_class=PodClass.of(fact.slot_class),
+            node=fact.node,
+            standing=fact.standing,
+            after=fact.after,
+        )
 
     def to_fact(self) -> slots.Slot:
         """The slot as the packer and the extender know it."""
-        return slots.Slot(self.id, self.pod_class.to_fact(), self.node, self.standing)
+        return slots.Slot(self.id, self.pod_class.to_fact(), self.node, self.standing, self.after)
 
 
 _SELF_RULE = "after must not name the step itself"
@@ -186,6 +194,10 @@ class PackingPlanSpec(SpecFields):
     def _consistent(self) -> Self:
         slot_ids = {slot.id for slot in self.slots}
         step_ids = {step.id for step in self.steps}
+        for slot in self.slots:
+            unknown = sorted(set(slot.after) - step_ids)
+            if unknown:
+                raise ValueError(f"slot {slot.id}: after names {unknown[0]}, which is not one of spec.steps")
         for step in self.steps:
             if step.slot is not None and step.slot not in slot_ids:
                 raise ValueError(f"step {step.id}: slot {step.slot} is not one of spec.slots")

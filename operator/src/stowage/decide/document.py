@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from msgspec import structs
@@ -24,7 +24,7 @@ from stowage.api.pod_reference import PodReference
 from stowage.api.resource import Metadata
 from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.packing import Action, Packing, Step, Unplaced
-from stowage_scheduler.slots import Slot, SlotClass, slot_class
+from stowage_scheduler.slots import Slot, slot_class
 
 _SHORT_MESSAGE = 1024
 
@@ -41,9 +41,7 @@ def plan_document(
         suffix: four random characters of a-z and 0-9 that make the name unique.
         now: seconds since the epoch.
     """
-    steps = within_limit(packing.steps, MAX_STEPS)
-    classes = {pod.uid: slot_class(pod) for pod in snapshot.pods}
-    steps = tuple(_with_slot(step, packing.slots, classes) for step in steps)
+    steps = within_limit(packing.steps, packing.slots, MAX_STEPS)
     slots = _slots(packing, steps, snapshot)
     moment = instant(now)
     enforce = policy.spec.mode is Mode.ENFORCE
@@ -82,48 +80,45 @@ def first_status(packing: Packing) -> PackingPlanStatus:
     )
 
 
-def within_limit(steps: Sequence[Step], most: int) -> tuple[Step, ...]:
-    """At most `most` steps, closed under `after`, in the order of the plan.
+def within_limit(steps: Sequence[Step], slots: Iterable[Slot], most: int) -> tuple[Step, ...]:
+    """At most `most` steps, in the order of the plan, closed under `after`, that of the slots included.
 
     Pending pods come first, each with all that has to happen before; what is left goes to other moves. A swap
     is only taken together with the steps that free its place.
     """
     if len(steps) <= most:
         return tuple(steps)
-    by_id = {step.id: step for step in steps}
+    opens_after = {slot.id: slot.after for slot in slots}
+    builds_on = {step.id: {*step.after, *opens_after.get(step.slot or "", ())} for step in steps}
     places = [step.id for step in steps if step.action is Action.PLACE]
     kept: set[str] = set()
-    for step_id in [*places, *by_id]:
-        needed = _needed(step_id, by_id) - kept
+    for step_id in [*places, *builds_on]:
+        needed = _needed(step_id, builds_on) - kept
         if len(kept) + len(needed) <= most:
             kept |= needed
     if not kept:  # one chain longer than the limit: its head is a plan of its own
-        kept = set(list(TopologicalSorter({step.id: step.after for step in steps}).static_order())[:most])
+        head = list(TopologicalSorter({step.id: step.after for step in steps}).static_order())[:most]
+        kept = _closed(set(head), builds_on)
     return tuple(step for step in steps if step.id in kept)
 
 
-def _needed(step_id: str, by_id: Mapping[str, Step]) -> set[str]:
+def _needed(step_id: str, builds_on: Mapping[str, Collection[str]]) -> set[str]:
     """A step and everything that it builds on."""
     needed: set[str] = set()
     todo = [step_id]
     while todo:
         one = todo.pop()
-        if one in needed:
-            continue
-        needed.add(one)
-        todo += by_id[one].after
-        if by_id[one].swap:
-            todo += [other.id for other in by_id.values() if one in other.after and other.action is Action.EVICT]
+        if one not in needed:
+            needed.add(one)
+            todo += builds_on[one]
     return needed
 
 
-def _with_slot(step: Step, slots: Iterable[Slot], classes: Mapping[str, SlotClass]) -> Step:
-    """Every `Place` names its slot, so that its fate can be told when its pod is gone."""
-    if step.slot is not None or step.action is not Action.PLACE:
-        return step
-    wanted = classes.get(step.pod.uid)
-    fits = (slot.id for slot in slots if slot.slot_class == wanted and slot.node == step.node)
-    return structs.replace(step, slot=next(fits, None))
+def _closed(kept: set[str], builds_on: Mapping[str, Collection[str]]) -> set[str]:
+    """Those of `kept` that build on nothing else."""
+    while incomplete := {step_id for step_id in kept if not kept.issuperset(builds_on[step_id])}:
+        kept = kept - incomplete
+    return kept
 
 
 def _slots(packing: Packing, steps: Sequence[Step], snapshot: Snapshot) -> tuple[Slot, ...]:

@@ -305,7 +305,8 @@ def _may_start(progress: Progress, step: Step, situation: Situation) -> bool:
 def _before(progress: Progress, step: Step) -> Sequence[Step]:
     """The steps that have to be over before one starts.
 
-    A swap sends a pod away to wait for its place: it comes last of all that can go without it.
+    A swap sends a pod away to wait for its place: it comes last of all that can go without it, and so it never
+    takes a disruption under a budget that moves before it need.
     """
     if step.swap:
         return progress.plan.steps[: progress.plan.steps.index(step)]
@@ -328,15 +329,14 @@ def _target_is_free(progress: Progress, step: Step) -> bool:
 
 
 def _expected(progress: Progress, node: str) -> list[SlotClass]:
-    """Classes of the pods that are on their way to a node: evicted, or pending with nothing left to wait for.
-
-    Replacements of swaps are not: they land once nobody else counts on the room.
-    """
+    """Classes of the pods that are on their way to a node: evicted, or pending with nothing left to wait for."""
     on_their_way: list[SlotClass] = []
     for step in progress.unsettled:
         slot = progress.slot_of(step)
-        if slot is None or slot.node != node or slot.id not in progress.balance.open or step.swap:
+        if slot is None or slot.node != node or slot.id not in progress.balance.open:
             continue
+        if step.swap and not progress.offered(step):
+            continue  # its replacement waits: the room is for others
         free = all(progress.released(progress.steps_by_id[other]) for other in step.after)
         pending = step.action is Action.PLACE and free
         if pending or progress.steps[step.id].state is StepState.INTENDED:

@@ -143,6 +143,9 @@ class Progress:
 
         That a step is settled says nothing: it may be the slot of another step that was filled.
         """
+        slot = self.slot_of(step)
+        if slot is not None and not all(self.gone(self.steps_by_id[other]) for other in slot.after):
+            return False
         if self.steps[step.id].state is StepState.INTENDED:
             return True
         if step.action is Action.EVICT and self.still_stands(step):

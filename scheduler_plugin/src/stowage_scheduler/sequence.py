@@ -1,0 +1,297 @@
+"""One sequence of changes that keeps capacity, ports and budgets at each instant, found by simulation.
+
+A pod that waits for its place lands first, then moves go whose target has room, then places. When none of
+them can go, a pod without a place at the end is evicted, or a cycle is broken by a *swap*: one pod is
+evicted before its target is free. That is a choice, and a choice may turn out to be wrong for the budgets,
+so the caller says which option to take at each of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from stowage_scheduler.assign import Change
+from stowage_scheduler.cluster import HostPort
+from stowage_scheduler.cycles import Cycle, cycles
+from stowage_scheduler.kube.matching import port_conflict
+from stowage_scheduler.problem import PodClass, Problem
+
+_FOR_A_CYCLE = 2  # disruptions: one for the swap, one for the moves until its replacement has landed
+_FOR_MOVES = 1
+
+
+class Arrival(Struct, frozen=True):
+    """A pending pod that gets a place on node `target`."""
+
+    uid: str
+    pod_class: PodClass
+    target: int
+
+
+class Departure(Struct, frozen=True):
+    """A running pod that loses its place on node `source`."""
+
+    uid: str
+    pod_class: PodClass
+    source: int
+
+
+class Transfer(Struct, frozen=True):
+    """A running pod that moves from node `source` to node `target`."""
+
+    uid: str
+    pod_class: PodClass
+    source: int
+    target: int
+
+
+Part = Arrival | Departure | Transfer
+"""A change that says what it does."""
+
+
+class Event(Struct, frozen=True):
+    """A pod that comes to a node, or leaves it, because of step `step`."""
+
+    step: int
+    pod_class: PodClass
+    arrives: bool
+
+
+class Start(Struct, frozen=True):
+    """A step: the change that starts, and whether it is a swap."""
+
+    part: Part
+    swap: bool = False
+
+
+class StuckError(Exception):
+    """Nothing can start any more. `left` are the indices of the changes that wait."""
+
+    def __init__(self, left: tuple[int, ...]) -> None:
+        """Keep what waits."""
+        super().__init__(f"{len(left)} changes can not start")
+        self.left = left
+
+
+def part_of(change: Change, classes: Sequence[PodClass]) -> Part:
+    """The change, told apart by what it does.
+
+    Raises:
+        ValueError: it has neither a source nor a target.
+    """
+    pod_class = classes[change.class_index]
+    if change.source is not None and change.target is not None:
+        return Transfer(change.uid, pod_class, change.source, change.target)
+    if change.target is not None:
+        return Arrival(change.uid, pod_class, change.target)
+    if change.source is not None:
+        return Departure(change.uid, pod_class, change.source)
+    msg = f"pod {change.uid} neither comes nor goes"
+    raise ValueError(msg)
+
+
+class Simulation:
+    """The changes being carried out one after the other.
+
+    Args:
+        problem: what runs where, room and budgets.
+        parts: the changes; among those that can go, the first goes first.
+        picks: which option to take at each choice, in turn; the best one (0) when there are no more.
+    """
+
+    def __init__(self, problem: Problem, parts: Sequence[Part], picks: Sequence[int] = ()) -> None:
+        """State what runs; nothing has started."""
+        self.parts = parts
+        self.picks = picks
+        self.options: list[int] = []  # at each choice so far, how many there were
+        self.starts: list[Start] = []
+        self.events: list[list[Event]] = [[] for _ in problem.nodes]
+        self.ports: list[list[tuple[HostPort, ...]]] = [
+            [fixed] if (fixed := tuple(ports)) else [] for ports in problem.ports or [()] * len(problem.nodes)
+        ]
+        self.room = [list(free) for free in problem.free]
+        for pod_class in problem.classes:
+            for node, count in pod_class.running.items():
+                self._take(pod_class, node, count)
+        self.room_at_start = [tuple(row) for row in self.room]
+        self.allowed = [budget.allowed for budget in problem.budgets]
+        self.left = dict.fromkeys(range(len(parts)))  # those that have not ended, in order
+        self.parked: dict[int, int] = {}  # swaps whose replacement waits: index to step
+        self.to_lose = deque(i for i, p in enumerate(parts) if isinstance(p, Departure) and not p.pod_class.budgets)
+        self.to_try: list[tuple[int, int]] = []
+        self.for_room: dict[int, list[int]] = defaultdict(list)  # by node
+        self.for_budget: dict[int, list[int]] = defaultdict(list)
+
+    def run(self) -> None:
+        """Start every change.
+
+        Raises:
+            StuckError: the choices made lead nowhere.
+        """
+        self._try_again(self.left)
+        while self.left:
+            if self.to_try:
+                self._try(heapq.heappop(self.to_try)[1])
+            elif self.to_lose:
+                self._lose(self.to_lose.popleft())
+            else:
+                self._choose()
+
+    def _try_again(self, indices: Iterable[int]) -> None:
+        """Look at changes once more, the urgent ones first."""
+        for index in indices:
+            part = self.parts[index]
+            if not isinstance(part, Departure):
+                heapq.heappush(self.to_try, (self._rank(index, part), index))
+
+    def _rank(self, index: int, part: Arrival | Transfer) -> int:
+        """Replacements that wait, then moves, then places; under a budget first, for those are no good for a swap."""
+        if index in self.parked:
+            return 0
+        if isinstance(part, Transfer):
+            return 1 if part.pod_class.budgets else 2
+        return 3
+
+    def _try(self, index: int) -> None:
+        """Carry out an arrival or a move that has room, or note what it waits for."""
+        part = self.parts[index]
+        if isinstance(part, Departure):
+            return
+        if not self._fits(part):
+            self.for_room[part.target].append(index)
+            return
+        if index in self.parked:
+            self._arrive(self.parked.pop(index), part)
+            self._budget(part, 1)
+        elif isinstance(part, Arrival):
+            self._arrive(self._start(part), part)
+        else:
+            spent = next((budget for budget in part.pod_class.budgets if self.allowed[budget] < 1), None)
+            if spent is not None:
+                self.for_budget[spent].append(index)
+                return
+            step = self._start(part)
+            self._arrive(step, part)
+            self._depart(step, part)
+        del self.left[index]
+
+    def _choose(self) -> None:
+        """Nothing goes by itself: break a cycle, or let a pod go whose budget may be needed elsewhere."""
+        moves = {i: p for i in self.left if isinstance(p := self.parts[i], Transfer) and i not in self.parked}
+        losses = {i: p for i in self.left if isinstance(p := self.parts[i], Departure) and self._may_evict(p)}
+        found = cycles(moves)
+        harmless = next((i for i, loss in losses.items() if self._spares_the_moves(loss, moves, found)), None)
+        if harmless is not None:
+            self._lose(harmless)
+            return
+        still_to_lose = {p.source for i in self.left if isinstance(p := self.parts[i], Departure)}
+        tight = [i for c in found if c.closed and not c.nodes & still_to_lose for i in c.moves]
+        loose = [i for c in found for i in c.moves if i not in set(tight)]
+        options = [*self._swaps(tight, moves), *losses, *self._swaps(loose, moves)]
+        if not options:
+            raise StuckError(tuple(self.left))
+        turn = len(self.options)
+        self.options.append(len(options))
+        index = options[self.picks[turn] if turn < len(self.picks) else 0]
+        if index in losses:
+            self._lose(index)
+        else:
+            self._swap(index, moves[index])
+
+    def _spares_the_moves(self, loss: Departure, moves: dict[int, Transfer], found: Sequence[Cycle]) -> bool:
+        """Whether enough disruptions are left for moves under the same budgets, and for swaps among them."""
+        in_cycles = {index for cycle in found for index in cycle.moves}
+        for budget in loss.pod_class.budgets:
+            covered = [index for index, move in moves.items() if budget in move.pod_class.budgets]
+            needed = (_FOR_A_CYCLE if in_cycles.intersection(covered) else _FOR_MOVES) if covered else 0
+            if self.allowed[budget] - 1 < needed:
+                return False
+        return True
+
+    def _swaps(self, indices: Iterable[int], moves: dict[int, Transfer]) -> list[int]:
+        """Moves that may be taken out of their cycle now, the best one first."""
+        return sorted((i for i in indices if self._may_evict(moves[i])), key=lambda i: self._harm(moves[i]))
+
+    def _harm(self, move: Transfer) -> tuple[bool, float, bool, int, str]:
+        """How bad a swap is: budgets first, then whether it makes room for anybody, then what it costs."""
+        slack = min((float(self.allowed[budget]) for budget in move.pod_class.budgets), default=math.inf)
+        return (
+            bool(move.pod_class.budgets),
+            -slack,
+            not self._makes_room(move),
+            move.pod_class.move_cost,
+            move.uid,
+        )
+
+    def _makes_room(self, move: Transfer) -> bool:
+        """Whether anybody who waits for the node of a pod could come when it is gone."""
+        self._take(move.pod_class, move.source, -1)
+        waiting = [part for i in self.for_room[move.source] if not isinstance(part := self.parts[i], Departure)]
+        found = any(self._fits(part) for part in waiting)
+        self._take(move.pod_class, move.source, 1)
+        return found
+
+    def _lose(self, index: int) -> None:
+        part = self.parts[index]
+        if isinstance(part, Departure):
+            del self.left[index]
+            self._budget(part, -1)
+            self._depart(self._start(part), part)
+
+    def _swap(self, index: int, move: Transfer) -> None:
+        self._budget(move, -1)
+        step = self._start(move, swap=True)
+        self.parked[index] = step
+        self._depart(step, move)
+
+    def _start(self, part: Part, *, swap: bool = False) -> int:
+        self.starts.append(Start(part, swap))
+        return len(self.starts) - 1
+
+    def _arrive(self, step: int, part: Arrival | Transfer) -> None:
+        self.events[part.target].append(Event(step, part.pod_class, arrives=True))
+        self._take(part.pod_class, part.target, 1)
+
+    def _depart(self, step: int, part: Departure | Transfer) -> None:
+        self.events[part.source].append(Event(step, part.pod_class, arrives=False))
+        self._take(part.pod_class, part.source, -1)
+        self._try_again(self.for_room.pop(part.source, ()))
+
+    def _take(self, pod_class: PodClass, node: int, count: int) -> None:
+        take_room(self.room[node], pod_class, count)
+        if pod_class.ports:
+            if count > 0:
+                self.ports[node].append(pod_class.ports)
+            else:
+                self.ports[node].remove(pod_class.ports)
+
+    def _fits(self, part: Arrival | Transfer) -> bool:
+        if short(self.room[part.target], part.pod_class):
+            return False
+        ports = part.pod_class.ports
+        return not ports or all(port_conflict(ports, taken) is None for taken in self.ports[part.target])
+
+    def _may_evict(self, part: Departure | Transfer) -> bool:
+        return all(self.allowed[budget] > 0 for budget in part.pod_class.budgets)
+
+    def _budget(self, part: Part, amount: int) -> None:
+        for budget in part.pod_class.budgets:
+            self.allowed[budget] += amount
+            if amount > 0:
+                self._try_again(self.for_budget.pop(budget, ()))
+
+
+def short(room: Sequence[int], pod_class: PodClass) -> bool:
+    """Whether one more pod of a class has no room."""
+    return any(amount > room[r] for r, amount in enumerate(pod_class.requests) if amount)
+
+
+def take_room(room: list[int], pod_class: PodClass, count: int) -> None:
+    """Take the room of `count` pods; give it back when negative."""
+    for r, amount in enumerate(pod_class.requests):
+        room[r] -= amount * count

@@ -1,0 +1,179 @@
+"""`order()` on random exchanges between nodes that are nearly full: what it promises holds in every allowed order."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from harness.facts import OPTIONS, snapshot
+from harness.facts import node as make_node
+from harness.facts import pod as make_pod
+from stowage_scheduler.assign import Change, changes
+from stowage_scheduler.build import Build, build
+from stowage_scheduler.cluster import DisruptionBudget, HostPort, LabelSelector
+from stowage_scheduler.moves import UnorderableError, order
+from stowage_scheduler.packing import Action, Step
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.slots import Slot
+
+PORT = HostPort("TCP", "0.0.0.0", 80)
+
+
+class Thing(Struct, frozen=True):
+    """A pod: where it is, and where it shall be (None: nowhere)."""
+
+    size: int
+    port: bool
+    covered: bool  # by the one budget
+    source: int | None
+    target: int | None
+
+
+class Exchange(Struct, frozen=True):
+    """Nodes with their size, and pods that change places."""
+
+    sizes: tuple[int, ...]
+    things: tuple[Thing, ...]
+    allowed: int
+
+    def built(self) -> Build:
+        """The problem, one class per pod."""
+        budget = DisruptionBudget("default", "web", "web", LabelSelector((("tier", "web"),)), self.allowed)
+        cluster = snapshot(
+            *(make_node(f"n{i}", size) for i, size in enumerate(self.sizes)),
+            *(
+                make_pod(
+                    f"p{i}-1",
+                    thing.size,
+                    on=None if thing.source is None else f"n{thing.source}",
+                    host_ports=(PORT,) if thing.port else (),
+                    labels={"tier": "web"} if thing.covered else {},
+                )
+                for i, thing in enumerate(self.things)
+            ),
+            budgets=(budget,),
+        )
+        return build(cluster, OPTIONS)
+
+    def end(self, built: Build) -> Placement:
+        """Everything where it shall be."""
+        placement = Placement(built.problem)
+        classes = {c.name.rpartition("/")[2]: c for c in built.problem.classes}
+        for i, thing in enumerate(self.things):
+            for node, count in ((thing.source, -1), (thing.target, 1)):
+                if node is not None:
+                    placement.add(classes[f"p{i}"], node, count)
+        return placement
+
+    def within_limits(self) -> bool:
+        """Whether the packer would ask for it: more than the budget allows is never lost."""
+        return self.end(self.built()).within_limits()
+
+
+def an_exchange(chance: random.Random) -> Exchange:
+    """Two random ways to fill the same nodes, with pods for which there is no room in one of them."""
+    sizes = tuple(chance.randint(5, 9) for _ in range(chance.randint(2, 4)))
+    kinds = [(chance.randint(1, 4), chance.random() < 0.2, chance.random() < 0.3) for _ in range(chance.randint(4, 9))]
+    homeless = chance.choice([0.0, 0.2])
+
+    def fill() -> list[int | None]:
+        room, ports, at = list(sizes), set[int](), list[int | None]()
+        for size, port, _ in kinds:
+            free = [n for n in range(len(sizes)) if room[n] >= size and not (port and n in ports)]
+            if not free or chance.random() < homeless:
+                at.append(None)
+                continue
+            at.append(chance.choice(free))
+            room[at[-1] or 0] -= size
+            ports |= {at[-1] or 0} if port else set()
+        return at
+
+    ways = zip(kinds, fill(), fill(), strict=True)
+    things = tuple(Thing(*kind, source, target) for kind, source, target in ways)
+    allowed = chance.choice([1, 2, 5])  # nothing moves under a budget that allows nothing
+    return Exchange(sizes, things, allowed)
+
+
+class Replay:
+    """Steps in a random order that their edges allow; replacements land as soon as slot and room let them."""
+
+    def __init__(self, exchange: Exchange, steps: tuple[Step, ...], slots: tuple[Slot, ...]) -> None:
+        self.exchange = exchange
+        self.steps = {step.id: step for step in steps}
+        self.slots = {slot.id: slot for slot in slots}
+        self.where = {f"uid-p{i}-1": t.source for i, t in enumerate(exchange.things) if t.source is not None}
+        self.things = {f"uid-p{i}-1": t for i, t in enumerate(exchange.things)}
+        self.departed: set[str] = set()
+        self.done: set[str] = set()
+        self.waiting: list[Step] = []
+
+    def fits(self, uid: str) -> bool:
+        here = [self.things[other] for other, node in self.where.items() if node == self.things[uid].target]
+        room = self.exchange.sizes[self.things[uid].target or 0] - sum(thing.size for thing in here)
+        return self.things[uid].size <= room and not (self.things[uid].port and any(thing.port for thing in here))
+
+    def land(self, chance: random.Random) -> None:
+        chance.shuffle(self.waiting)
+        for step in list(self.waiting):
+            opened = set(self.slots[step.slot or ""].after) <= self.departed
+            assert not opened or self.fits(step.pod.uid), f"{step.id}: room was promised, but there is none"
+            if opened and chance.random() < 0.7:
+                self.waiting.remove(step)
+                self.where[step.pod.uid] = self.things[step.pod.uid].target or 0
+                self.done.add(step.id)
+
+    def released(self, step_id: str) -> bool:
+        return step_id in (self.departed if self.steps[step_id].swap else self.done)
+
+    def run(self, chance: random.Random) -> None:
+        for _ in range(30 * len(self.steps)):
+            ready = [s for i, s in self.steps.items() if i not in self.departed and all(map(self.released, s.after))]
+            if ready and chance.random() < 0.5:
+                step = chance.choice(ready)
+                self.departed.add(step.id)
+                self.where.pop(step.pod.uid, None)
+                if step.slot is None:
+                    self.done.add(step.id)
+                else:
+                    self.waiting.append(step)
+            self.land(chance)
+        assert self.done == set(self.steps), "the steps wait for each other"
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=400)
+def test_promised_room_is_there_in_every_order_that_the_edges_allow(seed: int) -> None:
+    chance = random.Random(seed)
+    exchange = an_exchange(chance)
+    built = exchange.built()
+    made = changes(built, exchange.end(built))
+    try:
+        steps, slots = order(built, made)
+    except UnorderableError as error:
+        concerned = error.changes
+        assert any(thing.covered for thing in exchange.things), "without budgets there is always an order"
+    else:
+        check(exchange, made, steps, slots, chance)
+        return
+    assert concerned
+    assert set(concerned) <= set(made)
+
+
+def check(
+    exchange: Exchange,
+    made: tuple[Change, ...],
+    steps: tuple[Step, ...],
+    slots: tuple[Slot, ...],
+    chance: random.Random,
+) -> None:
+    wanted = Counter(c.uid for c in made)
+    assert Counter(step.pod.uid for step in steps) == wanted
+    assert all(not slot.after or any(s.swap and s.slot == slot.id for s in steps) for slot in slots)
+    assert not any(step.swap and step.after for step in steps)
+    assert all(step.action is Action.EVICT for step in steps if step.swap)
+    for _ in range(4):
+        Replay(exchange, steps, slots).run(chance)
