@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from stowage_scheduler.build import Build
+from stowage_scheduler.cluster import Pod
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass
 
@@ -22,11 +25,11 @@ def changes(build: Build, placement: Placement) -> tuple[Change, ...]:
     """The fewest changes that lead from what runs to `placement`, in the order of classes."""
     result: list[Change] = []
     for pod_class in build.problem.classes:
-        result += _of_class(pod_class, placement.counts[pod_class.index])
+        result += _of_class(pod_class, placement.counts[pod_class.index], build.pods)
     return tuple(result)
 
 
-def _of_class(pod_class: PodClass, counts: dict[int, int]) -> list[Change]:
+def _of_class(pod_class: PodClass, counts: dict[int, int], pods: Mapping[str, Pod]) -> list[Change]:
     leaving: list[tuple[str, int]] = []
     places: list[int] = []
     for node in sorted(set(counts) | set(pod_class.running)):
@@ -35,7 +38,9 @@ def _of_class(pod_class: PodClass, counts: dict[int, int]) -> list[Change]:
             leaving += [(uid, node) for uid in pod_class.running_uids[node][:-gain]]
         places += [node] * gain
     lost = max(0, len(leaving) - len(places))
-    # who has run longest keeps a place: the last ones of each node come first in `leaving`
+    leaving.sort(
+        key=lambda one: (pods[one[0]].ready, -pods[one[0]].created_at, one[0])
+    )  # who has run longest keeps a place
     movers, losers = leaving[lost:], leaving[:lost]
     found = [Change(uid, pod_class.index, source, None) for uid, source in losers]
     found += [
