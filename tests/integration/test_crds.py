@@ -119,6 +119,7 @@ async def test_the_largest_plan_is_accepted_within_the_cost_limits(api: Api) -> 
                 "id": f"k{i:03}",
                 "class": {"controllerUid": pod["uid"], "requests": "0" * 64, "podName": node},
                 "node": node,
+                "after": [f"s{other:03}" for other in range(i)],
             }
             for i in range(steps)
         ],
