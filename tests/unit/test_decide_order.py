@@ -74,6 +74,15 @@ class TestBudgets:
         assert [one.id for one in step.evict] == asked
         assert states(step)["s002"][1] is reason
 
+    def test_a_replica_that_was_never_ready_holds_nobody_up(self) -> None:
+        """It stood on the target before the plan: a crash loop must not stop all evictions under its budget."""
+        crashing = pod("web-0", "n2", cpu=2, ready=False)
+        standing = structs.replace(
+            self.PLAN, slots=(slot(1, self.A, "n2", standing=1), slot(2, self.B, "n2", standing=1))
+        )
+        step = run(standing, snapshot(*NODES, replica_set("web", 3), self.A, self.B, crashing, budget("web")))
+        assert [one.id for one in step.evict] == ["s001"]
+
     def test_two_budgets_fail_the_step(self) -> None:
         twice = structs.replace(budget("web"), name="again", uid="again")
         step = run(self.PLAN, snapshot(*NODES, self.OWNER, self.A, self.B, budget("web"), twice))

@@ -292,11 +292,8 @@ def test_job_pods_move_only_when_the_policy_and_the_job_agree(mode: BatchJobs, i
 
 
 def test_the_youngest_replica_loses_its_place() -> None:
-    old, young = (
-        pod("low-1", 500, on="a", priority=1),
-        replace(pod("low-2", 500, on="b", priority=1), created_at=NOW - 9),
-    )
-    cluster = snapshot(node("a", 600), node("b", 600), old, young, pod("high-1", 600, priority=2))
+    old, young = pod("low-1", 500, on="a", priority=1), pod("low-2", 500, on="a", priority=1)
+    cluster = snapshot(node("a", 1100), old, replace(young, created_at=NOW - 9), pod("high-1", 600, priority=2))
     assert [e.pod.name for e in packed(cluster).evictions] == ["low-2"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
@@ -10,8 +10,8 @@ from stowage.decide.plan_facts import StepStatus
 from stowage.decide.slot_balance import PodFacts
 from stowage_scheduler.cluster import DisruptionBudget, Pod
 from stowage_scheduler.kube.budgets import budgets_of
-from stowage_scheduler.packing import Step
-from stowage_scheduler.slots import Slot, SlotClass
+from stowage_scheduler.packing import PodRef, Step
+from stowage_scheduler.slots import Slot
 
 
 class BudgetGate:
@@ -25,10 +25,16 @@ class BudgetGate:
         steps: all steps of the plan.
         status: their states.
         slots: the plan's slots by id.
+        arrived: the pods that fill slots.
     """
 
     def __init__(
-        self, facts: PodFacts, steps: Sequence[Step], status: Mapping[str, StepStatus], slots: Mapping[str, Slot]
+        self,
+        facts: PodFacts,
+        steps: Sequence[Step],
+        status: Mapping[str, StepStatus],
+        slots: Mapping[str, Slot],
+        arrived: Iterable[PodRef],
     ) -> None:
         self._facts = facts
         self._slots = slots
@@ -37,7 +43,9 @@ class BudgetGate:
             for step in steps
             if step.slot in slots and not step.swap and status[step.id].state is StepState.INTENDED
         ]
-        self._unready = _unready_arrivals(facts, slots)
+        # only who came by this plan: a replica that crashes for reasons of its own must not hold it up
+        pods = (facts.by_uid.get(ref.uid) for ref in arrived)
+        self._unready = [pod for pod in pods if pod is not None and not pod.ready and not pod.terminating]
         self._passed: set[str] = set()  # UIDs of budgets
 
     def hold(self, step: Step, pod: Pod) -> StepReason | None:
@@ -70,13 +78,3 @@ class BudgetGate:
         kin = self._facts.by_owner.get(self._slots[step.slot or ""].slot_class.controller_uid, [])
         # without kin nobody knows its labels: waiting for its replacement is the safe side
         return not kin or any(budgets_of(other, (budget,)) for other in kin)
-
-
-def _unready_arrivals(facts: PodFacts, slots: Mapping[str, Slot]) -> list[Pod]:
-    places: set[tuple[SlotClass, str]] = {(slot.slot_class, slot.node) for slot in slots.values()}
-    return [
-        pod
-        for of_class, node in sorted(places, key=lambda place: (place[1], str(place[0])))
-        for pod in facts.by_class.get(of_class, ())
-        if pod.node == node and not pod.ready and not pod.terminating
-    ]

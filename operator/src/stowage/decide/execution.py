@@ -272,7 +272,9 @@ def _note_refusals(progress: Progress, attempts: Mapping[str, Attempt]) -> None:
 
 def _evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
     """The evictions to ask for in this pass; each is marked as intended."""
-    gate = BudgetGate(progress.facts, progress.plan.steps, progress.steps, progress.slots_by_id)
+    gate = BudgetGate(
+        progress.facts, progress.plan.steps, progress.steps, progress.slots_by_id, progress.balance.pods.values()
+    )
     chosen: list[Step] = []
     for step in progress.unsettled:
         pod = progress.facts.standing(step.pod.uid)
