@@ -16,7 +16,7 @@ PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install tools up down demo test unit integration bench verify lint format types crds lock clean
+.PHONY: help install tools up down demo test unit integration bench verify lint format type crds lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +49,7 @@ bench: $(INSTALLED) ## run the benchmarks
 	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \
 	else echo "there are no benchmarks yet (tests/bench)"; fi
 
-verify: lint types ## check style, types, imports, generated files and the rules of the repository
+verify: lint type ## check style, types, imports, generated files and the rules of the repository
 	$(BIN)/python -m stowage.api --check
 	$(PYTEST) tests/unit/test_repository.py
 
@@ -62,7 +62,7 @@ format: $(INSTALLED) ## format the code, fix what can be fixed by itself
 	$(BIN)/ruff check --fix $(STYLED)
 	$(BIN)/ruff format $(STYLED)
 
-types: $(INSTALLED) ## check types
+type: $(INSTALLED) ## check types
 	$(BIN)/mypy
 	$(BIN)/mypy $(wildcard tools/*.py)
 

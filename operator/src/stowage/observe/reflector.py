@@ -174,6 +174,7 @@ class Reflector(Generic[T]):
 
     def _connected(self) -> None:
         self.disconnected_since = None
+        self.last_event_at = self._clock()  # an accepted watch is a sign of life: quiet kinds have no other for a while
         if self._failing:
             self._failing = False
             logger.info("%s: connected again", self.path)
