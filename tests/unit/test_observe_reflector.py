@@ -44,10 +44,10 @@ class Script:
         self, _: str, query: Mapping[str, str], *, on_open: Callable[[], None]
     ) -> AsyncGenerator[bytes, None]:
         self.asked.append(dict(query))
-        on_open()
         if not self.watches:
             self.used_up.set()
             await asyncio.sleep(1e9)
+        on_open()
         for line in self.watches.pop(0):
             if isinstance(line, Exception):
                 raise line
@@ -217,6 +217,11 @@ def test_after_a_long_healthy_watch_a_lost_version_lists_at_once() -> None:
 def test_bookmarks_keep_the_last_event_fresh() -> None:
     followed = Followed([listed(5)], [[50.0, bookmark(6), 40.0, UNAVAILABLE]])
     assert followed.reflector.last_event_at == pytest.approx(50.0)
+
+
+def test_an_accepted_watch_is_a_sign_of_life() -> None:
+    followed = Followed([listed(5)], [[60.0], [20.0]])
+    assert followed.reflector.last_event_at == pytest.approx(60.0)
 
 
 def test_an_object_that_makes_no_sense_is_refused_and_comes_back_when_mended() -> None:
