@@ -125,16 +125,16 @@ def saying(message: str, epoch: int = 3) -> Callable[[PackingPlan], PackingPlanS
 class TestStatus:
     async def test_is_written_once(self, api: Api, server: FakeServer) -> None:
         plan = stored(server)
-        written = await write_status(api, plan, saying("hello"), epoch=3)
+        written = await write_status(api, plan, saying("hello"), epoch=3, leads=lambda: True)
         assert server.objects[PLAN]["status"]["message"] == "hello"
-        assert await write_status(api, written, saying("hello"), epoch=3) is written
+        assert await write_status(api, written, saying("hello"), epoch=3, leads=lambda: True) is written
         assert [method for method, _, _ in server.requests] == ["PUT"]
 
     async def test_what_others_wrote_meanwhile_is_kept(self, api: Api, server: FakeServer) -> None:
         plan = stored(server)
         entry = {"holder": "host", "observedPlan": "default-1-uid", "at": "2027-01-15T08:00:00Z"}
         stored(server, extenders=[entry])
-        written = await write_status(api, plan, saying("hello"), epoch=3)
+        written = await write_status(api, plan, saying("hello"), epoch=3, leads=lambda: True)
         assert [one.holder for one in written.status.extenders] == ["host"]
         assert written.status.message == "hello"
 
@@ -142,7 +142,7 @@ class TestStatus:
         plan = stored(server)
         stored(server, epoch=4)
         with pytest.raises(StaleLeader, match="epoch 4 wrote, this is epoch 3"):
-            await write_status(api, plan, saying("hello"), epoch=3)
+            await write_status(api, plan, saying("hello"), epoch=3, leads=lambda: True)
         assert server.objects[PLAN]["status"]["epoch"] == 4
 
     async def test_an_abort_stops_the_writer(self, api: Api, server: FakeServer) -> None:
@@ -150,20 +150,20 @@ class TestStatus:
         document = server.objects[PLAN]
         server.put(PLAN, {**document, "spec": {**document["spec"], "approval": "Aborted"}})
         with pytest.raises(AbortedMeanwhile):
-            await write_status(api, plan, saying("hello"), epoch=3)
+            await write_status(api, plan, saying("hello"), epoch=3, leads=lambda: True)
 
     async def test_a_plan_made_again_is_not_the_same_plan(self, api: Api, server: FakeServer) -> None:
         plan = stored(server)
         document = server.objects[PLAN]
         server.put(PLAN, {**document, "metadata": {**document["metadata"], "uid": "other"}})
         with pytest.raises(StaleLeader, match="made again"):
-            await write_status(api, plan, saying("hello"), epoch=3)
+            await write_status(api, plan, saying("hello"), epoch=3, leads=lambda: True)
 
     async def test_tries_are_bounded(self, api: Api, server: FakeServer) -> None:
         plan = stored(server)
         server.before_put = lambda: server.put(PLAN, server.objects[PLAN])
         with pytest.raises(Conflict):
-            await write_status(api, plan, saying("hello"), epoch=3)
+            await write_status(api, plan, saying("hello"), epoch=3, leads=lambda: True)
         assert sum(method == "PUT" for method, _, _ in server.requests) == 5
 
 
@@ -257,12 +257,14 @@ class TestPolicies:
         server.put(self.PATH, policy_resource().to_document())
         [policy] = await list_policies(api)
         server.put(self.PATH, server.objects[self.PATH])
-        await write_policy_status(api, policy, lambda fresh: fresh.status.model_copy(update={"pending_pods": 2}))
+        await write_policy_status(
+            api, policy, lambda fresh: fresh.status.model_copy(update={"pending_pods": 2}), leads=lambda: True
+        )
         assert server.objects[self.PATH]["status"]["pendingPods"] == 2
         fresh = await get_policy(api, "default")
         assert fresh is not None
         before = len(server.requests)
-        await write_policy_status(api, fresh, lambda one: one.status)
+        await write_policy_status(api, fresh, lambda one: one.status, leads=lambda: True)
         assert len(server.requests) == before
 
     async def test_a_policy_that_is_going_is_gone(self, api: Api, server: FakeServer) -> None:
@@ -270,4 +272,6 @@ class TestPolicies:
         server.put(self.PATH, going.to_document())
         assert await get_policy(api, "default") is None
         del server.objects[self.PATH]
-        await write_policy_status(api, going, lambda one: one.status.model_copy(update={"pending_pods": 2}))
+        await write_policy_status(
+            api, going, lambda one: one.status.model_copy(update={"pending_pods": 2}), leads=lambda: True
+        )

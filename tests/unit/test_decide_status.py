@@ -11,7 +11,7 @@ from stowage.api.conditions import condition_of
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanCondition, PlanReason, PolicyCondition, PolicyReason, StepReason
-from stowage.decide.announcements import announcements
+from stowage.decide.announcements import announcements, departures
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import SlotStatus, StepStatus
 from stowage.decide.plan_status import approved_by, next_status, plan_facts, policy_facts
@@ -185,7 +185,7 @@ def test_numbers_of_a_policy_and_who_holds_its_nodes() -> None:
 @pytest.mark.parametrize(
     ("step", "status", "reason"),
     [
-        pytest.param("s001", StepStatus(StepState.INTENDED, None, NOW), "Moving", id="moves"),
+        pytest.param("s001", StepStatus(StepState.INTENDED, None, NOW), None, id="not-granted-yet"),
         pytest.param("s001", StepStatus(StepState.WAITING, StepReason.DISRUPTION_BUDGET), "EvictionWaits", id="budget"),
         pytest.param("s001", StepStatus(StepState.WAITING, StepReason.DEPENDENCY_PENDING), None, id="not-its-turn"),
         pytest.param("s001", StepStatus(StepState.DONE, StepReason.BOUND, NOW), None, id="pod-is-gone-by-then"),
@@ -203,5 +203,12 @@ def test_events_on_pods(step: str, status: StepStatus, reason: str | None) -> No
 
 def test_a_pod_that_loses_its_place_is_warned() -> None:
     facts = plan_facts(plan_resource("default-1", evict(1, WEB)))
-    told = announcements(facts, RUNNING)
+    told = departures(facts, facts.steps)
     assert [(one.reason, one.warning) for one in told] == [("LosesPlace", True)]
+
+
+def test_a_pod_that_moves_is_told_where_its_replacement_goes() -> None:
+    facts = plan_facts(plan())
+    (told,) = departures(facts, facts.steps[:1])
+    assert (told.reason, told.warning) == ("Moving", False)
+    assert told.note.endswith("its replacement goes to node n2")

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class StaleLeader(Exception):  # noqa: N818 - named after what happened
-    """A leader of a higher epoch has written to this plan: this process must not act on it."""
+    """This process leads no longer, or a leader of a higher epoch has written: it must not act on the plan."""
 
 
 class AbortedMeanwhile(Exception):  # noqa: N818
@@ -78,7 +78,12 @@ async def create_plan(api: Api, plan: PackingPlan) -> PackingPlan:
 
 
 async def write_status(
-    api: Api, plan: PackingPlan, change: Callable[[PackingPlan], PackingPlanStatus], *, epoch: int
+    api: Api,
+    plan: PackingPlan,
+    change: Callable[[PackingPlan], PackingPlanStatus],
+    *,
+    epoch: int,
+    leads: Callable[[], bool],
 ) -> PackingPlan:
     """Write a plan's status, based on exactly what was read.
 
@@ -87,12 +92,13 @@ async def write_status(
         plan: as read.
         change: the new status for a plan as read; asked again when somebody wrote meanwhile.
         epoch: of the leader that writes.
+        leads: whether that leader's term still runs; asked right before each try.
 
     Returns:
         The plan as written; as read when there was nothing to write.
 
     Raises:
-        StaleLeader: a leader of a higher epoch wrote.
+        StaleLeader: the term ended, a leader of a higher epoch wrote, or the plan was made again.
         AbortedMeanwhile: somebody set `spec.approval: Aborted` since `plan` was read.
         Conflict: others wrote each time that this was tried.
         NotFound: the plan is gone.
@@ -102,6 +108,8 @@ async def write_status(
         status = change(current)
         if status == current.status:
             return current
+        if not leads():
+            raise StaleLeader(f"plan {plan.name}: the lease of epoch {epoch} is lost")
         try:
             path = paths.packing_plan_status(current.name)
             return PackingPlan.parse(await api.replace(path, _with_status(current, status)))

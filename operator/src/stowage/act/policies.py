@@ -36,7 +36,11 @@ async def get_policy(api: Api, name: str) -> PackingPolicy | None:
 
 
 async def write_policy_status(
-    api: Api, policy: PackingPolicy, change: Callable[[PackingPolicy], PackingPolicyStatus]
+    api: Api,
+    policy: PackingPolicy,
+    change: Callable[[PackingPolicy], PackingPolicyStatus],
+    *,
+    leads: Callable[[], bool],
 ) -> None:
     """Write a policy's status if it changed.
 
@@ -44,6 +48,7 @@ async def write_policy_status(
         api: the connection.
         policy: as read.
         change: the new status for a policy as read; asked again when somebody wrote meanwhile.
+        leads: whether this process still leads; asked right before each try, nothing is written when it does not.
 
     Raises:
         Conflict: others wrote each time that this was tried.
@@ -53,7 +58,7 @@ async def write_policy_status(
         if current is None:
             return
         status = change(current)
-        if status == current.status:
+        if status == current.status or not leads():
             return
         document = current.model_copy(update={"status": status}).to_document()
         document["metadata"].pop("managedFields", None)

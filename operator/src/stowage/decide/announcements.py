@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct
@@ -34,7 +35,10 @@ class Announcement(Struct, frozen=True):
 
 
 def announcements(plan: PlanFacts, advance: Advance) -> tuple[Announcement, ...]:
-    """The events of one write: one for each step whose state changed in a way that the pod's owner cares for."""
+    """The events of one write: one for each step whose state changed in a way that the pod's owner cares for.
+
+    That a pod leaves is told by `departures`: the intent is written before the API server has agreed.
+    """
     targets = {slot.id: slot.node for slot in plan.slots}
     found = []
     for step in plan.steps:
@@ -44,9 +48,24 @@ def announcements(plan: PlanFacts, advance: Advance) -> tuple[Announcement, ...]
         words = _words(step, after.state, after.reason, targets.get(step.slot or ""))
         if words is not None:
             reason, note = words
-            warning = reason in {EventReason.LOSES_PLACE, EventReason.EVICTION_WAITS}
+            warning = reason is EventReason.EVICTION_WAITS
             found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", warning))
     return tuple(found[:MOST_AT_ONCE])
+
+
+def departures(plan: PlanFacts, evicted: Iterable[Step]) -> tuple[Announcement, ...]:
+    """The events on pods whose eviction the API server granted."""
+    targets = {slot.id: slot.node for slot in plan.slots}
+    found = []
+    for step in evicted:
+        target = targets.get(step.slot or "")
+        if target is None:
+            reason, note = EventReason.LOSES_PLACE, f"evicted from node {step.node} for pods that need the room more"
+        else:
+            reason, note = EventReason.MOVING, f"evicted from node {step.node}, its replacement goes to node {target}"
+        words = f"plan {plan.name}, step {step.id}: {note}"
+        found.append(Announcement(step.pod, reason, words, warning=target is None))
+    return tuple(found)
 
 
 def _words(
@@ -55,10 +74,6 @@ def _words(
     if step.action is Action.PLACE:
         placed = state is StepState.DONE and target is not None
         return (EventReason.PLACED, f"placed on node {target}") if placed else None
-    if state is StepState.INTENDED and reason is None:
-        if target is None:
-            return EventReason.LOSES_PLACE, f"evicted from node {step.node} for pods that need the room more"
-        return EventReason.MOVING, f"evicted from node {step.node}, its replacement goes to node {target}"
     if reason is StepReason.DISRUPTION_BUDGET:
         return EventReason.EVICTION_WAITS, "its PodDisruptionBudget allows no disruption now"
     return None

@@ -199,3 +199,9 @@ class Lease:
                     await self._api.replace(f"{self._collection}/{self._name}", {**found, "spec": spec})
         except (ApiError, TimeoutError) as error:
             logger.warning("lease %s not released, it ends by itself: %s", self._name, error)
+
+
+def term_of(lease: Lease) -> Callable[[], bool]:
+    """Whether the term that runs now still does, asked later: the lease is held, and no other term came between."""
+    epoch = lease.epoch
+    return lambda: lease.leading and lease.epoch == epoch

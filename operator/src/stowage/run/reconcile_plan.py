@@ -21,13 +21,13 @@ from stowage.act.policies import get_policy
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import StepReason
-from stowage.decide.announcements import announcements
+from stowage.decide.announcements import announcements, departures
 from stowage.decide.execution import Advance, Situation, advance
 from stowage.decide.plan_facts import Attempt, PlanFacts
 from stowage.decide.plan_status import next_status, plan_facts, policy_facts
 from stowage.decide.scope import rival_of
 from stowage.observe.store import Store
-from stowage.run.lease import Lease
+from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.settings import OperatorSettings
 from stowage.transport import Api, NotFound, paths
@@ -79,7 +79,10 @@ class PlanReconciler:
 
     async def reconcile(self, name: str) -> float | None:
         """Take a plan as far as it goes now; returns after how many seconds to look again."""
+        leads = term_of(self._lease)
         plan = await get_plan(self._api, name)
+        if not leads():
+            return None
         if plan is None:
             self.under_way.pop(name, None)
             return None
@@ -94,7 +97,11 @@ class PlanReconciler:
             return None
         try:
             written = await write_status(
-                self._api, plan, lambda fresh: next_status(fresh, decision, situation.now), epoch=situation.epoch
+                self._api,
+                plan,
+                lambda fresh: next_status(fresh, decision, situation.now),
+                epoch=situation.epoch,
+                leads=leads,
             )
         except StaleLeader as error:
             logger.warning("%s", error)
@@ -102,8 +109,10 @@ class PlanReconciler:
         except AbortedMeanwhile:
             return 0.0
         self._count(facts, decision)
-        again_seconds = await self._act(written, facts, decision)
-        told = announcements(facts, decision)
+        if not leads():
+            return None
+        again_seconds, evicted = await self._act(written, facts, decision, leads)
+        told = (*announcements(facts, decision), *departures(facts, evicted))
         await announce(self._api, written, told, identity=self._identity, now=situation.now)
         return again_seconds
 
@@ -129,22 +138,28 @@ class PlanReconciler:
             return None
         return (lease.get("spec") or {}).get("holderIdentity") or None
 
-    async def _act(self, plan: PackingPlan, facts: PlanFacts, decision: Advance) -> float | None:
-        """Ask for the evictions on record, or wake what waited for the plan's end."""
+    async def _act(
+        self, plan: PackingPlan, facts: PlanFacts, decision: Advance, leads: Callable[[], bool]
+    ) -> tuple[float | None, tuple[Step, ...]]:
+        """Ask for the evictions on record, or wake what waited for the plan's end.
+
+        Returns:
+            After how many seconds to look again, and the steps whose pods were evicted.
+        """
         if decision.phase.ended:
             logger.info("plan %s: %s, %s: %s", plan.name, decision.phase, decision.reason, decision.message)
             self._attempts.pop(facts.uid, None)
-            return await self._after_end(plan)
-        if not self._lease.leading:
-            return None
+            return await self._after_end(plan), ()
         again_seconds = decision.requeue_after_seconds
         if decision.wake:
             again_seconds = await self._wake(plan)
-        if not decision.evict:
-            return again_seconds
+        if not decision.evict or not leads():
+            return again_seconds, ()
         answers = await asyncio.gather(*(self._evict(facts, step) for step in decision.evict))
         refused = any(answer in _REASONS for answer in answers)
-        return 0.0 if refused else again_seconds
+        asked = zip(decision.evict, answers, strict=True)
+        evicted = tuple(step for step, answer in asked if answer is Answer.EVICTED)
+        return 0.0 if refused else again_seconds, evicted
 
     async def _wake(self, plan: PackingPlan) -> float:
         """Wake pods that may take a slot now, once in a while until none of them sleeps."""
@@ -176,9 +191,9 @@ class PlanReconciler:
         """Wake the pods that the plan kept waiting; twice, for the extender may see the end after the first time."""
         self.under_way.pop(plan.name, None)
         self._woken.pop(plan.name, None)
-        finished, started = plan.status.finished_at, plan.status.started_at
+        finished = plan.status.finished_at
         age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
-        if age >= WAKE_WITHIN_SECONDS or (started is None and plan.status.reason == "AwaitingApproval"):
+        if age >= WAKE_WITHIN_SECONDS:
             return None
         await wake_pods(self._api, plan, mark="" if age < WAKE_AGAIN_SECONDS else "again")
         return WAKE_AGAIN_SECONDS - age if age < WAKE_AGAIN_SECONDS else None

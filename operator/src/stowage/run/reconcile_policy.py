@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct, structs
 
-from stowage.act.plans import create_plan, delete_plan, list_plans, write_status
-from stowage.act.policies import list_policies, write_policy_status
+from stowage.act.plans import StaleLeader, create_plan, delete_plan, list_plans, write_status
+from stowage.act.policies import get_policy, list_policies, write_policy_status
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus
 from stowage.api.packing_policy import PackingPolicy, Steering
@@ -20,7 +20,7 @@ from stowage.decide.document import first_status, plan_document, stale_for
 from stowage.decide.policy_status import PolicyView, policy_status
 from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, trigger
 from stowage.observe.store import Store
-from stowage.run.lease import Lease
+from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver, SolverError, SolverTimeout
@@ -87,6 +87,7 @@ class PolicyReconciler:
         Returns:
             After how many seconds to look again, and the plans to look at now.
         """
+        leads = term_of(self._lease)
         policies = await list_policies(self._api)
         plans = await list_plans(self._api)
         own = [plan for plan in plans if plan.spec.policy == name]
@@ -104,11 +105,16 @@ class PolicyReconciler:
             active=active,
             moves_last_hour=scoping.moves_last_hour(own, self._clock()),
         )
-        await self._forget_old(own)
-        return await self._plan(policy, plans, snapshot, view)
+        await self._forget_old(own, leads)
+        return await self._plan(policy, plans, snapshot, view, leads)
 
     async def _plan(
-        self, policy: PackingPolicy, plans: Sequence[PackingPlan], snapshot: Snapshot, view: PolicyView
+        self,
+        policy: PackingPolicy,
+        plans: Sequence[PackingPlan],
+        snapshot: Snapshot,
+        view: PolicyView,
+        leads: Callable[[], bool],
     ) -> tuple[float | None, tuple[str, ...]]:
         others = [plan for plan in plans if plan.spec.policy != policy.name and not _ended(plan)]
         left = scoping.moves_left(policy, view.plans, self._clock())
@@ -122,10 +128,14 @@ class PolicyReconciler:
         view = structs.replace(view, trigger=seen, fruitless=bool(memory.fruitless))
         created = None
         asleep = policy.spec.paused or policy.spec.steering is Steering.BIND or not view.scope.nodes
-        if seen.due and view.active is None and not asleep and self._lease.leading:
+        if seen.due and view.active is None and not asleep and leads():
             answer = await self._pack(policy, scene, others, scoping.options(policy, left, nodes))
             if answer.packing is not None and answer.packing.changes_anything:
-                created = await self._create(policy, answer.packing, answer.scene)
+                words = await self._overtaken(policy, leads)
+                if words is not None:
+                    logger.info("policy %s: the answer is dropped: %s", policy.name, words)
+                    return SYNC_POLL_SECONDS, ()
+                created = await self._create(policy, answer.packing, answer.scene, leads)
                 view = structs.replace(view, active=created, plans=(*view.plans, created))
             found = created is not None
             if answer.packing is not None or answer.error:
@@ -133,9 +143,8 @@ class PolicyReconciler:
                 self._memory[policy.metadata.uid or ""] = memory
             view = structs.replace(view, error=answer.error, fruitless=bool(memory.fruitless))
             seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
-        if self._lease.leading:
-            now = self._clock()
-            await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now))
+        now = self._clock()
+        await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now), leads=leads)
         again = None if view.active is not None or asleep else seen.look_again_seconds
         return again, tuple(plan.name for plan in (created, view.active) if plan is not None)
 
@@ -163,7 +172,21 @@ class PolicyReconciler:
             scene = scoping.without_planned(self._store.snapshot(self._clock()), others)
         return _Answer(scene)
 
-    async def _create(self, policy: PackingPolicy, packing: Packing, scene: Snapshot) -> PackingPlan:
+    async def _overtaken(self, policy: PackingPolicy, leads: Callable[[], bool]) -> str | None:
+        """Why a plan must not be written any more: a packing takes time, and people change their mind meanwhile."""
+        fresh = await get_policy(self._api, policy.name)
+        before = policy.metadata
+        if not leads():
+            return "the lease was lost meanwhile"
+        if fresh is None or fresh.metadata.uid != before.uid:
+            return "the policy was deleted meanwhile"
+        if fresh.metadata.generation != before.generation or fresh.spec != policy.spec:
+            return "the policy was changed meanwhile"
+        return None
+
+    async def _create(
+        self, policy: PackingPolicy, packing: Packing, scene: Snapshot, leads: Callable[[], bool]
+    ) -> PackingPlan:
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
         document = plan_document(packing, policy, scene, suffix=suffix, now=self._clock())
         plan = await create_plan(self._api, document)
@@ -174,15 +197,19 @@ class PolicyReconciler:
             return fresh.status.model_copy(update=wanted)
 
         logger.info("policy %s: plan %s, %d steps", policy.name, plan.name, len(plan.spec.steps))
-        return await write_status(self._api, plan, with_numbers, epoch=self._lease.epoch)
+        try:
+            return await write_status(self._api, plan, with_numbers, epoch=self._lease.epoch, leads=leads)
+        except StaleLeader as error:
+            logger.warning("%s", error)
+            return plan
 
-    async def _forget_old(self, own: Sequence[PackingPlan]) -> None:
+    async def _forget_old(self, own: Sequence[PackingPlan], leads: Callable[[], bool]) -> None:
         """Delete ended plans beyond the newest; those of the last hour count moves, so they stay."""
         now = self._clock()
         ended = sorted((plan for plan in own if _ended(plan)), key=lambda plan: plan.name, reverse=True)
         for plan in ended[ENDED_PLANS_KEPT:]:
             finished = plan.status.finished_at
-            if self._lease.leading and (finished is None or now - finished.timestamp() > scoping.HOUR_SECONDS):
+            if leads() and (finished is None or now - finished.timestamp() > scoping.HOUR_SECONDS):
                 await delete_plan(self._api, plan)
 
     def _count(self, policy: PackingPolicy, packing: Packing) -> None:

@@ -1,0 +1,177 @@
+"""Passes of the reconcilers while somebody changes the policy, or takes the lease, in their midst."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from stowage.run.lease import Lease
+from stowage.run.metrics import Metrics
+from stowage.run.reconcile_plan import PlanReconciler
+from stowage.run.reconcile_policy import PolicyReconciler
+from stowage.run.settings import OperatorSettings
+from stowage.transport import Api, Forbidden, NotFound, paths
+from stowage_scheduler.cluster import Snapshot
+from stowage_scheduler.options import Budget, PackOptions
+from stowage_scheduler.pack import pack
+from stowage_scheduler.packing import Packing
+from unit.builders import NOW, plan_resource, policy_resource
+from unit.one_move import BEFORE, MOVE, PLACE, TO_N1, TO_N2
+
+Document = dict[str, Any]
+NAME = "default-20270115-080000-abcd"
+
+
+class Cluster:
+    """One policy and its plans; `on_read` may change things when a policy is read."""
+
+    def __init__(self, policy: Document | None, *plans: Document) -> None:
+        self.policy = policy
+        self.plans = {one["metadata"]["name"]: one for one in plans}
+        self.lease = SimpleNamespace(leading=True, epoch=3)
+        self.writes: list[tuple[str, str]] = []
+        self.statuses: list[Document] = []
+        self.on_read: Callable[[], None] = lambda: None
+        self.refusal: Exception | None = None
+
+    async def get(self, path: str) -> Document:
+        if path == paths.PACKING_PLANS:
+            return {"items": list(copy.deepcopy(self.plans).values())}
+        if path == paths.PACKING_POLICIES:
+            return {"items": [copy.deepcopy(self.policy)] if self.policy else []}
+        if path.startswith(paths.PACKING_POLICIES) and self.policy is not None:
+            self.on_read()
+            return copy.deepcopy(self.policy)
+        plan = self.plans.get(path.rpartition("/")[2])
+        if plan is None:
+            raise NotFound("GET", status=404)
+        return copy.deepcopy(plan)
+
+    async def create(self, path: str, body: Document) -> Document:
+        kind = path.rpartition("/")[2]
+        self.writes.append(("POST", kind if kind != "events" else body["reason"]))
+        if kind == "eviction" and self.refusal is not None:
+            raise self.refusal
+        body["metadata"] |= {"resourceVersion": "1", "uid": "made"}
+        return body
+
+    async def replace(self, path: str, body: Document) -> Document:
+        self.writes.append(("PUT", path.split("/")[4]))
+        self.statuses.append(body["status"])
+        if body["kind"] == "PackingPlan":
+            self.plans[body["metadata"]["name"]] = body
+        return body
+
+    async def merge_patch(self, path: str, body: Document) -> Document:
+        self.writes.append(("PATCH", path.rpartition("/")[2]))
+        name = path.split("/")[5] if path.startswith(paths.PACKING_PLANS) else ""
+        if name:
+            self.plans[name]["status"] = {**self.plans[name].get("status", {}), **body["status"]}
+        return body
+
+    def parts(self) -> Document:
+        store = SimpleNamespace(snapshot=lambda _: BEFORE, pods={pod.key: pod for pod in BEFORE.pods})
+        return {
+            "api": cast("Api", self),
+            "store": store,
+            "lease": cast("Lease", self.lease),
+            "metrics": Metrics(),
+            "clock": lambda: NOW,
+            "settings": OperatorSettings(),
+        }
+
+    def plan_pass(self) -> PlanReconciler:
+        return PlanReconciler(**self.parts())
+
+
+class Packer:
+    """A solver during whose work something happens."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile = meanwhile
+
+    async def solve(self, snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int) -> Packing:
+        packing = pack(snapshot, options, structs.replace(budget, seconds=1.0, certify_seconds=0.0), seed, lambda: 0.0)
+        self.meanwhile()
+        return packing
+
+
+def enforcing() -> Document:
+    disruption = {"minPodAge": "0s", "ownerSettled": "0s"}
+    return policy_resource(mode="Enforce", disruption=disruption).to_document()
+
+
+def running(approval: str = "Approved") -> Document:
+    status = {"phase": "Running", "epoch": 3, "startedAt": "2027-01-15T08:00:00Z"}
+    return plan_resource(NAME, MOVE, PLACE, slots=(TO_N2, TO_N1), approval=approval, status=status).to_document()
+
+
+def recommend(cluster: Cluster) -> None:
+    assert cluster.policy is not None
+    cluster.policy["spec"]["mode"] = "Recommend"
+    cluster.policy["metadata"]["generation"] = 2
+
+
+def pause(cluster: Cluster) -> None:
+    assert cluster.policy is not None
+    cluster.policy["spec"]["paused"] = True
+
+
+def delete(cluster: Cluster) -> None:
+    cluster.policy = None
+
+
+def lose_lease(cluster: Cluster) -> None:
+    cluster.lease.leading = False
+
+
+def regain_lease(cluster: Cluster) -> None:
+    cluster.lease.epoch = 5
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "made"),
+    [
+        pytest.param(lambda _: None, True, id="nothing"),
+        pytest.param(recommend, False, id="its mode became Recommend"),
+        pytest.param(pause, False, id="it was paused"),
+        pytest.param(delete, False, id="it was deleted"),
+        pytest.param(lose_lease, False, id="the lease was lost"),
+        pytest.param(regain_lease, False, id="the lease was lost and gained again"),
+    ],
+)
+async def test_an_answer_is_dropped_when_the_policy_or_the_lease_changed_during_the_packing(
+    meanwhile: Callable[[Cluster], None], made: bool
+) -> None:
+    cluster = Cluster(enforcing())
+    reconciler = PolicyReconciler(
+        **cluster.parts(), solver=cast("Any", Packer(lambda: meanwhile(cluster))), generator=random.Random(1)
+    )
+    await reconciler.reconcile("default")
+    assert (("POST", "packingplans") in cluster.writes) is made
+    assert made or not cluster.writes
+
+
+@pytest.mark.parametrize("approval", ["Approved", "Aborted"])
+@pytest.mark.parametrize("meanwhile", [lose_lease, regain_lease])
+async def test_a_pass_that_loses_its_lease_does_nothing(approval: str, meanwhile: Callable[[Cluster], None]) -> None:
+    cluster = Cluster(enforcing(), running(approval))
+    cluster.on_read = lambda: meanwhile(cluster)
+    assert await cluster.plan_pass().reconcile(NAME) is None
+    assert cluster.writes == []
+
+
+async def test_a_departure_is_told_only_when_the_server_granted_it() -> None:
+    cluster = Cluster(enforcing(), running())
+    await cluster.plan_pass().reconcile(NAME)
+    assert cluster.writes == [("PUT", "packingplans"), ("POST", "eviction"), ("POST", "Moving")]
+    refused = Cluster(enforcing(), running())
+    refused.refusal = Forbidden("POST", status=403, message="the webhook says no")
+    await refused.plan_pass().reconcile(NAME)
+    assert refused.writes == [("PUT", "packingplans"), ("POST", "eviction")]
