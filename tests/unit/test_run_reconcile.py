@@ -175,3 +175,17 @@ async def test_a_departure_is_told_only_when_the_server_granted_it() -> None:
     refused.refusal = Forbidden("POST", status=403, message="the webhook says no")
     await refused.plan_pass().reconcile(NAME)
     assert refused.writes == [("PUT", "packingplans"), ("POST", "eviction")]
+
+
+async def test_a_plan_that_cannot_be_read_is_aborted_once_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    bad = running()
+    bad["status"], bad["metadata"]["resourceVersion"] = {}, "1"
+    bad["spec"]["steps"][0]["after"] = ["s999"]
+    cluster = Cluster(enforcing(), bad)
+    for _ in range(3):
+        assert await cluster.plan_pass().reconcile(NAME) is None
+    status = cluster.plans[NAME]["status"]
+    assert (status["phase"], status["reason"]) == ("Aborted", "InvalidSpec")
+    assert "after names s999" in status["message"]
+    assert cluster.writes == [("PATCH", "status"), ("PATCH", "n1")]
+    assert len([one for one in caplog.records if "left out" in one.message]) == 1

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, Final
 
 from msgspec import Struct
 
+from stowage.act.readable import readable, tell_once
+from stowage.api.durations import instant
+from stowage.api.fields import MAX_MESSAGE
 from stowage.api.names import RELEASED_ANNOTATION
 from stowage.api.packing_plan import Approval, PackingPlan
-from stowage.api.packing_plan_status import PackingPlanStatus
+from stowage.api.packing_plan_status import PackingPlanStatus, PlanPhase
+from stowage.api.reasons import PlanReason
 from stowage.api.resource import InvalidObjectError
 from stowage.transport import Api, ApiError, Conflict, Invalid, NotFound, TooManyRequests, paths
 from stowage_scheduler.packing import PodRef
@@ -52,14 +56,12 @@ class Eviction(Struct, frozen=True):
 
 async def list_plans(api: Api) -> tuple[PackingPlan, ...]:
     """All plans that can be read; the others are logged and left out."""
-    items = (await api.get(paths.PACKING_PLANS))["items"]
-    plans = []
-    for item in items:
-        try:
-            plans.append(PackingPlan.parse(item))
-        except InvalidObjectError as error:
-            logger.warning("left out: %s", error)
-    return tuple(plans)
+    return readable((await api.get(paths.PACKING_PLANS))["items"], PackingPlan.parse)
+
+
+async def plan_names(api: Api) -> tuple[str, ...]:
+    """Names of all plans, those that cannot be read among them."""
+    return tuple(item["metadata"]["name"] for item in (await api.get(paths.PACKING_PLANS))["items"])
 
 
 async def get_plan(api: Api, name: str) -> PackingPlan | None:
@@ -68,6 +70,48 @@ async def get_plan(api: Api, name: str) -> PackingPlan | None:
         return PackingPlan.parse(await api.get(paths.packing_plan(name)))
     except NotFound:
         return None
+
+
+async def abort_unreadable(
+    api: Api, name: str, error: InvalidObjectError, *, epoch: int, now: float, leads: Callable[[], bool]
+) -> bool:
+    """End a plan that breaks a rule which the API server cannot see: an extender would keep its slots for ever.
+
+    Args:
+        api: the connection.
+        name: of the plan.
+        error: what is wrong with it.
+        epoch: of the leader that writes.
+        now: seconds since the epoch.
+        leads: whether that leader's term still runs.
+
+    Returns:
+        Whether the plan has ended now, or before.
+    """
+    raw = await api.get(paths.packing_plan(name))
+    tell_once(raw, error)
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    if status.get("phase") in {phase.value for phase in PlanPhase if phase.ended}:
+        return True
+    if status.get("epoch", 0) > epoch or not leads():
+        return True
+    ended = {
+        "phase": PlanPhase.ABORTED.value,
+        "reason": PlanReason.INVALID_SPEC.value,
+        "message": str(error)[:MAX_MESSAGE],
+        "epoch": epoch,
+        "finishedAt": f"{instant(now):%Y-%m-%dT%H:%M:%SZ}",
+        "observedGeneration": metadata.get("generation", 0),
+    }
+    seen = {key: metadata[key] for key in ("uid", "resourceVersion")}
+    try:
+        await api.merge_patch(paths.packing_plan_status(name), {"metadata": seen, "status": ended})
+    except Conflict:
+        return False
+    spec = raw.get("spec") or {}
+    nodes = {part["node"] for kind in ("slots", "steps") for part in spec.get(kind) or ()}
+    await _touch_one(api, nodes, name)
+    return True
 
 
 async def create_plan(api: Api, plan: PackingPlan) -> PackingPlan:
@@ -170,7 +214,12 @@ async def wake_pods(api: Api, plan: PackingPlan, *, mark: str) -> str | None:
         The node that was touched; None when none of the plan's nodes is left.
     """
     value = f"{plan.name}.{mark}" if mark else plan.name
-    for name in sorted({slot.node for slot in plan.spec.slots} | {step.node for step in plan.spec.steps}):
+    nodes = {slot.node for slot in plan.spec.slots} | {step.node for step in plan.spec.steps}
+    return await _touch_one(api, nodes, value)
+
+
+async def _touch_one(api: Api, nodes: Iterable[str], value: str) -> str | None:
+    for name in sorted(nodes):
         try:
             await api.merge_patch(paths.node(name), {"metadata": {"annotations": {RELEASED_ANNOTATION: value}}})
         except NotFound:

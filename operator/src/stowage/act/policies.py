@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
+from stowage.act.readable import readable
 from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
-from stowage.api.resource import InvalidObjectError
 from stowage.transport import Api, Conflict, NotFound, paths
 
 WRITE_TRIES = 3
 
-logger = logging.getLogger(__name__)
-
 
 async def list_policies(api: Api) -> tuple[PackingPolicy, ...]:
     """All policies that can be read; the others are logged and left out."""
-    items = (await api.get(paths.PACKING_POLICIES))["items"]
-    policies = []
-    for item in items:
-        try:
-            policies.append(PackingPolicy.parse(item))
-        except InvalidObjectError as error:
-            logger.warning("left out: %s", error)
-    return tuple(policies)
+    return readable((await api.get(paths.PACKING_POLICIES))["items"], PackingPolicy.parse)
 
 
 async def get_policy(api: Api, name: str) -> PackingPolicy | None:

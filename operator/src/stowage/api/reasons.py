@@ -99,6 +99,8 @@ class PlanReason(StrEnum):
     """The policy is paused; no further step is started."""
     POLICY_GONE = "PolicyGone"
     """Aborted: the policy was deleted, or replaced by another of the same name."""
+    INVALID_SPEC = "InvalidSpec"
+    """Aborted: the spec breaks a rule that admission could not see; the message names the field."""
     POLICY_CHANGED = "PolicyChanged"
     """Superseded: the policy's spec changed since the plan was made."""
     STALE_SNAPSHOT = "StaleSnapshot"

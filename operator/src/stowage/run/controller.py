@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from stowage.act.plans import list_plans
+from stowage.act.plans import plan_names
 from stowage.act.policies import list_policies
 from stowage.observe.store import Store
 from stowage.run.lease import Lease
@@ -104,6 +104,6 @@ class Controller:
     async def _ring_all(self) -> float:
         for policy in await list_policies(self._api):
             self._queue.add(("policy", policy.name))
-        for plan in await list_plans(self._api):
-            self._queue.add(("plan", plan.name))
+        for name in await plan_names(self._api):
+            self._queue.add(("plan", name))
         return LOOK_AT_ALL_SECONDS

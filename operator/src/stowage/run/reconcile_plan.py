@@ -11,6 +11,7 @@ from stowage.act.plans import (
     AbortedMeanwhile,
     Answer,
     StaleLeader,
+    abort_unreadable,
     evict,
     get_plan,
     list_plans,
@@ -21,6 +22,7 @@ from stowage.act.policies import get_policy
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import StepReason
+from stowage.api.resource import InvalidObjectError
 from stowage.decide.announcements import announcements, departures
 from stowage.decide.execution import Advance, Situation, advance
 from stowage.decide.plan_facts import Attempt, PlanFacts
@@ -33,6 +35,7 @@ from stowage.run.settings import OperatorSettings
 from stowage.transport import Api, NotFound, paths
 from stowage_scheduler.packing import Action, Step
 
+TRY_AGAIN_SECONDS = 1.0
 WAKE_AGAIN_SECONDS = 1.0  # by then the extender has seen the plan end, whatever came first
 WAKE_WITHIN_SECONDS = 10.0
 _REASONS = {
@@ -80,7 +83,10 @@ class PlanReconciler:
     async def reconcile(self, name: str) -> float | None:
         """Take a plan as far as it goes now; returns after how many seconds to look again."""
         leads = term_of(self._lease)
-        plan = await get_plan(self._api, name)
+        try:
+            plan = await get_plan(self._api, name)
+        except InvalidObjectError as error:
+            return await self._abort(name, error, leads)
         if not leads():
             return None
         if plan is None:
@@ -115,6 +121,12 @@ class PlanReconciler:
         told = (*announcements(facts, decision), *departures(facts, evicted))
         await announce(self._api, written, told, identity=self._identity, now=situation.now)
         return again_seconds
+
+    async def _abort(self, name: str, error: InvalidObjectError, leads: Callable[[], bool]) -> float | None:
+        self.under_way.pop(name, None)
+        now, epoch = self._clock(), self._lease.epoch
+        over = await abort_unreadable(self._api, name, error, epoch=epoch, now=now, leads=leads)
+        return None if over else TRY_AGAIN_SECONDS
 
     async def _situation(self, plan: PackingPlan, facts: PlanFacts) -> Situation:
         policy = await get_policy(self._api, plan.spec.policy)
