@@ -62,7 +62,7 @@ async def test_a_dump_gives_the_plan_that_the_live_cluster_gives(
     large = await crowded(workbench)
     file = tmp_path / "dump.json"
 
-    assert (await stowage("dump", "-o", str(file)))[:2] == (0, "")
+    assert (await stowage("dump", "-f", str(file)))[:2] == (0, "")
     live = await stowage("plan", "-o", "json", *UNITS)
     from_file = await stowage("plan", "-f", str(file), "-o", "json", *UNITS)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,12 @@ USAGE = {
     "why of a pod that is not there": "why pod/web-9 -n a -f {dump}",
     "why in the wrong namespace": "why pod/web-1 -f {dump}",
     "approve nothing": "approve",
+    "approve in upper case": "approve Plan",
+    "abort another object's path": "abort ../nodes/n1",
+    "pause a name that is too long": "pause " + "x" * 254,
+    "resume a name with a line break": "resume a%0a",
+    "dump as a table": "dump -o table",
+    "dump to what is no form": "dump -o {folder}/dump.json",
     "port out of range": "operator --metrics-port 99999",
     "negative workers": "operator --queue-workers -1",
     "extender port out of range": "extender --port 99999",
@@ -160,6 +168,12 @@ POLICIES = {
     "unknown field": "kind: PackingPolicy\nmetadata: {name: x}\nspec: {mod: Enforce}",
     "bad duration": "kind: PackingPolicy\nmetadata: {name: x}\nspec: {disruption: {minPodAge: soon}}",
     "empty": "",
+    "aliases that stand for ten million values": (
+        "kind: PackingPolicy\na: &a [x,x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in itertools.pairwise("abcdefg"))
+        + "spec: {nodeSelector: {k: *g}}"
+    ),
+    "deeply nested": "[" * 10_000,
 }
 
 
@@ -176,6 +190,75 @@ def test_a_broken_policy_file_is_refused_in_one_line(
     said = capsys.readouterr()
     assert said.err.startswith("stowage: ")
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("spec", ["{paused: soon}", "{budget: {time: [1]}}"])
+def test_a_policy_value_of_the_wrong_type_is_named_with_its_rule(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump, policy = tmp_path / "dump.json", tmp_path / "policy.yaml"
+    dump.write_text(json.dumps(GOOD))
+    policy.write_text(f"kind: PackingPolicy\nmetadata: {{name: x}}\nspec: {spec}")
+
+    assert run(["plan", "-f", str(dump), "--policy", str(policy)]) == 2
+
+    assert re.search(r"spec\.\S+ = .*: must be ", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("metadata", ["x", [], {"name": [1]}, 7], ids=repr)
+def test_a_policy_without_a_usable_name_in_a_dump(
+    metadata: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump = tmp_path / "dump.json"
+    policy = {"apiVersion": "stowage.dev/v1alpha1", "kind": "PackingPolicy", "metadata": metadata}
+    dump.write_text(json.dumps(listed(node(), pod(), policy)))
+
+    assert run(["plan", "-f", str(dump), "--policy", "x"]) == 2
+
+    assert "internal error" not in capsys.readouterr().err
+
+
+def test_an_empty_name_is_refused_before_any_request(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("approve", "abort", "pause", "resume"):
+        assert run([command, "", "--kubeconfig", "/nowhere"]) == 2
+        assert "no object can have this name" in capsys.readouterr().err
+
+
+KUBECONFIGS = {
+    "deeply nested": ("[" * 10_000, "nested too deeply"),
+    "not YAML": ("a: [", "kubeconfig"),
+    "a list": ("[]", "kubeconfig"),
+    "a log-in plugin that is not there": (
+        json.dumps(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+                "users": [{"name": "u", "user": {"exec": {"command": "/no/plugin", "apiVersion": "v1"}}}],
+            }
+        ),
+        "exec plugin gave no credentials: [Errno 2] No such file or directory: '/no/plugin'",
+    ),
+    "a directory": (None, "is a directory"),
+}
+
+
+@pytest.mark.parametrize(("content", "word"), KUBECONFIGS.values(), ids=KUBECONFIGS.keys())
+def test_a_kubeconfig_that_cannot_be_used_exits_3_with_one_line(
+    content: str | None, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = tmp_path / "config"
+    if content is None:
+        kubeconfig.mkdir()
+    else:
+        kubeconfig.write_text(content)
+
+    assert run(["top", "--kubeconfig", str(kubeconfig)]) == 3
+
+    said = capsys.readouterr().err
+    assert word in said
+    assert "report it" not in said
+    assert said.count("\n") == 1
 
 
 def test_no_cluster_exits_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

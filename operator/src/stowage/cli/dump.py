@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,32 +11,49 @@ import typer
 from stowage.cli.options import ContextOption, KubeconfigOption
 
 
+class Form(StrEnum):
+    """Form of a dump; a table could not be read back."""
+
+    JSON = "json"
+    YAML = "yaml"
+
+
 def dump(
     *,
-    output: Annotated[
+    file: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Write to this file. Default: standard output.", metavar="FILE"),
+        typer.Option("-f", "--file", help="Write to this file. Default: standard output.", metavar="FILE"),
     ] = None,
+    output: Annotated[Form, typer.Option("-o", "--output", help="Form of the dump.")] = Form.JSON,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Write what decides about packing as a Kubernetes List in JSON, without secrets and environment variables."""
+    """Write what decides about packing as a Kubernetes List, without secrets and environment variables."""
     from stowage.cli.cluster import read_list, with_cluster
     from stowage.cli.printing import progress, remark
     from stowage_scheduler.kube.redact import redact
 
     with progress("reading the cluster"):
         document = redact(with_cluster(kubeconfig, context, read_list))
-    if output is None:
-        write_list(document, typer.get_text_stream("stdout"))
+    if file is None:
+        write_list(document, typer.get_text_stream("stdout"), output)
         return
-    with output.open("w", encoding="utf-8") as file:
-        write_list(document, file)
-    remark(f"{output}: {len(document['items'])} objects")
+    with file.open("w", encoding="utf-8") as target:
+        write_list(document, target, output)
+    remark(f"{file}: {len(document['items'])} objects")
 
 
-def write_list(document: dict[str, Any], file: Any) -> None:  # noqa: ANN401
-    """Writes a List, one object per line: large enough to compress well, small enough to compare."""
+def write_list(document: dict[str, Any], file: Any, form: Form = Form.JSON) -> None:  # noqa: ANN401
+    """Writes a List; as JSON one object per line: large enough to compress well, small enough to compare."""
+    if form is Form.YAML:
+        import yaml
+
+        class NoAliases(yaml.SafeDumper):  # a dump with anchors would be refused when it is read
+            def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002
+                return True
+
+        yaml.dump(document, file, Dumper=NoAliases, sort_keys=False, allow_unicode=True)
+        return
     import json
 
     file.write('{"apiVersion": "v1", "kind": "List", "items": [\n')

@@ -88,7 +88,12 @@ def choose(wanted: str | None, facts: Dump) -> Chosen:
 
 
 def _by_name(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str((document.get("metadata") or {}).get("name")): document for document in found}
+    return {_name(document): document for document in found}
+
+
+def _name(document: dict[str, Any]) -> str:
+    metadata = document.get("metadata")
+    return str(metadata.get("name")) if isinstance(metadata, dict) else "without a name"
 
 
 def _policy(wanted: str | None, found: Sequence[dict[str, Any]]) -> PackingPolicy | None:
@@ -122,12 +127,13 @@ def _parse(document: dict[str, Any], name: str) -> PackingPolicy:
 
 
 def _policy_document(file: Path) -> dict[str, Any]:
-    import yaml
+    from stowage_scheduler.kube.yaml_documents import YamlError, json_of_yaml
 
+    text = read_bytes(file, MAX_POLICY_BYTES)
     try:
-        document = yaml.safe_load(read_bytes(file, MAX_POLICY_BYTES))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{file}: not YAML or JSON: {error}") from error
+        document = msgspec.json.decode(json_of_yaml(text))
+    except (YamlError, msgspec.DecodeError) as error:
+        raise InputError(f"{file}: not YAML or JSON that is read: {error}") from error
     if not isinstance(document, dict) or document.get("kind") != "PackingPolicy":
         kind = document.get("kind") if isinstance(document, dict) else type(document).__name__
         raise InputError(f"{file}: kind {str(kind)[:40]!r}: must be a PackingPolicy")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from stowage.cli.errors import InputError
-from stowage.cli.options import ContextOption, KubeconfigOption
+from stowage.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from stowage.cli.printing import print_document
 
 if TYPE_CHECKING:
     from stowage.run.settings import ProcessSettings
@@ -49,11 +50,14 @@ WatchAgeOption = Annotated[
 ]
 
 
-def version() -> None:
+def version(*, output: OutputOption = Output.TABLE) -> None:
     """Print the version."""
     from stowage import __version__
 
-    print(__version__)
+    if output is Output.TABLE:
+        print(__version__)
+    else:
+        print_document({"version": __version__}, output)
 
 
 def operator(
