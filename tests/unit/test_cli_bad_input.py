@@ -142,6 +142,7 @@ USAGE = {
     "resume a name with a line break": "resume a%0a",
     "dump as a table": "dump -o table",
     "dump to what is no form": "dump -o {folder}/dump.json",
+    "doctor with a lease without a namespace": "doctor --operator-lease stowage-operator",
     "port out of range": "operator --metrics-port 99999",
     "negative workers": "operator --queue-workers -1",
     "extender port out of range": "extender --port 99999",

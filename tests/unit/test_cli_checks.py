@@ -6,9 +6,23 @@ from typing import Any
 
 import pytest
 
-from stowage.cli import checks
-from stowage.cli.checks import Result, check_handshake, check_leftovers, check_policies, check_scheduler, check_version
-from stowage.transport.errors import NotFound
+from stowage.cli import checks, rights
+from stowage.cli.checks import (
+    Evidence,
+    Places,
+    ReadyAnswer,
+    Result,
+    check_handshake,
+    check_leftovers,
+    check_operator,
+    check_policies,
+    check_scheduler,
+    check_version,
+    extender_answer,
+    run_checks,
+)
+from stowage.observe.store import COLLECTIONS
+from stowage.transport.errors import Forbidden, NotFound
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 Document = dict[str, Any]
@@ -37,20 +51,46 @@ SEEN = [{"holder": "h", "observedPlan": "u-1"}]
 OTHER = [{"holder": "h", "observedPlan": "u-0"}]
 
 
+LEADS = Evidence(None, "http://e/readyz", scheduler_leads=True)
+
+
 @pytest.mark.parametrize(
     ("plans", "result"),
     [
-        ([], Result.PASSED),
-        ([plan("Done", startedAt="2025-12-31T23:00:00Z")], Result.PASSED),
+        ([], Result.WARNING),
+        ([plan("Done", startedAt="2025-12-31T23:00:00Z", extenders=SEEN)], Result.WARNING),
         ([plan("Running", startedAt="2025-12-31T23:00:00Z", extenders=SEEN)], Result.PASSED),
-        ([plan("Running", startedAt="2025-12-31T23:59:55Z")], Result.PASSED),
+        ([plan("Running", startedAt="2025-12-31T23:59:55Z")], Result.WARNING),
         ([plan("Running", startedAt="2025-12-31T23:00:00Z")], Result.FAILED),
         ([plan("Running", startedAt="2025-12-31T23:00:00Z", extenders=OTHER)], Result.FAILED),
     ],
     ids=["no plan", "ended", "acknowledged", "just started", "not acknowledged", "another plan was acknowledged"],
 )
 def test_running_plans_are_acknowledged_by_an_extender(plans: list[Document], result: Result) -> None:
-    assert check_handshake(plans, NOW).result is result
+    assert check_handshake(plans, NOW, LEADS).result is result
+
+
+@pytest.mark.parametrize(
+    ("leads", "given", "answer", "result", "word"),
+    [
+        (True, False, None, Result.WARNING, "unknown: no plan runs"),
+        (True, True, None, Result.FAILED, "nobody answers"),
+        (True, False, ReadyAnswer(ready=True, words="ok"), Result.PASSED, "ready"),
+        (True, False, ReadyAnswer(ready=False, words="no list yet"), Result.WARNING, "no list yet"),
+        (False, False, ReadyAnswer(ready=True, words="ok"), Result.WARNING, "not seen"),
+        (False, False, None, Result.WARNING, "not seen"),
+    ],
+)
+def test_without_evidence_nobody_says_that_the_extender_runs(
+    leads: bool, given: bool, answer: ReadyAnswer | None, result: Result, word: str
+) -> None:
+    check = check_handshake([], NOW, Evidence(answer, "http://e/readyz", given, leads))
+    assert check.result is result
+    assert word in check.found
+
+
+async def test_nobody_at_an_address_is_no_answer() -> None:
+    assert await extender_answer("http://127.0.0.1:1/readyz") is None
 
 
 @pytest.mark.parametrize(
@@ -97,10 +137,53 @@ class OneLease:
     ],
     ids=["no lease", "fresh", "expired", "released", "never renewed"],
 )
-async def test_the_scheduler_leads_while_its_lease_is_fresh(
-    spec: Document | None, result: Result, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checks.time, "time", lambda: NOW)
-    check = await check_scheduler(OneLease(spec), "kube-system", "stowage-scheduler")
-    assert check.result is result
-    assert check.found
+async def test_a_process_leads_while_its_lease_is_fresh(spec: Document | None, result: Result) -> None:
+    scheduler = await check_scheduler(OneLease(spec), "kube-system", "stowage-scheduler", NOW)
+    operator = await check_operator(OneLease(spec), "stowage-system", "stowage-operator", NOW)
+    assert scheduler.result is result
+    assert operator.result is (Result.PASSED if result is Result.PASSED else Result.WARNING)
+    assert scheduler.found
+    assert "stowage-system/stowage-operator" in operator.found or operator.result is Result.PASSED
+
+
+class MayDoNothing:
+    """An API server that knows the user and allows nothing but questions about rights."""
+
+    server = "https://server"
+
+    def __init__(self) -> None:
+        self.asked: list[Document] = []
+
+    async def get(self, path: str, query: object = None) -> Document:  # noqa: ARG002
+        raise Forbidden(f"GET {path}", status=403, reason="Forbidden", message=f"no access to {path}")
+
+    async def create(self, _: str, body: Document) -> Document:
+        self.asked.append(body["spec"]["resourceAttributes"])
+        return {"status": {"allowed": False}}
+
+
+async def test_what_a_user_may_not_look_at_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(_: str) -> None:
+        return None
+
+    monkeypatch.setattr(checks, "extender_answer", nobody)
+    api = MayDoNothing()
+
+    found = {check.name: check for check in await run_checks(api, Places(("ns-o", "o"), ("ns-s", "s")))}
+
+    failed = {name for name, check in found.items() if check.result is Result.FAILED}
+    looked = {"version", "custom resources", "operator", "scheduler stowage", "policies", "extender", "leftovers"}
+    assert failed == looked
+    assert all("no access to /" in found[name].found for name in failed)
+    assert found["permissions"].result is Result.WARNING
+    assert {(one["verb"], one["namespace"]) for one in api.asked if one["resource"] == "leases"} == {
+        *(("get", "ns-o"), ("create", "ns-o"), ("update", "ns-o"), ("get", "ns-s"))
+    }
+
+
+def test_the_needed_rights_cover_every_collection_that_is_followed() -> None:
+    named = rights.attributes(operator_namespace="o", scheduler_namespace="s")
+    assert {f"{verb} {one.path.rpartition('/')[2]}" for one in COLLECTIONS for verb in ("list", "watch")} <= set(named)
+    assert named["create pods/eviction"]["subresource"] == "eviction"
+    assert {"update packingplans/status", "patch packingplans/status", "create events"} <= set(named)
+    assert not {"delete pods", "update nodes", "get secrets"} & set(named)

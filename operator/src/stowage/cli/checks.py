@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,34 +14,20 @@ from msgspec import Struct
 from stowage.api.names import GROUP, SCHEDULER_NAME
 from stowage.cli.cluster import Document, each
 from stowage.cli.errors import InputError
+from stowage.cli.rights import attributes
 from stowage.transport import paths
 from stowage.transport.api import Api
-from stowage.transport.errors import NotFound
+from stowage.transport.errors import Forbidden, NotFound
 
 OLDEST_MINOR = 34
 NEWEST_MINOR = 36
 HANDSHAKE_AGE_SECONDS = 60.0
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+EXTENDER_URL = "http://127.0.0.1:8901/readyz"
+EXTENDER_SECONDS = 2.0
+MOST_WORDS = 200
+NO_PLAN = "unknown: no plan runs, so none was acknowledged; --extender-url asks the extender itself"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-# what the operator does: (verb, API group, resource, subresource)
-NEEDED_RIGHTS = (
-    *((verb, "", resource, "") for resource in ("nodes", "pods", "namespaces") for verb in ("list", "watch")),
-    *(
-        (verb, "apps", resource, "")
-        for resource in ("replicasets", "deployments", "statefulsets", "daemonsets")
-        for verb in ("list", "watch")
-    ),
-    *((verb, "batch", "jobs", "") for verb in ("list", "watch")),
-    *((verb, "policy", "poddisruptionbudgets", "") for verb in ("list", "watch")),
-    *((verb, "scheduling.k8s.io", "priorityclasses", "") for verb in ("list", "watch")),
-    *((verb, GROUP, "packingpolicies", "") for verb in ("list", "watch")),
-    *((verb, GROUP, "packingplans", "") for verb in ("list", "watch", "create", "delete")),
-    ("patch", GROUP, "packingpolicies", "status"),
-    ("update", GROUP, "packingplans", "status"),
-    ("create", "", "pods", "eviction"),
-    ("patch", "", "nodes", ""),
-)
 
 
 class Result(StrEnum):
@@ -60,26 +46,79 @@ class Check(Struct, frozen=True):
     found: str
 
 
-async def run_checks(api: Api, lease: str) -> list[Check]:
-    """All checks, in the order in which a person would look.
+class Places(Struct, frozen=True):
+    """Where to look: leases as (namespace, name), the extender's address, and whether a person gave that."""
+
+    operator_lease: tuple[str, str]
+    scheduler_lease: tuple[str, str]
+    extender_url: str = EXTENDER_URL
+    extender_url_given: bool = False
+
+
+def lease_of(text: str, option: str) -> tuple[str, str]:
+    """Namespace and name of a lease given as NAMESPACE/NAME.
+
+    Raises:
+        InputError: the text is something else.
+    """
+    namespace, _, name = text.partition("/")
+    if not namespace or not name or "/" in name:
+        raise InputError(f"{option} {text[:80]!r}: must be NAMESPACE/NAME")
+    return namespace, name
+
+
+async def run_checks(api: Api, places: Places) -> list[Check]:
+    """All checks, in the order in which a person would look; one that is not allowed fails alone.
 
     Raises:
         ApiError: the API server cannot be reached at all.
     """
-    namespace, _, name = lease.partition("/")
-    if not namespace or not name:
-        raise InputError(f"--scheduler-lease {lease!r}: must be NAMESPACE/NAME")
-    version = await api.get("/version")
-    checks = [Check("API server", Result.PASSED, api.server), check_version(version)]
-    definitions = await check_definitions(api)
-    checks += [definitions, await check_rights(api)]
-    checks.append(await check_scheduler(api, namespace, name))
-    if definitions.result is Result.PASSED:
-        plans = [plan async for plan in each(api, paths.PACKING_PLANS)]
-        policies = [policy async for policy in each(api, paths.PACKING_POLICIES)]
-        now = time.time()  # noqa: TID251 - a command reads the clock once, checks get it as an argument
-        checks += [check_policies(policies), check_handshake(plans, now), check_leftovers(plans, policies)]
+    now = time.time()  # noqa: TID251 - a command reads the clock once, checks get it as an argument
+    checks = [Check("API server", Result.PASSED, api.server)]
+    checks.append(await _guarded("version", _version(api)))
+    definitions = await _guarded("custom resources", check_definitions(api))
+    checks += [definitions, await _guarded("permissions", check_rights(api, places))]
+    checks.append(await _guarded("operator", check_operator(api, *places.operator_lease, now)))
+    scheduler = await _guarded(f"scheduler {SCHEDULER_NAME}", check_scheduler(api, *places.scheduler_lease, now))
+    checks.append(scheduler)
+    answer = await extender_answer(places.extender_url)
+    evidence = Evidence(
+        answer, places.extender_url, places.extender_url_given, scheduler_leads=scheduler.result is Result.PASSED
+    )
+    plans, refused_plans = await _listed(api, paths.PACKING_PLANS)
+    policies, refused_policies = await _listed(api, paths.PACKING_POLICIES)
+    refused = "; ".join(filter(None, (refused_plans, refused_policies)))
+    checks.append(
+        Check("policies", Result.FAILED, refused_policies) if refused_policies else check_policies(policies),
+    )
+    checks.append(
+        Check("extender", Result.FAILED, refused_plans) if refused_plans else check_handshake(plans, now, evidence)
+    )
+    checks.append(Check("leftovers", Result.FAILED, refused) if refused else check_leftovers(plans, policies))
     return checks
+
+
+async def _guarded(name: str, check: Awaitable[Check]) -> Check:
+    try:
+        return await check
+    except Forbidden as error:
+        return Check(name, Result.FAILED, _refusal(error))
+
+
+async def _listed(api: Api, path: str) -> tuple[list[Document], str]:
+    """The objects of a collection, and why they could not be read."""
+    try:
+        return [one async for one in each(api, path)], ""
+    except Forbidden as error:
+        return [], _refusal(error)
+
+
+def _refusal(error: Forbidden) -> str:
+    return f"this user may not look: {error.message or error}"
+
+
+async def _version(api: Api) -> Check:
+    return check_version(await api.get("/version"))
 
 
 def check_version(version: Document) -> Check:
@@ -112,40 +151,84 @@ async def check_definitions(api: Api) -> Check:
     return Check("custom resources", Result.PASSED, "packingpolicies, packingplans")
 
 
-async def check_rights(api: Api) -> Check:
-    """The user of this command may do what the operator does."""
+async def check_rights(api: Api, places: Places) -> Check:
+    """The user of this command may do what operator and extender do."""
+    needed = attributes(operator_namespace=places.operator_lease[0], scheduler_namespace=places.scheduler_lease[0])
     refused = []
-    for verb, group, resource, subresource in NEEDED_RIGHTS:
-        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+    for name, wanted in needed.items():
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
+            "spec": {"resourceAttributes": wanted},
         }
         answer = await api.create(ACCESS_REVIEWS, review)
         if not answer.get("status", {}).get("allowed"):
-            refused.append(f"{verb} {resource}{'/' * bool(subresource)}{subresource}")
+            refused.append(name)
     if refused:
         return Check("permissions", Result.WARNING, f"this user may not: {', '.join(refused)}")
-    return Check("permissions", Result.PASSED, f"all {len(NEEDED_RIGHTS)} of the operator's")
+    return Check("permissions", Result.PASSED, f"all {len(needed)} of operator and extender")
 
 
-async def check_scheduler(api: Api, namespace: str, name: str) -> Check:
+async def check_operator(api: Api, namespace: str, name: str, now: float) -> Check:
+    """An operator leads; without one nothing is planned."""
+    flag = "it does not run, or runs under another lease (--operator-lease)"
+    return await _check_lease(api, "operator", (namespace, name), now, absent=flag, lost=Result.WARNING)
+
+
+async def check_scheduler(api: Api, namespace: str, name: str, now: float) -> Check:
     """A kube-scheduler with our extender leads."""
+    flag = "it does not run, or runs under another lease (--scheduler-lease)"
     what = f"scheduler {SCHEDULER_NAME}"
+    return await _check_lease(api, what, (namespace, name), now, absent=flag, lost=Result.FAILED)
+
+
+async def _check_lease(api: Api, what: str, place: tuple[str, str], now: float, *, absent: str, lost: Result) -> Check:
+    called = f"Lease {'/'.join(place)}"
+    who = what.partition(" ")[0]
     try:
-        lease = await api.get(paths.lease(namespace, name))
+        lease = await api.get(paths.lease(*place))
     except NotFound:
-        found = f"no Lease {namespace}/{name}: it does not run, or runs under another lease (--scheduler-lease)"
-        return Check(what, Result.WARNING, found)
-    spec = lease.get("spec", {})
+        return Check(what, Result.WARNING, f"no {called}: {absent}")
+    spec = lease.get("spec") or {}
     holder = spec.get("holderIdentity")
     if not holder:
-        return Check(what, Result.FAILED, f"Lease {namespace}/{name} has no holder: the scheduler has ended")
-    age = _age_seconds(spec.get("renewTime"), time.time())  # noqa: TID251 - as above
+        return Check(what, lost, f"{called} has no holder: the {who} has ended")
+    age = _age_seconds(spec.get("renewTime"), now)
     if age is None or age > float(spec.get("leaseDurationSeconds") or 15):
-        return Check(what, Result.FAILED, f"Lease {namespace}/{name} of {holder} has expired: the scheduler is down")
+        since = f" {age:.0f} s ago" if age is not None else " never"
+        return Check(what, lost, f"{called} of {holder} was renewed{since}: the {who} is down")
     return Check(what, Result.PASSED, f"{holder} leads")
+
+
+class Evidence(Struct, frozen=True):
+    """What else tells of an extender: its answer (None: none came) at an address, and the scheduler that asks it."""
+
+    answer: ReadyAnswer | None
+    url: str
+    url_given: bool = False
+    scheduler_leads: bool = False
+
+
+class ReadyAnswer(Struct, frozen=True):
+    """What /readyz said."""
+
+    ready: bool
+    words: str
+
+
+async def extender_answer(url: str) -> ReadyAnswer | None:
+    """Asks the extender whether it is ready; None: nobody answers there."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=EXTENDER_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            words = (await response.content.read(MOST_WORDS)).decode(errors="replace")
+            return ReadyAnswer(response.status == 200, " ".join(words.split()))
+    except aiohttp.InvalidURL as error:
+        raise InputError(f"--extender-url {url[:80]!r}: must be like {EXTENDER_URL}") from error
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return None
 
 
 def check_policies(policies: Iterable[Document]) -> Check:
@@ -160,21 +243,37 @@ def check_policies(policies: Iterable[Document]) -> Check:
     return Check("policies", Result.PASSED, found)
 
 
-def check_handshake(plans: Iterable[Document], now: float) -> Check:
-    """An extender has acknowledged the plans that run."""
+def check_handshake(plans: Iterable[Document], now: float, evidence: Evidence) -> Check:
+    """An extender is at work: it has acknowledged the plans that run, or says itself that it is ready.
+
+    Without such evidence the answer is a warning, never "ok".
+    """
     running = [plan for plan in plans if _phase(plan) == "Running"]
-    if not running:
-        return Check("extender", Result.PASSED, "no plan runs, so none has to be acknowledged")
-    silent = []
+    waiting: list[str] = []
+    silent: list[str] = []
     for plan in running:
         uid = plan["metadata"].get("uid")
-        seen = [one for one in plan.get("status", {}).get("extenders", ()) if one.get("observedPlan") == uid]
-        started = _age_seconds(plan.get("status", {}).get("startedAt"), now) or 0.0
-        if not seen and started > HANDSHAKE_AGE_SECONDS:
-            silent.append(_name(plan))
+        if not any(one.get("observedPlan") == uid for one in plan.get("status", {}).get("extenders", ())):
+            started = _age_seconds(plan.get("status", {}).get("startedAt"), now) or 0.0
+            (silent if started > HANDSHAKE_AGE_SECONDS else waiting).append(_name(plan))
     if silent:
         return Check("extender", Result.FAILED, f"no extender acknowledged {', '.join(silent)}: is it running?")
-    return Check("extender", Result.PASSED, f"{len(running)} running plans acknowledged or just started")
+    if not evidence.scheduler_leads:
+        return Check("extender", Result.WARNING, "not seen: no scheduler leads that could ask it")
+    if len(running) > len(waiting):
+        return Check("extender", Result.PASSED, f"acknowledged {len(running) - len(waiting)} plans that run")
+    return _by_its_own_words(evidence, f"not seen yet: {', '.join(waiting)} just started" if waiting else NO_PLAN)
+
+
+def _by_its_own_words(evidence: Evidence, otherwise: str) -> Check:
+    answer = evidence.answer
+    if answer is not None and answer.ready:
+        return Check("extender", Result.PASSED, f"ready at {evidence.url}")
+    if answer is not None:
+        return Check("extender", Result.WARNING, f"not ready at {evidence.url}: {answer.words}")
+    if evidence.url_given:
+        return Check("extender", Result.FAILED, f"nobody answers at {evidence.url}")
+    return Check("extender", Result.WARNING, otherwise)
 
 
 def check_leftovers(plans: Iterable[Document], policies: Iterable[Document]) -> Check:

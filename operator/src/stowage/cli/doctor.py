@@ -14,21 +14,50 @@ from stowage.cli.printing import console, print_document, progress
 def doctor(
     *,
     output: OutputOption = Output.TABLE,
-    lease: Annotated[
-        str, typer.Option("--scheduler-lease", help="Lease of the scheduler with the extender, as NAMESPACE/NAME.")
-    ] = "kube-system/stowage-scheduler",
+    operator_lease: Annotated[
+        str | None,
+        typer.Option(
+            "--operator-lease",
+            help="Leader lease of the operator. Default: stowage-system/stowage-operator.",
+            metavar="NAMESPACE/NAME",
+        ),
+    ] = None,
+    scheduler_lease: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler-lease",
+            help="Lease of the scheduler with the extender. Default: kube-system/stowage-scheduler.",
+            metavar="NAMESPACE/NAME",
+        ),
+    ] = None,
+    extender_url: Annotated[
+        str | None,
+        typer.Option(
+            "--extender-url", help="Where the extender says that it is ready. Default: http://127.0.0.1:8901/readyz."
+        ),
+    ] = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Check API server, version, custom resources, permissions, scheduler and extender, and leftovers.
+    """Check API server, version, custom resources, permissions, operator, scheduler, extender, and leftovers.
 
     Exit code 0 when no check failed, else 1.
     """
-    from stowage.cli.checks import Result, run_checks
+    from stowage.cli.checks import EXTENDER_URL, Places, Result, lease_of, run_checks
     from stowage.cli.cluster import with_cluster
+    from stowage.run.settings import OperatorSettings
 
+    settled = {name: field.default for name, field in OperatorSettings.model_fields.items()}
+    operator_default = f"{settled['namespace']}/{settled['lease_name']}"
+    scheduler_default = f"{settled['scheduler_lease_namespace']}/{settled['scheduler_lease_name']}"
+    places = Places(
+        operator_lease=lease_of(operator_lease or operator_default, "--operator-lease"),
+        scheduler_lease=lease_of(scheduler_lease or scheduler_default, "--scheduler-lease"),
+        extender_url=extender_url or EXTENDER_URL,
+        extender_url_given=extender_url is not None,
+    )
     with progress("checking"):
-        checks = with_cluster(kubeconfig, context, lambda api: run_checks(api, lease))
+        checks = with_cluster(kubeconfig, context, lambda api: run_checks(api, places))
     if output is Output.TABLE:
         from rich.table import Table
 
