@@ -194,7 +194,8 @@ BUDGET = {"causes": [{"reason": "DisruptionBudget", "message": "needs 1 healthy 
             id="two-budgets",
         ),
         pytest.param(failure(500, message="etcd is away"), Answer.FAILED, 5, id="server-broken"),
-        pytest.param(failure(403, message="no rights"), Answer.FAILED, 5, id="no-rights"),
+        pytest.param(failure(403, message="no rights"), Answer.REFUSED, 5, id="no-rights"),
+        pytest.param(failure(400, message="the webhook says no"), Answer.REFUSED, 5, id="webhook"),
         pytest.param(failure(422), Answer.REFUSED, 5, id="invalid"),
     ],
 )

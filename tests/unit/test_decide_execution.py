@@ -292,6 +292,35 @@ class TestResuming:
         assert states(step)["s001"] == (StepState.FAILED, StepReason.EVICTION_REFUSED)
         assert states(step)["s002"] == (StepState.VOID, StepReason.PLAN_ENDED)
 
+    def test_the_words_of_a_refusal_are_in_the_message(self) -> None:
+        attempt = Attempt(NOW, 5, StepReason.EVICTION_REFUSED, "the webhook says no")
+        assert run(self.INTENDED, BEFORE, attempts={"s001": attempt}).message.endswith("for good: the webhook says no")
+
+    @pytest.mark.parametrize(
+        ("reason", "of_plan"),
+        [
+            pytest.param(StepReason.THROTTLED, PlanReason.THROTTLED, id="busy"),
+            pytest.param(StepReason.EVICTION_FAILED, PlanReason.EVICTION_FAILED, id="broken"),
+        ],
+    )
+    def test_a_server_that_keeps_refusing_stalls_the_plan_without_further_writes(
+        self, reason: StepReason, of_plan: PlanReason
+    ) -> None:
+        facts, asked, written = self.INTENDED, 0, []
+        attempts: dict[str, Attempt] = {}
+        for second in range(60):
+            step = run(facts, BEFORE, now=NOW + second, attempts=attempts)
+            if step.evict:
+                asked += 1
+                attempts = {"s001": Attempt(NOW + second, 5, reason, "etcd is away")}
+            if after(facts, step) != facts:
+                written.append(second)
+            facts = after(facts, step)
+        assert asked == 12
+        assert (facts.phase, facts.reason) == (PlanPhase.RUNNING, of_plan)
+        assert facts.message == f"step s001 (team/web-1): {reason}: etcd is away"
+        assert len(written) <= 3
+
 
 class TestVoid:
     @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from msgspec import structs
 from stowage.api.packing_plan import PackingPlan
 from stowage.decide.trigger import Considered, Memory, fingerprint, pends, remembered, trigger
 from stowage_scheduler.cluster import Pod
-from unit.builders import NOW, node, place, plan_resource, pod, policy_resource, slot, snapshot
+from unit.builders import NOW, budget, node, place, plan_resource, pod, policy_resource, replica_set, slot, snapshot
 
 # defaults of a policy: unschedulableFor 2 s, quiet 1 s, longest 5 s
 POLICY = policy_resource()
@@ -160,6 +160,9 @@ class TestFruitlessPackings:
         pytest.param({"uid": "other"}, False, id="another-pod"),
         pytest.param({"node": "n1"}, False, id="pod-bound"),
         pytest.param({"terminating": True}, False, id="pod-goes"),
+        pytest.param({"labels": {"app": "other"}}, False, id="pod-labelled"),
+        pytest.param({"annotations": {"stowage.dev/movable": "false"}}, False, id="pod-annotated"),
+        pytest.param({"created_at": NOW}, True, id="times-alone"),
     ],
 )
 def test_fingerprint(change: dict[str, Any], same: bool) -> None:
@@ -169,6 +172,27 @@ def test_fingerprint(change: dict[str, Any], same: bool) -> None:
     one, two = waiting(), pod("web-1", "n1")
     assert mark(one, two) == mark(two, one)
     assert (mark(structs.replace(one, **change), two) == mark(one, two)) is same
+
+
+OWNER, BUDGET = replica_set("web", 1), budget("web")
+
+
+@pytest.mark.parametrize(
+    ("facts", "same"),
+    [
+        pytest.param((BUDGET, node("n1"), OWNER), True, id="another-order"),
+        pytest.param((node("n1", labels={"gpu": "h100"}), OWNER, BUDGET), False, id="node-labelled"),
+        pytest.param((node("n1"), replica_set("web", 1, newest=False), BUDGET), False, id="owner-rolls-out"),
+        pytest.param((node("n1"), replica_set("web", 1, replicas_changed_at=NOW), BUDGET), True, id="time-of-scaling"),
+        pytest.param((node("n1"), OWNER, structs.replace(BUDGET, selector=None)), False, id="budget-selects-others"),
+        pytest.param((node("n1"), OWNER, BUDGET, node("n2")), True, id="a-node-of-others"),
+    ],
+)
+def test_fingerprint_of_the_cluster(facts: tuple[Any, ...], same: bool) -> None:
+    def mark(*facts: Any) -> str:
+        return fingerprint(POLICY, snapshot(waiting(), *facts), 5, frozenset({"n1"}))
+
+    assert (mark(*facts) == mark(node("n1"), OWNER, BUDGET)) is same
 
 
 def test_pends_is_about_pods_without_a_node() -> None:

@@ -17,11 +17,12 @@ from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus, PlanPhase
 from stowage.api.reasons import PlanReason
 from stowage.api.resource import InvalidObjectError
-from stowage.transport import Api, ApiError, Conflict, Invalid, NotFound, TooManyRequests, paths
+from stowage.transport import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests, paths
 from stowage_scheduler.packing import PodRef
 
 WRITE_TRIES: Final = 5
 RETRY_SECONDS: Final = 5.0
+BAD_REQUEST: Final = 400  # of an admission webhook, or an eviction that makes no sense
 _TWO_BUDGETS = "more than one PodDisruptionBudget"  # the only way in which the 500 of an eviction tells its cause
 
 logger = logging.getLogger(__name__)
@@ -194,11 +195,9 @@ async def evict(api: Api, pod: PodRef) -> Eviction:
     except TooManyRequests as error:
         answer = Answer.BLOCKED_BY_BUDGET if error.by_disruption_budget else Answer.THROTTLED
         return Eviction(answer, error.message, error.retry_after_seconds or RETRY_SECONDS)
-    except Invalid as error:
-        return Eviction(Answer.REFUSED, error.message)
     except ApiError as error:
-        refused = _TWO_BUDGETS in error.message
-        return Eviction(Answer.REFUSED if refused else Answer.FAILED, str(error))
+        refused = isinstance(error, Invalid | Forbidden) or error.status == BAD_REQUEST or _TWO_BUDGETS in error.message
+        return Eviction(Answer.REFUSED if refused else Answer.FAILED, error.message or str(error))
     return Eviction(Answer.EVICTED)
 
 

@@ -20,7 +20,7 @@ from stowage.decide.plan_facts import Attempt, PlanFacts, PolicyFacts, SlotStatu
 from stowage.decide.plan_validity import Invalid, invalid_proposal, invalid_targets, refused_arrival, room_now
 from stowage.decide.refusals import REFUSED
 from stowage.decide.slot_balance import PodFacts
-from stowage.decide.standstill import mood, stuck
+from stowage.decide.standstill import mood, said, stuck
 from stowage.decide.step_progress import Progress, ended
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.packing import Action, Step
@@ -162,7 +162,7 @@ def _propose(progress: Progress, situation: Situation) -> Advance:
 def _shake_hands(progress: Progress, situation: Situation) -> Advance:
     """Wait until the extender keeps the slots; only then may a pod be evicted."""
     plan, now = progress.plan, situation.now
-    invalid = _invalid(progress)
+    invalid = _invalid(progress, situation)
     if invalid is not None:
         return _supersede(progress, situation, invalid)
     if situation.rival:
@@ -193,18 +193,18 @@ def _run(progress: Progress, situation: Situation) -> Advance:
     _note_refusals(progress, situation.attempts)
     if not progress.unsettled and not progress.failed:
         return _complete(progress, situation)
-    invalid = _invalid(progress)
+    invalid = _invalid(progress, situation)
     if invalid is not None:
         return _supersede(progress, situation, invalid)
     paused = situation.policy is not None and situation.policy.paused
     evict = () if paused else _evictions(progress, situation)
     if progress.failed:
-        return _supersede(progress, situation, _failure(progress))
+        return _supersede(progress, situation, _failure(progress, situation))
     hopeless = None if paused or evict else stuck(progress)
     if hopeless is not None:
         return _supersede(progress, situation, hopeless)
     _explain_waiting(progress, evict, paused=paused)
-    reason, message = mood(progress, paused=paused)
+    reason, message = mood(progress, situation.attempts, paused=paused)
     return structs.replace(
         _as_it_is(progress.plan, write=True),
         phase=PlanPhase.RUNNING,
@@ -246,18 +246,20 @@ def _supersede(progress: Progress, situation: Situation, invalid: Invalid) -> Ad
     return _end(progress, situation, PlanPhase.SUPERSEDED, invalid.reason, invalid.message)
 
 
-def _invalid(progress: Progress) -> Invalid | None:
+def _invalid(progress: Progress, situation: Situation) -> Invalid | None:
     if progress.failed:
-        return _failure(progress)
+        return _failure(progress, situation)
     since = progress.plan.started_at
     refused = refused_arrival(progress.open_slots, since, progress.facts) if since is not None else None
     leaving = [step for step in progress.unsettled if step.action is Action.EVICT]
     return refused or invalid_targets(progress.open_slots, leaving, progress.facts)
 
 
-def _failure(progress: Progress) -> Invalid:
+def _failure(progress: Progress, situation: Situation) -> Invalid:
     step = progress.failed[0]
-    return Invalid(PlanReason.STEP_FAILED, f"step {step.id}: the eviction of {step.pod.key} is refused for good")
+    words = f"step {step.id}: the eviction of {step.pod.key} is refused for good"
+    words += said(situation.attempts, step, StepReason.EVICTION_REFUSED)
+    return Invalid(PlanReason.STEP_FAILED, words)
 
 
 def _note_refusals(progress: Progress, attempts: Mapping[str, Attempt]) -> None:
@@ -288,7 +290,8 @@ def _evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
             progress.set(step, StepState.INTENDED if intended else StepState.WAITING, hold)
         elif len(chosen) < EVICTIONS_AT_ONCE:
             gate.passed(step, pod)
-            progress.set(step, StepState.INTENDED)
+            # asked once more, it waits for what it waited for: else each try would be two writes, and news
+            progress.set(step, StepState.INTENDED, progress.steps[step.id].reason if intended else None)
             chosen.append(step)
     return tuple(chosen)
 

@@ -76,4 +76,5 @@ class Attempt(Struct, frozen=True):
 
     at: float
     retry_after_seconds: float = RETRY_SECONDS
-    reason: StepReason | None = None  # DISRUPTION_BUDGET, THROTTLED or EVICTION_REFUSED
+    reason: StepReason | None = None  # DISRUPTION_BUDGET, THROTTLED, EVICTION_FAILED or EVICTION_REFUSED
+    message: str = ""  # the words of the server

@@ -25,7 +25,14 @@ from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import PlanFacts, PolicyFacts, SlotStatus, StepStatus
 from stowage_scheduler.packing import Step
 
-_STALLED = frozenset({PlanReason.DISRUPTION_BUDGET, PlanReason.REPLACEMENT_PENDING, PlanReason.THROTTLED})
+_STALLED = frozenset(
+    {
+        PlanReason.DISRUPTION_BUDGET,
+        PlanReason.REPLACEMENT_PENDING,
+        PlanReason.THROTTLED,
+        PlanReason.EVICTION_FAILED,
+    }
+)
 
 
 def policy_facts(policy: PackingPolicy) -> PolicyFacts:

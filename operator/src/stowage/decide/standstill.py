@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import PlanReason, StepReason
+from stowage.decide.plan_facts import Attempt
 from stowage.decide.plan_validity import Invalid, room_now
 from stowage.decide.slot_balance import owner_sends_more
 from stowage.decide.step_progress import Progress
@@ -20,6 +22,7 @@ _WORTH_WAITING = frozenset(
         StepReason.DISRUPTION_BUDGET,
         StepReason.PEER_NOT_READY,
         StepReason.THROTTLED,
+        StepReason.EVICTION_FAILED,
         StepReason.POLICY_PAUSED,
     }
 )
@@ -27,12 +30,13 @@ _STALLS = {
     StepReason.DISRUPTION_BUDGET: PlanReason.DISRUPTION_BUDGET,
     StepReason.PEER_NOT_READY: PlanReason.DISRUPTION_BUDGET,
     StepReason.THROTTLED: PlanReason.THROTTLED,
+    StepReason.EVICTION_FAILED: PlanReason.EVICTION_FAILED,
     StepReason.REPLACEMENT_PENDING: PlanReason.REPLACEMENT_PENDING,
 }
 
 
-def mood(progress: Progress, *, paused: bool) -> tuple[PlanReason, str]:
-    """Why a running plan is where it is, and what it waits for when it stands still."""
+def mood(progress: Progress, attempts: Mapping[str, Attempt], *, paused: bool) -> tuple[PlanReason, str]:
+    """Why a running plan is where it is, and what it waits for when it stands still, in the server's words."""
     if paused:
         return PlanReason.POLICY_PAUSED, f"policy {progress.plan.policy} is paused: no pod is evicted"
     waiting = {progress.steps[step.id].reason: step for step in reversed(progress.unsettled)}
@@ -41,8 +45,14 @@ def mood(progress: Progress, *, paused: bool) -> tuple[PlanReason, str]:
     for reason, of_plan in _STALLS.items():
         step = waiting.get(reason)
         if step is not None and not moving:
-            return of_plan, f"step {step.id} ({step.pod.key}): {reason.value}"
+            return of_plan, f"step {step.id} ({step.pod.key}): {reason.value}{said(attempts, step, reason)}"
     return PlanReason.EXECUTING, ""
+
+
+def said(attempts: Mapping[str, Attempt], step: Step, reason: StepReason) -> str:
+    """What the API server answered to the last request for a step, if that is why it waits; with a colon before."""
+    attempt = attempts.get(step.id)
+    return f": {attempt.message}" if attempt is not None and attempt.reason is reason and attempt.message else ""
 
 
 def stuck(progress: Progress) -> Invalid | None:

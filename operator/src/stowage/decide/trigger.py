@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, field, msgpack, structs
 
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
@@ -22,6 +22,7 @@ REPLANS_PER_HOUR = 3
 WAKING_SECONDS = 15.0  # a refused pod is tried again by kube-scheduler soon after the plan's end
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
+_in_order = msgpack.Encoder(order="deterministic")
 _HOLD_SECONDS = {PlanReason.ABORTED_BY_USER.value: 300.0, PlanReason.EXTENDER_UNAVAILABLE.value: 30.0}
 
 
@@ -190,20 +191,25 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
 
     Rules may speak of pods on other nodes too; those change seldom enough to wait for the next look.
     """
-    digest = hashlib.sha256(f"{policy.metadata.uid}/{policy.metadata.generation}/{moves_left}".encode())
-    rows = [
-        f"n{node.name}{sorted(node.allocatable.items())}{node.taints}{node.ready}{node.unschedulable}"
-        for node in snapshot.nodes
-        if node.name in nodes
+    pods = [pod for pod in snapshot.pods if not pod.finished and (pod.node in nodes or pends(pod))]
+    namespaces = {pod.namespace for pod in pods}
+    facts: list[Struct] = [structs.replace(node, created_at=0.0) for node in snapshot.nodes if node.name in nodes]
+    facts += [
+        structs.replace(pod, created_at=0.0, bound_at=None, unschedulable_since=None, unschedulable_message="")
+        for pod in pods
     ]
-    rows += [
-        f"p{pod.uid}{pod.node}{pod.ready}"
-        for pod in snapshot.pods
-        if not (pod.finished or pod.terminating) and (pod.node in nodes or pends(pod))
+    facts += [
+        structs.replace(workload, replicas_changed_at=None)
+        for workload in snapshot.workloads
+        if workload.namespace in namespaces
     ]
-    rows += [f"b{budget.uid}{budget.disruptions_allowed}{budget.fresh}" for budget in snapshot.budgets]
-    for row in sorted(rows):
-        digest.update(row.encode())
+    facts += [budget for budget in snapshot.budgets if budget.namespace in namespaces]
+    facts += [one for one in snapshot.rejected if one.node in nodes]
+    labels = {namespace: snapshot.namespace_labels.get(namespace) for namespace in namespaces}
+    policy_read = (policy.metadata.uid, policy.metadata.generation, moves_left)
+    digest = hashlib.sha256(_in_order.encode((policy_read, labels)))
+    for row in sorted(type(fact).__name__.encode() + _in_order.encode(fact) for fact in facts):
+        digest.update(row)
     return digest.hexdigest()
 
 

@@ -41,6 +41,7 @@ WAKE_WITHIN_SECONDS = 10.0
 _REASONS = {
     Answer.BLOCKED_BY_BUDGET: StepReason.DISRUPTION_BUDGET,
     Answer.THROTTLED: StepReason.THROTTLED,
+    Answer.FAILED: StepReason.EVICTION_FAILED,
     Answer.REFUSED: StepReason.EVICTION_REFUSED,
 }
 
@@ -184,7 +185,7 @@ class PlanReconciler:
     async def _evict(self, facts: PlanFacts, step: Step) -> Answer:
         result = await evict(self._api, step.pod)
         self._attempts.setdefault(facts.uid, {})[step.id] = Attempt(
-            self._clock(), result.retry_after_seconds, _REASONS.get(result.answer)
+            self._clock(), result.retry_after_seconds, _REASONS.get(result.answer), result.message
         )
         self._metrics.evictions.labels(result.answer.value).inc()
         level = logging.INFO if result.answer in {Answer.EVICTED, Answer.GONE} else logging.WARNING
