@@ -74,6 +74,10 @@ async def test_a_dump_gives_the_plan_that_the_live_cluster_gives(
     assert f"{workbench.namespace}/{large}" in {one["pod"] for one in plans[0]["assignments"]}
     assert len(plans[0]["moves"]) == 1
     assert not {"env", "command", "image"} & keys_of(json.loads(file.read_text()))
+    yaml_file = tmp_path / "dump.yaml"
+    assert (await stowage("dump", "-o", "yaml", "-f", str(yaml_file)))[:2] == (0, "")
+    from_yaml = json.loads((await stowage("plan", "-f", str(yaml_file), "-o", "json", *UNITS))[1])
+    assert from_yaml["assignments"] == plans[0]["assignments"]
 
 
 def keys_of(value: Any) -> set[str]:
@@ -133,7 +137,18 @@ async def test_approve_and_abort_write_the_approval_and_say_no_when_it_is_too_la
     assert (code, out) == (1, "")
     assert "Aborted cannot become Approved" in err
     assert err.count("\n") == 1
-    assert (await stowage("approve", "no-such-plan"))[0] == 2
+    code, out, err = await stowage("abort", name, "-o", "json")
+    assert json.loads(out) == {
+        "kind": "PackingPlan",
+        "name": name,
+        "field": "spec.approval",
+        "before": "Aborted",
+        "after": "Aborted",
+        "changed": False,
+    }, err
+    code, out, err = await stowage("approve", "no-such-plan")
+    assert code == 2
+    assert "not found in this cluster" in err
 
 
 async def test_doctor_finds_a_healthy_cluster_and_leftovers(workbench: Workbench, stowage: Any) -> None:
@@ -142,6 +157,11 @@ async def test_doctor_finds_a_healthy_cluster_and_leftovers(workbench: Workbench
     assert code == 0, (out, err)
     assert {results[name] for name in ("API server", "version", "custom resources", "permissions")} == {"ok"}
     assert results["scheduler stowage"] == "ok"
+    missing = await stowage("doctor", "-o", "json", "--operator-lease", f"{workbench.namespace}/nobody")
+    found = {one["name"]: one for one in json.loads(missing[1])["checks"]}
+    assert found["operator"]["result"] == "warning"
+    silent = await stowage("doctor", "-o", "json", "--extender-url", "http://127.0.0.1:1/readyz")
+    assert silent[0] == 1, "an extender that was named does not answer"
 
     plan = {
         "apiVersion": "stowage.dev/v1alpha1",
