@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from stowage.act import events
 from stowage.act.events import announce
 from stowage.act.plans import (
     AbortedMeanwhile,
@@ -249,6 +251,20 @@ async def test_events_tell_the_pod_and_never_stop_anything(api: Api, server: Fak
     assert first["metadata"]["name"] != second["metadata"]["name"]
     server.refusal = failure(403)
     await announce(api, stored(server), told, identity="me", now=NOW)
+
+
+async def test_a_slow_server_does_not_hold_events_and_their_plan_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Slow:
+        async def create(self, path: str, _: Document) -> Document:
+            started.append(path)
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    monkeypatch.setattr(events, "WRITE_WITHIN_SECONDS", 0.05)
+    told = [Announcement(ref(WEB), EventReason.MOVING, "goes")] * 20
+    await announce(cast("Api", Slow()), plan_resource("default-1"), told, identity="me", now=NOW)
+    assert len(started) == 20
 
 
 class TestPolicies:

@@ -167,6 +167,17 @@ def test_what_a_policy_says(spec: dict[str, Any], view: dict[str, Any], ready: s
     assert policy_status(again, PolicyView(**{"scope": HOLDS_N1, "trigger": WAITS, **view}), NOW + 60) == status
 
 
+def test_done_plans_stay_counted_when_they_are_deleted() -> None:
+    policy, plans = policy_resource(), [plan(status={"phase": "Done"}) for _ in range(2)]
+    counts = []
+    for _ in range(4):  # each time one is done, and the oldest goes
+        view = PolicyView(scope=HOLDS_N1, trigger=WAITS, plans=plans, outdated=plans[:1])
+        policy = policy.model_copy(update={"status": policy_status(policy, view, NOW)})
+        counts.append(policy.status.plans_done)
+        plans = [*plans[1:], plan(status={"phase": "Done"})]
+    assert counts == [2, 3, 4, 5]
+
+
 def test_numbers_of_a_policy_and_who_holds_its_nodes() -> None:
     lost = {f"n{number}": "strong" for number in range(7)}
     plans = (plan(status={"phase": "Done"}), plan_resource("default-2", evict(1, WEB), status={"phase": "Running"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -156,6 +157,22 @@ async def test_an_answer_is_dropped_when_the_policy_or_the_lease_changed_during_
     await reconciler.reconcile("default")
     assert (("POST", "packingplans") in cluster.writes) is made
     assert made or not cluster.writes
+
+
+async def test_pending_pods_are_shown_over_all_policies_and_no_longer_than_they_are() -> None:
+    cluster = Cluster(enforcing())
+    parts = cluster.parts()
+    reconciler = PolicyReconciler(**parts, solver=cast("Any", Packer(lambda: None)), generator=random.Random(1))
+
+    def shown() -> float | None:
+        return parts["metrics"].registry.get_sample_value("stowage_pending_pods", {"reason": "NoRoom"})
+
+    reconciler._pending |= {"default": Counter(NoRoom=2), "other": Counter(NoRoom=3)}
+    reconciler._show_pending()
+    assert shown() == 5
+    cluster.policy = None
+    await reconciler.reconcile("default")
+    assert shown() == 3
 
 
 @pytest.mark.parametrize("approval", ["Approved", "Aborted"])

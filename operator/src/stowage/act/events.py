@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -13,6 +14,7 @@ from stowage.transport import Api, ApiError, paths
 
 CONTROLLER = "stowage.dev/operator"
 LONGEST_NOTE = 1024
+WRITE_WITHIN_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 async def announce(
     api: Api, plan: PackingPlan, announcements: Iterable[Announcement], *, identity: str, now: float
 ) -> None:
-    """Write events; one that the server does not take is logged and forgotten, for nothing depends on it.
+    """Write events, all at once; what the server does not take in time is forgotten, for nothing depends on it.
 
     Args:
         api: the connection.
@@ -29,34 +31,46 @@ async def announce(
         identity: of this process.
         now: seconds since the epoch.
     """
-    for number, announcement in enumerate(announcements):
-        pod = announcement.pod
-        document = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{pod.name[:200]}.{int(now * 1e6) + number:x}", "namespace": pod.namespace},
-            "eventTime": f"{instant(now):%Y-%m-%dT%H:%M:%S.%f}Z",
-            "reportingController": CONTROLLER,
-            "reportingInstance": identity[:128],
-            "action": "ExecutePlan",
-            "reason": announcement.reason.value,
-            "note": announcement.note[:LONGEST_NOTE],
-            "type": "Warning" if announcement.warning else "Normal",
-            "regarding": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": pod.namespace,
-                "name": pod.name,
-                "uid": pod.uid,
-            },
-            "related": {
-                "apiVersion": API_VERSION,
-                "kind": "PackingPlan",
-                "name": plan.name,
-                "uid": plan.metadata.uid or "",
-            },
-        }
-        try:
-            await api.create(paths.events(pod.namespace), document)
-        except ApiError as error:
-            logger.debug("event on %s not written: %s", pod.key, error)
+    writes = [_announce(api, plan, *one, identity, now) for one in enumerate(announcements)]
+    if not writes:
+        return
+    try:
+        async with asyncio.timeout(WRITE_WITHIN_SECONDS):
+            await asyncio.gather(*writes)
+    except TimeoutError:
+        logger.warning("plan %s: the server took no more of %d events", plan.name, len(writes))
+
+
+async def _announce(
+    api: Api, plan: PackingPlan, number: int, announcement: Announcement, identity: str, now: float
+) -> None:
+    pod = announcement.pod
+    document = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{pod.name[:200]}.{int(now * 1e6) + number:x}", "namespace": pod.namespace},
+        "eventTime": f"{instant(now):%Y-%m-%dT%H:%M:%S.%f}Z",
+        "reportingController": CONTROLLER,
+        "reportingInstance": identity[:128],
+        "action": "ExecutePlan",
+        "reason": announcement.reason.value,
+        "note": announcement.note[:LONGEST_NOTE],
+        "type": "Warning" if announcement.warning else "Normal",
+        "regarding": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": pod.namespace,
+            "name": pod.name,
+            "uid": pod.uid,
+        },
+        "related": {
+            "apiVersion": API_VERSION,
+            "kind": "PackingPlan",
+            "name": plan.name,
+            "uid": plan.metadata.uid or "",
+        },
+    }
+    try:
+        await api.create(paths.events(pod.namespace), document)
+    except ApiError as error:
+        logger.debug("event on %s not written: %s", pod.key, error)

@@ -255,6 +255,8 @@ class PackingPolicyStatus(StatusFields):
     """`metadata.generation` that this status speaks of."""
     plans_done: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """Plans of this policy that ended in phase Done."""
+    done_plans_deleted: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
+    """Those of `plansDone` that the operator has deleted since, because newer ones took their place."""
     pending_pods: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """Pods in scope that kube-scheduler finds no place for."""
     nodes: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0

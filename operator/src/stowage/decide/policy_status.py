@@ -23,7 +23,8 @@ class PolicyView(Struct, frozen=True):
     """What was seen and done for a policy in one pass.
 
     `plans` are all plans of the policy, `active` the one that has not ended, `fruitless` whether the last packing
-    found nothing for the pods that wait, `error` the words of a packing that failed.
+    found nothing for the pods that wait, `error` the words of a packing that failed. `outdated` are those of `plans`
+    that are deleted once the status is written.
     """
 
     scope: Scope
@@ -33,6 +34,7 @@ class PolicyView(Struct, frozen=True):
     moves_last_hour: int = 0
     fruitless: bool = False
     error: str = ""
+    outdated: Sequence[PackingPlan] = ()
 
 
 def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> PackingPolicyStatus:
@@ -49,11 +51,13 @@ def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> Packin
             conditions, kind, holds, why, words[:LONGEST_MESSAGE], now=moment, observed_generation=generation
         )
     newest = max(view.plans, key=_age_key, default=None)
-    done = sum(plan.status.phase is PlanPhase.DONE for plan in view.plans)
+    deleted = policy.status.done_plans_deleted
+    done = deleted + _done(view.plans)  # never less than before: people delete plans too
     return policy.status.model_copy(
         update={
             "observed_generation": generation,
             "plans_done": max(done, policy.status.plans_done),
+            "done_plans_deleted": deleted + _done(view.outdated),
             "pending_pods": view.trigger.pending,
             "nodes": len(view.scope.nodes),
             "moves_last_hour": view.moves_last_hour,
@@ -62,6 +66,10 @@ def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> Packin
             "conditions": conditions,
         }
     )
+
+
+def _done(plans: Sequence[PackingPlan]) -> int:
+    return sum(plan.status.phase is PlanPhase.DONE for plan in plans)
 
 
 def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason, str]:

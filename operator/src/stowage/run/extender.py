@@ -75,7 +75,7 @@ class Extender:
         self._api = api
         self._settings = settings
         self._metrics = metrics
-        self._acknowledged: set[str] = set()  # plans by UID
+        self._acknowledged: dict[str, str] = {}  # UIDs of plans, by name
         api.observer = metrics.api_request
         self.table = Reservations(monotonic, settings.lease_seconds)
         self.feed = Feed(self.table, on_active=lambda name: self.queue.add(("plan", name)))
@@ -138,7 +138,7 @@ class Extender:
         if plan is None or not plan.active:
             return None
         uid, holder = plan.slots.uid, self._settings.holder
-        if uid in self._acknowledged or holder in plan.observed_by:
+        if self._acknowledged.get(name) == uid or holder in plan.observed_by:
             return None
         if not self.fresh():
             return UNTIL_FRESH_SECONDS
@@ -152,7 +152,8 @@ class Extender:
         # one manager per holder: applied by one manager, the entry of a second extender would replace the first
         manager = f"{EXTENDER_MANAGER}-{holder}"[:MANAGER_LENGTH]
         await self._api.apply(paths.packing_plan_status(name), document, field_manager=manager)
-        self._acknowledged.add(uid)
+        known = {other: seen for other, seen in self._acknowledged.items() if self.feed.plan(other) is not None}
+        self._acknowledged = {**known, name: uid}
         logger.info("plan %s is acknowledged as %s", name, holder, extra={"plan": name})
         return None
 

@@ -78,6 +78,7 @@ class PlanReconciler:
         self._scheduler_lease = paths.lease(settings.scheduler_lease_namespace, settings.scheduler_lease_name)
         self._identity = settings.identity
         self._attempts: dict[str, dict[str, Attempt]] = {}  # by plan UID, then step
+        self._uids: dict[str, str] = {}  # of plans under way, by name
         self._woken: dict[str, float] = {}  # when pods of a running plan were last woken, by its name
         self.under_way: dict[str, str] = {}  # plans that have not ended: name and policy
 
@@ -90,12 +91,14 @@ class PlanReconciler:
             return await self._abort(name, error, leads)
         if not leads():
             return None
+        if plan is None or plan.metadata.uid != self._uids.get(name, plan.metadata.uid):
+            self._forget(name)
         if plan is None:
-            self.under_way.pop(name, None)
             return None
         if plan.status.phase is not None and plan.status.phase.ended:
             return await self._after_end(plan)
         self.under_way[name] = plan.spec.policy
+        self._uids[name] = plan.metadata.uid or ""
         facts = plan_facts(plan)
         situation = await self._situation(plan, facts)
         decision = advance(facts, situation)
@@ -124,7 +127,7 @@ class PlanReconciler:
         return again_seconds
 
     async def _abort(self, name: str, error: InvalidObjectError, leads: Callable[[], bool]) -> float | None:
-        self.under_way.pop(name, None)
+        self._forget(name)
         now, epoch = self._clock(), self._lease.epoch
         over = await abort_unreadable(self._api, name, error, epoch=epoch, now=now, leads=leads)
         return None if over else TRY_AGAIN_SECONDS
@@ -161,7 +164,6 @@ class PlanReconciler:
         """
         if decision.phase.ended:
             logger.info("plan %s: %s, %s: %s", plan.name, decision.phase, decision.reason, decision.message)
-            self._attempts.pop(facts.uid, None)
             return await self._after_end(plan), ()
         again_seconds = decision.requeue_after_seconds
         if decision.wake:
@@ -200,10 +202,15 @@ class PlanReconciler:
         )
         return result.answer
 
+    def _forget(self, name: str) -> None:
+        """Keep nothing of a plan that has ended or is gone."""
+        self.under_way.pop(name, None)
+        self._woken.pop(name, None)
+        self._attempts.pop(self._uids.pop(name, ""), None)
+
     async def _after_end(self, plan: PackingPlan) -> float | None:
         """Wake the pods that the plan kept waiting; twice, for the extender may see the end after the first time."""
-        self.under_way.pop(plan.name, None)
-        self._woken.pop(plan.name, None)
+        self._forget(plan.name)
         finished = plan.status.finished_at
         age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
         if age >= WAKE_WITHIN_SECONDS:

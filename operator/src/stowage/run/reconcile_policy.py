@@ -79,6 +79,8 @@ class PolicyReconciler:
         self._seed = settings.seed
         self._generator = generator
         self._memory: dict[str, Memory] = {}  # by policy UID
+        self._pending: dict[str, Counter[str]] = {}  # what the last packing of each policy left, by reason
+        self._reasons: set[str] = set()  # that were ever shown
         self.waiting: dict[str, int] = {}  # policies, and how many pods wait in each
 
     async def reconcile(self, name: str) -> tuple[float | None, tuple[str, ...]]:
@@ -89,11 +91,15 @@ class PolicyReconciler:
         """
         leads = term_of(self._lease)
         policies = await list_policies(self._api)
+        alive = {one.metadata.uid for one in policies}
+        self._memory = {uid: memory for uid, memory in self._memory.items() if uid in alive}
         plans = await list_plans(self._api)
         own = [plan for plan in plans if plan.spec.policy == name]
         policy = next((one for one in policies if one.name == name), None)
         if policy is None or policy.metadata.deletion_timestamp is not None:
             self.waiting.pop(name, None)
+            self._pending.pop(name, None)
+            self._show_pending()
             return None, tuple(plan.name for plan in own if not _ended(plan))
         snapshot = self._store.snapshot(self._clock())
         scope = scoping.scopes(policies, snapshot.nodes)[name]
@@ -104,8 +110,8 @@ class PolicyReconciler:
             plans=own,
             active=active,
             moves_last_hour=scoping.moves_last_hour(own, self._clock()),
+            outdated=self._outdated(own),
         )
-        await self._forget_old(own, leads)
         return await self._plan(policy, plans, snapshot, view, leads)
 
     async def _plan(
@@ -143,8 +149,14 @@ class PolicyReconciler:
                 self._memory[policy.metadata.uid or ""] = memory
             view = structs.replace(view, error=answer.error, fruitless=bool(memory.fruitless))
             seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
+        if not seen.pending:
+            self._pending.pop(policy.name, None)
+        self._show_pending()
         now = self._clock()
         await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now), leads=leads)
+        for plan in view.outdated:  # they are counted by now
+            if leads():
+                await delete_plan(self._api, plan)
         again = None if view.active is not None or asleep else seen.look_again_seconds
         return again, tuple(plan.name for plan in (created, view.active) if plan is not None)
 
@@ -203,14 +215,15 @@ class PolicyReconciler:
             logger.warning("%s", error)
             return plan
 
-    async def _forget_old(self, own: Sequence[PackingPlan], leads: Callable[[], bool]) -> None:
-        """Delete ended plans beyond the newest; those of the last hour count moves, so they stay."""
+    def _outdated(self, own: Sequence[PackingPlan]) -> tuple[PackingPlan, ...]:
+        """Ended plans beyond the newest, to be deleted; those of the last hour count moves, so they stay."""
         now = self._clock()
         ended = sorted((plan for plan in own if _ended(plan)), key=lambda plan: plan.name, reverse=True)
-        for plan in ended[ENDED_PLANS_KEPT:]:
-            finished = plan.status.finished_at
-            if leads() and (finished is None or now - finished.timestamp() > scoping.HOUR_SECONDS):
-                await delete_plan(self._api, plan)
+        return tuple(
+            plan
+            for plan in ended[ENDED_PLANS_KEPT:]
+            if (finished := plan.status.finished_at) is None or now - finished.timestamp() > scoping.HOUR_SECONDS
+        )
 
     def _count(self, policy: PackingPolicy, packing: Packing) -> None:
         if packing.faults:
@@ -219,9 +232,14 @@ class PolicyReconciler:
         self._metrics.solve_seconds.labels("total").observe(packing.seconds)
         for stage, seconds in packing.stages.items():
             self._metrics.solve_seconds.labels(stage).observe(seconds)
-        self._metrics.pending_pods.clear()
-        for reason, count in Counter(entry.reason.value for entry in packing.unplaced).items():
-            self._metrics.pending_pods.labels(reason).set(count)
+        self._pending[policy.name] = Counter(entry.reason.value for entry in packing.unplaced)
+
+    def _show_pending(self) -> None:
+        """Pods that the last packings left, over all policies; a reason that is gone stays, at nought."""
+        total: Counter[str] = sum(self._pending.values(), Counter())
+        self._reasons.update(total)
+        for reason in self._reasons:
+            self._metrics.pending_pods.labels(reason).set(total[reason])
 
 
 def _ended(plan: PackingPlan) -> bool:
