@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.workbench import Document, Workbench
+from stowage.cli.rights import Process, Scope, rules
 from stowage.demo.local_cluster import LocalCluster
+from stowage.demo.processes import free_port
 from stowage.transport import paths
 
 pytestmark = pytest.mark.usefixtures("scheduler")
@@ -38,7 +41,7 @@ def stowage(cluster: LocalCluster) -> Any:
     return run
 
 
-async def crowded(bench: Workbench) -> str:
+async def crowded(bench: Workbench, **spec: Any) -> str:
     """Two nodes with one small pod each; a large pod fits once one of them has moved. Returns the large pod's name."""
     label = {"corner": bench.namespace}
     await bench.nodes(2, cpu="8", labels=label)
@@ -50,7 +53,7 @@ async def crowded(bench: Workbench) -> str:
         "apiVersion": "stowage.dev/v1alpha1",
         "kind": "PackingPolicy",
         "metadata": {"name": f"p-{bench.namespace}"},
-        "spec": {"nodeSelector": label, "disruption": {"minPodAge": "0s", "ownerSettled": "0s"}},
+        "spec": {"nodeSelector": label, "disruption": {"minPodAge": "0s", "ownerSettled": "0s"}, **spec},
     }
     await bench.create(paths.PACKING_POLICIES, policy)
     return str(large["metadata"]["name"])
@@ -174,6 +177,60 @@ async def test_doctor_finds_a_healthy_cluster_and_leftovers(workbench: Workbench
     leftovers = next(one for one in json.loads(out)["checks"] if one["name"] == "leftovers")
     assert leftovers["result"] == "warning"
     assert "bbbb" in leftovers["found"]
+
+
+async def log_in_with(bench: Workbench, admin: Document, process: Process) -> str:
+    """The administrator's kubeconfig for a service account with the listed rights of a process and no others."""
+    name = f"{bench.namespace}-{process}"
+    roles = "/apis/rbac.authorization.k8s.io/v1"
+    account = {"kind": "ServiceAccount", "name": name, "namespace": bench.namespace}
+    await bench.api.create(f"/api/v1/namespaces/{bench.namespace}/serviceaccounts", {"metadata": {"name": name}})
+    places = {Scope.CLUSTER: "", Scope.OPERATOR_LEASE: "stowage-system", Scope.SCHEDULER_LEASE: "kube-system"}
+    for scope, namespace in places.items():
+        if not (allowed := rules(process, scope)):
+            continue
+        kind, within = ("Role", f"{roles}/namespaces/{namespace}") if namespace else ("ClusterRole", roles)
+        plural = f"{kind.lower()}s"
+        await bench.api.create(f"{within}/{plural}", {"metadata": {"name": name}, "rules": allowed})
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+        binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [account]}
+        await bench.api.create(f"{within}/{plural.removesuffix('s')}bindings", binding)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    path = f"/api/v1/namespaces/{bench.namespace}/serviceaccounts/{name}/token"
+    token = (await bench.api.create(path, request))["status"]["token"]
+    return yaml.safe_dump({**admin, "users": [{**user, "user": {"token": token}} for user in admin["users"]]})
+
+
+async def test_the_processes_need_no_more_rights_than_are_listed(
+    workbench: Workbench, stowage: Any, start: Any, cluster: LocalCluster, extender_port: int, tmp_path: Path
+) -> None:
+    started = []
+    admin = yaml.safe_load(cluster.kubeconfig.read_text())
+    lease = f"stowage-operator-{workbench.namespace}"
+    for process, flags in (
+        (Process.EXTENDER, ("--port", str(extender_port))),
+        (Process.OPERATOR, ("--lease-name", lease, "--solver-workers", "1")),
+    ):
+        kubeconfig = tmp_path / f"{process}.yaml"
+        kubeconfig.write_text(await log_in_with(workbench, admin, process))
+        port = str(free_port())
+        given = ("--kubeconfig", str(kubeconfig), "--metrics-port", port, *flags)
+        started.append(start(process.value, *given, ready_url=f"http://127.0.0.1:{port}/readyz"))
+    await crowded(workbench, mode="Enforce", trigger={"quiet": "0s"})
+
+    await workbench.until_ready("large", 1, timeout_seconds=60)
+
+    for process in started:
+        assert "forbidden" not in process.log_file.read_text().lower()
+    code, out, err = await stowage(
+        *("doctor", "-o", "json", "--operator-lease", f"stowage-system/{lease}", "--extender-url"),
+        *(f"http://127.0.0.1:{extender_port}/readyz", "--kubeconfig", str(tmp_path / "operator.yaml")),
+    )
+    found = {one["name"]: one for one in json.loads(out)["checks"]}
+    assert code == 1, err  # the operator itself may not read definitions one by one
+    assert found["custom resources"]["result"] == "failed"
+    assert {found[name]["result"] for name in ("operator", "scheduler stowage", "extender")} == {"ok"}, found
+    assert found["permissions"]["found"] == "this user may not: patch packingplans/status"
 
 
 async def test_top_counts_what_runs(workbench: Workbench, stowage: Any) -> None:

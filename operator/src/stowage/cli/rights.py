@@ -68,6 +68,15 @@ NEEDED_RIGHTS: Final = (
 )
 
 
+def rules(process: Process, scope: Scope) -> list[dict[str, list[str]]]:
+    """The rules of a role that gives a process what it needs, cluster-wide or in the namespace of a lease."""
+    return [
+        {"apiGroups": [right.group], "resources": [*right.resources], "verbs": [*right.verbs]}
+        for right in NEEDED_RIGHTS
+        if right.process is process and right.scope is scope
+    ]
+
+
 def attributes(*, operator_namespace: str, scheduler_namespace: str) -> dict[str, dict[str, Any]]:
     """Each single right once, by a name for people, as `resourceAttributes` of an access review.
 
