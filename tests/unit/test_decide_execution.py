@@ -60,7 +60,7 @@ class TestLifeOfAPlan:
 
         facts = after(facts, step)
         step = run(facts, cluster(OTHER, bound(NEW, "n1"), bound(REPLACEMENT, "n2")))
-        assert (step.phase, step.reason, step.release) == (PlanPhase.DONE, PlanReason.COMPLETED, True)
+        assert (step.phase, step.reason) == (PlanPhase.DONE, PlanReason.COMPLETED)
         assert {state for state, _ in states(step).values()} == {StepState.DONE}
 
     def test_an_ended_plan_stays_as_it_is(self) -> None:
@@ -320,6 +320,27 @@ class TestResuming:
         assert (facts.phase, facts.reason) == (PlanPhase.RUNNING, of_plan)
         assert facts.message == f"step s001 (team/web-1): {reason}: etcd is away"
         assert len(written) <= 3
+
+
+@pytest.mark.parametrize(
+    ("leader", "asked"),
+    [
+        pytest.param("host_1", True, id="same-scheduler"),
+        pytest.param(None, True, id="a-scheduler-without-lease"),
+        pytest.param("standby_2", False, id="failed-over"),
+    ],
+)
+def test_no_eviction_begins_while_the_extender_beside_the_leading_scheduler_does_not_know_the_plan(
+    leader: str | None, asked: bool
+) -> None:
+    facts = plan(MOVE, PLACE, TO_N2, TO_N1, **RUNNING, observed_by=("host",))
+    step = run(facts, BEFORE, leader=leader)
+    assert (step.phase, bool(step.evict)) == (PlanPhase.RUNNING, asked)
+    expected = (StepState.INTENDED, None) if asked else (StepState.WAITING, StepReason.AWAITING_EXTENDER)
+    assert states(step)["s001"] == expected
+    later = run(after(facts, step), BEFORE, now=NOW + 60, leader=leader)
+    assert later.phase is PlanPhase.RUNNING
+    assert asked or later.reason is PlanReason.AWAITING_EXTENDER
 
 
 class TestVoid:

@@ -138,5 +138,5 @@ def test_progress_is_one_line_per_change_where_there_is_no_terminal(capsys: pyte
 
 
 def test_progress_names_the_policy_state_between_plans() -> None:
-    sight = Sight(running={1: 3}, pending={1: 2}, unsettled=1, policy_reason="Planning")
-    assert progress_line(sight, 6) == "3 of 6 pods run, 2 pending, 1 on their way; policy: Planning"
+    sight = Sight(running={1: 3}, pending={1: 2}, unsettled=1, policy_reason="Gathering")
+    assert progress_line(sight, 6) == "3 of 6 pods run, 2 pending, 1 on their way; policy: Gathering"

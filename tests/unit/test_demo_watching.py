@@ -80,7 +80,7 @@ async def test_scheduling_is_over_when_every_pod_stands_for_a_while() -> None:
 @pytest.mark.parametrize(
     "unrest",
     [
-        ([RUNS, WAITS], [], "Planning"),
+        ([RUNS, WAITS], [], "Gathering"),
         ([RUNS, WAITS], [], "Watching"),
         ([RUNS, WAITS], [plan(None)], "PlanRunning"),
         ([RUNS, NEW], [plan("Done")], "Watching"),

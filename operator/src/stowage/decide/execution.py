@@ -37,7 +37,7 @@ class Advance(Struct, frozen=True):
 
     `write` is false when somebody else leads: then nothing may be written or done. `evict` are steps whose
     eviction is to be asked for after the write. `wake` says that kube-scheduler put pods aside that may take a
-    slot now, `release` that the plan ended and all that it kept away may be tried again.
+    slot now.
     """
 
     phase: PlanPhase
@@ -50,7 +50,6 @@ class Advance(Struct, frozen=True):
     started_at: float | None = None
     finished_at: float | None = None
     evict: tuple[Step, ...] = ()
-    release: bool = False
     wake: bool = False
     requeue_after_seconds: float | None = None
     write: bool = True
@@ -135,7 +134,6 @@ def _end(progress: Progress, situation: Situation, phase: PlanPhase, reason: Pla
         step_status=ended(progress),
         slot_status=given_up(progress),
         finished_at=situation.now,
-        release=plan.phase in {None, PlanPhase.APPROVED, PlanPhase.RUNNING} and plan.approval is not Approval.PENDING,
     )
 
 
@@ -303,6 +301,10 @@ def _may_start(progress: Progress, step: Step, situation: Situation) -> bool:
         return attempt is None or situation.now >= attempt.at + attempt.retry_after_seconds
     if not all(progress.released(other) for other in _before(progress, step)):
         progress.set(step, StepState.WAITING, StepReason.DEPENDENCY_PENDING)
+        return False
+    if situation.leader is not None and not extender_ready(progress.plan, situation.leader):
+        # the scheduler has failed over: its replacement would go anywhere
+        progress.set(step, StepState.WAITING, StepReason.AWAITING_EXTENDER)
         return False
     return step.swap or _target_is_free(progress, step)
 

@@ -27,6 +27,7 @@ from stowage_scheduler.packing import Step
 
 _STALLED = frozenset(
     {
+        PlanReason.AWAITING_EXTENDER,
         PlanReason.DISRUPTION_BUDGET,
         PlanReason.REPLACEMENT_PENDING,
         PlanReason.THROTTLED,
@@ -137,10 +138,11 @@ def approved_by(plan: PackingPlan) -> ApprovedBy | None:
 def _conditions(plan: PackingPlan, advance: Advance, now: float) -> Conditions:
     moment, generation = instant(now), plan.metadata.generation or 0
     conditions = plan.status.conditions
+    stalled = advance.phase is PlanPhase.RUNNING and advance.reason in _STALLED
     facts = (
         (PlanCondition.APPROVED, *_approved(plan), ""),
         (PlanCondition.COMPLETE, advance.phase is PlanPhase.DONE, advance.reason, advance.message[:1024]),
-        (PlanCondition.STALLED, advance.reason in _STALLED, advance.reason, advance.message[:1024]),
+        (PlanCondition.STALLED, stalled, advance.reason, advance.message[:1024]),
     )
     for kind, holds, reason, message in facts:
         conditions = with_condition(

@@ -21,6 +21,7 @@ _WORTH_WAITING = frozenset(
     {
         StepReason.DISRUPTION_BUDGET,
         StepReason.PEER_NOT_READY,
+        StepReason.AWAITING_EXTENDER,
         StepReason.THROTTLED,
         StepReason.EVICTION_FAILED,
         StepReason.POLICY_PAUSED,
@@ -29,6 +30,7 @@ _WORTH_WAITING = frozenset(
 _STALLS = {
     StepReason.DISRUPTION_BUDGET: PlanReason.DISRUPTION_BUDGET,
     StepReason.PEER_NOT_READY: PlanReason.DISRUPTION_BUDGET,
+    StepReason.AWAITING_EXTENDER: PlanReason.AWAITING_EXTENDER,
     StepReason.THROTTLED: PlanReason.THROTTLED,
     StepReason.EVICTION_FAILED: PlanReason.EVICTION_FAILED,
     StepReason.REPLACEMENT_PENDING: PlanReason.REPLACEMENT_PENDING,

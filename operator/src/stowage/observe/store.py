@@ -108,10 +108,6 @@ class Store:
         """Seconds since the last sign of life of each kind; `monotonic_now` is of the reflectors' clock."""
         return {kind: monotonic_now - reflector.last_event_at for kind, reflector in self._reflectors.items()}
 
-    def last_event_age_seconds(self, monotonic_now: float) -> float:
-        """Age of the collection that was silent for longest; 0 when nothing is followed."""
-        return max(self.ages_seconds(monotonic_now).values(), default=0.0)
-
     def lists(self) -> Mapping[str, int]:
         """Finished lists by kind."""
         return {kind: reflector.lists for kind, reflector in self._reflectors.items()}

@@ -141,7 +141,7 @@ class PlanReconciler:
             policy=policy_facts(policy) if policy is not None else None,
             now=self._clock(),
             epoch=self._lease.epoch,
-            leader=await self._leading_scheduler() if starting else None,
+            leader=await self._leading_scheduler(),
             attempts=self._attempts.get(facts.uid, {}),
             rival=rival.name if rival is not None else "",
         )

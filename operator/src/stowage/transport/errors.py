@@ -71,11 +71,6 @@ class NotFound(ApiError):
 class Conflict(ApiError):
     """409: the object changed since it was read, already exists, or a precondition failed."""
 
-    @property
-    def already_exists(self) -> bool:
-        """Whether a create met an object of the same name."""
-        return self.reason == "AlreadyExists"
-
 
 class Gone(ApiError):
     """410: a resource version or continue token is too old; list again."""
