@@ -104,9 +104,9 @@ async def abort_unreadable(
         "finishedAt": f"{instant(now):%Y-%m-%dT%H:%M:%SZ}",
         "observedGeneration": metadata.get("generation", 0),
     }
-    seen = {key: metadata[key] for key in ("uid", "resourceVersion")}
+    metadata.pop("managedFields", None)  # absent means untouched
     try:
-        await api.merge_patch(paths.packing_plan_status(name), {"metadata": seen, "status": ended})
+        await api.replace(paths.packing_plan_status(name), {**raw, "status": {**status, **ended}})
     except Conflict:
         return False
     spec = raw.get("spec") or {}
