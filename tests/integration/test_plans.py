@@ -245,3 +245,31 @@ async def test_replicas_of_one_owner_never_share_a_slot(story: Story) -> None:
     assert sorted((await bench.bound("small")).values()) == [2, 2]
     evicted = [step["podUID"] for step in plan["status"]["steps"] if "podUID" in step]
     assert len(evicted) == len(set(evicted))
+
+
+async def test_a_plan_that_waits_for_a_step_it_does_not_have_is_ended_and_keeps_nothing_closed(story: Story) -> None:
+    bench = story.bench
+    (node,) = await bench.nodes(1, cpu="8", labels={"story": bench.namespace})
+    spec = {
+        "policy": story.policy,
+        "approval": "Approved",
+        "slots": [{"id": "k001", "class": {"controllerUid": "abc", "requests": "00"}, "node": node}],
+        "steps": [
+            {
+                "id": "s001",
+                "action": "Place",
+                "pod": {"namespace": bench.namespace, "name": "x", "uid": "u1"},
+                "node": node,
+                "slot": "k001",
+                "after": ["s999"],
+            }
+        ],
+    }
+    name = f"{bench.namespace}-plan"
+    document = {"apiVersion": "stowage.dev/v1alpha1", "kind": "PackingPlan", "metadata": {"name": name}, "spec": spec}
+    await bench.create(paths.PACKING_PLANS, document)
+    plan = await story.plan_in("Aborted")
+    assert plan["status"]["reason"] == "InvalidSpec"
+    assert "s999" in plan["status"]["message"]
+    await bench.deployment("guest", 1, cpu="6", nodeSelector={"story": bench.namespace})
+    await bench.until_ready("guest", 1)
