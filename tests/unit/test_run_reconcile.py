@@ -125,6 +125,11 @@ def delete(cluster: Cluster) -> None:
     cluster.policy = None
 
 
+def spoil(cluster: Cluster) -> None:
+    assert cluster.policy is not None
+    cluster.policy["spec"]["mode"] = "Sometimes"
+
+
 def lose_lease(cluster: Cluster) -> None:
     cluster.lease.leading = False
 
@@ -140,6 +145,7 @@ def regain_lease(cluster: Cluster) -> None:
         pytest.param(recommend, False, id="its mode became Recommend"),
         pytest.param(pause, False, id="it was paused"),
         pytest.param(delete, False, id="it was deleted"),
+        pytest.param(spoil, False, id="it cannot be read any more"),
         pytest.param(lose_lease, False, id="the lease was lost"),
         pytest.param(regain_lease, False, id="the lease was lost and gained again"),
     ],

@@ -15,6 +15,7 @@ from stowage.act.policies import get_policy, list_policies, write_policy_status
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus
 from stowage.api.packing_policy import PackingPolicy, Steering
+from stowage.api.resource import InvalidObjectError
 from stowage.decide import scope as scoping
 from stowage.decide.document import first_status, plan_document, stale_for
 from stowage.decide.policy_status import PolicyView, policy_status
@@ -186,7 +187,10 @@ class PolicyReconciler:
 
     async def _overtaken(self, policy: PackingPolicy, leads: Callable[[], bool]) -> str | None:
         """Why a plan must not be written any more: a packing takes time, and people change their mind meanwhile."""
-        fresh = await get_policy(self._api, policy.name)
+        try:
+            fresh = await get_policy(self._api, policy.name)
+        except InvalidObjectError as error:
+            return str(error)
         before = policy.metadata
         if not leads():
             return "the lease was lost meanwhile"
