@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.waiting import eventually
 from harness.workbench import Document, Workbench
+from stowage.act.events import CONTROLLER
 from stowage.cli.rights import Process, Scope, rules
 from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import free_port
@@ -220,6 +222,11 @@ async def test_the_processes_need_no_more_rights_than_are_listed(
 
     await workbench.until_ready("large", 1, timeout_seconds=60)
 
+    async def announced() -> bool:
+        events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]
+        return CONTROLLER in {event.get("reportingController") for event in events}
+
+    await eventually(announced, what="an event of the operator")
     for process in started:
         assert "forbidden" not in process.log_file.read_text().lower()
     code, out, err = await stowage(

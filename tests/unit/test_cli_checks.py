@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stowage.cli import checks, rights
+from stowage.cli import approval, checks, rights
 from stowage.cli.checks import (
     Evidence,
     Places,
@@ -21,8 +21,9 @@ from stowage.cli.checks import (
     extender_answer,
     run_checks,
 )
+from stowage.cli.errors import CommandError
 from stowage.observe.store import COLLECTIONS
-from stowage.transport.errors import Forbidden, NotFound
+from stowage.transport.errors import Forbidden, NotFound, from_response
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 Document = dict[str, Any]
@@ -187,3 +188,25 @@ def test_the_needed_rights_cover_every_collection_that_is_followed() -> None:
     assert named["create pods/eviction"]["subresource"] == "eviction"
     assert {"update packingplans/status", "patch packingplans/status", "create events"} <= set(named)
     assert not {"delete pods", "update nodes", "get secrets"} & set(named)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "word"),
+    [
+        (
+            b'{"kind":"Status","reason":"NotFound","code":404,"message":"p not found"}',
+            2,
+            "not found",
+        ),
+        (b"404 page not found\n", 3, "kubectl apply -f crds/"),
+    ],
+    ids=["the object is missing", "the resource is missing"],
+)
+async def test_a_missing_object_is_told_from_a_missing_resource(body: bytes, code: int, word: str) -> None:
+    class Answers:
+        async def get(self, path: str) -> Document:
+            raise from_response(f"GET {path}", 404, body, None)
+
+    with pytest.raises(CommandError, match=word) as refused:
+        await approval._existing(Answers(), "/packingplans/p", "PackingPlan p")
+    assert refused.value.code == code
