@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from stowage_scheduler.cluster import HostPort
 from stowage_scheduler.problem import PodClass, Problem
 
@@ -17,14 +15,14 @@ class Placement:
     class to pods. Mutable: it is the state of one search, never shared.
     """
 
-    def __init__(self, problem: Problem, counts: Sequence[dict[int, int]] | None = None) -> None:
-        """Start from `counts`, or from what runs now."""
+    def __init__(self, problem: Problem) -> None:
+        """Start from what runs now."""
         self.problem = problem
         self.counts: list[dict[int, int]] = [{} for _ in problem.classes]
         self.room = [list(free) for free in problem.free]
         self.on_node: list[dict[int, int]] = [{} for _ in problem.nodes]
-        for pod_class, where in zip(problem.classes, counts or problem.start, strict=True):
-            for node, count in where.items():
+        for pod_class in problem.classes:
+            for node, count in pod_class.running.items():
                 self.add(pod_class, node, count)
 
     def copy(self) -> Placement:

@@ -91,8 +91,3 @@ class Problem(Struct, frozen=True, dict=True):
     def fixed_from(self, priority: int) -> int:
         """Pods of a priority or higher that run and stay."""
         return sum(count for other, count in self.fixed.items() if other >= priority)
-
-    @cached_property
-    def start(self) -> tuple[dict[int, int], ...]:
-        """Counts as they run now: per class a map from node to pods."""
-        return tuple(dict(c.running) for c in self.classes)
