@@ -49,7 +49,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
-    """A control plane of this session's own, with the custom resources and without nodes."""
+    """A control plane for this test run alone, with the custom resources and without nodes."""
     _remove_what_ended_sessions_left()
     name = f"{PREFIX}{os.getpid()}"
     try:
