@@ -33,7 +33,7 @@ def ask(*pods: Pod, plans: tuple[PackingPlan, ...] = (), memory: Memory = Memory
         pytest.param((waiting(since=3),), True, None, id="quiet-time-over"),
         pytest.param((waiting("a", 6), waiting("b", 2.5)), False, 0.5, id="another-pod-came"),
         pytest.param((waiting("a", 7), waiting("b", 2.5)), True, None, id="longest-time-over"),
-        pytest.param((waiting(gated=True),), False, None, id="gated"),
+        pytest.param((waiting(gates=("example.com/quota",)),), False, None, id="gated"),
         pytest.param((waiting(terminating=True),), False, None, id="terminating"),
         pytest.param((waiting(nominated_node="n1"),), False, None, id="nominated"),
         pytest.param((waiting(unschedulable_since=None),), False, None, id="not-seen-by-the-scheduler-yet"),

@@ -69,7 +69,7 @@ AT = 1767225610.0
                 status={"conditions": [scheduled("False", "SchedulingGated")]},
                 spec={"schedulingGates": [{"name": "g"}]},
             ),
-            {"unschedulable_since": None, "gated": True},
+            {"unschedulable_since": None, "gates": ("g",)},
             id="a gated pod is not unschedulable",
         ),
         pytest.param(

@@ -161,7 +161,7 @@ TABLE = {
         {},
         reasons={"new-1": Reason.INSUFFICIENT_CPU},
     ),
-    "a gated pod is nobody's business yet": Case(snapshot(node("a"), pod("gang-1", gated=True)), {}),
+    "a gated pod is nobody's business yet": Case(snapshot(node("a"), pod("gang-1", gates=("example.com/quota",))), {}),
     "a finished pod holds nothing": Case(
         snapshot(node("a"), replace(pod("done-1", 900, on="a"), phase="Succeeded"), pod("new-1", 900)), {"new-1": "a"}
     ),

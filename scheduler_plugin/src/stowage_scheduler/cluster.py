@@ -122,6 +122,13 @@ class Node(Struct, frozen=True):
     created_at: float = 0.0
 
 
+class Gang(Struct, frozen=True):
+    """What a pod says of its gang: it and at least `size` pods of this name in its namespace run together, or none."""
+
+    name: str
+    size: int  # 0: nobody can read it, so the gang is never planned for
+
+
 class Pod(Struct, frozen=True):
     """A pod: what it asks for, where it runs and what is known about moving it.
 
@@ -145,7 +152,8 @@ class Pod(Struct, frozen=True):
     unschedulable_since: float | None = None  # when PodScheduled became False with reason Unschedulable
     unschedulable_message: str = ""
     nominated_node: str | None = None
-    gated: bool = False
+    gates: tuple[str, ...] = ()  # names of scheduling gates
+    gang: Gang | None = None
     disruption_target: bool = False
     owner: OwnerRef | None = None
     template_hash: str = ""  # label pod-template-hash or controller-revision-hash
@@ -168,6 +176,11 @@ class Pod(Struct, frozen=True):
     def key(self) -> str:
         """`namespace/name`, the name users know a pod by."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def gated(self) -> bool:
+        """Whether a scheduling gate keeps the pod away from every scheduler."""
+        return bool(self.gates)
 
     @property
     def leaving(self) -> bool:

@@ -12,10 +12,22 @@ from stowage_scheduler.slots import Slot
 
 
 class Action(StrEnum):
-    """What a step does."""
+    """What a step does.
+
+    `Place` waits until kube-scheduler has put a pod where the plan says, `Bind` binds it there, `Ungate` pins a
+    gated pod to its node and takes the gate away. The packer answers `Evict`, `Place` and `Ungate`; who executes
+    the plan turns `Place` into `Bind` where no extender steers.
+    """
 
     EVICT = "Evict"
     PLACE = "Place"
+    BIND = "Bind"
+    UNGATE = "Ungate"
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the step gives a pending pod its place."""
+        return self is not Action.EVICT
 
 
 class Reason(StrEnum):

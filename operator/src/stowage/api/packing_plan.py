@@ -42,6 +42,7 @@ class PlanSteering(StrEnum):
     """What makes a replacement land where this plan says."""
 
     EXTENDER = "Extender"
+    BIND = "Bind"
 
 
 class PodClass(SpecFields):
@@ -118,7 +119,7 @@ class PlanStep(SpecFields):
     id: Identifier
     """Key of the step within the plan."""
     action: Action
-    """Evict a running pod, or wait until a pod has been placed."""
+    """Evict a running pod; wait until a pod has been placed; bind it; or pin a gated pod and take its gate away."""
     pod: PodReference
     """The pod to evict or to place."""
     node: ResourceName

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from stowage_scheduler.cluster import (
+    Gang,
     HostPort,
     LabelSelector,
     NodeSelectorTerm,
@@ -34,6 +35,9 @@ from stowage_scheduler.kube.priorities import Priorities
 from stowage_scheduler.kube.requests import is_sidecar, pod_requests
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+GANG_LABEL = "stowage.dev/gang"
+GANG_SIZE_LABEL = "stowage.dev/gang-size"
+MAX_GANG_SIZE = 10_000
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
 
 _TEMPLATE_HASH_LABELS = ("pod-template-hash", "controller-revision-hash")
@@ -82,7 +86,8 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         unschedulable_since=seconds(unschedulable.last_transition_time) if unschedulable else None,
         unschedulable_message=(unschedulable.message or "")[:_LONGEST_MESSAGE] if unschedulable else "",
         nominated_node=status.nominated_node_name or None,
-        gated=bool(spec.scheduling_gates),
+        gates=tuple(sorted(gate.name for gate in spec.scheduling_gates or () if gate.name)),
+        gang=_gang(labels),
         disruption_target=_holds(status, "DisruptionTarget"),
         owner=owner,
         template_hash=next((labels[key] for key in _TEMPLATE_HASH_LABELS if key in labels), ""),
@@ -100,6 +105,16 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         host_path=any(volume.host_path is not None for volume in volumes),
         empty_dir=any(volume.empty_dir is not None for volume in volumes),
     )
+
+
+def _gang(labels: Mapping[str, str]) -> Gang | None:
+    """The gang that the labels name; a size that is missing or no number is 0, for the pod still holds its room."""
+    name = labels.get(GANG_LABEL)
+    if name is None:
+        return None
+    size = labels.get(GANG_SIZE_LABEL, "")
+    readable = size.isascii() and size.isdigit() and int(size) <= MAX_GANG_SIZE
+    return Gang(name, int(size) if readable else 0)
 
 
 def _holds(status: objects.PodStatus, kind: str) -> bool:
