@@ -100,7 +100,8 @@ class Step(Struct, frozen=True):
 
     `Evict`: `node` is where the pod runs; `slot` is where its replacement shall land (None: it loses its
     place). `Place`: `node` is where the pending pod shall land. `swap` marks an eviction that breaks a
-    cycle: its slot becomes free only later, so the replacement waits without a place until then.
+    cycle: its slot becomes free only later, so the replacement waits without a place until then. `gang` names
+    the gang of an arriving pod within its namespace; the arrivals of one gang have the same `after`.
     """
 
     id: str
@@ -110,6 +111,7 @@ class Step(Struct, frozen=True):
     slot: str | None = None
     after: tuple[str, ...] = ()
     swap: bool = False
+    gang: str = ""
 
 
 class Packing(Struct, frozen=True):

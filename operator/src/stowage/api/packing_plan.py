@@ -130,6 +130,8 @@ class PlanStep(SpecFields):
     """Steps that must be done first."""
     swap: Switch = False
     """Whether the eviction breaks a cycle: the slot becomes free only later."""
+    gang: LabelValue | None = None
+    """Gang of the pod that arrives, within its namespace: all steps of a gang start together."""
 
     @classmethod
     def of(cls, step: packing.Step) -> Self:
@@ -142,6 +144,7 @@ class PlanStep(SpecFields):
             slot=step.slot,
             after=step.after,
             swap=step.swap,
+            gang=step.gang or None,
         )
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
         policy_uid=spec.policy_uid or "",
         approval=spec.approval,
         steps=tuple(
-            Step(step.id, step.action, step.pod.to_fact(), step.node, step.slot, step.after, step.swap)
+            Step(step.id, step.action, step.pod.to_fact(), step.node, step.slot, step.after, step.swap, step.gang or "")
             for step in spec.steps
         ),
         slots=tuple(slot.to_fact() for slot in spec.slots),
