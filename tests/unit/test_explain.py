@@ -9,7 +9,7 @@ import pytest
 from harness.facts import node, pod, snapshot
 from stowage_scheduler.cluster import MEMORY, Effect, HostPort, Node, Pod, Taint, Unmodelled
 from stowage_scheduler.explain import Explainer
-from stowage_scheduler.movability import Immovable
+from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.packing import Reason
 
 GPU = "nvidia.com/gpu"

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from stowage_scheduler.cluster import HostPort, Node, Pod, Snapshot
 from stowage_scheduler.entanglement import ClosedDomains
-from stowage_scheduler.movability import Immovable, Movability
+from stowage_scheduler.immovable import Immovable
+from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem
 from stowage_scheduler.rules import RESOURCES, RULES

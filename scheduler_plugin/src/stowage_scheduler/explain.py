@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, Node, Pod, Snapshot
 from stowage_scheduler.entanglement import ClosedDomains
+from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
-from stowage_scheduler.movability import Immovable, describe
+from stowage_scheduler.movability import describe
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RULES
 from stowage_scheduler.rules.resources import insufficient

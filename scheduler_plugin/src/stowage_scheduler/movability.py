@@ -6,41 +6,18 @@ Order matters only for the reason that is told; each test stands alone.
 from __future__ import annotations
 
 from collections import defaultdict
-from enum import StrEnum
+from collections.abc import Mapping
 
 from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Unmodelled, Workload
 from stowage_scheduler.entanglement import entangled
+from stowage_scheduler.gangs import GangKey, GangState, gang_key, gangs
+from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import budgets_of
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
 from stowage_scheduler.options import BatchJobs, PackOptions
 
 _ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
 _MOVED_KINDS = ("ReplicaSet", "StatefulSet", "ReplicationController", "Job")
-
-
-class Immovable(StrEnum):
-    """Why a running pod stays where it is."""
-
-    OUT_OF_SCOPE = "the policy does not cover it"
-    NODE_OUT_OF_SCOPE = "the policy does not cover its node"
-    TERMINATING = "it is terminating"
-    STATIC = "static pods belong to their node"
-    BARE = "nothing would recreate it"
-    DAEMON_SET = "pods of a DaemonSet belong to their node"
-    OTHER_CONTROLLER = "what its controller does after an eviction is not known"
-    PROTECTED_NAMESPACE = "the policy protects its namespace"
-    PROTECTED_PRIORITY = "the policy protects its priority"
-    DO_NOT_DISRUPT = "an annotation forbids to disrupt it"
-    LOCAL_STORAGE = "it keeps data on its node"
-    TWO_BUDGETS = "it is under two PodDisruptionBudgets, which the eviction API refuses"
-    BUDGET_EXHAUSTED = "its PodDisruptionBudget allows no disruption now"
-    BATCH_JOB = "evicting it counts against its Job's backoffLimit"
-    OWNER_ROLLING_OUT = "its owner is rolling out"
-    NOT_NEWEST = "it belongs to a ReplicaSet that is being replaced"
-    OWNER_UNSETTLED = "its owner's replicas changed a moment ago"
-    TOO_YOUNG = "it started a moment ago"
-    NOT_MODELLED = "it has a rule that is not modelled yet"
-    ENTANGLED = "a rule of another pod that is not modelled yet speaks of it"
 
 
 class Movability:
@@ -58,6 +35,8 @@ class Movability:
         }
         self._workloads: dict[str, Workload] = {workload.uid: workload for workload in snapshot.workloads}
         self._entangled = entangled(snapshot)
+        self.gangs: Mapping[GangKey, GangState] = gangs(snapshot.pods)
+        self._gang_blocked: dict[GangKey, Immovable | None] = {}
         self._budgets: dict[str, list[DisruptionBudget]] = defaultdict(list)
         for budget in snapshot.budgets:
             self._budgets[budget.namespace].append(budget)
@@ -79,14 +58,33 @@ class Movability:
         return budgets_of(pod, tuple(self._budgets.get(pod.namespace, ())))
 
     def unplannable(self, pod: Pod) -> Immovable | None:
-        """Why a pending pod is not planned for; None when it is."""
+        """Why a pending pod is not planned for; None when it is. A gang is planned for whole or not at all."""
+        own = self._own_obstacle(pod)
+        key = gang_key(pod)
+        if own is not None or key is None:
+            return own
+        if key not in self._gang_blocked:
+            self._gang_blocked[key] = self._gang_obstacle(self.gangs.get(key))
+        return self._gang_blocked[key]
+
+    def _own_obstacle(self, pod: Pod) -> Immovable | None:
         if not self.in_scope(pod):
             return Immovable.OUT_OF_SCOPE
+        if pod.gang is None and pod.gated:
+            return Immovable.GATED
+        if pod.gang is None and pod.nominated_node is not None:
+            return Immovable.NOMINATED
         if pod.unmodelled:
             return Immovable.NOT_MODELLED
-        if pod.uid in self._entangled:
-            return Immovable.ENTANGLED
-        return None
+        return Immovable.ENTANGLED if pod.uid in self._entangled else None
+
+    def _gang_obstacle(self, gang: GangState | None) -> Immovable | None:
+        if gang is None:  # all of its pods are finished or on their way out
+            return Immovable.GANG_INCOMPLETE
+        if gang.why is not None:
+            return gang.why
+        blocked = any(self._own_obstacle(pod) is not None for pod in gang.waiting)
+        return Immovable.GANG_MEMBER if blocked else None
 
     def immovable(self, pod: Pod) -> Immovable | None:
         """Why a running pod stays where it is; None when it may move."""
@@ -111,6 +109,8 @@ class Movability:
         return Immovable.ENTANGLED if pod.uid in self._entangled else None
 
     def _by_kind(self, pod: Pod) -> Immovable | None:
+        if pod.gang is not None:
+            return Immovable.GANG
         if pod.mirror or (pod.owner is not None and pod.owner.kind == "Node"):
             return Immovable.STATIC
         if pod.owner is None:
