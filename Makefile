@@ -37,12 +37,12 @@ demo: $(INSTALLED) ## show Stowage at work on a local cluster: table, pictures, 
 	@$(BIN)/stowage demo $(DEMO_ARGUMENTS)
 
 test: $(INSTALLED) ## run all tests, those on a real control plane too
-	$(PYTEST) tests/unit tests/property tests/integration
+	$(PYTEST) tests/unit tests/property tests/integration tests/faults
 
 unit: $(INSTALLED) ## run the tests that need no control plane
 	$(PYTEST) tests/unit tests/property
 
-integration: $(INSTALLED) ## run the tests on a real control plane
+integration: $(INSTALLED) ## run the tests on a real control plane, without faults
 	$(PYTEST) tests/integration
 
 bench: $(INSTALLED) ## run the benchmarks
