@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
 from stowage.observe.reflector import Absent, Event, Present, Reflector, Refused
 from stowage.transport import Api, paths
-from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, PriorityClass, Rejected, Snapshot, Workload
-from stowage_scheduler.kube import snapshot
+from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Rejected, Snapshot, Workload
 from stowage_scheduler.kube.decode import decode_object
 from stowage_scheduler.kube.facts import Fact, Namespace, fact_of
+from stowage_scheduler.kube.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -55,44 +55,42 @@ class Store:
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self._now = now
-        self._facts: dict[str, dict[str, Fact]] = {collection.kind: {} for collection in COLLECTIONS}
-        self._rejected: dict[tuple[str, str], Rejected] = {}
+        self._ledger = Ledger()
         self._callbacks: list[Callback] = []
         self._reflectors: dict[str, Reflector[Fact]] = {}
 
     @property
     def nodes(self) -> Mapping[str, Node]:
         """Nodes by name."""
-        return cast("Mapping[str, Node]", self._facts["Node"])
+        return self._ledger.nodes
 
     @property
     def pods(self) -> Mapping[str, Pod]:
         """Pods by `namespace/name`, finished ones included."""
-        return cast("Mapping[str, Pod]", self._facts["Pod"])
+        return self._ledger.pods
 
     @property
     def budgets(self) -> Mapping[str, DisruptionBudget]:
         """PodDisruptionBudgets by `namespace/name`."""
-        return cast("Mapping[str, DisruptionBudget]", self._facts["PodDisruptionBudget"])
+        return self._ledger.budgets
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:
         """Namespaces by name."""
-        return cast("Mapping[str, Namespace]", self._facts["Namespace"])
+        return self._ledger.namespaces
 
     def workload(self, kind: str, namespace: str, name: str) -> Workload | None:
         """A controller of pods, if it exists and its kind is followed."""
-        fact = self._facts.get(kind, {}).get(f"{namespace}/{name}")
-        return fact if isinstance(fact, Workload) else None
+        return self._ledger.workload(kind, f"{namespace}/{name}")
 
     @property
     def rejected(self) -> tuple[Rejected, ...]:
         """Objects that exist but make no sense, in order."""
-        return tuple(sorted(self._rejected.values()))
+        return tuple(sorted(self._ledger.refused.values()))
 
     def rejected_count(self, kind: str) -> int:
         """Number of objects of a kind that make no sense."""
-        return sum(1 for rejected_kind, _ in self._rejected if rejected_kind == kind)
+        return sum(1 for rejected_kind, _ in self._ledger.refused if rejected_kind == kind)
 
     @property
     def synced(self) -> bool:
@@ -138,44 +136,35 @@ class Store:
         return self._reflectors
 
     def handle(self, kind: str, event: Event[Fact]) -> None:
-        """Take one change."""
-        key = str(event.key)
-        facts = self._facts[kind]
+        """Take one change; an event that changes no fact is passed over."""
+        name = str(event.key)
         match event:
             case Present(fact=fact):
-                facts[key] = self._with_history(facts.get(key), fact)
-                self._rejected.pop((kind, key), None)
+                changed = self._ledger.put(kind, name, self._with_history(kind, name, fact))
             case Refused(rejected=rejected):
-                facts.pop(key, None)
-                if self._rejected.get((kind, key)) != rejected:
-                    logger.warning("%s %s is left out: %s: %s", kind, key, rejected.field, rejected.rule)
-                self._rejected[kind, key] = rejected
+                changed = self._ledger.refuse(kind, name, rejected)
+                if changed:
+                    logger.warning("%s %s is left out: %s: %s", kind, name, rejected.field, rejected.rule)
             case Absent():
-                facts.pop(key, None)
-                self._rejected.pop((kind, key), None)
-        for callback in self._callbacks:
-            callback(kind, key)
+                changed = self._ledger.drop(kind, name)
+        if changed:
+            for callback in self._callbacks:
+                callback(kind, name)
 
     def snapshot(self, now: float) -> Snapshot:
-        """The cluster at this instant, frozen. `now` is seconds since the epoch."""
-        return snapshot.assemble(
-            now,
-            nodes=self.nodes.values(),
-            pods=self.pods.values(),
-            workloads=self._workloads(),
-            budgets=self.budgets.values(),
-            priority_classes=cast("Mapping[str, PriorityClass]", self._facts["PriorityClass"]).values(),
-            namespace_labels={name: namespace.labels for name, namespace in self.namespaces.items()},
-            rejected=self.rejected,
-        )
+        """The cluster at this instant, frozen; cheap when little has changed since the last one.
 
-    def _workloads(self) -> Iterator[Workload]:
-        for facts in self._facts.values():
-            yield from (fact for fact in facts.values() if isinstance(fact, Workload))
+        Args:
+            now: seconds since the epoch.
+        """
+        return self._ledger.snapshot(now)
 
-    def _with_history(self, known: Fact | None, fact: Fact) -> Fact:
+    def _with_history(self, kind: str, name: str, fact: Fact) -> Fact:
         """Carry over, or note, when a workload's `replicas` changed; its creation and its first list do not count."""
-        if not isinstance(fact, Workload) or not isinstance(known, Workload) or known.uid != fact.uid:
+        if not isinstance(fact, Workload):
+            return fact
+        known = self._ledger.workload(kind, name)
+        if known is None or known.uid != fact.uid:
             return fact
         changed_at = known.replicas_changed_at if known.replicas == fact.replicas else self._now()
         return msgspec.structs.replace(fact, replicas_changed_at=changed_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -118,14 +118,13 @@ def assemble(
         if pod.node is None or pod.node in names:
             kept_pods.append(pod)
         elif not pod.finished:
-            error = FieldError("spec.nodeName", pod.node, "there must be a node of this name")
-            left_out.append(rejection("Pod", pod.key, error))
+            left_out.append(stray(pod))
     kept_workloads = _unique(workloads, lambda w: (w.kind, f"{w.namespace}/{w.name}"), left_out, uid=lambda w: w.uid)
     return Snapshot(
         now=now,
         nodes=tuple(kept_nodes),
         pods=tuple(kept_pods),
-        workloads=tuple(_with_newest(kept_workloads)),
+        workloads=tuple(with_newest(kept_workloads)),
         budgets=tuple(_unique(budgets, lambda b: ("PodDisruptionBudget", f"{b.namespace}/{b.name}"), left_out)),
         priority_classes=tuple(_unique(priority_classes, lambda c: ("PriorityClass", c.name), left_out)),
         namespace_labels=dict(sorted((namespace_labels or {}).items())),
@@ -170,7 +169,13 @@ def _text(fact: msgspec.Struct) -> bytes:
     return msgspec.json.encode(fact, order="deterministic")
 
 
-def _with_newest(workloads: list[Workload]) -> Iterable[Workload]:
+def stray(pod: Pod) -> Rejected:
+    """The line about a pod whose node is not there."""
+    error = FieldError("spec.nodeName", pod.node, "there must be a node of this name")
+    return rejection("Pod", pod.key, error)
+
+
+def with_newest(workloads: Sequence[Workload]) -> Iterable[Workload]:
     """ReplicaSets marked old where their Deployment is at a later revision."""
     revisions = {w.uid: w.revision for w in workloads if w.kind == "Deployment"}
     for workload in workloads:
