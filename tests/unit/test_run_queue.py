@@ -156,7 +156,9 @@ def test_a_busy_server_is_given_the_time_it_asks_for_and_no_traceback(caplog: py
         bench.queue.add(A)
 
     bench.play(script)
-    assert bench.starts(A) == pytest.approx([0, 31])
+    first, second = bench.starts(A)
+    assert first == 0
+    assert 31 <= second <= 31 + 3  # never sooner; later by chance, a tenth at most
     assert [record.exc_info for record in caplog.records] == [None]
 
 

@@ -2,7 +2,10 @@
 
 The method is client-go's reflector: a watch that ends or breaks resumes from the last seen version; a version that
 is too old (410) and any other error inside the stream mean a new list, whose difference to what is known tells which
-objects vanished unseen. Bookmarks keep the version fresh and prove that the stream is alive.
+objects vanished unseen. Bookmarks keep the version fresh and prove that the stream is alive: one that was silent for
+longer than they take is left, and a new list tells what it did not.
+
+However long the API server is away, the reflector goes on trying; what is wrong meanwhile is its `trouble`.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
+from stowage.observe.trouble import Trouble, TroubleReason, trouble_of
+from stowage.observe.versions import Verdict, Versions
 from stowage.transport import Api, ApiError, ApiUnavailable, Gone
 from stowage.transport.backoff import Backoff
 from stowage.transport.errors import Status
@@ -25,6 +31,8 @@ from stowage_scheduler.kube.malformed import MalformedObject
 CHUNK: Final = 500  # objects in one answer of a list
 SHORTEST_WATCH_SECONDS: Final = 1.0  # watches that end sooner are started again no faster than this
 SETTLED_SECONDS: Final = 30.0  # a watch that lived so long has worked: earlier failures no longer count
+LONGEST_PAUSE_SECONDS: Final = 20.0  # so that a server that comes back is followed within half a minute
+RESUME_SECONDS: Final = 5.0  # longest pause after a watch that broke and can be resumed: it asks for no list
 
 logger = logging.getLogger(__name__)
 
@@ -133,14 +141,20 @@ class Reflector(Generic[T]):
         self._clock = clock
         self._query = dict(query or {})
         self._sleep = sleep
-        self._backoff = Backoff(generator)
-        self._known: set[ObjectKey] = set()
+        self._backoff = Backoff(generator, limit_seconds=LONGEST_PAUSE_SECONDS)
+        self._versions: Versions[ObjectKey] = Versions()
         self._synced = asyncio.Event()
         self._version = ""  # resource version to watch from; empty: list first
+        self._open = False  # the server has accepted the present watch
         self._failing = False  # said already: an outage is one line for each collection, and one at its end
         self.last_event_at = clock()
         self.disconnected_since: float | None = clock()  # None while a watch is open; silence is no disconnection
+        self.trouble: Trouble | None = None  # why no watch is open; None while one is, and before the first failure
         self.lists = 0  # finished lists; more than one means that a watch could not be resumed
+        self.failures: Counter[TroubleReason] = Counter()
+        self.repeated = 0  # events that told nothing new
+        self._moved_at = clock()
+        self._pause_seconds = 0.0
 
     @property
     def synced(self) -> bool:
@@ -151,10 +165,18 @@ class Reflector(Generic[T]):
         """Return once the first list is complete."""
         await self._synced.wait()
 
+    def stuck_seconds(self) -> float:
+        """For how long nothing happened here that should have: no answer, no failure, no event, no time-out.
+
+        A server that is away is no reason, for each try to reach it ends. What stays is a defect of this process.
+        """
+        return max(0.0, self._clock() - self._moved_at - self._pause_seconds)
+
     async def run(self) -> None:
         """Follow the collection for ever; only cancelling or a defect of this program ends it."""
         while True:
             started = self._clock()
+            self._open = False
             try:
                 if not self._version:
                     self._version = await self._list()
@@ -165,38 +187,64 @@ class Reflector(Generic[T]):
                     self._backoff.reset()
                 await self._pause(SHORTEST_WATCH_SECONDS - lived_seconds)
             except Gone as error:
-                self._disconnected()
+                self._disconnected(error)
                 self._version = ""
                 await self._after_failure(error, started, quick=True)
             except ApiError as error:
-                self._disconnected()
-                await self._after_failure(error, started)
+                broke = self._open
+                self._disconnected(error)
+                if broke and trouble_of(error).reason is TroubleReason.SILENT:
+                    self._version = ""  # it may have kept back for a minute what the server believes to be told
+                await self._after_failure(error, started, resumes=broke and bool(self._version))
+
+    def _moved(self) -> None:
+        self._moved_at, self._pause_seconds = self._clock(), 0.0
 
     def _connected(self) -> None:
+        self._moved()
+        self._open = True
         self.disconnected_since = None
+        self.trouble = None
         self.last_event_at = self._clock()  # an accepted watch is a sign of life: quiet kinds have no other for a while
         if self._failing:
             self._failing = False
             logger.info("%s: connected again", self.path)
 
-    def _disconnected(self) -> None:
+    def _disconnected(self, error: ApiError) -> None:
         if self.disconnected_since is None:
             self.disconnected_since = self._clock()
+        self.trouble = trouble_of(error)
+        self.failures[self.trouble.reason] += 1
 
-    async def _after_failure(self, error: ApiError, started: float, *, quick: bool = False) -> None:
-        """Wait as the failure asks; `quick`: a watch that had worked may list again at once."""
+    async def _after_failure(
+        self, error: ApiError, started: float, *, quick: bool = False, resumes: bool = False
+    ) -> None:
+        """Wait as the failure asks.
+
+        Args:
+            error: the failure.
+            started: when the watch began.
+            quick: a watch that had worked may list again at once.
+            resumes: the next try is a cheap one.
+        """
         settled = self._clock() - started >= SETTLED_SECONDS
         if settled:
             self._backoff.reset()
-        seconds = 0.0 if quick and settled else self._backoff.next_seconds(error.retry_after_seconds)
+        asked = error.retry_after_seconds
+        seconds = 0.0 if quick and settled else self._backoff.next_seconds(asked)
+        if resumes and asked is None:
+            seconds = min(seconds, RESUME_SECONDS)
         level = logging.DEBUG if self._failing else logging.INFO if quick else logging.WARNING
         logger.log(level, "%s; again in %.1f s", error, seconds)
         self._failing = not quick
         await self._pause(seconds)
 
     async def _pause(self, seconds: float) -> None:
+        self._moved()
         if seconds > 0:
+            self._pause_seconds = seconds
             await self._sleep(seconds)
+        self._moved()
 
     async def _list(self) -> str:
         """List all objects, tell what changed and what vanished; returns the version of the list."""
@@ -204,8 +252,9 @@ class Reflector(Generic[T]):
             seen, version = await self._list_chunks(CHUNK)
         except Gone:  # the token expired: one answer without chunks cannot
             seen, version = await self._list_chunks(0)
-        for key in sorted(self._known - seen):
-            self._tell(Absent(key))
+        for key in sorted(self._versions.keys() - seen):
+            self._vanished(key)
+        self._versions.listed(version)
         self.lists += 1
         self._synced.set()
         return version
@@ -216,6 +265,7 @@ class Reflector(Generic[T]):
         while True:
             answer = self._read(_read_list, await self._api.get_bytes(self.path, query))
             self.last_event_at = self._clock()
+            self._moved()
             for raw in answer.items or []:
                 seen.add(self._put(raw))
             if not answer.metadata.continue_token:
@@ -234,31 +284,47 @@ class Reflector(Generic[T]):
             self._version = ""  # whatever it was, only a new list is sure to mend it
             raise error
         self.last_event_at = self._clock()
+        self._moved()
         metadata = self._read(_read_named, event.object).metadata
-        if event.type == "DELETED":
-            self._tell(Absent(metadata.key))
-        elif event.type in {"ADDED", "MODIFIED"}:
-            self._put(event.object)
+        if event.type == "BOOKMARK":
+            if not self._versions.promised(metadata.resourceVersion):
+                self._broken(f"the server went back to version {metadata.resourceVersion}")
+        elif event.type in {"ADDED", "MODIFIED", "DELETED"}:
+            deleted = event.type == "DELETED"
+            match self._versions.judge(metadata.key, metadata.resourceVersion, deleted=deleted):
+                case Verdict.REPEATED:
+                    self.repeated += 1
+                    return
+                case Verdict.TOO_LATE:
+                    self._broken(f"{metadata.key} of version {metadata.resourceVersion} came after a later bookmark")
+            if deleted:
+                self._vanished(metadata.key, metadata.resourceVersion)
+            else:
+                self._put(event.object)
         if metadata.resourceVersion:
             self._version = metadata.resourceVersion
 
+    def _broken(self, why: str) -> NoReturn:
+        """The stream keeps no promise: only a new list is sure."""
+        self._version = ""
+        raise ApiUnavailable(f"WATCH {self.path}", status=0, reason="OutOfOrder", message=why)
+
     def _put(self, raw: msgspec.Raw) -> ObjectKey:
-        key = self._read(_read_named, raw).metadata.key
+        metadata = self._read(_read_named, raw).metadata
+        key = metadata.key
         try:
             event: Event[T] = Present(key, self._decode(bytes(raw)))
         except MalformedObject as error:
             event = Refused(key, error.rejected)
-        self._tell(event)
+        self._versions.put(key, metadata.resourceVersion)
+        self._on_event(event)
         return key
 
-    def _tell(self, event: Event[T]) -> None:
-        if isinstance(event, Absent):
-            if event.key not in self._known:
-                return
-            self._known.discard(event.key)
-        else:
-            self._known.add(event.key)
-        self._on_event(event)
+    def _vanished(self, key: ObjectKey, version: str = "") -> None:
+        known = key in self._versions
+        self._versions.drop(key, version)
+        if known:
+            self._on_event(Absent(key))
 
     def _read(self, read: Callable[[bytes | msgspec.Raw], _Read], raw: bytes | msgspec.Raw) -> _Read:
         """Decode an envelope; one that is cut or is no JSON means a broken connection, for objects pass unread."""

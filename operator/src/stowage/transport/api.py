@@ -20,11 +20,13 @@ from stowage.transport import credentials
 from stowage.transport.errors import ApiUnavailable, CredentialsError, from_response
 
 JSON: Final = "application/json"
+METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
 MERGE_PATCH: Final = "application/merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
 
 CONNECT_SECONDS: Final = 5.0
-REQUEST_SECONDS: Final = 10.0
+NAME_SECONDS: Final = 15.0  # to a connection, its name looked up and a free place in the pool included
+REQUEST_SECONDS: Final = 12.0  # above the 10 s that a webhook is given by default: the server's words are worth having
 LIST_SECONDS: Final = 60.0  # a chunk of 500 large pods on a busy server
 WATCH_SECONDS: Final = 60  # asked of the server: shorter than the silence, for bookmarks of quiet kinds may come later
 SILENCE_SECONDS: Final = 70.0  # longer than any healthy watch lasts: the connection is dead
@@ -110,10 +112,17 @@ class Api:
         """Read an object or a collection."""
         return self._document("GET", path, await self.get_bytes(path, query))
 
-    async def get_bytes(self, path: str, query: Query | None = None) -> bytes:
-        """Read an object or a collection, undecoded."""
+    async def get_bytes(self, path: str, query: Query | None = None, *, metadata_only: bool = False) -> bytes:
+        """Read an object or a collection, undecoded.
+
+        Args:
+            path: of the object or collection.
+            query: parameters; with `limit` an answer may take long.
+            metadata_only: ask for nothing but the metadata of a collection's objects.
+        """
         seconds = LIST_SECONDS if query and "limit" in query else REQUEST_SECONDS
-        return await self._call("GET", path, query=query, timeout_seconds=seconds)
+        accept = METADATA_LIST if metadata_only else JSON
+        return await self._call("GET", path, query=query, timeout_seconds=seconds, accept=accept)
 
     async def create(self, path: str, body: Mapping[str, Any], query: Query | None = None) -> dict[str, Any]:
         """Create an object in the collection at `path`, or post to a subresource such as eviction."""
@@ -155,7 +164,9 @@ class Api:
             ApiUnavailable: the connection broke, or was silent for longer than a watch lasts.
         """
         full = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS), **query}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=NAME_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+        )
         async with self._response("GET", path, query=full, timeout=timeout) as response:
             if on_open is not None:
                 on_open()
@@ -189,11 +200,12 @@ class Api:
         body: Mapping[str, Any] | None = None,
         query: Query | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
         timeout_seconds: float = REQUEST_SECONDS,
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_SECONDS)
         async with self._response(
-            method, path, body=body, query=query, content_type=content_type, timeout=timeout
+            method, path, body=body, query=query, content_type=content_type, accept=accept, timeout=timeout
         ) as response:
             return await response.read()
 
@@ -207,6 +219,7 @@ class Api:
         body: Mapping[str, Any] | None = None,
         query: Query | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request; the body of the `with` reads the answer under the same error handling."""
         request = f"{method} {path}"
@@ -217,7 +230,7 @@ class Api:
                 method,
                 path,
                 query_params=dict(query or {}),
-                header_params={"Content-Type": content_type, "Accept": JSON},
+                header_params={"Content-Type": content_type, "Accept": accept},
                 body=dict(body) if body is not None else None,
                 auth_settings=["BearerToken"],
             )

@@ -7,6 +7,7 @@ from typing import Final
 
 BASE_SECONDS: Final = 0.5
 LIMIT_SECONDS: Final = 30.0
+SPREAD: Final = 0.1  # of what the server asks for, added by chance: it asks all of its clients for the same
 
 
 class Backoff:
@@ -34,7 +35,8 @@ class Backoff:
         doublings = min(self.failures, 32)  # beyond this only the limit counts, and powers of two grow without need
         self.failures += 1
         longest = min(self._limit_seconds, self._base_seconds * 2.0**doublings)
-        return max(longest * self._generator.uniform(0.5, 1.0), retry_after_seconds or 0.0)
+        asked = (retry_after_seconds or 0.0) * (1.0 + SPREAD * self._generator.random())
+        return max(longest * self._generator.uniform(0.5, 1.0), asked)
 
     def reset(self) -> None:
         """Forget the failures: the action worked."""

@@ -45,6 +45,11 @@ def eviction(namespace: str, name: str) -> str:
     return pod(namespace, name) + "/eviction"
 
 
+def binding(namespace: str, name: str) -> str:
+    """The binding subresource of a Pod."""
+    return pod(namespace, name) + "/binding"
+
+
 def events(namespace: str) -> str:
     """The events of a namespace."""
     return in_namespace(EVENTS, namespace)
