@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from stowage.api.packing_plan import PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.decide.document import plan_document
-from stowage.decide.execution import Advance, Situation, advance
+from stowage.decide.execution import Advance, advance
 from stowage.decide.plan_facts import Attempt, PlanFacts
 from stowage.decide.plan_status import plan_facts
+from stowage.decide.situation import Situation
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.pack import pack
@@ -268,7 +270,9 @@ def test_plans_of_the_packer_run_to_their_end(seed: int) -> None:
     )
     seen = Snapshot(NOW, tuple(nodes), tuple(pods), owners)
     packing = pack(seen, PackOptions(), Budget(deterministic_units=0.2), 1, lambda: 0.0)
-    document = plan_document(packing, policy_resource(mode="Enforce"), seen, suffix="abcd", now=NOW)
+    document = plan_document(
+        packing, policy_resource(mode="Enforce"), seen, steering=PlanSteering.EXTENDER, suffix="abcd", now=NOW
+    )
     facts = structs.replace(
         plan_facts(document), uid="plan-uid", policy_uid="policy-uid", observed_by=("host",), created_at=NOW
     )

@@ -12,6 +12,7 @@ from msgspec import structs
 from harness.facts import OPTIONS
 from property.test_execution import World
 from property.test_order_of_moves import Exchange, Thing, an_exchange
+from stowage.api.packing_plan import PlanSteering
 from stowage.decide.document import plan_document
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import Attempt
@@ -82,7 +83,9 @@ def guarded(exchange: Exchange, chance: random.Random) -> GuardedWorld:
     built = build(seen, OPTIONS)
     steps, slots = order(built, changes(built, exchange.end(built)))
     packing = Packing((), (), (), (), slots, steps, {}, {}, {}, certified=False, seconds=0.0, stages={})
-    document = plan_document(packing, policy_resource(mode="Enforce"), seen, suffix="abcd", now=NOW)
+    document = plan_document(
+        packing, policy_resource(mode="Enforce"), seen, steering=PlanSteering.EXTENDER, suffix="abcd", now=NOW
+    )
     facts = structs.replace(
         plan_facts(document), uid="plan-uid", policy_uid="policy-uid", observed_by=("host",), created_at=NOW
     )

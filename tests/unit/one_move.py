@@ -8,8 +8,9 @@ from msgspec import structs
 
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import StepReason
-from stowage.decide.execution import Advance, Situation, advance
+from stowage.decide.execution import Advance, advance
 from stowage.decide.plan_facts import PlanFacts, PolicyFacts
+from stowage.decide.situation import Situation
 from stowage_scheduler.cluster import Snapshot
 from unit.builders import NOW, POLICY, evict, node, place, pod, replica_set, slot, snapshot
 

@@ -15,10 +15,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from stowage.act import events
+from stowage.act.answers import Answer
 from stowage.act.events import announce
+from stowage.act.evictions import evict as ask_for_eviction
 from stowage.act.plans import (
     AbortedMeanwhile,
-    Answer,
     StaleLeader,
     create_plan,
     delete_plan,
@@ -27,7 +28,6 @@ from stowage.act.plans import (
     wake_pods,
     write_status,
 )
-from stowage.act.plans import evict as ask_for_eviction
 from stowage.act.policies import get_policy, list_policies, write_policy_status
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from stowage.api.packing_plan import PlanSteering
 from stowage.decide.document import first_status, plan_document, stale_for, within_limit
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.packing import Packing, Reason, Step, Unplaced
@@ -37,7 +38,9 @@ MOVE, PLACE = evict(1, WEB, "k001"), place(2, NEW, TO_N1, "s001")
 
 
 def test_the_document_of_a_plan() -> None:
-    plan = plan_document(packing(MOVE, PLACE), policy_resource(), SEEN, suffix="7f2k", now=NOW)
+    plan = plan_document(
+        packing(MOVE, PLACE), policy_resource(), SEEN, steering=PlanSteering.EXTENDER, suffix="7f2k", now=NOW
+    )
     assert plan.name == "default-20270115-080000-7f2k"
     assert plan.metadata.labels == {"stowage.dev/policy": "default"}
     assert (plan.spec.policy, plan.spec.policy_uid, plan.spec.approval) == ("default", "default-uid", "Pending")
@@ -50,12 +53,21 @@ def test_the_document_of_a_plan() -> None:
 
 
 def test_a_policy_that_enforces_approves_by_itself() -> None:
-    plan = plan_document(packing(MOVE), policy_resource(mode="Enforce"), SEEN, suffix="7f2k", now=NOW)
+    plan = plan_document(
+        packing(MOVE), policy_resource(mode="Enforce"), SEEN, steering=PlanSteering.EXTENDER, suffix="7f2k", now=NOW
+    )
     assert plan.spec.approval == "Approved"
 
 
 def test_slots_that_no_step_fills_are_left_out() -> None:
-    plan = plan_document(packing(structs.replace(PLACE, after=())), policy_resource(), SEEN, suffix="7f2k", now=NOW)
+    plan = plan_document(
+        packing(structs.replace(PLACE, after=())),
+        policy_resource(),
+        SEEN,
+        steering=PlanSteering.EXTENDER,
+        suffix="7f2k",
+        now=NOW,
+    )
     assert [one.id for one in plan.spec.slots] == ["k002"]
 
 
@@ -70,7 +82,7 @@ def test_slots_that_no_step_fills_are_left_out() -> None:
     ],
 )
 def test_standing_pods_are_counted_from_the_snapshot(seen: Snapshot, standing: int) -> None:
-    plan = plan_document(packing(MOVE), policy_resource(), seen, suffix="7f2k", now=NOW)
+    plan = plan_document(packing(MOVE), policy_resource(), seen, steering=PlanSteering.EXTENDER, suffix="7f2k", now=NOW)
     assert [one.standing for one in plan.spec.slots] == [standing]
 
 

@@ -8,8 +8,8 @@ from msgspec import structs
 from stowage.api.packing_plan import Approval
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
-from stowage.decide.execution import extender_ready
 from stowage.decide.plan_facts import Attempt, PolicyFacts, StepStatus
+from stowage.decide.situation import Situation, extender_ready
 from stowage_scheduler.cluster import OwnerRef, Snapshot
 from unit.builders import NOW, POLICY, bound, evict, node, place, plan, pod, replica_set, slot, snapshot
 from unit.one_move import (
@@ -426,5 +426,6 @@ class TestVoid:
     ],
 )
 def test_handshake_counts_beside_the_leading_scheduler(leader: str | None, ready: bool) -> None:
-    assert extender_ready(plan(observed_by=("host-a",)), leader) is ready
-    assert not extender_ready(plan(), leader)
+    situation = Situation(BEFORE, None, NOW, epoch=3, leader=leader)
+    assert extender_ready(plan(observed_by=("host-a",)), situation) is ready
+    assert not extender_ready(plan(), situation)

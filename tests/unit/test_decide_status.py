@@ -139,7 +139,7 @@ WAITS = Trigger(due=False, pending=2)
             id="planned-too-often",
         ),
         pytest.param({"paused": True}, {}, "True", PolicyReason.PAUSED, id="paused"),
-        pytest.param({"steering": "Bind"}, {}, "False", PolicyReason.NOT_SUPPORTED, id="bind"),
+        pytest.param({"steering": "Bind"}, {}, "True", PolicyReason.GATHERING, id="bind"),
         pytest.param({}, {"scope": Scope(frozenset(), {})}, "False", PolicyReason.NO_MATCHING_NODE, id="no-nodes"),
         pytest.param({}, {"error": "it died"}, "False", PolicyReason.SOLVER_FAILED, id="solver-failed"),
         pytest.param(

@@ -73,6 +73,9 @@ class Cluster:
         self.writes.append(("PATCH", path.rpartition("/")[2]))
         return body
 
+    async def extenders(self) -> frozenset[str]:
+        return frozenset({"host-a"})
+
     def parts(self) -> Document:
         store = SimpleNamespace(snapshot=lambda _: BEFORE, pods={pod.key: pod for pod in BEFORE.pods})
         return {
@@ -82,6 +85,7 @@ class Cluster:
             "metrics": Metrics(),
             "clock": lambda: NOW,
             "settings": OperatorSettings(),
+            "pulses": SimpleNamespace(alive=self.extenders),
         }
 
     def plan_pass(self) -> PlanReconciler:
@@ -107,7 +111,10 @@ def enforcing() -> Document:
 
 def running(approval: str = "Approved") -> Document:
     status = {"phase": "Running", "epoch": 3, "startedAt": "2027-01-15T08:00:00Z"}
-    return plan_resource(NAME, MOVE, PLACE, slots=(TO_N2, TO_N1), approval=approval, status=status).to_document()
+    document = plan_resource(NAME, MOVE, PLACE, slots=(TO_N2, TO_N1), approval=approval, status=status).to_document()
+    seen = {"holder": "host-a", "observedPlan": document["metadata"]["uid"], "at": "2027-01-15T08:00:00Z"}
+    document["status"]["extenders"] = [seen]
+    return document
 
 
 def recommend(cluster: Cluster) -> None:

@@ -1,13 +1,10 @@
-"""Writing plans, and the one action that a plan consists of: asking for evictions."""
+"""Reading and writing plans, and waking the pods that they have kept away."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from typing import Any, Final
-
-from msgspec import Struct
 
 from stowage.act.readable import readable, tell_once
 from stowage.api.durations import instant
@@ -17,13 +14,9 @@ from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus, PlanPhase
 from stowage.api.reasons import PlanReason
 from stowage.api.resource import InvalidObjectError
-from stowage.transport import Api, ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests, paths
-from stowage_scheduler.packing import PodRef
+from stowage.transport import Api, Conflict, NotFound, paths
 
 WRITE_TRIES: Final = 5
-RETRY_SECONDS: Final = 5.0
-BAD_REQUEST: Final = 400  # of an admission webhook, or an eviction that makes no sense
-_TWO_BUDGETS = "more than one PodDisruptionBudget"  # the only way in which the 500 of an eviction tells its cause
 
 logger = logging.getLogger(__name__)
 
@@ -34,25 +27,6 @@ class StaleLeader(Exception):  # noqa: N818 - named after what happened
 
 class AbortedMeanwhile(Exception):  # noqa: N818
     """Somebody aborted the plan between the read and the write."""
-
-
-class Answer(StrEnum):
-    """What became of a request to evict a pod."""
-
-    EVICTED = "evicted"
-    GONE = "gone"
-    BLOCKED_BY_BUDGET = "blocked"
-    THROTTLED = "throttled"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-class Eviction(Struct, frozen=True):
-    """The answer to a request to evict a pod; `retry_after_seconds` speaks of those that may be repeated."""
-
-    answer: Answer
-    message: str = ""
-    retry_after_seconds: float = RETRY_SECONDS
 
 
 async def list_plans(api: Api) -> tuple[PackingPlan, ...]:
@@ -175,30 +149,6 @@ def _with_status(plan: PackingPlan, status: PackingPlanStatus) -> dict[str, Any]
     document = plan.model_copy(update={"status": status}).to_document()
     document["metadata"].pop("managedFields", None)  # absent means untouched
     return document
-
-
-async def evict(api: Api, pod: PodRef) -> Eviction:
-    """Ask for the eviction of exactly this pod (policy/v1), never of a successor with its name."""
-    body = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"namespace": pod.namespace, "name": pod.name},
-        "deleteOptions": {"preconditions": {"uid": pod.uid}},
-    }
-    try:
-        await api.create(paths.eviction(pod.namespace, pod.name), body)
-    except NotFound as error:
-        return Eviction(Answer.GONE, error.message)
-    except Conflict as error:
-        other = pod.uid in error.message or "UID" in error.message
-        return Eviction(Answer.GONE if other else Answer.THROTTLED, error.message)
-    except TooManyRequests as error:
-        answer = Answer.BLOCKED_BY_BUDGET if error.by_disruption_budget else Answer.THROTTLED
-        return Eviction(answer, error.message, error.retry_after_seconds or RETRY_SECONDS)
-    except ApiError as error:
-        refused = isinstance(error, Invalid | Forbidden) or error.status == BAD_REQUEST or _TWO_BUDGETS in error.message
-        return Eviction(Answer.REFUSED if refused else Answer.FAILED, error.message or str(error))
-    return Eviction(Answer.EVICTED)
 
 
 async def wake_pods(api: Api, plan: PackingPlan, *, mark: str) -> str | None:

@@ -17,6 +17,9 @@ OPERATOR_MANAGER: Final = "stowage-operator"
 EXTENDER_MANAGER: Final = "stowage-extender"
 CLI_MANAGER: Final = "stowage-cli"
 
+# on leases of extenders
+COMPONENT_LABEL: Final = f"{GROUP}/component"
+
 # on plans
 POLICY_LABEL: Final = f"{GROUP}/policy"
 """Label of a PackingPlan: the name of its policy."""
@@ -49,6 +52,9 @@ SCHEDULER_ENABLED: Final = "enabled"
 RELEASED_ANNOTATION: Final = f"{GROUP}/released"
 """Set to the name of a plan that ended: a change of a node wakes the pods that kube-scheduler has put aside."""
 RESERVED_TAINT: Final = f"{GROUP}/reserved"
+"""Value: UID of the plan that a node is kept for, while it runs in steering Bind."""
+RESERVED_UNTIL_ANNOTATION: Final = f"{GROUP}/reserved-until"
+"""When the plan behind the taint ends at the latest: a later taint is a leftover, whoever finds it."""
 UNHEALTHY_TAINT: Final = f"{GROUP}/unhealthy"
 
 # annotations of others that say "leave this pod where it is"

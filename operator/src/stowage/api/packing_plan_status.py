@@ -98,7 +98,7 @@ class SlotStatus(StatusFields):
     state: SlotState
     """Waiting, Open, Filled or Void."""
     pod: PodReference | None = None
-    """The pod that took the slot."""
+    """The pod that took the slot; with state Open, the one it is promised to."""
 
 
 class ExtenderStatus(StatusFields):

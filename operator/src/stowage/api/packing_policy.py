@@ -240,7 +240,6 @@ class PackingPolicySpec(SpecFields):
     def not_supported(self) -> tuple[str, ...]:
         """The settings, as `field: value`, that this version accepts but does not act on, in the order of the spec."""
         asked = (
-            (self.steering is Steering.BIND, f"steering: {self.steering}"),
             (self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),
             (self.objective.tail is not Tail.LEAST_FRAGMENTATION, f"objective.tail: {self.objective.tail}"),
             (self.fairness.mode is not FairnessMode.NONE, f"fairness.mode: {self.fairness.mode}"),

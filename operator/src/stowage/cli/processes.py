@@ -49,6 +49,10 @@ WatchAgeOption = Annotated[
     typer.Option("--watch-age-limit-seconds", help="Not live after this long without any event. Default: 120."),
 ]
 
+NamespaceOption = Annotated[
+    str | None, typer.Option("--namespace", help="Namespace of Stowage's own leases. Default: stowage-system.")
+]
+
 
 def version(*, output: OutputOption = Output.TABLE) -> None:
     """Print the version."""
@@ -69,9 +73,7 @@ def operator(
     metrics_host: MetricsHostOption = None,
     metrics_port: MetricsPortOption = None,
     watch_age_limit_seconds: WatchAgeOption = None,
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", help="Namespace of the leader lease. Default: stowage-system.")
-    ] = None,
+    namespace: NamespaceOption = None,
     lease_name: Annotated[str | None, typer.Option("--lease-name", help="Default: stowage-operator.")] = None,
     identity: Annotated[
         str | None, typer.Option("--identity", help="Name of this replica in the lease. Default: the host name.")
@@ -127,6 +129,7 @@ def extender(
     metrics_host: MetricsHostOption = None,
     metrics_port: MetricsPortOption = None,
     watch_age_limit_seconds: WatchAgeOption = None,
+    namespace: NamespaceOption = None,
     host: Annotated[
         str | None, typer.Option("--host", help="Address that kube-scheduler asks at. Default: 127.0.0.1.")
     ] = None,

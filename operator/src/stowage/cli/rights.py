@@ -56,15 +56,21 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, GROUP, ("packingpolicies/status", "packingplans/status"), ("update",)),
     # carrying a plan out: evictions, the annotation of a node that wakes pods, events
     Right(Process.OPERATOR, "", ("pods/eviction",), ("create",)),
-    Right(Process.OPERATOR, "", ("nodes",), ("patch",)),
+    Right(Process.OPERATOR, "", ("nodes",), ("get", "patch")),
+    # steering Bind: bindings; gangs: gates taken away
+    Right(Process.OPERATOR, "", ("pods",), ("get", "patch")),
+    Right(Process.OPERATOR, "", ("pods/binding",), ("create",)),
     Right(Process.OPERATOR, "events.k8s.io", ("events",), ("create",)),
     # leading, and who leads among the schedulers
     Right(Process.OPERATOR, "coordination.k8s.io", ("leases",), ("get", "create", "update"), Scope.OPERATOR_LEASE),
+    Right(Process.OPERATOR, "coordination.k8s.io", ("leases",), ("list",), Scope.OPERATOR_LEASE),
     Right(Process.OPERATOR, "coordination.k8s.io", ("leases",), ("get",), Scope.SCHEDULER_LEASE),
     # the extender follows pods and plans, and acknowledges plans by server-side apply
     Right(Process.EXTENDER, "", ("pods",), _READ),
     Right(Process.EXTENDER, GROUP, ("packingplans",), _READ),
     Right(Process.EXTENDER, GROUP, ("packingplans/status",), ("patch",)),
+    # its own lease, which says that it lives
+    Right(Process.EXTENDER, "coordination.k8s.io", ("leases",), ("create", "patch", "delete"), Scope.OPERATOR_LEASE),
 )
 
 

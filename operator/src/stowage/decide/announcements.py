@@ -11,7 +11,7 @@ from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import PlanFacts
-from stowage_scheduler.packing import Action, PodRef, Step
+from stowage_scheduler.packing import PodRef, Step
 
 MOST_AT_ONCE = 50
 
@@ -71,7 +71,7 @@ def departures(plan: PlanFacts, evicted: Iterable[Step]) -> tuple[Announcement, 
 def _words(
     step: Step, state: StepState, reason: StepReason | None, target: str | None
 ) -> tuple[EventReason, str] | None:
-    if step.action is Action.PLACE:
+    if step.action.arrives:
         placed = state is StepState.DONE and target is not None
         return (EventReason.PLACED, f"placed on node {target}") if placed else None
     if reason is StepReason.DISRUPTION_BUDGET:

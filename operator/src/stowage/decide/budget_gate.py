@@ -10,7 +10,7 @@ from stowage.decide.plan_facts import StepStatus
 from stowage.decide.slot_balance import PodFacts
 from stowage_scheduler.cluster import DisruptionBudget, Pod
 from stowage_scheduler.kube.budgets import budgets_of
-from stowage_scheduler.packing import PodRef, Step
+from stowage_scheduler.packing import Action, PodRef, Step
 from stowage_scheduler.slots import Slot
 
 
@@ -41,7 +41,10 @@ class BudgetGate:
         self._in_flight = [
             step
             for step in steps
-            if step.slot in slots and not step.swap and status[step.id].state is StepState.INTENDED
+            if step.action is Action.EVICT
+            and step.slot in slots
+            and not step.swap
+            and status[step.id].state is StepState.INTENDED
         ]
         # only who came by this plan: a replica that crashes for reasons of its own must not hold it up
         pods = (facts.by_uid.get(ref.uid) for ref in arrived)

@@ -10,7 +10,14 @@ from msgspec import structs
 
 from stowage.api.durations import instant
 from stowage.api.names import MAX_STEPS, POLICY_LABEL
-from stowage.api.packing_plan import Approval, PackingPlan, PackingPlanSpec, PlanSlot, PlanStep
+from stowage.api.packing_plan import (
+    Approval,
+    PackingPlan,
+    PackingPlanSpec,
+    PlanSlot,
+    PlanSteering,
+    PlanStep,
+)
 from stowage.api.packing_plan_status import (
     MAX_PRIORITIES,
     MAX_UNPLACED,
@@ -19,7 +26,7 @@ from stowage.api.packing_plan_status import (
     SolveStatus,
     UnplacedPod,
 )
-from stowage.api.packing_policy import Mode, PackingPolicy
+from stowage.api.packing_policy import Mode, PackingPolicy, Steering
 from stowage.api.pod_reference import PodReference
 from stowage.api.resource import Metadata
 from stowage_scheduler.cluster import Pod, Snapshot
@@ -30,7 +37,7 @@ _SHORT_MESSAGE = 1024
 
 
 def plan_document(
-    packing: Packing, policy: PackingPolicy, snapshot: Snapshot, *, suffix: str, now: float
+    packing: Packing, policy: PackingPolicy, snapshot: Snapshot, *, steering: PlanSteering, suffix: str, now: float
 ) -> PackingPlan:
     """The plan that carries out a packing, as far as one plan may hold.
 
@@ -38,6 +45,7 @@ def plan_document(
         packing: what the solver found.
         policy: whom it was made for; its mode decides who approves.
         snapshot: what it was made from.
+        steering: what makes the pods land where the plan says.
         suffix: four random characters of a-z and 0-9 that make the name unique.
         now: seconds since the epoch.
     """
@@ -51,10 +59,30 @@ def plan_document(
             policy=policy.name,
             policy_uid=policy.metadata.uid,
             approval=Approval.APPROVED if enforce else Approval.PENDING,
+            steering=steering,
             slots=tuple(PlanSlot.of(slot) for slot in slots),
-            steps=tuple(PlanStep.of(step) for step in steps),
+            steps=tuple(PlanStep.of(_steered(step, steering)) for step in steps),
         ),
     )
+
+
+def steering_of(policy: PackingPolicy, extenders: Collection[str]) -> PlanSteering:
+    """What steers the next plan of a policy.
+
+    Args:
+        policy: whose `spec.steering` decides, unless it is `Auto`.
+        extenders: holders whose extender lives. The operator cannot tell which scheduler they stand beside before a
+            plan is acknowledged, so with `Auto` any of them will do.
+    """
+    if policy.spec.steering is Steering.AUTO:
+        return PlanSteering.EXTENDER if extenders else PlanSteering.BIND
+    return PlanSteering(policy.spec.steering.value)
+
+
+def _steered(step: Step, steering: PlanSteering) -> Step:
+    """Where no extender steers, pending pods are bound; the packer does not know."""
+    bind = step.action is Action.PLACE and steering is PlanSteering.BIND
+    return structs.replace(step, action=Action.BIND) if bind else step
 
 
 def first_status(packing: Packing) -> PackingPlanStatus:
@@ -90,7 +118,7 @@ def within_limit(steps: Sequence[Step], slots: Iterable[Slot], most: int) -> tup
         return tuple(steps)
     opens_after = {slot.id: slot.after for slot in slots}
     builds_on = {step.id: {*step.after, *opens_after.get(step.slot or "", ())} for step in steps}
-    places = [step.id for step in steps if step.action is Action.PLACE]
+    places = [step.id for step in steps if step.action.arrives]
     kept: set[str] = set()
     for step_id in [*places, *builds_on]:
         needed = _needed(step_id, builds_on) - kept
@@ -156,6 +184,6 @@ def stale_for(packing: Packing, now_pods: Mapping[str, Pod]) -> str | None:
             return f"pod {step.pod.key} is gone"
         if step.action is Action.EVICT and pod.node != step.node:
             return f"pod {step.pod.key} is not on node {step.node}"
-        if step.action is Action.PLACE and pod.node is not None:
+        if step.action.arrives and pod.node is not None:
             return f"pod {step.pod.key} runs already"
     return None

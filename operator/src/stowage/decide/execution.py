@@ -7,28 +7,30 @@ the same facts, nothing new comes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct, field, structs
 
-from stowage.api.packing_plan import Approval
+from stowage.api.packing_plan import Approval, PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
-from stowage.decide.budget_gate import BudgetGate
+from stowage.decide.bindings import Binding, Promises, promises
+from stowage.decide.evictions import evictions
 from stowage.decide.landing import given_up, kept_back, slot_states
-from stowage.decide.plan_facts import Attempt, PlanFacts, PolicyFacts, SlotStatus, StepStatus
-from stowage.decide.plan_validity import Invalid, invalid_proposal, invalid_targets, refused_arrival, room_now
+from stowage.decide.plan_facts import Attempt, PlanFacts, SlotStatus, StepStatus
+from stowage.decide.plan_validity import Invalid, invalid_proposal, invalid_targets, refused_arrival
 from stowage.decide.refusals import REFUSED
+from stowage.decide.reservation import Reservation, reservation, without_reservations
+from stowage.decide.situation import Situation, extender_ready
 from stowage.decide.slot_balance import PodFacts
 from stowage.decide.standstill import mood, said, stuck
 from stowage.decide.step_progress import Progress, ended
-from stowage_scheduler.cluster import Snapshot
+from stowage.decide.ungating import WHOLE_WITHIN_SECONDS, give_up_half_gangs, restarts, ungatings
 from stowage_scheduler.packing import Action, Step
-from stowage_scheduler.slots import SlotClass
 
 HANDSHAKE_SECONDS = 5.0
 HANDSHAKE_POLL_SECONDS = 0.5
-EVICTIONS_AT_ONCE = 20
+RESERVE_SECONDS = 15.0
 RUNNING_POLL_SECONDS = 5.0  # events ring sooner; this is for what makes no event
 
 
@@ -36,8 +38,10 @@ class Advance(Struct, frozen=True):
     """The next status of a plan, and what to do once it is written.
 
     `write` is false when somebody else leads: then nothing may be written or done. `evict` are steps whose
-    eviction is to be asked for after the write. `wake` says that kube-scheduler put pods aside that may take a
-    slot now.
+    eviction is to be asked for after the write, `restart` those whose pods have to start again with their gang,
+    `bind` the bindings and `ungate` the gates to take away. `reserve` are nodes to be tainted, also over the taints
+    of the plans of `reserve_over`, for `timeout_seconds`. `wake` says that kube-scheduler put pods aside that may
+    take a slot now.
     """
 
     phase: PlanPhase
@@ -50,48 +54,29 @@ class Advance(Struct, frozen=True):
     started_at: float | None = None
     finished_at: float | None = None
     evict: tuple[Step, ...] = ()
+    restart: tuple[Step, ...] = ()
+    bind: tuple[Binding, ...] = ()
+    ungate: tuple[Step, ...] = ()
+    reserve: frozenset[str] = frozenset()
+    reserve_over: frozenset[str] = frozenset()
+    timeout_seconds: float = 0.0
     wake: bool = False
     requeue_after_seconds: float | None = None
     write: bool = True
-
-
-class Situation(Struct, frozen=True):
-    """Everything that an advance depends on beside the plan itself.
-
-    `epoch` is the one of the leader that asks. `policy` is None when it was deleted. `leader` is the identity in
-    the scheduler's lease, None when there is no such lease. `attempts` are the evictions that this process
-    asked for, by step: they only save requests, losing them is harmless.
-    """
-
-    snapshot: Snapshot
-    policy: PolicyFacts | None
-    now: float
-    epoch: int
-    leader: str | None = None
-    attempts: Mapping[str, Attempt] = field(default_factory=dict)
-    rival: str = ""  # another plan that runs for the same policy or on the same nodes
-
-
-def extender_ready(plan: PlanFacts, leader: str | None) -> bool:
-    """Whether the extender beside the leading scheduler knows the plan.
-
-    kube-scheduler writes its host name, `_` and a random part into its lease; without a lease any extender will do.
-    """
-    return any(leader in (None, holder) or str(leader).startswith(holder + "_") for holder in plan.observed_by)
 
 
 def advance(plan: PlanFacts, situation: Situation) -> Advance:
     """Decide what becomes of a plan now."""
     if plan.epoch > situation.epoch or plan.ended:
         return _as_it_is(plan, write=False)
-    progress = Progress(plan, PodFacts(situation.snapshot), situation.now)
+    progress = Progress(plan, PodFacts(without_reservations(situation.snapshot, plan.uid)), situation.now)
     stopped = _stopped(plan, situation)
     if stopped is not None:
         return _end(progress, situation, *stopped)
     if plan.approval is not Approval.APPROVED and plan.phase in {None, PlanPhase.PROPOSED}:
         return _propose(progress, situation)
     if plan.phase is not PlanPhase.RUNNING:
-        return _shake_hands(progress, situation)
+        return _prepare(progress, situation)
     return _run(progress, situation)
 
 
@@ -157,8 +142,8 @@ def _propose(progress: Progress, situation: Situation) -> Advance:
     )
 
 
-def _shake_hands(progress: Progress, situation: Situation) -> Advance:
-    """Wait until the extender keeps the slots; only then may a pod be evicted."""
+def _prepare(progress: Progress, situation: Situation) -> Advance:
+    """Make sure that the slots are kept; only then may a pod be evicted."""
     plan, now = progress.plan, situation.now
     invalid = _invalid(progress, situation)
     if invalid is not None:
@@ -167,55 +152,100 @@ def _shake_hands(progress: Progress, situation: Situation) -> Advance:
         words = f"plan {situation.rival} runs for the same policy or on the same nodes"
         return _supersede(progress, situation, Invalid(PlanReason.NEWER_PLAN, words))
     paused = situation.policy is not None and situation.policy.paused
-    if plan.phase is PlanPhase.APPROVED and not paused and extender_ready(plan, situation.leader):
+    binds = plan.steering is PlanSteering.BIND
+    kept = situation.reserved if binds else extender_ready(plan, situation)
+    if plan.phase is PlanPhase.APPROVED and not paused and kept:
         return _run(progress, situation)
     approved_at = plan.approved_at if plan.approved_at is not None else now
-    if now - approved_at >= HANDSHAKE_SECONDS and not paused:
-        words = f"no extender beside the leading scheduler took up this plan within {HANDSHAKE_SECONDS:g} s"
-        return _end(progress, situation, PlanPhase.ABORTED, PlanReason.EXTENDER_UNAVAILABLE, words)
+    found = reservation(plan, situation.snapshot.nodes) if binds else None
+    if now - approved_at >= (RESERVE_SECONDS if binds else HANDSHAKE_SECONDS) and not paused:
+        return _end(progress, situation, PlanPhase.ABORTED, *_not_kept(found))
+    abandoned = frozenset(found.taken.values()) - situation.keepers if found is not None else frozenset()
+    wanted: frozenset[str] = frozenset()
+    if found is not None and not paused:
+        wanted = found.free | {node for node, holder in found.taken.items() if holder in abandoned}
+    waits_for = PlanReason.RESERVING if binds else PlanReason.AWAITING_EXTENDER
     return structs.replace(
         _as_it_is(plan, write=True),
         phase=PlanPhase.APPROVED,
-        reason=PlanReason.POLICY_PAUSED if paused else PlanReason.AWAITING_EXTENDER,
+        reason=PlanReason.POLICY_PAUSED if paused else waits_for,
         message="",
         epoch=situation.epoch,
         step_status=progress.steps,
         slot_status=kept_back(progress),
         approved_at=approved_at,
+        reserve=wanted,
+        reserve_over=abandoned,
+        timeout_seconds=situation.policy.plan_timeout_seconds if situation.policy is not None else 0.0,
         requeue_after_seconds=RUNNING_POLL_SECONDS if paused else HANDSHAKE_POLL_SECONDS,
     )
+
+
+def _not_kept(found: Reservation | None) -> tuple[PlanReason, str]:
+    """Why nobody keeps the slots of a plan."""
+    if found is None:
+        words = f"no extender beside the leading scheduler took up this plan within {HANDSHAKE_SECONDS:g} s"
+        return PlanReason.EXTENDER_UNAVAILABLE, words
+    node = min(found.taken or found.free, default="")
+    why = f"is kept by the plan of UID {found.taken[node]}" if found.taken else "does not carry the plan's taint"
+    words = f"node {node} {why}" if node else "the scheduler's answers to the taints were not seen"
+    return PlanReason.RESERVATION_FAILED, f"{words}, {RESERVE_SECONDS:g} s after the approval"
 
 
 def _run(progress: Progress, situation: Situation) -> Advance:
     """One pass over a running plan."""
     _note_refusals(progress, situation.attempts)
-    if not progress.unsettled and not progress.failed:
-        return _complete(progress, situation)
+    paused = situation.policy is not None and situation.policy.paused
+    give_up_half_gangs(progress, at_once=False)
     invalid = _invalid(progress, situation)
     if invalid is not None:
-        return _supersede(progress, situation, invalid)
-    paused = situation.policy is not None and situation.policy.paused
-    evict = () if paused else _evictions(progress, situation)
-    if progress.failed:
+        give_up_half_gangs(progress, at_once=True)
+    restart, restarting = restarts(progress, situation)
+    if not restarting:
+        if not progress.unsettled and not progress.failed:
+            return _complete(progress, situation)
+        if invalid is not None:
+            return _supersede(progress, situation, invalid)
+    # nobody else is evicted or let go for a plan that is given up
+    evict = () if paused or restarting else evictions(progress, situation)
+    ungate = () if restarting else ungatings(progress, situation, paused=paused)
+    if progress.failed and not restarting:
         return _supersede(progress, situation, _failure(progress, situation))
-    hopeless = None if paused or evict else stuck(progress)
+    hopeless = None if paused or evict or ungate or restarting else stuck(progress)
     if hopeless is not None:
         return _supersede(progress, situation, hopeless)
+    slots = slot_states(progress)
+    granted = Promises(slots, ())
+    if progress.plan.steering is PlanSteering.BIND and not restarting:
+        granted = promises(progress, slots, situation)
+        _note_promises(progress, granted)
     _explain_waiting(progress, evict, paused=paused)
     reason, message = mood(progress, situation.attempts, paused=paused)
     return structs.replace(
         _as_it_is(progress.plan, write=True),
         phase=PlanPhase.RUNNING,
-        reason=reason,
+        reason=PlanReason.GANG_INCOMPLETE if restarting else reason,
         message=message,
         epoch=situation.epoch,
         step_status=progress.steps,
-        slot_status=slot_states(progress),
+        slot_status=granted.slots,
         started_at=progress.plan.started_at if progress.plan.started_at is not None else situation.now,
         evict=evict,
-        wake=_someone_sleeps(progress),
+        bind=granted.bind,
+        ungate=ungate,
+        restart=restart,
+        wake=progress.plan.steering is PlanSteering.EXTENDER and _someone_sleeps(progress),
         requeue_after_seconds=RUNNING_POLL_SECONDS,
     )
+
+
+def _note_promises(progress: Progress, granted: Promises) -> None:
+    """A step whose slot is promised is begun: the intent is on record before the binding is asked for."""
+    for step in progress.unsettled:
+        slot = granted.slots.get(step.slot or "")
+        promised = slot is not None and slot.state is SlotState.OPEN and slot.pod is not None
+        if step.action is Action.BIND and promised and progress.steps[step.id].state is StepState.WAITING:
+            progress.set(step, StepState.INTENDED)
 
 
 def _someone_sleeps(progress: Progress) -> bool:
@@ -247,115 +277,59 @@ def _supersede(progress: Progress, situation: Situation, invalid: Invalid) -> Ad
 def _invalid(progress: Progress, situation: Situation) -> Invalid | None:
     if progress.failed:
         return _failure(progress, situation)
+    lost = _lost_reservation(progress, situation)
     since = progress.plan.started_at
     refused = refused_arrival(progress.open_slots, since, progress.facts) if since is not None else None
     leaving = [step for step in progress.unsettled if step.action is Action.EVICT]
-    return refused or invalid_targets(progress.open_slots, leaving, progress.facts)
+    return lost or refused or invalid_targets(progress.open_slots, leaving, progress.facts)
+
+
+def _lost_reservation(progress: Progress, situation: Situation) -> Invalid | None:
+    """Whether somebody took a taint away that this plan relies on: it is not put back, for nobody wins such a fight."""
+    plan = progress.plan
+    if plan.steering is not PlanSteering.BIND or plan.phase is not PlanPhase.RUNNING:
+        return None
+    found = reservation(plan, situation.snapshot.nodes)
+    lost = sorted({*found.free, *found.taken} & {slot.node for slot in progress.open_slots})
+    if not lost:
+        return None
+    return Invalid(PlanReason.RESERVATION_LOST, f"node {lost[0]} does not carry the plan's taint any more")
 
 
 def _failure(progress: Progress, situation: Situation) -> Invalid:
     step = progress.failed[0]
-    words = f"step {step.id}: the eviction of {step.pod.key} is refused for good"
-    words += said(situation.attempts, step, StepReason.EVICTION_REFUSED)
+    reason = progress.steps[step.id].reason
+    if reason is StepReason.GANG_INCOMPLETE:
+        words = f"step {step.id}: gang {step.gang} was not bound whole within {WHOLE_WITHIN_SECONDS:g} s"
+        return Invalid(PlanReason.GANG_INCOMPLETE, words)
+    if reason is StepReason.BINDING_REFUSED:
+        words = f"step {step.id}: the API server does not let {step.pod.key} go to its node"
+    else:
+        words = f"step {step.id}: the eviction of {step.pod.key} is refused for good"
+    words += said(situation.attempts, step, reason) if reason is not None else ""
     return Invalid(PlanReason.STEP_FAILED, words)
 
 
+_FINAL = frozenset({StepReason.EVICTION_REFUSED, StepReason.BINDING_REFUSED})
+
+
 def _note_refusals(progress: Progress, attempts: Mapping[str, Attempt]) -> None:
+    """Record what the server said to the last requests, as long as they are still wanted."""
     for step in progress.unsettled:
-        attempt = attempts.get(step.id)
+        attempt = attempts.get(step.id) or attempts.get(f"slot/{step.slot}")
         if attempt is None or attempt.reason is None or progress.steps[step.id].state is not StepState.INTENDED:
             continue
-        refused = attempt.reason is StepReason.EVICTION_REFUSED
-        if progress.still_stands(step):
-            progress.set(step, StepState.FAILED if refused else StepState.INTENDED, attempt.reason)
-
-
-def _evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
-    """The evictions to ask for in this pass; each is marked as intended."""
-    gate = BudgetGate(
-        progress.facts, progress.plan.steps, progress.steps, progress.slots_by_id, progress.balance.pods.values()
-    )
-    chosen: list[Step] = []
-    for step in progress.unsettled:
-        pod = progress.facts.standing(step.pod.uid)
-        if step.action is not Action.EVICT or pod is None or not _may_start(progress, step, situation):
-            continue
-        hold = gate.hold(step, pod)
-        intended = progress.steps[step.id].state is StepState.INTENDED
-        if hold is StepReason.EVICTION_REFUSED:
-            progress.set(step, StepState.FAILED, hold)
-        elif hold is not None:
-            progress.set(step, StepState.INTENDED if intended else StepState.WAITING, hold)
-        elif len(chosen) < EVICTIONS_AT_ONCE:
-            gate.passed(step, pod)
-            # asked once more, it waits for what it waited for: else each try would be two writes, and news
-            progress.set(step, StepState.INTENDED, progress.steps[step.id].reason if intended else None)
-            chosen.append(step)
-    return tuple(chosen)
-
-
-def _may_start(progress: Progress, step: Step, situation: Situation) -> bool:
-    """Whether an eviction is due, budgets apart: for the first time, or once more after a refusal or a restart."""
-    if progress.steps[step.id].state is StepState.INTENDED:
-        attempt = situation.attempts.get(step.id)
-        return attempt is None or situation.now >= attempt.at + attempt.retry_after_seconds
-    if not all(progress.released(other) for other in _before(progress, step)):
-        progress.set(step, StepState.WAITING, StepReason.DEPENDENCY_PENDING)
-        return False
-    if situation.leader is not None and not extender_ready(progress.plan, situation.leader):
-        # the scheduler has failed over: its replacement would go anywhere
-        progress.set(step, StepState.WAITING, StepReason.AWAITING_EXTENDER)
-        return False
-    return step.swap or _target_is_free(progress, step)
-
-
-def _before(progress: Progress, step: Step) -> Sequence[Step]:
-    """The steps that have to be over before one starts.
-
-    A swap sends a pod away to wait for its place: it comes last of all that can go without it, and so it never
-    takes a disruption under a budget that moves before it need.
-    """
-    if step.swap:
-        return progress.plan.steps[: progress.plan.steps.index(step)]
-    return [progress.steps_by_id[other] for other in step.after]
-
-
-def _target_is_free(progress: Progress, step: Step) -> bool:
-    """Whether the replacement has room at once: nobody is sent away to wait for others."""
-    slot = progress.slot_of(step)
-    pod = progress.facts.standing(step.pod.uid)
-    if slot is None or slot.id not in progress.balance.open or pod is None:
-        return True
-    room = room_now(slot.node, progress.facts, _expected(progress, slot.node))
-    if room is None:
-        return False
-    free = all(amount <= room.get(resource, 0) for resource, amount in pod.requests.items() if amount)
-    if not free:
-        progress.set(step, StepState.WAITING, StepReason.DEPENDENCY_PENDING)
-    return free
-
-
-def _expected(progress: Progress, node: str) -> list[SlotClass]:
-    """Classes of the pods that are on their way to a node: evicted, or pending with nothing left to wait for."""
-    on_their_way: list[SlotClass] = []
-    for step in progress.unsettled:
-        slot = progress.slot_of(step)
-        if slot is None or slot.node != node or slot.id not in progress.balance.open:
-            continue
-        if step.swap and not progress.offered(step):
-            continue  # its replacement waits: the room is for others
-        free = all(progress.released(progress.steps_by_id[other]) for other in step.after)
-        pending = step.action is Action.PLACE and free
-        if pending or progress.steps[step.id].state is StepState.INTENDED:
-            on_their_way.append(slot.slot_class)
-    return on_their_way
+        binding = attempt.reason in {StepReason.BINDING_FAILED, StepReason.BINDING_REFUSED}
+        if binding or progress.still_stands(step):
+            state = StepState.FAILED if attempt.reason in _FINAL else StepState.INTENDED
+            progress.set(step, state, attempt.reason)
 
 
 def _explain_waiting(progress: Progress, evict: tuple[Step, ...], *, paused: bool) -> None:
     chosen = {step.id for step in evict}
     for step in progress.unsettled:
         status = progress.steps[step.id]
-        if step.action is Action.PLACE or step.id in chosen:
+        if step.action is not Action.EVICT or step.id in chosen:
             continue
         if not progress.still_stands(step):
             progress.set(step, status.state, StepReason.REPLACEMENT_PENDING if step.slot else status.reason)

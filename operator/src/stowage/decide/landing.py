@@ -49,6 +49,22 @@ def given_up(progress: Progress) -> dict[str, SlotStatus]:
     }
 
 
+def expected_on(progress: Progress, node: str) -> list[SlotClass]:
+    """Classes of the pods that are on their way to a node: evicted, or pending with nothing left to wait for."""
+    on_their_way: list[SlotClass] = []
+    for step in progress.unsettled:
+        slot = progress.slot_of(step)
+        if slot is None or slot.node != node or slot.id not in progress.balance.open:
+            continue
+        if step.swap and not progress.offered(step):
+            continue  # its replacement waits: the room is for others
+        free = all(progress.released(progress.steps_by_id[other]) for other in step.after)
+        pending = step.action.arrives and free
+        if pending or progress.steps[step.id].state is StepState.INTENDED:
+            on_their_way.append(slot.slot_class)
+    return on_their_way
+
+
 def _waiting_slots(progress: Progress) -> frozenset[str]:
     may_come: Counter[tuple[SlotClass, str]] = Counter()
     groups: dict[tuple[SlotClass, str], list[str]] = defaultdict(list)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
-from stowage.api.packing_plan import Approval
+from stowage.api.packing_plan import Approval, PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage_scheduler.packing import PodRef, Step
@@ -24,7 +24,7 @@ class StepStatus(Struct, frozen=True):
 
 
 class SlotStatus(Struct, frozen=True):
-    """What is known of a slot; `pod` is the one that fills it."""
+    """What is known of a slot; `pod` is the one that fills it, or that an open slot is promised to."""
 
     state: SlotState = SlotState.OPEN
     pod: PodRef | None = None
@@ -41,6 +41,7 @@ class PlanFacts(Struct, frozen=True):
     slots: tuple[Slot, ...]
     created_at: float
     policy_uid: str = ""
+    steering: PlanSteering = PlanSteering.EXTENDER
     phase: PlanPhase | None = None  # None: nothing has been written yet
     reason: PlanReason | None = None
     message: str = ""
@@ -72,9 +73,9 @@ class PolicyFacts(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """When an eviction was last asked for by this process, and how the server answered if it refused."""
+    """When this process last asked for an eviction, a binding or a patch, and how the server answered if it refused."""
 
     at: float
     retry_after_seconds: float = RETRY_SECONDS
-    reason: StepReason | None = None  # DISRUPTION_BUDGET, THROTTLED, EVICTION_FAILED or EVICTION_REFUSED
+    reason: StepReason | None = None  # None: it was granted
     message: str = ""  # the words of the server

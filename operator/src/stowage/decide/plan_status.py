@@ -32,6 +32,7 @@ _STALLED = frozenset(
         PlanReason.REPLACEMENT_PENDING,
         PlanReason.THROTTLED,
         PlanReason.EVICTION_FAILED,
+        PlanReason.BINDING_FAILED,
     }
 )
 
@@ -57,6 +58,7 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
         policy=spec.policy,
         policy_uid=spec.policy_uid or "",
         approval=spec.approval,
+        steering=spec.steering,
         steps=tuple(
             Step(step.id, step.action, step.pod.to_fact(), step.node, step.slot, step.after, step.swap, step.gang or "")
             for step in spec.steps

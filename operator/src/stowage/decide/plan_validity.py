@@ -76,7 +76,7 @@ def invalid_proposal(plan: PlanFacts, facts: PodFacts) -> Invalid | None:
         pod = facts.standing(step.pod.uid)
         if pod is None:
             return Invalid(PlanReason.STALE_SNAPSHOT, f"step {step.id}: pod {step.pod.key} is gone")
-        if step.action is Action.PLACE and pod.node is not None:
+        if step.action.arrives and pod.node is not None:
             return Invalid(PlanReason.STALE_SNAPSHOT, f"step {step.id}: pod {step.pod.key} runs on {pod.node} already")
     evictions = [step for step in plan.steps if step.action is Action.EVICT]
     return invalid_targets(plan.slots, evictions, facts)

@@ -10,7 +10,7 @@ from stowage.api.conditions import with_condition
 from stowage.api.durations import instant
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase
-from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus, Steering
+from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.api.reasons import PlanReason, PolicyCondition, PolicyReason
 from stowage.decide.scope import Scope
 from stowage.decide.trigger import Trigger
@@ -76,8 +76,6 @@ def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason
     """Whether the operator acts on a policy as it is written, why, and in words."""
     ignored = policy.spec.not_supported()
     words = f"not acted on yet: {', '.join(ignored)}" if ignored else ""
-    if policy.spec.steering is Steering.BIND:
-        return False, PolicyReason.NOT_SUPPORTED, words
     if view.error:
         return False, PolicyReason.SOLVER_FAILED, view.error
     if policy.spec.paused:

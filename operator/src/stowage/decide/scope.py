@@ -10,6 +10,7 @@ from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.reasons import StepReason
+from stowage.decide.reservation import without_reservations
 from stowage_scheduler.cluster import Node, Snapshot
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.packing import Action
@@ -105,10 +106,13 @@ def free_nodes(scope: Scope, other_plans: Iterable[PackingPlan]) -> frozenset[st
 
 
 def without_planned(snapshot: Snapshot, other_plans: Iterable[PackingPlan]) -> Snapshot:
-    """The snapshot without the pending pods that plans of other policies keep slots for."""
+    """The snapshot without the pending pods that plans of other policies keep slots for, and without any reservation.
+
+    Nodes that a plan keeps are left out elsewhere; a taint that still stands for a plan that has ended goes any moment.
+    """
     busy = {slot.pod_class.to_fact() for plan in other_plans for slot in plan.spec.slots}
     pods = tuple(pod for pod in snapshot.pods if pod.node is not None or slot_class(pod) not in busy)
-    return structs.replace(snapshot, pods=pods)
+    return structs.replace(without_reservations(snapshot), pods=pods)
 
 
 def nodes_of(plan: PackingPlan) -> frozenset[str]:

@@ -24,6 +24,7 @@ _WORTH_WAITING = frozenset(
         StepReason.AWAITING_EXTENDER,
         StepReason.THROTTLED,
         StepReason.EVICTION_FAILED,
+        StepReason.BINDING_FAILED,
         StepReason.POLICY_PAUSED,
     }
 )
@@ -33,6 +34,7 @@ _STALLS = {
     StepReason.AWAITING_EXTENDER: PlanReason.AWAITING_EXTENDER,
     StepReason.THROTTLED: PlanReason.THROTTLED,
     StepReason.EVICTION_FAILED: PlanReason.EVICTION_FAILED,
+    StepReason.BINDING_FAILED: PlanReason.BINDING_FAILED,
     StepReason.REPLACEMENT_PENDING: PlanReason.REPLACEMENT_PENDING,
 }
 
@@ -53,7 +55,7 @@ def mood(progress: Progress, attempts: Mapping[str, Attempt], *, paused: bool) -
 
 def said(attempts: Mapping[str, Attempt], step: Step, reason: StepReason) -> str:
     """What the API server answered to the last request for a step, if that is why it waits; with a colon before."""
-    attempt = attempts.get(step.id)
+    attempt = attempts.get(step.id) or attempts.get(f"slot/{step.slot}")
     return f": {attempt.message}" if attempt is not None and attempt.reason is reason and attempt.message else ""
 
 

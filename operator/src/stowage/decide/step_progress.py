@@ -163,7 +163,7 @@ class Progress:
 
     def _why_void(self, step: Step, of_class: SlotClass) -> StepReason:
         pod = self.facts.by_uid.get(step.pod.uid)
-        if step.action is Action.PLACE and pod is not None and pod.node is not None:
+        if step.action.arrives and pod is not None and pod.node is not None:
             return StepReason.LANDED_ELSEWHERE
         workload = self.facts.workloads.get(of_class.controller_uid)
         if workload is None:
@@ -181,7 +181,8 @@ def ended(progress: Progress) -> dict[str, StepStatus]:
     result = {}
     for step in progress.plan.steps:
         status = progress.steps[step.id]
-        begun = status.state is StepState.INTENDED and not progress.still_stands(step)
+        asked = step.action is Action.EVICT and status.state is StepState.INTENDED
+        begun = asked and not progress.still_stands(step)
         if begun:
             status = changed(status, StepState.DONE, StepReason.EVICTED, progress.now)
         elif not status.state.settled:

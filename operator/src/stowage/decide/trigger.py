@@ -16,7 +16,6 @@ from stowage.decide.refusals import REFUSED
 from stowage.decide.scope import HOUR_SECONDS
 from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.kube.matching import matches_selector
-from stowage_scheduler.packing import Action
 
 REPLANS_PER_HOUR = 3
 WAKING_SECONDS = 15.0  # a refused pod is tried again by kube-scheduler soon after the plan's end
@@ -171,7 +170,7 @@ def held_until(plans: Iterable[PackingPlan]) -> dict[str, float]:
 
 
 def _placed_by(plan: PackingPlan) -> set[str]:
-    return {step.pod.uid for step in plan.spec.steps if step.action is Action.PLACE}
+    return {step.pod.uid for step in plan.spec.steps if step.action.arrives}
 
 
 def _later(

@@ -27,7 +27,8 @@ from stowage.observe.reflector import Reflector
 from stowage.run import health, process
 from stowage.run.extender_feed import Feed, read_pod
 from stowage.run.extender_plans import read_plan
-from stowage.run.freshness import Freshness
+from stowage.run.extender_pulse import Pulse
+from stowage.run.freshness import Freshness, stuck
 from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import Port, ProcessSettings
@@ -99,6 +100,7 @@ class Extender:
         )
         self.reflectors: Mapping[str, Reflector[Any]] = {"Pod": self.pods, "PackingPlan": self.plans}
         self.fresh = Freshness(self.reflectors, monotonic)
+        self.pulse = Pulse(api, namespace=settings.namespace, holder=settings.holder, sees=self.fresh, now=wall_clock)
         self._show()
 
     def app(self) -> web.Application:
@@ -122,14 +124,13 @@ class Extender:
             ExceptionGroup: of whatever ended by itself.
         """
         parts = {f"reflector {kind}": reflector.run() for kind, reflector in self.reflectors.items()}
+        parts["pulse"] = self.pulse.run()
         parts |= {"acknowledging": self.queue.run(self._acknowledge), "watchfulness": self.fresh.keep_looking()}
         await process.run_parts(parts, stop)
 
     def live(self) -> list[str]:
-        """Why the process should be started again: a collection was silent although bookmarks come each minute."""
-        now, limit = monotonic(), self._settings.watch_age_limit_seconds
-        ages = {kind: now - reflector.last_event_at for kind, reflector in self.reflectors.items()}
-        return [f"no event and no bookmark of {kind} for {age:.0f} s" for kind, age in ages.items() if age > limit]
+        """Why the process should be started again: a part of it hangs. A server that is away is no reason."""
+        return stuck(self.reflectors, self._settings.watch_age_limit_seconds)
 
     async def _acknowledge(self, key: Key) -> float | None:
         """Tell the operator that a plan's slots are kept; it evicts nobody before that."""
@@ -168,11 +169,7 @@ class Extender:
         metrics.extender_open_slots.set_function(lambda: float(self.table.open_slots))
         metrics.extender_fresh.set_function(lambda: float(self.fresh()))
         for kind, reflector in self.reflectors.items():
-            self._show_collection(kind, reflector)
-
-    def _show_collection(self, kind: str, reflector: Reflector[Any]) -> None:
-        self._metrics.watch_age_seconds.labels(kind).set_function(lambda: monotonic() - reflector.last_event_at)
-        self._metrics.lists.labels(kind).set_function(lambda: float(reflector.lists))
+            metrics.show_reflector(kind, reflector, monotonic)
 
 
 async def run(settings: ExtenderSettings) -> None:

@@ -9,28 +9,31 @@ from collections.abc import Callable
 from stowage.act.events import announce
 from stowage.act.plans import (
     AbortedMeanwhile,
-    Answer,
     StaleLeader,
     abort_unreadable,
-    evict,
     get_plan,
     list_plans,
     wake_pods,
     write_status,
 )
+from stowage.act.pods import pods_on
 from stowage.act.policies import get_policy
-from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan import PackingPlan, PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import StepReason
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.announcements import announcements, departures
-from stowage.decide.execution import Advance, Situation, advance
-from stowage.decide.plan_facts import Attempt, PlanFacts
+from stowage.decide.execution import Advance, advance
+from stowage.decide.plan_facts import PlanFacts
 from stowage.decide.plan_status import next_status, plan_facts, policy_facts
+from stowage.decide.reservation import SETTLE_SECONDS, keeps_nodes, reservation, targets
 from stowage.decide.scope import rival_of
+from stowage.decide.situation import Situation
 from stowage.observe.store import Store
+from stowage.run.extender_pulse import Pulses
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
+from stowage.run.plan_actions import PlanActions
 from stowage.run.settings import OperatorSettings
 from stowage.transport import Api, NotFound, paths
 from stowage_scheduler.packing import Action, Step
@@ -38,13 +41,6 @@ from stowage_scheduler.packing import Action, Step
 TRY_AGAIN_SECONDS = 1.0
 WAKE_AGAIN_SECONDS = 1.0  # by then the extender has seen the plan end, whatever came first
 WAKE_WITHIN_SECONDS = 10.0
-_REASONS = {
-    Answer.BLOCKED_BY_BUDGET: StepReason.DISRUPTION_BUDGET,
-    Answer.THROTTLED: StepReason.THROTTLED,
-    Answer.FAILED: StepReason.EVICTION_FAILED,
-    Answer.REFUSED: StepReason.EVICTION_REFUSED,
-}
-
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +54,7 @@ class PlanReconciler:
         metrics: of the process.
         clock: wall clock, seconds since the epoch.
         settings: of the process.
+        pulses: which extenders live.
     """
 
     def __init__(
@@ -69,6 +66,7 @@ class PlanReconciler:
         metrics: Metrics,
         clock: Callable[[], float],
         settings: OperatorSettings,
+        pulses: Pulses,
     ) -> None:
         self._api = api
         self._store = store
@@ -77,7 +75,10 @@ class PlanReconciler:
         self._clock = clock
         self._scheduler_lease = paths.lease(settings.scheduler_lease_namespace, settings.scheduler_lease_name)
         self._identity = settings.identity
-        self._attempts: dict[str, dict[str, Attempt]] = {}  # by plan UID, then step
+        self._actions = PlanActions(api, metrics, clock)
+        self._pulses = pulses
+        self._starting = asyncio.Lock()  # one plan at a time: two would not see each other start
+        self._reserved_at: dict[str, float] = {}  # when all taints of a plan were first seen, by its UID
         self._uids: dict[str, str] = {}  # of plans under way, by name
         self._woken: dict[str, float] = {}  # when pods of a running plan were last woken, by its name
         self.under_way: dict[str, str] = {}  # plans that have not ended: name and policy
@@ -96,14 +97,20 @@ class PlanReconciler:
         if plan is None:
             return None
         if plan.status.phase is not None and plan.status.phase.ended:
-            return await self._after_end(plan)
+            return await self._after_end(plan, leads)
         self.under_way[name] = plan.spec.policy
         self._uids[name] = plan.metadata.uid or ""
+        if plan.status.phase is PlanPhase.RUNNING:
+            return await self._advance(plan, leads)
+        async with self._starting:
+            return await self._advance(plan, leads)
+
+    async def _advance(self, plan: PackingPlan, leads: Callable[[], bool]) -> float | None:
         facts = plan_facts(plan)
         situation = await self._situation(plan, facts)
         decision = advance(facts, situation)
         if not decision.write:
-            logger.warning("plan %s belongs to epoch %d, this is %d", name, facts.epoch, situation.epoch)
+            logger.warning("plan %s belongs to epoch %d, this is %d", plan.name, facts.epoch, situation.epoch)
             return None
         try:
             written = await write_status(
@@ -135,16 +142,33 @@ class PlanReconciler:
     async def _situation(self, plan: PackingPlan, facts: PlanFacts) -> Situation:
         policy = await get_policy(self._api, plan.spec.policy)
         starting = plan.status.phase is not PlanPhase.RUNNING
-        rival = rival_of(plan, await list_plans(self._api)) if starting else None
+        plans = await list_plans(self._api) if starting else ()
+        rival = rival_of(plan, plans) if starting else None
+        steered = facts.steering is PlanSteering.EXTENDER
         return Situation(
             snapshot=self._store.snapshot(self._clock()),
             policy=policy_facts(policy) if policy is not None else None,
             now=self._clock(),
             epoch=self._lease.epoch,
-            leader=await self._leading_scheduler(),
-            attempts=self._attempts.get(facts.uid, {}),
+            leader=await self._leading_scheduler() if steered else None,
+            extenders=await self._pulses.alive() if steered else None,
+            reserved=starting and not steered and await self._is_reserved(facts),
+            keepers=frozenset(other.metadata.uid or "" for other in plans if keeps_nodes(other)),
+            attempts=self._actions.attempts(facts.uid),
             rival=rival.name if rival is not None else "",
         )
+
+    async def _is_reserved(self, facts: PlanFacts) -> bool:
+        """Whether the taints of a plan hold: seen for long enough, and every pod on the nodes is in the store."""
+        if not reservation(facts, self._store.nodes.values()).complete:
+            self._reserved_at.pop(facts.uid, None)
+            return False
+        since = self._reserved_at.setdefault(facts.uid, self._clock())
+        if self._clock() - since < SETTLE_SECONDS:
+            return False
+        known = {pod.uid for pod in self._store.pods.values() if pod.node is not None}
+        on_nodes = await asyncio.gather(*(pods_on(self._api, node) for node in sorted(targets(facts))))
+        return known.issuperset(uid for uids in on_nodes for uid in uids)
 
     async def _leading_scheduler(self) -> str | None:
         """Who holds the lease of the second scheduler; None when there is no such lease."""
@@ -157,24 +181,24 @@ class PlanReconciler:
     async def _act(
         self, plan: PackingPlan, facts: PlanFacts, decision: Advance, leads: Callable[[], bool]
     ) -> tuple[float | None, tuple[Step, ...]]:
-        """Ask for the evictions on record, or wake what waited for the plan's end.
+        """Do what is on record, or give back what the plan kept.
 
         Returns:
             After how many seconds to look again, and the steps whose pods were evicted.
         """
         if decision.phase.ended:
             logger.info("plan %s: %s, %s: %s", plan.name, decision.phase, decision.reason, decision.message)
-            return await self._after_end(plan), ()
+            return await self._after_end(plan, leads), ()
         again_seconds = decision.requeue_after_seconds
+        if decision.reserve:
+            until = self._clock() + decision.timeout_seconds
+            await self._actions.reserve(facts, decision.reserve, until=until, over=decision.reserve_over, leads=leads)
         if decision.wake:
             again_seconds = await self._wake(plan)
-        if not decision.evict or not leads():
+        if not leads():
             return again_seconds, ()
-        answers = await asyncio.gather(*(self._evict(facts, step) for step in decision.evict))
-        refused = any(answer in _REASONS for answer in answers)
-        asked = zip(decision.evict, answers, strict=True)
-        evicted = tuple(step for step, answer in asked if answer is Answer.EVICTED)
-        return 0.0 if refused else again_seconds, evicted
+        sooner_seconds, evicted = await self._actions.carry_out(facts, decision)
+        return again_seconds if sooner_seconds is None else sooner_seconds, evicted
 
     async def _wake(self, plan: PackingPlan) -> float:
         """Wake pods that may take a slot now, once in a while until none of them sleeps."""
@@ -184,33 +208,23 @@ class PlanReconciler:
             await wake_pods(self._api, plan, mark=f"{now:.0f}")
         return WAKE_AGAIN_SECONDS
 
-    async def _evict(self, facts: PlanFacts, step: Step) -> Answer:
-        result = await evict(self._api, step.pod)
-        self._attempts.setdefault(facts.uid, {})[step.id] = Attempt(
-            self._clock(), result.retry_after_seconds, _REASONS.get(result.answer), result.message
-        )
-        self._metrics.evictions.labels(result.answer.value).inc()
-        level = logging.INFO if result.answer in {Answer.EVICTED, Answer.GONE} else logging.WARNING
-        logger.log(
-            level,
-            "plan %s, step %s: eviction of %s: %s %s",
-            facts.name,
-            step.id,
-            step.pod.key,
-            result.answer,
-            result.message,
-        )
-        return result.answer
-
     def _forget(self, name: str) -> None:
         """Keep nothing of a plan that has ended or is gone."""
         self.under_way.pop(name, None)
         self._woken.pop(name, None)
-        self._attempts.pop(self._uids.pop(name, ""), None)
+        uid = self._uids.pop(name, "")
+        self._actions.forget(uid)
+        self._reserved_at.pop(uid, None)
 
-    async def _after_end(self, plan: PackingPlan) -> float | None:
-        """Wake the pods that the plan kept waiting; twice, for the extender may see the end after the first time."""
+    async def _after_end(self, plan: PackingPlan, leads: Callable[[], bool]) -> float | None:
+        """Give back what the plan kept, and wake the pods that waited; a node's taint that goes wakes them, too.
+
+        With an extender they are woken twice, for it may see the end after the first time.
+        """
         self._forget(plan.name)
+        if plan.spec.steering is PlanSteering.BIND:
+            await self._actions.release(plan_facts(plan), leads=leads)
+            return None
         finished = plan.status.finished_at
         age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
         if age >= WAKE_WITHIN_SECONDS:

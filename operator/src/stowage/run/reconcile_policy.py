@@ -14,13 +14,14 @@ from stowage.act.plans import StaleLeader, create_plan, delete_plan, list_plans,
 from stowage.act.policies import get_policy, list_policies, write_policy_status
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus
-from stowage.api.packing_policy import PackingPolicy, Steering
+from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.decide import scope as scoping
-from stowage.decide.document import first_status, plan_document, stale_for
+from stowage.decide.document import first_status, plan_document, stale_for, steering_of
 from stowage.decide.policy_status import PolicyView, policy_status
 from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, trigger
 from stowage.observe.store import Store
+from stowage.run.extender_pulse import Pulses
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.settings import OperatorSettings
@@ -57,6 +58,7 @@ class PolicyReconciler:
         clock: wall clock, seconds since the epoch.
         settings: of the process.
         generator: names plans.
+        pulses: which extenders live.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class PolicyReconciler:
         clock: Callable[[], float],
         settings: OperatorSettings,
         generator: random.Random,
+        pulses: Pulses,
     ) -> None:
         self._api = api
         self._store = store
@@ -79,6 +82,7 @@ class PolicyReconciler:
         self._clock = clock
         self._seed = settings.seed
         self._generator = generator
+        self._pulses = pulses
         self._memory: dict[str, Memory] = {}  # by policy UID
         self._pending: dict[str, Counter[str]] = {}  # what the last packing of each policy left, by reason
         self._reasons: set[str] = set()  # that were ever shown
@@ -134,7 +138,7 @@ class PolicyReconciler:
         self.waiting[policy.name] = seen.pending
         view = structs.replace(view, trigger=seen, fruitless=bool(memory.fruitless))
         created = None
-        asleep = policy.spec.paused or policy.spec.steering is Steering.BIND or not view.scope.nodes
+        asleep = policy.spec.paused or not view.scope.nodes
         if seen.due and view.active is None and not asleep and leads():
             answer = await self._pack(policy, scene, others, scoping.options(policy, left, nodes))
             if answer.packing is not None and answer.packing.changes_anything:
@@ -204,7 +208,8 @@ class PolicyReconciler:
         self, policy: PackingPolicy, packing: Packing, scene: Snapshot, leads: Callable[[], bool]
     ) -> PackingPlan:
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
-        document = plan_document(packing, policy, scene, suffix=suffix, now=self._clock())
+        steering = steering_of(policy, await self._pulses.alive())
+        document = plan_document(packing, policy, scene, steering=steering, suffix=suffix, now=self._clock())
         plan = await create_plan(self._api, document)
         numbers = first_status(packing)
 

@@ -6,9 +6,9 @@ import math
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CGROUP: Final = Path("/sys/fs/cgroup")
@@ -42,19 +42,37 @@ class ProcessSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
     metrics_port: Port = 8080
+    namespace: Name = Field(default="stowage-system", description="namespace of Stowage's own leases")
     watch_age_limit_seconds: float = Field(
-        default=120.0, gt=0, description="no event and no bookmark for longer: the process is not live"
+        default=120.0, gt=0, description="a part that follows the cluster does nothing for longer: the process hangs"
     )
 
 
 class OperatorSettings(ProcessSettings):
     """Settings of `stowage operator`."""
 
-    namespace: Name = Field(default="stowage-system", description="namespace of the leader lease")
     lease_name: Name = "stowage-operator"
     identity: Name = Field(default_factory=socket.gethostname, description="name of this replica in the lease")
+    lease_seconds: int = Field(default=15, ge=2, le=3600, description="a leader not heard of for so long is replaced")
+    renew_within_seconds: float = Field(default=10.0, gt=0, description="a leader that can not renew so long stops")
+    lease_retry_seconds: float = Field(default=2.0, gt=0, description="between two tries to get or renew the lease")
     scheduler_lease_namespace: Name = Field(default="kube-system", description="where the second scheduler's lease is")
     scheduler_lease_name: Name = "stowage-scheduler"
     queue_workers: int = Field(default=8, ge=1, le=256, description="keys reconciled at once")
     solver_workers: int = Field(default_factory=cpu_limit, ge=1, le=256, description="processes; about 90 MB each")
     seed: int = Field(default=1, ge=0, description="seed of the packer")
+
+    @model_validator(mode="after")
+    def _terms_do_not_overlap(self) -> Self:
+        """A leader must stop before the next one may begin, and try more than once before it stops."""
+        if not self.renew_within_seconds < self.lease_seconds:
+            raise ValueError(
+                f"renew_within_seconds {self.renew_within_seconds:g}: must be less than lease_seconds"
+                f" {self.lease_seconds}, or two processes lead at once"
+            )
+        if not 2 * self.lease_retry_seconds < self.renew_within_seconds:
+            raise ValueError(
+                f"lease_retry_seconds {self.lease_retry_seconds:g}: must be less than half of renew_within_seconds"
+                f" {self.renew_within_seconds:g}, or one failed try ends a term"
+            )
+        return self
