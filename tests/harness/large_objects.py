@@ -61,8 +61,8 @@ class LargeCluster:
         """The name of a node."""
         return f"node-{number:05}.cluster.example.com"
 
-    def pod(self, number: int, *, restarts: int = 0) -> Document:
-        """One pod; `restarts` is a number that changes when something happens to it."""
+    def pod(self, number: int, *, ready: bool = True) -> Document:
+        """One pod."""
         deployment = number // _REPLICAS
         namespace, app = _place(deployment)
         name = f"{app}-{_hash(deployment)}-{number:05}"
@@ -100,7 +100,7 @@ class LargeCluster:
                 "managedFields": _managed_fields(list(labels)),
             },
             "spec": _pod_spec(app, requests, node),
-            "status": _pod_status(app, requests, node, restarts),
+            "status": _pod_status(app, requests, node, ready=ready),
         }
 
     def _node(self, number: int) -> Document:
@@ -312,7 +312,7 @@ def _pod_spec(app: str, requests: Document, node: str | None) -> Document:
     }
 
 
-def _pod_status(app: str, requests: Document, node: str | None, restarts: int) -> Document:
+def _pod_status(app: str, requests: Document, node: str | None, *, ready: bool) -> Document:
     if node is None:
         waits = {
             "type": "PodScheduled",
@@ -331,7 +331,7 @@ def _pod_status(app: str, requests: Document, node: str | None, restarts: int) -
             "containerID": f"containerd://{11:064x}",
             "ready": True,
             "started": True,
-            "restartCount": restarts,
+            "restartCount": 0,
             "state": {"running": {"startedAt": _LATER}},
             "resources": {"requests": asked, "limits": asked},
             "allocatedResources": asked,
@@ -340,7 +340,10 @@ def _pod_status(app: str, requests: Document, node: str | None, restarts: int) -
     ]
     return {
         "phase": "Running",
-        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": _LATER} for kind in kinds],
+        "conditions": [
+            {"type": kind, "status": "True" if ready or "Ready" not in kind else "False", "lastTransitionTime": _LATER}
+            for kind in kinds
+        ],
         "hostIP": "10.0.0.1",
         "podIP": "10.1.2.3",
         "podIPs": [{"ip": "10.1.2.3"}],

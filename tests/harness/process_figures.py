@@ -1,0 +1,35 @@
+"""What a process takes of the machine, as Linux accounts it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class ProcessFigures:
+    """Memory (MB of 10⁶ bytes) and CPU seconds of one process, without its children."""
+
+    resident_mb: float
+    peak_mb: float
+    cpu_seconds: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessFigures:
+        """The figures of a process now."""
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        # the second field of stat, the program's name in parentheses, may hold blanks
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return cls(
+            resident_mb=_megabytes(fields["VmRSS"]),
+            peak_mb=_megabytes(fields["VmHWM"]),
+            cpu_seconds=(int(stat[11]) + int(stat[12])) / _TICKS_PER_SECOND,
+        )
+
+
+def _megabytes(kibibytes: str) -> float:
+    return int(kibibytes.split(maxsplit=1)[0]) * 1024 / 1e6
