@@ -197,7 +197,7 @@ WHY = {
         [node("n1"), pod("gated", "1", schedulingGates=[{"name": "x"}])],
         "gated",
         1,
-        {"state": "Pending", "reason": "OutOfScope"},
+        {"state": "Pending", "reason": "Gated"},
     ),
     "a pod with the wrong selector": (
         [node("n1"), node("n2"), pod("lost", "1", nodeSelector={"disk": "ssd"})],

@@ -159,9 +159,11 @@ TABLE = {
     "a nominated pod keeps its room": Case(
         snapshot(node("a"), pod("soon-1", 900, nominated_node="a"), pod("new-1", 900)),
         {},
-        reasons={"new-1": Reason.INSUFFICIENT_CPU},
+        reasons={"new-1": Reason.INSUFFICIENT_CPU, "soon-1": Reason.NOMINATED},
     ),
-    "a gated pod is nobody's business yet": Case(snapshot(node("a"), pod("gang-1", gates=("example.com/quota",))), {}),
+    "a pod behind somebody's gate waits for that": Case(
+        snapshot(node("a"), pod("gang-1", gates=("example.com/quota",))), {}, reasons={"gang-1": Reason.GATED}
+    ),
     "a finished pod holds nothing": Case(
         snapshot(node("a"), replace(pod("done-1", 900, on="a"), phase="Succeeded"), pod("new-1", 900)), {"new-1": "a"}
     ),

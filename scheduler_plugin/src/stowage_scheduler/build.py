@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from stowage_scheduler.cluster import HostPort, Node, Pod, Snapshot
 from stowage_scheduler.entanglement import ClosedDomains
+from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import PackOptions
-from stowage_scheduler.problem import BudgetLimit, PodClass, Problem
+from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.slots import SlotClass, slot_class
 
@@ -30,6 +31,7 @@ class Build(Struct, frozen=True):
     problem: Problem
     pods: Mapping[str, Pod]  # by UID, every pod of the snapshot
     left_out: Mapping[str, Immovable]  # pending pods in scope that are not planned for, by UID
+    gangs: Mapping[GangKey, GangState]
     node_facts: tuple[Node, ...]  # in the order of problem.nodes
 
 
@@ -42,6 +44,7 @@ class _ClassKey(Struct, frozen=True):
     ports: tuple[HostPort, ...]
     budgets: tuple[int, ...]
     preempts: bool
+    gang: int | None
 
 
 def build(snapshot: Snapshot, options: PackOptions) -> Build:
@@ -64,6 +67,8 @@ class _Builder:
         self.left_out: dict[str, Immovable] = {}
         self.movable: list[Pod] = []
         self.pending: list[Pod] = []
+        self.gangs: dict[GangKey, int] = {}  # those whose waiting pods are planned for
+        self.modest: set[GangKey] = set()  # of these, with a pod that preempts nobody
         self.alike: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)  # nodes of the same size
         for number, node in enumerate(self.nodes):
             self.alike[tuple(sorted(node.allocatable.items()))].append(number)
@@ -79,48 +84,60 @@ class _Builder:
         for pod in self.movable:
             self.running[self.index[pod.node or ""]].update(pod.requests)
         self.overfull, self.unread = self._overfull(), self._unread()
+        waiting_gangs = sorted({key for pod in self.pending if (key := gang_key(pod)) is not None})
+        self.gangs = {key: number for number, key in enumerate(waiting_gangs)}
+        self.modest = {key for pod in self.pending if pod.preemption_policy == "Never" and (key := gang_key(pod))}
         limits: dict[str, int] = {}
         groups: dict[_ClassKey, list[Pod]] = defaultdict(list)
         for pod in [*self.movable, *self.pending]:
             groups[self._class_key(pod, limits)].append(pod)
         resources = sorted({name for pod in [*self.movable, *self.pending] for name in pod.requests})
+        classes = tuple(
+            self._class(number, key, pods, resources)
+            for number, (key, pods) in enumerate(sorted(groups.items(), key=lambda item: item[1][0].key))
+        )
         problem = Problem(
             resources=tuple(resources),
             nodes=tuple(node.name for node in self.nodes),
             free=tuple(self._free(number, resources) for number in range(len(self.nodes))),
-            classes=tuple(
-                self._class(number, key, pods, resources)
-                for number, (key, pods) in enumerate(sorted(groups.items(), key=lambda item: item[1][0].key))
-            ),
+            classes=classes,
             ports=tuple(frozenset(ports) for ports in self.ports),
             budgets=tuple(
                 BudgetLimit(f"{budget.namespace}/{budget.name}", budget.disruptions_allowed)
                 for budget in sorted(self.snapshot.budgets, key=lambda b: limits.get(b.uid, -1))
                 if budget.uid in limits
             ),
+            gangs=tuple(
+                WholeGang("/".join(key), tuple(c.index for c in classes if c.gang == number))
+                for key, number in self.gangs.items()
+            ),
             max_moves=self.options.max_moves,
             may_evict=self.options.evict_lower_priority,
             fixed=dict(self.fixed),
         )
-        return Build(scaled(problem), {pod.uid: pod for pod in self.snapshot.pods}, self.left_out, tuple(self.nodes))
+        return Build(
+            scaled(problem),
+            {pod.uid: pod for pod in self.snapshot.pods},
+            self.left_out,
+            self.movability.gangs,
+            tuple(self.nodes),
+        )
 
     def _sort_in(self, pod: Pod) -> None:
         """Fixed pods take room, movable and pending ones become part of a class."""
         if pod.finished:
             return
-        where = pod.node if pod.node is not None else pod.nominated_node
-        if pod.node is None and not pod.terminating and not pod.gated and pod.nominated_node is None:
+        if pod.node is None and not pod.terminating:
             why_not = self.movability.unplannable(pod)
             if why_not is None:
                 self.pending.append(pod)
-            elif why_not is not Immovable.OUT_OF_SCOPE:
+                return
+            if why_not is not Immovable.OUT_OF_SCOPE:
                 self.left_out[pod.uid] = why_not
-            return
-        if where is None:
-            return
-        if pod.node is not None and self.movability.immovable(pod) is None:
+        elif pod.node is not None and self.movability.immovable(pod) is None:
             self.movable.append(pod)
             return
+        where = pod.node if pod.node is not None else pod.nominated_node
         if where in self.index:
             if pod.node is not None and not pod.leaving and self.movability.in_scope(pod):
                 self.fixed[pod.priority] += 1
@@ -150,13 +167,20 @@ class _Builder:
         budgets = sorted(self.movability.budgets(pod), key=lambda b: b.uid)
         for budget in budgets:
             limits.setdefault(budget.uid, len(limits))
+        kind, preempts = slot_class(pod), pod.preemption_policy != "Never"
+        gang = gang_key(pod) if pod.node is None else None
+        if gang is not None:
+            # who owns a waiting pod makes no difference to its gang, and all of it takes free room only if one does
+            kind = SlotClass("", "", kind.requests)
+            preempts = gang not in self.modest
         return _ClassKey(
-            kind=slot_class(pod),
+            kind=kind,
             priority=pod.priority,
             eligible=self._eligible(pod),
             ports=tuple(sorted(pod.host_ports)),
             budgets=tuple(limits[budget.uid] for budget in budgets),
-            preempts=pod.preemption_policy != "Never",
+            preempts=preempts,
+            gang=None if gang is None else self.gangs[gang],
         )
 
     def _eligible(self, pod: Pod) -> frozenset[int]:
@@ -197,6 +221,7 @@ class _Builder:
             eligible=key.eligible,
             ports=key.ports,
             budgets=key.budgets,
+            gang=key.gang,
             preempts=key.preempts,
             move_cost=max(map(_move_cost, pods)),
             pending_uids=tuple(pod.uid for pod in waiting),

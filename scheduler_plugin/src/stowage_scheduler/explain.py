@@ -6,22 +6,28 @@ shortage. Works on a finished plan, so that it speaks of the cluster as it will 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, Node, Pod, Snapshot
+from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, HostPort, Node, Pod, Snapshot, Taint
 from stowage_scheduler.entanglement import ClosedDomains
-from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
-from stowage_scheduler.movability import describe
 from stowage_scheduler.packing import Reason
-from stowage_scheduler.rules import RULES
+from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.rules.resources import insufficient
 
 _MEBIBYTE = 1 << 20
 _BYTES = (MEMORY, EPHEMERAL_STORAGE)
+_MOST_KINDS = 3  # of pods of a gang that are told
+_SHORTAGES = (
+    Reason.INSUFFICIENT_CPU,
+    Reason.INSUFFICIENT_MEMORY,
+    Reason.INSUFFICIENT_GPU,
+    Reason.INSUFFICIENT_PODS,
+    Reason.INSUFFICIENT_RESOURCE,
+)
 
 
 class Explanation(Struct, frozen=True):
@@ -42,38 +48,97 @@ class Explainer:
         self.closed = ClosedDomains(snapshot, {node.name: node for node in self.nodes})
         self.unread = {rejected.node for rejected in snapshot.rejected}
         self.used: dict[str, Counter[str]] = {}
+        self.ports: dict[str, list[HostPort]] = {}
         for name, pods in self.residents.items():
             self.used[name] = Counter()
             for pod in pods:
                 self.used[name].update(pod.requests)
+            self.ports[name] = [port for pod in pods for port in pod.host_ports]
 
-    def explain(self, pod: Pod, left_out: Immovable | None = None, *, limited: bool = False) -> Explanation:
-        """Why `pod` has no place. `left_out`: it was not planned for; `limited`: the cap on moves was reached."""
-        if left_out is not None:
-            return Explanation(Reason.NOT_MODELLED, _left_out(pod, left_out), {})
-        excluded: Counter[str] = Counter()
+    def explain(self, pod: Pod, *, limited: bool = False) -> Explanation:
+        """Why `pod` has no place; `limited`: the cap on moves was reached."""
+        if not self.nodes:
+            return Explanation(Reason.NO_MATCHING_NODE, "the policy covers no node: widen its nodeSelector", {})
+        candidates, excluded = self._candidates(pod)
         shortages: list[tuple[int, str, dict[str, int]]] = []
-        closed = self.closed.closed_nodes(pod)
-        for node in self.nodes:
-            reason = self._refusal(pod, node, closed)
-            if reason is not None:
-                excluded[reason] += 1
-                continue
+        for node in candidates:
             short = self._short(pod, node)
             if short:
                 excluded[insufficient(next(iter(short)))] += 1
                 shortages.append((_weight(pod, short), node.name, short))
-            elif port_conflict(pod.host_ports, (p for o in self.residents[node.name] for p in o.host_ports)):
+            elif port_conflict(pod.host_ports, self.ports[node.name]):
                 excluded[Reason.HOST_PORT_TAKEN] += 1
-        if not self.nodes:
-            return Explanation(Reason.NO_MATCHING_NODE, "the policy covers no node: widen its nodeSelector", {})
         if shortages:
-            shortages.sort(key=lambda entry: entry[:2])
-            return self._shortage(pod, shortages[0], dict(excluded), limited=limited)
+            _, name, short = min(shortages, key=lambda entry: entry[:2])
+            help_text = f"{_amounts(short)} more on node {name}, or one more node with {_amounts(pod.requests)} free"
+            reason, advice = self._why_short(pod, candidates, short, limited=limited)
+            return Explanation(reason, advice + help_text, dict(excluded))
         if not excluded:
             return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", {})
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
         return Explanation(reason, self._help(pod, reason), dict(excluded))
+
+    def explain_gang(self, name: str, waiting: Sequence[Pod], *, limited: bool = False) -> Explanation:
+        """Why the pods of a gang that wait have no place together: of the first that finds none beside the others."""
+        used, ports = self.used, self.ports
+        self.used = {node: Counter(amounts) for node, amounts in used.items()}
+        self.ports = {node: list(taken) for node, taken in ports.items()}
+        alone: Explanation | None = None
+        homeless: list[Pod] = []
+        for alike in self._alike(waiting):
+            left = self._settle(alike)
+            if left and alone is None:
+                alone = self.explain(left[0], limited=limited)
+            homeless += left
+        self.used, self.ports = used, ports
+        if alone is None:
+            return Explanation(Reason.LOWER_PRIORITY, f"gang {name} fits: plan again with more time", {})
+        fitting, more = len(waiting) - len(homeless), len(homeless)
+        amounts = " or ".join(sorted({_amounts(pod.requests) for pod in homeless})[:_MOST_KINDS])
+        gang = (
+            f"gang {name} starts as a whole, and {fitting} of its {len(waiting)} waiting pods would fit: it needs "
+            f"{more} more node{'s' if more > 1 else ''} with {amounts} free"
+        )
+        help_text = gang if alone.reason in _SHORTAGES else f"{gang}; {alone.help}"
+        return Explanation(alone.reason, help_text, alone.excluded)
+
+    def _alike(self, pods: Iterable[Pod]) -> list[list[Pod]]:
+        """Pods grouped by what decides where they fit, those that ask for most first."""
+        groups: dict[object, list[Pod]] = defaultdict(list)
+        for pod in pods:
+            constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations, pod.host_ports)
+            requests = tuple(sorted(pod.requests.items()))
+            groups[requests, constraints, self.closed.closed_nodes(pod)].append(pod)
+        return sorted(groups.values(), key=lambda group: [-amount for _, amount in sorted(group[0].requests.items())])
+
+    def _settle(self, alike: Sequence[Pod]) -> Sequence[Pod]:
+        """Let pods that are alike take room, node by node; who is left over."""
+        pod = alike[0]
+        for node in self._candidates(pod)[0]:
+            free = {r: node.allocatable.get(r, 0) - self.used[node.name][r] for r in pod.requests}
+            count = min((free[r] // amount for r, amount in pod.requests.items() if amount), default=len(alike))
+            if pod.host_ports:
+                count = min(count, 0 if port_conflict(pod.host_ports, self.ports[node.name]) else 1)
+            count = max(0, min(count, len(alike)))
+            if count:
+                self.ports[node.name] += pod.host_ports
+            for resource, amount in pod.requests.items():
+                self.used[node.name][resource] += amount * count
+            alike = alike[count:]
+        return alike
+
+    def _candidates(self, pod: Pod) -> tuple[list[Node], Counter[str]]:
+        """Nodes that could take the pod if they were empty, and how many each reason excludes."""
+        closed = self.closed.closed_nodes(pod)
+        found: list[Node] = []
+        excluded: Counter[str] = Counter()
+        for node in self.nodes:
+            reason = self._refusal(pod, node, closed)
+            if reason is None:
+                found.append(node)
+            else:
+                excluded[reason] += 1
+        return found, excluded
 
     def _refusal(self, pod: Pod, node: Node, closed: frozenset[str]) -> Reason | None:
         for rule in RULES:
@@ -90,15 +155,46 @@ class Explainer:
         missing = {r: amount + used[r] - node.allocatable.get(r, 0) for r, amount in pod.requests.items() if amount}
         return {r: amount for r, amount in sorted(missing.items()) if amount > 0}
 
-    def _shortage(
-        self, pod: Pod, least: tuple[int, str, dict[str, int]], excluded: dict[str, int], *, limited: bool
-    ) -> Explanation:
-        _, node, short = least
+    def _why_short(
+        self, pod: Pod, candidates: Iterable[Node], short: Mapping[str, int], *, limited: bool
+    ) -> tuple[Reason, str]:
+        """What the room went to, and advice that comes before the amounts."""
+        winner = self._outranked_by(pod, candidates)
+        if winner is not None:
+            return Reason.LOWER_PRIORITY, f"the room goes to pods of higher priority, like {winner.key}: "
+        if limited and self._moves_might_help(pod, candidates):
+            return Reason.MOVE_LIMIT, "raise maxMovesPerPlan, or "
         resource = max(short, key=lambda r: (short[r] * 1000 // pod.requests[r], r))
-        help_text = f"{_amounts(short)} more on node {node}, or one more node with {_amounts(pod.requests)} free"
-        if limited:
-            return Explanation(Reason.MOVE_LIMIT, f"raise maxMovesPerPlan, or {help_text}", excluded)
-        return Explanation(insufficient(resource), help_text, excluded)
+        return insufficient(resource), ""
+
+    def _outranked_by(self, pod: Pod, candidates: Iterable[Node]) -> Pod | None:
+        """A pod of higher priority that comes to a node where this one would fit without such pods."""
+        for node in candidates:
+            come = [one for one in self.residents[node.name] if one.node != node.name and one.priority > pod.priority]
+            if not come:
+                continue
+            used = Counter(self.used[node.name])
+            for one in come:
+                used.subtract(one.requests)
+            if all(amount + used[r] <= node.allocatable.get(r, 0) for r, amount in pod.requests.items() if amount):
+                return min(come, key=lambda one: one.key)
+        return None
+
+    def _moves_might_help(self, pod: Pod, candidates: Iterable[Node]) -> bool:
+        """Whether all free room together would do, or a node without its pods of lower priority."""
+        if all(
+            sum(max(0, node.allocatable.get(r, 0) - self.used[node.name][r]) for node in self.nodes) >= amount
+            for r, amount in pod.requests.items()
+        ):
+            return True
+        for node in candidates:
+            used = Counter(self.used[node.name])
+            for one in self.residents[node.name]:
+                if one.priority < pod.priority:
+                    used.subtract(one.requests)
+            if all(amount + used[r] <= node.allocatable.get(r, 0) for r, amount in pod.requests.items() if amount):
+                return True
+        return False
 
     def _help(self, pod: Pod, reason: Reason) -> str:
         match reason:
@@ -106,9 +202,7 @@ class Explainer:
                 wanted = ", ".join(f"{k}={v}" for k, v in sorted(pod.node_selector.items()))
                 return f"a node that matches {wanted or 'its required node affinity'}"
             case Reason.TAINTS_NOT_TOLERATED:
-                taints = [t for node in self.nodes if (t := untolerated_taint(pod, node)) is not None]
-                taint = min(taints, key=lambda t: (-taints.count(t), t.key, t.value))
-                return f"a toleration for taint {taint.key}{'=' + taint.value if taint.value else ''}:{taint.effect}"
+                return _toleration([t for node in self.nodes if (t := untolerated_taint(pod, node)) is not None])
             case Reason.NO_READY_NODE:
                 return "nodes that are Ready"
             case Reason.HOST_PORT_TAKEN:
@@ -119,14 +213,25 @@ class Explainer:
             case Reason.NOT_MODELLED:
                 return "a node outside of the domains that other pods' anti-affinity closes"
             case _:
-                return f"one node with {_amounts(pod.requests)}: no node is large enough"
+                return f"one node with {_amounts(pod.requests)}: {self._largest(pod)}"
+
+    def _largest(self, pod: Pod) -> str:
+        """What keeps the pod from nodes that are large enough; those it may use are too small."""
+        large = [node for node in self.nodes if RESOURCES.refuses(pod, node) is None]
+        if not large:
+            return "no node is large enough"
+        closed = self.closed.closed_nodes(pod)
+        reasons = Counter(reason for node in large if (reason := self._refusal(pod, node, closed)) is not None)
+        reason = max(sorted(reasons), key=lambda name: reasons[name])
+        taints = [t for node in large if (t := untolerated_taint(pod, node)) is not None]
+        remedy = _toleration(taints) if reason is Reason.TAINTS_NOT_TOLERATED else self._help(pod, reason)
+        return f"node {large[0].name} is large enough, but closed to it ({reason}); or {remedy}"
 
 
-def _left_out(pod: Pod, why: Immovable) -> str:
-    if pod.unmodelled:
-        rules = describe(pod.unmodelled)
-        return f"it uses {rules}, which the packer does not model yet; kube-scheduler still may place it"
-    return f"{why}; kube-scheduler still may place it"
+def _toleration(taints: Sequence[Taint]) -> str:
+    """The toleration that opens the most nodes."""
+    taint = min(taints, key=lambda t: (-taints.count(t), t.key, t.value))
+    return f"a toleration for taint {taint.key}{'=' + taint.value if taint.value else ''}:{taint.effect}"
 
 
 def _weight(pod: Pod, short: Mapping[str, int]) -> int:

@@ -42,15 +42,33 @@ def fits(placement: Placement, pod_class: PodClass, node: int) -> bool:
 
 
 def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
-    """Put every unplaced pod that fits somewhere on its best node; changes and returns `placement`."""
-    waiting = [c for c in placement.problem.classes if placement.unplaced(c)]
+    """Put every unplaced pod that fits somewhere on its best node; changes and returns `placement`.
+
+    A gang takes its turn with the most urgent of its classes, and gets all its places or none.
+    """
+    problem = placement.problem
+    waiting = [c for c in problem.classes if placement.unplaced(c)]
+    met: set[int] = set()
     for pod_class in sorted(waiting, key=lambda c: (-c.priority, order(c), c.index)):
-        for _ in range(placement.unplaced(pod_class)):
-            node = _best_node(placement, pod_class)
-            if node is None:
-                break
-            placement.add(pod_class, node, 1)
+        if pod_class.gang is None:
+            _put(placement, pod_class)
+        elif pod_class.gang not in met:
+            met.add(pod_class.gang)
+            together = sorted(problem.together_with(pod_class), key=lambda c: (order(c), c.index))
+            if not all(_put(placement, one) for one in together):
+                for node, held in placement.without_halved_gangs().items():
+                    placement.replace(node, held)
     return placement
+
+
+def _put(placement: Placement, pod_class: PodClass) -> bool:
+    """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
+    for _ in range(placement.unplaced(pod_class)):
+        node = _best_node(placement, pod_class)
+        if node is None:
+            return False
+        placement.add(pod_class, node, 1)
+    return True
 
 
 def _best_node(placement: Placement, pod_class: PodClass) -> int | None:

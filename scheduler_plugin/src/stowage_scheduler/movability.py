@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Unmodelled, Workload
+from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Workload
 from stowage_scheduler.entanglement import entangled
 from stowage_scheduler.gangs import GangKey, GangState, gang_key, gangs
 from stowage_scheduler.immovable import Immovable
@@ -74,12 +74,14 @@ class Movability:
             return Immovable.GATED
         if pod.gang is None and pod.nominated_node is not None:
             return Immovable.NOMINATED
+        if pod.gang is not None and pod.leaving:
+            return Immovable.TERMINATING
         if pod.unmodelled:
             return Immovable.NOT_MODELLED
         return Immovable.ENTANGLED if pod.uid in self._entangled else None
 
     def _gang_obstacle(self, gang: GangState | None) -> Immovable | None:
-        if gang is None:  # all of its pods are finished or on their way out
+        if gang is None:  # all of its pods are on their way out
             return Immovable.GANG_INCOMPLETE
         if gang.why is not None:
             return gang.why
@@ -174,8 +176,3 @@ class Movability:
         started = pod.bound_at if pod.bound_at is not None else pod.created_at
         young = self.snapshot.now - started < self.options.min_pod_age_seconds
         return Immovable.TOO_YOUNG if young else None
-
-
-def describe(unmodelled: tuple[Unmodelled, ...]) -> str:
-    """The rules that are not modelled yet, for people."""
-    return ", ".join(sorted(unmodelled))

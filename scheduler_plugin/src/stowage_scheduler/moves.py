@@ -4,14 +4,18 @@ A sequence is found by simulation (`sequence.py`). Each arrival then depends onl
 its node that it needs: the shortest prefix, in the order of the sequence, after which it fits beside every
 earlier arrival. The arrival of a move or a place needs them before its step starts; that of a swap before
 its slot opens. Whatever order respects both, a node never holds more than the sequence allowed.
+
+The arrivals of one gang depend on what any of them needs, so that all of it starts at once.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowage_scheduler.assign import Change
 from stowage_scheduler.build import Build
+from stowage_scheduler.cluster import Pod
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.packing import Action, PodRef, Step
 from stowage_scheduler.problem import PodClass
@@ -19,6 +23,7 @@ from stowage_scheduler.sequence import (
     Arrival,
     Departure,
     Event,
+    Part,
     Simulation,
     Start,
     StuckError,
@@ -52,7 +57,8 @@ def order(build: Build, changes: Iterable[Change]) -> tuple[tuple[Step, ...], tu
         UnorderableError: when a cycle can not be broken within the disruption budgets.
     """
     simulation = _simulate(build, tuple(changes))
-    return _steps(build, simulation.starts, {**_needs(simulation), **_spared_budgets(simulation.starts)})
+    needs = {**_needs(simulation), **_spared_budgets(simulation.starts)}
+    return _steps(build, simulation.starts, {**needs, **_of_gangs(simulation.starts, needs)})
 
 
 def _simulate(build: Build, changes: tuple[Change, ...]) -> Simulation:
@@ -109,6 +115,24 @@ def _shortest(beside_arrivals: Sequence[int], departed: Iterable[Event], pod_cla
             yield leaving.step
 
 
+def _of_gangs(starts: Sequence[Start], needs: Mapping[int, tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
+    """By step of a pod of a gang, the ids that any pod of the gang needs.
+
+    No circle comes of that: no step needs an arrival, and in the sequence all departures that a gang needs come
+    before the first of its arrivals.
+    """
+    gangs: dict[int, list[int]] = defaultdict(list)
+    for number, start in enumerate(starts):
+        if isinstance(start.part, Arrival) and start.part.pod_class.gang is not None:
+            gangs[start.part.pod_class.gang].append(number)
+    return {
+        number: union
+        for numbers in gangs.values()
+        for union in [tuple(sorted({one for number in numbers for one in needs[number]}, key=_step_number))]
+        for number in numbers
+    }
+
+
 def _spared_budgets(starts: Iterable[Start]) -> dict[int, tuple[str, ...]]:
     """By step of a pod that loses its place, the ids of the moves that need its budget before.
 
@@ -145,16 +169,27 @@ def _steps(
         steps.append(
             Step(
                 id=_step_id(number),
-                action=Action.PLACE if isinstance(part, Arrival) else Action.EVICT,
+                action=_action(part, pod),
                 pod=PodRef(pod.namespace, pod.name, pod.uid),
                 node=nodes[part.target if isinstance(part, Arrival) else part.source],
                 slot=slot_id,
                 after=() if swap else needs[number],
                 swap=swap,
+                gang=pod.gang.name if isinstance(part, Arrival) and pod.gang is not None else "",
             )
         )
     return tuple(steps), tuple(slots)
 
 
+def _action(part: Part, pod: Pod) -> Action:
+    if not isinstance(part, Arrival):
+        return Action.EVICT
+    return Action.UNGATE if pod.gated else Action.PLACE
+
+
 def _step_id(number: int) -> str:
     return f"s{number + 1:03d}"
+
+
+def _step_number(step_id: str) -> int:
+    return int(step_id[1:])

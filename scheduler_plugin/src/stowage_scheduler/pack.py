@@ -9,14 +9,14 @@ from msgspec import Struct
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import Pod, Snapshot
-from stowage_scheduler.explain import Explainer, Explanation
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
-from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step, Unplaced
+from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
-from stowage_scheduler.slots import Slot, slot_class
+from stowage_scheduler.slots import Slot
 from stowage_scheduler.solve.engine import Solution, solve
+from stowage_scheduler.unplaced import unplaced
 
 
 class _Candidate(Struct, frozen=True):
@@ -60,7 +60,7 @@ def pack(snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int, cl
         assignments=_assignments(built, chosen.outcome),
         moves=tuple(sorted(_moves(built, chosen.changes))),
         evictions=tuple(sorted(_evictions(built, chosen))),
-        unplaced=_unplaced(built, snapshot, chosen, options),
+        unplaced=unplaced(built, chosen.outcome, limited=_limited(options, chosen)),
         slots=chosen.slots,
         steps=chosen.steps,
         before=Placement(built.problem).placed_by_priority(),
@@ -107,6 +107,10 @@ def _after(built: Build, made: tuple[Change, ...]) -> Mapping[str, str]:
     return after
 
 
+def _limited(options: PackOptions, chosen: _Candidate) -> bool:
+    return options.max_moves is not None and chosen.placement.disrupted() >= options.max_moves
+
+
 def _ref(pod: Pod) -> PodRef:
     return PodRef(pod.namespace, pod.name, pod.uid)
 
@@ -135,21 +139,3 @@ def _evictions(built: Build, chosen: _Candidate) -> list[Eviction]:
             reason = Reason.EVICTED_FOR_HIGHER_PRIORITY if higher else Reason.EVICTED_FOR_MORE_PODS
             found.append(Eviction(_ref(pod), built.problem.nodes[change.source], reason))
     return found
-
-
-def _unplaced(built: Build, snapshot: Snapshot, chosen: _Candidate, options: PackOptions) -> tuple[Unplaced, ...]:
-    placed = {change.uid for change in chosen.changes if change.target is not None}
-    waiting = [uid for c in built.problem.classes for uid in c.pending_uids if uid not in placed]
-    if not waiting and not built.left_out:
-        return ()
-    explainer = Explainer(snapshot, built.node_facts, chosen.outcome.residents)
-    limited = options.max_moves is not None and chosen.placement.disrupted() >= options.max_moves
-    found = []
-    said: dict[object, Explanation] = {}
-    for uid in [*waiting, *built.left_out]:
-        pod = built.pods[uid]
-        kind = (slot_class(pod), built.left_out.get(uid))
-        if kind not in said:  # once for all replicas
-            said[kind] = explainer.explain(pod, built.left_out.get(uid), limited=limited)
-        found.append(Unplaced(_ref(pod), said[kind].reason, said[kind].help))
-    return tuple(sorted(found))

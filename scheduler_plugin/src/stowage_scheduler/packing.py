@@ -45,6 +45,12 @@ class Reason(StrEnum):
     NO_READY_NODE = "NoReadyNode"
     NOT_MODELLED = "NotModelled"
     OUT_OF_SCOPE = "OutOfScope"
+    GATED = "Gated"  # a scheduling gate that is not ours
+    NOMINATED = "Nominated"  # kube-scheduler is preempting pods for it
+    GANG_INCOMPLETE = "GangIncomplete"  # fewer pods exist than the gang needs
+    GANG_SIZE_UNREADABLE = "GangSizeUnreadable"
+    GANG_GATED = "GangGated"  # another pod of its gang is behind a gate that is not ours
+    GANG_HELD_BACK = "GangHeldBack"  # another pod of its gang can not be planned for
     LOWER_PRIORITY = "LowerPriority"  # it would fit, but pods of higher or equal priority need the room
     MOVE_LIMIT = "MoveLimit"
     EVICTED_FOR_HIGHER_PRIORITY = "EvictedForHigherPriority"

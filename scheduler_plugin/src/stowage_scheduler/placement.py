@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stowage_scheduler.cluster import HostPort
-from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.problem import PodClass, Problem, WholeGang
 
 Score = tuple[int, ...]
 
@@ -24,6 +24,12 @@ class Placement:
         for pod_class in problem.classes:
             for node, count in pod_class.running.items():
                 self.add(pod_class, node, count)
+
+    def within(self, problem: Problem) -> Placement:
+        """The same counts in another problem with the same nodes and as many classes, with its limits and tiers."""
+        twin = self.copy()
+        twin.problem = problem
+        return twin
 
     def copy(self) -> Placement:
         """An independent copy."""
@@ -54,6 +60,24 @@ class Placement:
         for index in set(self.on_node[node]) | set(held):
             change = held.get(index, 0) - self.on_node[node].get(index, 0)
             self.add(self.problem.classes[index], node, change)
+
+    def halved_gangs(self) -> list[WholeGang]:
+        """Gangs with neither all nor none of their places."""
+        return [gang for gang in self.problem.gangs if not self._is_whole(gang)]
+
+    def _is_whole(self, gang: WholeGang) -> bool:
+        classes = [self.problem.classes[index] for index in gang.classes]
+        placed = [self.placed(c) for c in classes]
+        return not any(placed) or placed == [c.total for c in classes]
+
+    def without_halved_gangs(self) -> dict[int, dict[int, int]]:
+        """Nodes with pods of such gangs, and what (class to pods) would be left there without those."""
+        members = {index for gang in self.halved_gangs() for index in gang.classes}
+        nodes = sorted({node for index in members for node in self.counts[index]})
+        return {
+            node: {index: count for index, count in self.on_node[node].items() if index not in members}
+            for node in nodes
+        }
 
     def placed(self, pod_class: PodClass) -> int:
         """Pods of a class that have a place."""
@@ -107,7 +131,9 @@ class Placement:
         return sum(self.leaving(c) for c in self.problem.classes)
 
     def within_limits(self) -> bool:
-        """Whether the limits that span all nodes hold: the cap on moves, and the disruption budgets."""
+        """Whether the limits that span all nodes hold: whole gangs, the cap on moves, and the disruption budgets."""
+        if self.halved_gangs():
+            return False
         limit = self.problem.max_moves
         if limit is not None and self.disrupted() > limit:
             return False

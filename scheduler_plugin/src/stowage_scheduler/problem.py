@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from heapq import nlargest
 
 from msgspec import Struct
 
@@ -22,7 +23,9 @@ class PodClass(Struct, frozen=True, dict=True):
     """Pods that are interchangeable for every rule.
 
     `running[n]` counts those that run on node `n` and may move; `eligible` are the nodes that may receive
-    one. `move_cost` is in restart seconds. `budgets` index `Problem.budgets`.
+    one. `move_cost` is in restart seconds. `budgets` index `Problem.budgets`, `gang` indexes `Problem.gangs`:
+    then all pending pods of the class get a place together with those of the gang's other classes, or none.
+    Pods of a gang that run are fixed, so such a class has none.
     """
 
     index: int
@@ -35,6 +38,7 @@ class PodClass(Struct, frozen=True, dict=True):
     ports: tuple[HostPort, ...] = ()
     budgets: tuple[int, ...] = ()
     move_cost: int = 1
+    gang: int | None = None
     preempts: bool = True  # with preemptionPolicy Never only free room is taken, and nobody moves for it
     pending_uids: tuple[str, ...] = ()
     running_uids: Mapping[int, tuple[str, ...]] = {}  # by node, the ones to move first come first
@@ -63,6 +67,13 @@ class BudgetLimit(Struct, frozen=True):
     allowed: int
 
 
+class WholeGang(Struct, frozen=True):
+    """A gang in the model: the pending pods of its classes get their places together, or none of them does."""
+
+    name: str  # namespace/name
+    classes: tuple[int, ...]
+
+
 class Problem(Struct, frozen=True, dict=True):
     """One packing problem. `fixed` counts the pods that run and stay, by priority."""
 
@@ -72,6 +83,7 @@ class Problem(Struct, frozen=True, dict=True):
     classes: tuple[PodClass, ...]
     ports: tuple[frozenset[HostPort], ...] = ()  # taken by fixed pods, per node
     budgets: tuple[BudgetLimit, ...] = ()
+    gangs: tuple[WholeGang, ...] = ()
     max_moves: int | None = None
     may_evict: bool = True
     fixed: Mapping[int, int] = {}
@@ -81,12 +93,27 @@ class Problem(Struct, frozen=True, dict=True):
         """Distinct priorities, highest first."""
         return tuple(sorted({c.priority for c in self.classes} | set(self.fixed), reverse=True))
 
+    def together_with(self, pod_class: PodClass) -> tuple[PodClass, ...]:
+        """The classes that get places only together with this one, itself among them."""
+        if pod_class.gang is None:
+            return (pod_class,)
+        return tuple(self.classes[index] for index in self.gangs[pod_class.gang].classes)
+
     def fit(self, pod_class: PodClass, node: int) -> int:
         """Most pods of a class that the room of a node holds when no other class stands there."""
         free = self.free[node]
         return min(
             (free[r] // amount for r, amount in enumerate(pod_class.requests) if amount), default=pod_class.total
         )
+
+    def might_hold(self, gang: int, nodes: int) -> bool:
+        """Whether so many nodes could hold each class of a gang, were they empty but for fixed pods."""
+        for index in self.gangs[gang].classes:
+            pod_class = self.classes[index]
+            most = (min(pod_class.limit(node), self.fit(pod_class, node)) for node in pod_class.eligible)
+            if sum(nlargest(nodes, most)) < pod_class.total:
+                return False
+        return True
 
     def fixed_from(self, priority: int) -> int:
         """Pods of a priority or higher that run and stay."""

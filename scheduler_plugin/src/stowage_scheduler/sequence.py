@@ -4,6 +4,8 @@ A pod that waits for its place lands first, then moves go whose target has room,
 them can go, a pod without a place at the end is evicted, or a cycle is broken by a *swap*: one pod is
 evicted before its target is free. That is a choice, and a choice may turn out to be wrong for the budgets,
 so the caller says which option to take at each of them.
+
+The pods of a gang arrive together, as soon as all of them have room.
 """
 
 from __future__ import annotations
@@ -120,12 +122,21 @@ class Simulation:
                 self._take(pod_class, node, count)
         self.room_at_start = [tuple(row) for row in self.room]
         self.allowed = [budget.allowed for budget in problem.budgets]
+        self.together = self._gangs()
         self.left = dict.fromkeys(range(len(parts)))  # those that have not ended, in order
         self.parked: dict[int, int] = {}  # swaps whose replacement waits: index to step
         self.to_lose = deque(i for i, p in enumerate(parts) if isinstance(p, Departure) and not p.pod_class.budgets)
         self.to_try: list[tuple[int, int]] = []
         self.for_room: dict[int, list[int]] = defaultdict(list)  # by node
         self.for_budget: dict[int, list[int]] = defaultdict(list)
+
+    def _gangs(self) -> dict[int, tuple[int, ...]]:
+        """By the index of each arrival of a gang all of the gang's, the one that speaks for them first."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for index, part in enumerate(self.parts):
+            if isinstance(part, Arrival) and part.pod_class.gang is not None:
+                found[part.pod_class.gang].append(index)
+        return {index: tuple(indices) for indices in found.values() for index in indices}
 
     def run(self) -> None:
         """Start every change.
@@ -146,7 +157,8 @@ class Simulation:
         """Look at changes once more, the urgent ones first."""
         for index in indices:
             part = self.parts[index]
-            if not isinstance(part, Departure):
+            speaks = index not in self.together or self.together[index][0] == index
+            if not isinstance(part, Departure) and speaks:
                 heapq.heappush(self.to_try, (self._rank(index, part), index))
 
     def _rank(self, index: int, part: Arrival | Transfer) -> int:
@@ -161,6 +173,9 @@ class Simulation:
         """Carry out an arrival or a move that has room, or note what it waits for."""
         part = self.parts[index]
         if isinstance(part, Departure):
+            return
+        if index in self.together:
+            self._try_gang(index)
             return
         if not self._fits(part):
             self.for_room[part.target].append(index)
@@ -179,6 +194,20 @@ class Simulation:
             self._arrive(step, part)
             self._depart(step, part)
         del self.left[index]
+
+    def _try_gang(self, speaker: int) -> None:
+        """Let all pods of a gang arrive, or note which of their nodes is still full."""
+        arrivals = [part for i in self.together[speaker] if isinstance(part := self.parts[i], Arrival)]
+        for count, arrival in enumerate(arrivals):
+            if not self._fits(arrival):
+                for earlier in arrivals[:count]:
+                    self._take(earlier.pod_class, earlier.target, -1)
+                self.for_room[arrival.target].append(speaker)
+                return
+            self._take(arrival.pod_class, arrival.target, 1)
+        for index, arrival in zip(self.together[speaker], arrivals, strict=True):
+            self.events[arrival.target].append(Event(self._start(arrival), arrival.pod_class, arrives=True))
+            del self.left[index]
 
     def _choose(self) -> None:
         """Nothing goes by itself: break a cycle, or let a pod go whose budget may be needed elsewhere."""

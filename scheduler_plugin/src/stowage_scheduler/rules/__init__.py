@@ -8,6 +8,7 @@ from stowage_scheduler.rules import (
     budgets,
     closed_nodes,
     evictions,
+    gangs,
     host_ports,
     move_limit,
     never_moves,
@@ -30,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     evictions.Evictions(),
     budgets.Budgets(),
     move_limit.MoveLimit(),
+    gangs.Gangs(),
 )
 
 __all__ = ["RESOURCES", "RULES", "Outcome", "Rule", "Violation"]

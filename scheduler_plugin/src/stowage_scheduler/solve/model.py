@@ -35,6 +35,8 @@ class CountModel:
 
     `count[c, n]` are pods of class c on node n, `stay[c, n]` those of them that run there already,
     `lost[c]` running pods without a place. `placed_outside[c]` pods stand on nodes outside of the model.
+    `whole[g]` says whether gang g has all its places; when it is false for a gang that stands in part on nodes
+    outside, those places are given up as well (`Placement.without_halved_gangs`).
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class CountModel:
         self._by_node: dict[int, list[tuple[int, cp_model.IntVar]]] = {node: [] for node in nodes}
         for index in self.classes:
             self._add_class(index)
+        touched = {g for index in self.classes if (g := self.problem.classes[index].gang) is not None}
+        self.whole = {number: self._whole(number) for number in sorted(touched)}
         self._totals_outside(inside)
         for rule in rules:
             rule.constrain(self)
@@ -102,6 +106,17 @@ class CountModel:
             self.cp.add(lost + cp_model.LinearExpr.sum(here) >= pod_class.running_total - outside)
             self.cp.add_hint(lost, self.placement.lost(pod_class))
             self.lost[index] = lost
+
+    def _whole(self, gang: int) -> cp_model.IntVar:
+        whole = self.cp.new_bool_var("")
+        self.cp.add_hint(whole, any(self.placement.counts[index] for index in self.problem.gangs[gang].classes))
+        return whole
+
+    def outside(self, index: int) -> int:
+        """Pods of a class on nodes outside of the model, be the class part of it or not."""
+        if index in self.placed_outside:
+            return self.placed_outside[index]
+        return self.placement.placed(self.problem.classes[index])
 
     def _totals_outside(self, inside: set[int]) -> None:
         """Running pods outside of the model that do not stay, in all and per class."""
@@ -153,6 +168,12 @@ class CountModel:
         for index in self.classes:
             pod_class = self.problem.classes[index]
             spans[pod_class.priority] = spans.get(pod_class.priority, 0) + pod_class.total - self.placed_outside[index]
+        for gang, whole in self.whole.items():
+            for index in self.problem.gangs[gang].classes:
+                priority, outside = self.problem.classes[index].priority, self.outside(index)
+                if outside:
+                    levels.setdefault(priority, []).append((outside, whole))
+                    spans[priority] = spans.get(priority, 0) + outside
         return [Level(tuple(levels[p]), spans[p]) for p in sorted(levels, reverse=True)]
 
     def disruption_levels(self) -> list[Level]:

@@ -1,0 +1,47 @@
+"""Gangs: the pods that wait get their places together or not at all, and those that run are left alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from ortools.sat.python import cp_model
+
+from stowage_scheduler.gangs import gangs
+from stowage_scheduler.rules.rule import Outcome, Rule, Violation
+from stowage_scheduler.solve.model import CountModel
+
+
+class Gangs(Rule):
+    """All or nothing."""
+
+    name = "Gangs"
+
+    def constrain(self, model: CountModel) -> None:
+        """One row per class of a gang: its pods here are those that have no place outside, or none."""
+        here: dict[int, list[cp_model.IntVar]] = defaultdict(list)
+        for (index, _), variable in model.count.items():
+            if model.problem.classes[index].gang is not None:
+                here[index].append(variable)
+        for number, whole in model.whole.items():
+            for index in model.problem.gangs[number].classes:
+                rest = model.problem.classes[index].total - model.outside(index)
+                terms = [(1, variable) for variable in here[index]]
+                model.at_most([*terms, (-rest, whole)], 0)
+                model.at_least([*terms, (-rest, whole)], 0)
+
+    def check(self, outcome: Outcome) -> Iterator[Violation]:
+        """Gangs that end in part, that nobody may plan for, or that lose a pod that runs."""
+        for (namespace, name), gang in gangs(outcome.snapshot.pods).items():
+            who = f"{namespace}/{name}"
+            placed = [pod for pod in gang.waiting if pod.uid in outcome.after]
+            if any(outcome.after.get(pod.uid) != pod.node for pod in gang.running):
+                yield Violation(self.name, who, "a pod of it that runs leaves its node")
+            if not placed:
+                continue
+            if gang.why is not None:
+                yield Violation(self.name, who, f"it is not to be placed: {gang.why}")
+            if len(placed) < len(gang.waiting):
+                yield Violation(self.name, who, f"{len(placed)} of the {len(gang.waiting)} pods that wait get a place")
+            if len(gang.running) + len(placed) < gang.size:
+                yield Violation(self.name, who, f"{len(gang.running) + len(placed)} of {gang.size} pods have a place")

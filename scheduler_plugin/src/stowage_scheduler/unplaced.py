@@ -1,0 +1,49 @@
+"""The pending pods that a plan leaves without a place, each with the reason and with what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stowage_scheduler.build import Build
+from stowage_scheduler.cluster import Pod
+from stowage_scheduler.explain import Explainer, Explanation
+from stowage_scheduler.gangs import GangKey, gang_key
+from stowage_scheduler.held_back import held_back
+from stowage_scheduler.packing import PodRef, Unplaced
+from stowage_scheduler.rules import Outcome
+from stowage_scheduler.slots import slot_class
+
+
+def unplaced(built: Build, outcome: Outcome, *, limited: bool) -> tuple[Unplaced, ...]:
+    """Every pending pod in scope that `outcome` has no place for; `limited`: the cap on moves was reached."""
+    waiting = [uid for c in built.problem.classes for uid in c.pending_uids if uid not in outcome.after]
+    found = [*_left_out(built)]
+    if waiting:
+        explainer = Explainer(outcome.snapshot, built.node_facts, outcome.residents)
+        said: dict[object, Explanation] = {}
+        for uid in waiting:
+            pod = built.pods[uid]
+            gang = gang_key(pod)
+            kind = slot_class(pod) if gang is None else gang
+            if kind not in said:  # once for all replicas
+                said[kind] = _explanation(explainer, built, pod, gang, limited=limited)
+            found.append(_entry(pod, said[kind]))
+    return tuple(sorted(found))
+
+
+def _explanation(explainer: Explainer, built: Build, pod: Pod, gang: GangKey | None, *, limited: bool) -> Explanation:
+    if gang is None:
+        return explainer.explain(pod, limited=limited)
+    return explainer.explain_gang(gang[1], built.gangs[gang].waiting, limited=limited)
+
+
+def _left_out(built: Build) -> Iterator[Unplaced]:
+    for uid, why in built.left_out.items():
+        pod = built.pods[uid]
+        gang = gang_key(pod)
+        reason, advice = held_back(pod, why, None if gang is None else built.gangs.get(gang), built.left_out)
+        yield _entry(pod, Explanation(reason, advice, {}))
+
+
+def _entry(pod: Pod, said: Explanation) -> Unplaced:
+    return Unplaced(PodRef(pod.namespace, pod.name, pod.uid), said.reason, said.help)
