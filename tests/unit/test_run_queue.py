@@ -32,9 +32,13 @@ class Bench:
         self.notes: list[Note] = []
         self.depths: list[int] = []
         self.outcomes: list[tuple[str, str]] = []
+        self.failing: list[int] = []
 
     def queue_depth(self, keys: int) -> None:
         self.depths.append(keys)
+
+    def queue_failing(self, keys: int) -> None:
+        self.failing.append(keys)
 
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
         self.outcomes.append((kind, outcome))
@@ -146,6 +150,7 @@ def test_success_forgets_earlier_failures() -> None:
     bench.play(script, 3000.0)
     after_second_failure = bench.starts(A)[7] - bench.starts(A)[6] - 1.0
     assert after_second_failure <= 0.25
+    assert bench.failing == [1, 1, 1, 1, 1, 0, 1, 0]
 
 
 def test_a_busy_server_is_given_the_time_it_asks_for_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:

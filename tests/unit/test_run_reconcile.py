@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -40,8 +40,13 @@ class Cluster:
         self.statuses: list[Document] = []
         self.on_read: Callable[[], None] = lambda: None
         self.refusal: Exception | None = None
+        self.unheard: list[str] = []  # pods on every node that the store has not heard of
 
-    async def get(self, path: str) -> Document:
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
+        if path == paths.PODS:
+            node = (query or {})["fieldSelector"].partition(",")[0].removeprefix("spec.nodeName=")
+            uids = [*(pod.uid for pod in BEFORE.pods if pod.node == node), *self.unheard]
+            return {"items": [{"metadata": {"uid": uid}} for uid in uids]}
         if path == paths.PACKING_PLANS:
             return {"items": list(copy.deepcopy(self.plans).values())}
         if path == paths.PACKING_POLICIES:

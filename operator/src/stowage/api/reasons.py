@@ -16,6 +16,8 @@ class PolicyCondition(StrEnum):
     """Summary: the operator acts on this policy as it is written."""
     CONFLICT = "Conflict"
     """Another policy of higher priority, or an older one, holds nodes that this policy selects."""
+    DEGRADED = "Degraded"
+    """The operator does not see all that it must: nothing is planned, and no step of a plan is started."""
 
 
 class PolicyReason(StrEnum):
@@ -51,6 +53,12 @@ class PolicyReason(StrEnum):
     """Conflict: another policy holds some of the selected nodes; the message names it."""
     NO_CONFLICT = "NoConflict"
     """Conflict: every selected node belongs to this policy."""
+    NOT_FOLLOWED = "NotFollowed"
+    """Degraded: the API server refuses, or fails, to tell of something; the message names it and the cause."""
+    ALL_FOLLOWED = "AllFollowed"
+    """Degraded: the operator sees all that it must."""
+    PLAN_REFUSED = "PlanRefused"
+    """The API server, or a webhook, refused a plan that was made; the message has its words."""
 
 
 class PlanCondition(StrEnum):

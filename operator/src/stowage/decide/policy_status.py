@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from stowage.api.conditions import with_condition
 from stowage.api.durations import instant
@@ -24,7 +24,8 @@ class PolicyView(Struct, frozen=True):
 
     `plans` are all plans of the policy, `active` the one that has not ended, `fruitless` whether the last packing
     found nothing for the pods that wait, `error` the words of a packing that failed. `outdated` are those of `plans`
-    that are deleted once the status is written.
+    that are deleted once the status is written. `degraded` says what is not followed now, and why,
+    `refused` why the API server did not take the plan that was made.
     """
 
     scope: Scope
@@ -35,6 +36,8 @@ class PolicyView(Struct, frozen=True):
     fruitless: bool = False
     error: str = ""
     outdated: Sequence[PackingPlan] = ()
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
 
 
 def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> PackingPolicyStatus:
@@ -43,13 +46,19 @@ def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> Packin
     lost, moment, generation = view.scope.lost, instant(now), policy.metadata.generation or 0
     conflict = PolicyReason.NODES_HELD_BY_OTHER_POLICY if lost else PolicyReason.NO_CONFLICT
     conditions = policy.status.conditions
-    for kind, holds, why, words in (
+    sight = PolicyReason.NOT_FOLLOWED if view.degraded else PolicyReason.ALL_FOLLOWED
+    said = [
         (PolicyCondition.READY, ready, reason, message),
-        (PolicyCondition.CONFLICT, bool(lost), conflict, _held_by_others(view.scope)),
-    ):
+        (PolicyCondition.DEGRADED, bool(view.degraded), sight, _not_followed(view.degraded)),
+    ]
+    if not view.degraded:
+        said.append((PolicyCondition.CONFLICT, bool(lost), conflict, _held_by_others(view.scope)))
+    for kind, holds, why, words in said:
         conditions = with_condition(
             conditions, kind, holds, why, words[:LONGEST_MESSAGE], now=moment, observed_generation=generation
         )
+    if view.degraded:  # what is not seen can not be counted
+        return policy.status.model_copy(update={"observed_generation": generation, "conditions": conditions})
     newest = max(view.plans, key=_age_key, default=None)
     deleted = policy.status.done_plans_deleted
     done = deleted + _done(view.plans)  # never less than before: people delete plans too
@@ -74,10 +83,14 @@ def _done(plans: Sequence[PackingPlan]) -> int:
 
 def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason, str]:
     """Whether the operator acts on a policy as it is written, why, and in words."""
+    if view.degraded:
+        return False, PolicyReason.NOT_FOLLOWED, _not_followed(view.degraded)
     ignored = policy.spec.not_supported()
     words = f"not acted on yet: {', '.join(ignored)}" if ignored else ""
     if view.error:
         return False, PolicyReason.SOLVER_FAILED, view.error
+    if view.refused:
+        return False, PolicyReason.PLAN_REFUSED, view.refused
     if policy.spec.paused:
         return True, PolicyReason.PAUSED, words
     if not view.scope.nodes:
@@ -103,6 +116,10 @@ def _waiting(policy: PackingPolicy, view: PolicyView, words: str) -> tuple[Polic
     if view.fruitless:
         return PolicyReason.NO_BETTER_PLAN, words or f"{seen.pending} pods stay pending"
     return PolicyReason.GATHERING, words
+
+
+def _not_followed(degraded: Mapping[str, str]) -> str:
+    return "; ".join(f"{kind} is not followed: {why}" for kind, why in sorted(degraded.items()))
 
 
 def _held_by_others(scope: Scope) -> str:

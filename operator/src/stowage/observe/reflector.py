@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -151,8 +150,10 @@ class Reflector(Generic[T]):
         self.disconnected_since: float | None = clock()  # None while a watch is open; silence is no disconnection
         self.trouble: Trouble | None = None  # why no watch is open; None while one is, and before the first failure
         self.lists = 0  # finished lists; more than one means that a watch could not be resumed
-        self.failures: Counter[TroubleReason] = Counter()
+        self.on_failure: Callable[[str], None] = lambda _: None  # told the reason of each failure
         self.repeated = 0  # events that told nothing new
+        self._patience: asyncio.Timeout | None = None  # with the present watch
+        self._doubt = ""
         self._moved_at = clock()
         self._pause_seconds = 0.0
 
@@ -171,6 +172,12 @@ class Reflector(Generic[T]):
         A server that is away is no reason, for each try to reach it ends. What stays is a defect of this process.
         """
         return max(0.0, self._clock() - self._moved_at - self._pause_seconds)
+
+    def distrust(self, why: str) -> None:
+        """Leave the present watch, which keeps something back, and list anew."""
+        if self._patience is not None and not self._patience.expired():
+            self._doubt = why
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Follow the collection for ever; only cancelling or a defect of this program ends it."""
@@ -214,7 +221,7 @@ class Reflector(Generic[T]):
         if self.disconnected_since is None:
             self.disconnected_since = self._clock()
         self.trouble = trouble_of(error)
-        self.failures[self.trouble.reason] += 1
+        self.on_failure(self.trouble.reason.value)
 
     async def _after_failure(
         self, error: ApiError, started: float, *, quick: bool = False, resumes: bool = False
@@ -274,9 +281,17 @@ class Reflector(Generic[T]):
 
     async def _watch(self) -> None:
         query = {**self._query, "resourceVersion": self._version}
-        async with contextlib.aclosing(self._api.watch(self.path, query, on_open=self._connected)) as lines:
-            async for line in lines:
-                self._handle(self._read(_read_event, line))
+        try:
+            async with (
+                asyncio.timeout(None) as self._patience,
+                contextlib.aclosing(self._api.watch(self.path, query, on_open=self._connected)) as lines,
+            ):
+                async for line in lines:
+                    self._handle(self._read(_read_event, line))
+        except TimeoutError:
+            self._broken(self._doubt, reason="Timeout")
+        finally:
+            self._patience = None
 
     def _handle(self, event: _WatchEvent) -> None:
         if event.type == "ERROR":
@@ -304,10 +319,10 @@ class Reflector(Generic[T]):
         if metadata.resourceVersion:
             self._version = metadata.resourceVersion
 
-    def _broken(self, why: str) -> NoReturn:
+    def _broken(self, why: str, *, reason: str = "OutOfOrder") -> NoReturn:
         """The stream keeps no promise: only a new list is sure."""
         self._version = ""
-        raise ApiUnavailable(f"WATCH {self.path}", status=0, reason="OutOfOrder", message=why)
+        raise ApiUnavailable(f"WATCH {self.path}", status=0, reason=reason, message=why)
 
     def _put(self, raw: msgspec.Raw) -> ObjectKey:
         metadata = self._read(_read_named, raw).metadata

@@ -33,8 +33,6 @@ class TroubleReason(StrEnum):
     """5xx: the server is in trouble itself."""
     REFUSED = "Refused"
     """Any other answer that is no success."""
-    UNHEARD = "Unheard"
-    """The server knows changes that never arrived."""
 
 
 _BY_STATUS: Final = {

@@ -5,14 +5,19 @@ Keys are `("policy", name)`, `("plan", name)` and `("cluster",)`, which stands f
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from typing import Final
 
-from stowage.act.plans import plan_names
+from stowage.act.plans import list_plans, plan_names
 from stowage.act.policies import list_policies
+from stowage.act.taints import release
+from stowage.decide.reservation import holder_of, keeps_nodes, leftovers
 from stowage.observe.store import Store
-from stowage.run.lease import Lease
+from stowage.run.extender_pulse import Pulses
+from stowage.run.freshness import Sight
+from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.reconcile_plan import PlanReconciler
@@ -28,6 +33,9 @@ PLAN_DELAY_SECONDS: Final = 0.1  # one pass for the many events of one change
 POLICY_DELAY_SECONDS: Final = 0.5
 
 
+logger = logging.getLogger(__name__)
+
+
 class Controller:
     """Reconciles policies and plans, only while this process leads.
 
@@ -39,7 +47,9 @@ class Controller:
         lease: of the leader.
         metrics: of the process.
         clock: wall clock, seconds since the epoch.
+        monotonic: seconds that only go forward.
         settings: of the process.
+        sight: what is not seen now: then nothing new is begun.
     """
 
     def __init__(
@@ -52,13 +62,26 @@ class Controller:
         lease: Lease,
         metrics: Metrics,
         clock: Callable[[], float],
+        monotonic: Callable[[], float],
         settings: OperatorSettings,
+        sight: Sight,
     ) -> None:
         self._api = api
+        self._sight = sight
         self._store = store
         self._queue = queue
         self._lease = lease
-        self._plans = PlanReconciler(api=api, store=store, lease=lease, metrics=metrics, clock=clock, settings=settings)
+        pulses = Pulses(api, namespace=settings.namespace, clock=monotonic)
+        self._plans = PlanReconciler(
+            api=api,
+            store=store,
+            lease=lease,
+            metrics=metrics,
+            clock=clock,
+            settings=settings,
+            pulses=pulses,
+            sight=sight,
+        )
         self._policies = PolicyReconciler(
             api=api,
             store=store,
@@ -68,15 +91,19 @@ class Controller:
             clock=clock,
             settings=settings,
             generator=random.SystemRandom(),
+            pulses=pulses,
+            sight=sight,
         )
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one key up to date; returns after how many seconds to look again, None: at the next ring."""
         if not self._lease.leading:
             return None  # whoever gains the lease rings everything
-        if not self._store.synced:
-            return SYNC_POLL_SECONDS
+        if not self._store.synced and not self._sight.troubles():
+            return SYNC_POLL_SECONDS  # a start takes a moment; when it can not end, policies shall say why
         match key:
+            case ("plan", _) if not self._store.synced:
+                return SYNC_POLL_SECONDS  # what is not listed yet would seem to be gone
             case ("plan", name):
                 policy = self._plans.under_way.get(name)
                 again = await self._plans.reconcile(name)
@@ -96,14 +123,27 @@ class Controller:
         for plan in self._plans.under_way:
             self._queue.add(("plan", plan), PLAN_DELAY_SECONDS)
         pod = self._store.pods.get(key) if kind == "Pod" else None
-        asks = pod is not None and pod.unschedulable_since is not None
+        asks = pod is not None and pod.node is None and (pod.gated or pod.unschedulable_since is not None)
         for policy, waiting in self._policies.waiting.items():
             if asks or waiting:
                 self._queue.add(("policy", policy), POLICY_DELAY_SECONDS)
 
     async def _ring_all(self) -> float:
+        if self._store.synced:
+            await self._sweep()
         for policy in await list_policies(self._api):
             self._queue.add(("policy", policy.name))
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
         return LOOK_AT_ALL_SECONDS
+
+    async def _sweep(self) -> None:
+        """Take away the taints of plans that do not run: what a crash, or a plan deleted under way, left behind."""
+        leads = term_of(self._lease)
+        nodes = tuple(self._store.nodes.values())  # before the plans: a taint is never older than its plan
+        if not any(holder_of(node) for node in nodes):
+            return
+        running = {plan.metadata.uid or "" for plan in await list_plans(self._api) if keeps_nodes(plan)}
+        for node, uid in leftovers(nodes, running).items():
+            logger.info("node %s was kept for a plan that does not run: %s", node, uid)
+            await release(self._api, node, uid=uid, leads=leads)

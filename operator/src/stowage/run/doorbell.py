@@ -2,40 +2,70 @@
 
 kopf runs in a thread with an event loop of its own: it takes over signals and, when it stops, cancels every task of
 its loop, neither of which the rest of the process can share.
+
+kopf ends when a stream tells it of an error, or when a resource's definition is deleted. Then it is started again; if
+it ends again and again the process ends too, for alive but deaf is the worst it could be. Whether it hears is audited.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import kopf
 
-from stowage.transport import Api
+from stowage.observe.trouble import Trouble
+from stowage.run.audit import AUDIT_SECONDS, Audit, Ring
+from stowage.transport import Api, paths
+from stowage.transport.backoff import Backoff
+
+logger = logging.getLogger(__name__)
 
 GROUP: Final = "stowage.dev"
 VERSION: Final = "v1alpha1"
 KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan"}
 """What is watched, and the first part of the key that it rings."""
+COLLECTIONS: Final = {"policy": paths.PACKING_POLICIES, "plan": paths.PACKING_PLANS}
 
 STOP_SECONDS: Final = 3.0
+SETTLED_SECONDS: Final = 60.0  # having run so long, kopf has worked: earlier ends no longer count
+MOST_ENDS: Final = 4  # in a row; then the process is better started anew
 
-Ring = Callable[[str, str, bool], None]
-"""Told the kind of key, the name of the object and whether the object is gone."""
+Heard = Callable[[str, str, str, bool], None]
+"""Told the kind of key, the name of the object, its resource version and whether the object is gone."""
 
 
 class EndlessBackoffs:
-    """Seconds between tries that never run out: an outage must not end the process, however long it is."""
+    """Seconds between tries that never run out: an outage must not end the process, however long it is.
+
+    Args:
+        generator: source of the jitter.
+    """
+
+    def __init__(self, generator: random.Random | None = None) -> None:
+        self._generator = generator or random.Random()  # noqa: S311 - jitter only
 
     def __iter__(self) -> Iterator[float]:
-        return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0))
+        for seconds in itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0)):
+            yield seconds * self._generator.uniform(0.8, 1.2)
 
 
 class DoorbellStopped(Exception):  # noqa: N818 - named after what happened
-    """kopf ended although nobody asked: the process would be deaf to its resources."""
+    """kopf ended although nobody asked: the process would be deaf to its resources.
+
+    Args:
+        words: what happened.
+        final: starting it again makes no sense.
+    """
+
+    def __init__(self, words: str, *, final: bool = False) -> None:
+        super().__init__(words)
+        self.final = final
 
 
 def settings() -> kopf.OperatorSettings:
@@ -52,7 +82,7 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def registry(ring: Ring, log_in: Callable[[], Any]) -> kopf.OperatorRegistry:
+def registry(ring: Heard, log_in: Callable[[], Any]) -> kopf.OperatorRegistry:
     """Handlers: one event handler for each kind, and log-in with our own credentials.
 
     Args:
@@ -68,8 +98,14 @@ def registry(ring: Ring, log_in: Callable[[], Any]) -> kopf.OperatorRegistry:
     for plural, kind in KINDS.items():
 
         @kopf.on.event(GROUP, VERSION, plural, registry=chosen, id=f"ring-{kind}", param=kind)  # type: ignore[arg-type,untyped-decorator,unused-ignore]
-        async def event(name: str, param: str, type: str | None, **_: object) -> None:  # noqa: A002 - kopf's word
-            ring(param, name, type == "DELETED")
+        async def event(
+            name: str,
+            param: str,
+            type: str | None,  # noqa: A002 - kopf's word
+            meta: Mapping[str, Any],
+            **_: object,
+        ) -> None:
+            ring(param, name, str(meta.get("resourceVersion", "")), type == "DELETED")
 
     return chosen
 
@@ -92,23 +128,84 @@ async def connection_info(api: Api) -> kopf.ConnectionInfo:
 
 
 class Doorbell:
-    """The thread of kopf.
+    """The thread of kopf, and the audit of what it says.
 
     Args:
         api: whose credentials it uses.
         ring: called in this event loop.
+        generator: source of the jitter.
+        audit_seconds: between two audits.
     """
 
-    def __init__(self, api: Api, ring: Ring) -> None:
+    def __init__(
+        self,
+        api: Api,
+        ring: Ring,
+        *,
+        generator: random.Random | None = None,
+        audit_seconds: float = AUDIT_SECONDS,
+    ) -> None:
         self._api = api
         self._ring = ring
+        self._generator = generator or random.Random()  # noqa: S311 - jitter only
+        self._deaf = asyncio.Event()
+        self._audit = Audit(
+            api, COLLECTIONS, ring=ring, deaf=self._is_deaf, generator=self._generator, seconds=audit_seconds
+        )
+        self.starts = 0  # of kopf
+
+    @property
+    def troubles(self) -> Mapping[str, Trouble]:
+        """Why policies and plans can not be read now, by the plural of the resource."""
+        plurals = {kind: plural for plural, kind in KINDS.items()}
+        return {plurals[kind]: trouble for kind, trouble in self._audit.troubles.items()}
+
+    @property
+    def unheard(self) -> int:
+        """Changes that kopf has not told, since the start."""
+        return self._audit.found
 
     async def run(self) -> None:
         """Ring until cancelled.
 
         Raises:
-            DoorbellStopped: kopf ended by itself, whatever the cause.
+            DoorbellStopped: kopf ended by itself again and again, or does not end when it should, whatever the cause.
         """
+        async with asyncio.TaskGroup() as group:
+            audit = group.create_task(self._audit.run(), name="audit")
+            try:
+                stopped = await self._keep_running()
+            finally:
+                audit.cancel()
+        raise stopped
+
+    async def _keep_running(self) -> DoorbellStopped:
+        """Run kopf again and again; returns why that has no sense any more."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(self._generator)
+        while True:
+            started = loop.time()
+            self._deaf.clear()
+            stopped = await self._run_once()
+            if stopped.final:
+                return stopped
+            if loop.time() - started >= SETTLED_SECONDS:
+                backoff.reset()
+            seconds = backoff.next_seconds()
+            if backoff.failures >= MOST_ENDS:
+                return stopped
+            logger.warning("%s; again in %.1f s", stopped, seconds)
+            await asyncio.sleep(seconds)
+
+    def _is_deaf(self, _: str) -> None:
+        self._deaf.set()
+
+    def _heard(self, kind: str, name: str, version: str, gone: bool) -> None:  # noqa: FBT001 - the shape of Heard
+        self._audit.heard(kind, name, version, gone=gone)
+        self._ring(kind, name, gone)
+
+    async def _run_once(self) -> DoorbellStopped:
+        """Run kopf until it ends, or is found to be deaf; cancelling ends it too."""
         loop = asyncio.get_running_loop()
         stop = threading.Event()
         ended: asyncio.Future[BaseException | None] = loop.create_future()
@@ -116,8 +213,8 @@ class Doorbell:
         async def log_in() -> kopf.ConnectionInfo:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(connection_info(self._api), loop))
 
-        def ring(kind: str, name: str, gone: bool) -> None:  # noqa: FBT001
-            loop.call_soon_threadsafe(self._ring, kind, name, gone)
+        def ring(kind: str, name: str, version: str, gone: bool) -> None:  # noqa: FBT001
+            loop.call_soon_threadsafe(self._heard, kind, name, version, gone)
 
         def tell(error: BaseException | None) -> None:
             if not ended.done():
@@ -139,11 +236,22 @@ class Doorbell:
             "clusterwide": True,
             "stop_flag": stop,
         }
+        self.starts += 1
         threading.Thread(target=work, args=(arguments,), name="kopf", daemon=True).start()
+        deaf = asyncio.create_task(self._deaf.wait(), name="deafness")
+        either: list[asyncio.Future[Any]] = [ended, deaf]
         try:
-            error = await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait([ended], timeout=STOP_SECONDS)
-            raise
-        raise DoorbellStopped(f"kopf ended: {error or 'without an error'}") from error
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            deaf.cancel()
+            if not ended.done():
+                stop.set()
+                await asyncio.wait([ended], timeout=STOP_SECONDS)
+        if not ended.done():
+            return DoorbellStopped("kopf is deaf and does not end", final=True)
+        if stop.is_set():
+            return DoorbellStopped("kopf was deaf to changes and was ended")
+        error = ended.result()
+        stopped = DoorbellStopped(f"kopf ended: {error or 'without an error'}")
+        stopped.__cause__ = error
+        return stopped

@@ -1,4 +1,8 @@
-"""Whether what the extender knows can be trusted."""
+"""Whether what a process knows can be trusted, and whether it must be started again.
+
+A process that lost sight of the cluster says so and does nothing that it might regret; it is not started again for
+that, since a new one would see no more. It is when its own parts hang.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,106 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from stowage.observe.reflector import Reflector
+from stowage.observe.trouble import Trouble, TroubleReason
 
 STALE_SECONDS: Final = 10.0
+DOUBT_SECONDS: Final = 2.0
+DOUBT_LASTS_SECONDS: Final = 10.0
+BLIND_SECONDS: Final = 3.0  # a watch that is resumed sooner has missed nothing that counts
 LOOK_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+def stuck(reflectors: Mapping[str, Reflector[Any]], limit_seconds: float) -> list[str]:
+    """Why a process should be started again, one sentence each.
+
+    Args:
+        reflectors: by what they follow.
+        limit_seconds: how long one may do nothing; longer than a silent watch is left alone.
+    """
+    seconds = {kind: reflector.stuck_seconds() for kind, reflector in reflectors.items()}
+    return [f"following {kind} hangs for {age:.0f} s" for kind, age in seconds.items() if age > limit_seconds]
+
+
+class Sight:
+    """What a process does not see now, and why.
+
+    Args:
+        reflectors: by what they follow.
+        clock: the reflectors' clock.
+        beside: troubles of what is followed by other means.
+    """
+
+    def __init__(
+        self,
+        reflectors: Mapping[str, Reflector[Any]],
+        clock: Callable[[], float],
+        beside: Callable[[], Mapping[str, Trouble]] = dict,
+    ) -> None:
+        self._reflectors = reflectors
+        self._clock = clock
+        self._beside = beside
+        self._told: dict[str, TroubleReason] = {}
+        self._doubts: dict[str, float] = {}  # since when
+
+    @property
+    def complete(self) -> bool:
+        """Whether facts are as new as they can be: nobody decides on older ones."""
+        return not any(map(self._lost, self._reflectors.values()))
+
+    def troubles(self) -> Mapping[str, Trouble]:
+        """What is not followed, and why; empty when all is."""
+        lost = {
+            kind: reflector.trouble or Trouble(TroubleReason.UNREACHABLE, "not connected yet")
+            for kind, reflector in self._reflectors.items()
+            if self._lost(reflector) and (reflector.trouble is not None or reflector.synced)
+        }
+        found = {**lost, **self._beside()}
+        self._tell(found)
+        return found
+
+    def degraded(self) -> Mapping[str, str]:
+        """The same in words, by what is not followed."""
+        return {kind: str(trouble) for kind, trouble in self.troubles().items()}
+
+    def problems(self) -> list[str]:
+        """The same as sentences."""
+        words = [f"{kind} is not followed: {why}" for kind, why in self.degraded().items()]
+        if not words and not all(reflector.synced for reflector in self._reflectors.values()):
+            words = ["first lists are not complete"]
+        return words
+
+    def doubt(self, kind: str) -> None:
+        """The server was asked and knows more than the watch of a kind has told.
+
+        A moment later it will have told. A watch that is doubted for longer is frozen, and is left.
+        """
+        now = self._clock()
+        since = self._doubts.setdefault(kind, now)
+        if now - since > DOUBT_LASTS_SECONDS:  # an old doubt, long dispelled
+            self._doubts[kind] = now
+        elif now - since >= DOUBT_SECONDS:
+            del self._doubts[kind]
+            self._reflectors[kind].distrust(f"the server told of changes {now - since:.0f} s ago")
+
+    def _lost(self, reflector: Reflector[Any]) -> bool:
+        since = reflector.disconnected_since
+        return since is not None and self._clock() - since >= BLIND_SECONDS
+
+    def _tell(self, found: Mapping[str, Trouble]) -> None:
+        reasons = {kind: trouble.reason for kind, trouble in found.items()}
+        if reasons == self._told:
+            return
+        if reasons:
+            words = ", ".join(f"{kind} ({reason})" for kind, reason in reasons.items())
+            logger.warning("degraded, nothing new is begun: not followed: %s", words)
+        else:
+            logger.info("everything is followed again")
+        self._told = reasons
+
+
+ALL_SEEN: Final = Sight({}, lambda: 0.0)  # of parts that follow nothing
 
 
 class Freshness:

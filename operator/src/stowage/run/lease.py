@@ -16,12 +16,29 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from msgspec import Struct
+
 from stowage.transport import Api, ApiError, NotFound, paths
 
 LEASE_SECONDS: Final = 15
 RENEW_WITHIN_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 2.0
 RELEASE_WITHIN_SECONDS: Final = 2.0
+
+
+class Terms(Struct, frozen=True):
+    """Times of a lease, in seconds.
+
+    Attributes:
+        lease: a holder not heard of for so long is replaced.
+        renew_within: a holder that could not renew for so long stops; shorter than `lease`, so that terms never meet.
+        retry: between two tries.
+    """
+
+    lease: int = LEASE_SECONDS
+    renew_within: float = RENEW_WITHIN_SECONDS
+    retry: float = RETRY_SECONDS
+
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +59,7 @@ class Lease:
         clock: monotonic seconds.
         now: wall clock, seconds since the epoch; only written, for people to read.
         generator: source of the jitter between tries.
+        terms: times of the lease.
         floor: gives the highest epoch in use; asked when the Lease does not exist, so that a deleted Lease does not
             let epochs go back.
         on_gained: called with the epoch when a term begins.
@@ -58,6 +76,7 @@ class Lease:
         clock: Callable[[], float],
         now: Callable[[], float],
         generator: random.Random,
+        terms: Terms = Terms(),  # noqa: B008 - frozen
         floor: Callable[[], Awaitable[int]] = no_floor,
         on_gained: Callable[[int], None] = lambda _: None,
         on_lost: Callable[[], None] = lambda: None,
@@ -69,6 +88,7 @@ class Lease:
         self._clock = clock
         self._now = now
         self._generator = generator
+        self._terms = terms
         self._floor = floor
         self._on_gained = on_gained
         self._on_lost = on_lost
@@ -82,7 +102,7 @@ class Lease:
     @property
     def leading(self) -> bool:
         """Whether this process may act now; False by itself once a renewal is overdue, even if nothing ran since."""
-        return self._renewed_at is not None and self._clock() - self._renewed_at < RENEW_WITHIN_SECONDS
+        return self._renewed_at is not None and self._clock() - self._renewed_at < self._terms.renew_within
 
     @property
     def epoch(self) -> int:
@@ -97,31 +117,41 @@ class Lease:
         """Campaign and renew until cancelled; then let the lease go, so that the next holder need not wait."""
         try:
             while True:
-                await self._step()
-                await asyncio.sleep(RETRY_SECONDS * self._generator.uniform(0.8, 1.2))
+                asked_seconds = await self._step()
+                pause_seconds = self._terms.retry * self._generator.uniform(0.8, 1.2)
+                # a leader keeps its pace, or it would give way for a word; who only waits may wait as asked
+                await asyncio.sleep(pause_seconds if self.leading else max(pause_seconds, asked_seconds))
         finally:
             await self._release()
 
-    async def _step(self) -> None:
-        """One try: renew our term, or begin one if the lease is free. A failed try costs the term only by time."""
+    async def _step(self) -> float:
+        """One try: renew our term, or begin one if the lease is free. A failed try costs the term only by time.
+
+        Returns:
+            For how many seconds the server asks to be left alone.
+        """
         started = self._clock()
+        asked_seconds = 0.0
         try:
             async with asyncio.timeout(self._patience_seconds(started)):
                 await self._try(started)
             self._last_words = ""
         except (ApiError, TimeoutError) as error:
+            if isinstance(error, ApiError):
+                asked_seconds = error.retry_after_seconds or 0.0
             words = str(error) or "no answer in time"
             level = logging.DEBUG if words == self._last_words else logging.WARNING
             logger.log(level, "lease %s: %s", self._name, words)
             self._last_words = words
         if self._renewed_at is not None and not self.leading:
             self._end("not renewed in time")
+        return asked_seconds
 
     def _patience_seconds(self, started: float) -> float:
         """How long a try may take: a leader must know in time that it no longer leads."""
         if self._renewed_at is None:
-            return RENEW_WITHIN_SECONDS
-        return max(0.1, self._renewed_at + RENEW_WITHIN_SECONDS - started)
+            return self._terms.renew_within
+        return max(0.1, self._renewed_at + self._terms.renew_within - started)
 
     async def _try(self, started: float) -> None:
         """Read the lease, and write it if it is ours or free."""
@@ -141,7 +171,7 @@ class Lease:
         if holder != self.identity:
             self._end_if_leading(f"taken by {holder or 'nobody'}")
         ours = self._renewed_at is not None
-        wait_seconds = float(spec.get("leaseDurationSeconds") or LEASE_SECONDS)
+        wait_seconds = float(spec.get("leaseDurationSeconds") or self._terms.lease)
         # our own name without a term means that a term was lost: nobody else can have that name, so it is free
         if holder not in {"", self.identity} and self._clock() - self._seen_at < wait_seconds:
             return
@@ -159,7 +189,7 @@ class Lease:
             "metadata": {"name": self._name},
             "spec": {
                 "holderIdentity": self.identity,
-                "leaseDurationSeconds": LEASE_SECONDS,
+                "leaseDurationSeconds": self._terms.lease,
                 "acquireTime": acquired or now,
                 "renewTime": now,
                 "leaseTransitions": epoch,

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -18,9 +19,11 @@ from stowage import __version__
 from stowage.observe.reflector import Reflector
 from stowage.observe.store import Store
 from stowage.run import health, process
+from stowage.run.clock import SteadyClock, since_boot
 from stowage.run.controller import CLUSTER, Controller
 from stowage.run.doorbell import Doorbell
-from stowage.run.lease import Lease
+from stowage.run.freshness import Sight, stuck
+from stowage.run.lease import Lease, Terms
 from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import OperatorSettings
@@ -30,6 +33,8 @@ from stowage_scheduler.kube.facts import Fact
 
 monotonic: Final = time.monotonic  # noqa: TID251 - the edge of the process: here its clocks are chosen
 wall_clock: Final = time.time  # noqa: TID251
+
+LOOK_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +47,20 @@ class Operator:
         solver: the solver workers.
         settings: of the process.
         metrics: of the process.
+        clock: time of day for decisions; None: the wall clock, steadied.
     """
 
-    def __init__(self, api: Api, solver: Solver, settings: OperatorSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        api: Api,
+        solver: Solver,
+        settings: OperatorSettings,
+        metrics: Metrics,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         generator = random.Random()  # noqa: S311 - jitter only
+        self._steady = SteadyClock(wall_clock, since_boot)
+        clock = clock or self._steady
         self._api = api
         self._solver = solver
         self._settings = settings
@@ -53,20 +68,23 @@ class Operator:
         self._known: set[Key] = set()  # custom resources that exist: rung when a term begins
         api.observer = metrics.api_request
         self.queue = WorkQueue(workers=settings.queue_workers, generator=generator, metrics=metrics)
-        self.store = Store(now=wall_clock)
+        self.store = Store(now=clock)
         self.reflectors = self.store.reflectors(api, clock=monotonic, generator=generator)
         self.lease = Lease(
             api,
             namespace=settings.namespace,
             name=settings.lease_name,
             identity=settings.identity,
-            clock=monotonic,
+            clock=since_boot,
             now=wall_clock,
             generator=generator,
+            terms=Terms(settings.lease_seconds, settings.renew_within_seconds, settings.lease_retry_seconds),
             floor=self._highest_epoch,
             on_gained=self._lead,
             on_lost=lambda: metrics.epoch.set(0),
         )
+        self.doorbell = Doorbell(api, self._ring, generator=generator)
+        self.sight = Sight(self.reflectors, monotonic, lambda: self.doorbell.troubles)
         self.controller = Controller(
             api=api,
             store=self.store,
@@ -74,8 +92,10 @@ class Operator:
             queue=self.queue,
             lease=self.lease,
             metrics=metrics,
-            clock=wall_clock,
+            clock=clock,
+            monotonic=monotonic,
             settings=settings,
+            sight=self.sight,
         )
         self.store.subscribe(self.controller.on_store_event)
         self._show()
@@ -95,7 +115,8 @@ class Operator:
 
     async def _work(self, stop: asyncio.Event) -> None:
         parts = {f"reflector of {kind}": reflector.run() for kind, reflector in self.reflectors.items()}
-        parts["doorbell"] = Doorbell(self._api, self._ring).run()
+        parts["doorbell"] = self.doorbell.run()
+        parts["sight"] = self._look()
         parts["solver workers"] = self._keep_warm()
         parts["queue"] = self._reconcile()
         await process.run_parts(parts, stop)
@@ -106,9 +127,24 @@ class Operator:
         await asyncio.Event().wait()
 
     async def _reconcile(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._say_when_synced())
+            await self.queue.run(self.controller.reconcile)
+
+    async def _say_when_synced(self) -> None:
         await self.store.wait_synced()
         logger.info("synced: %d nodes, %d pods", len(self.store.nodes), len(self.store.pods))
-        await self.queue.run(self.controller.reconcile)
+
+    async def _look(self) -> None:
+        """Show what is not seen, and look at everything again when that changes."""
+        shown: dict[str, str] = {}
+        while True:
+            reasons = {kind: trouble.reason.value for kind, trouble in self.sight.troubles().items()}
+            self._metrics.show_troubles(reasons)
+            if reasons != shown:
+                shown = reasons
+                self.queue.add(CLUSTER)
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _ring(self, kind: str, name: str, gone: bool) -> None:  # noqa: FBT001 - the shape of a Ring
         key = (kind, name)
@@ -131,26 +167,25 @@ class Operator:
         return max((int((plan.get("status") or {}).get("epoch") or 0) for plan in plans), default=0)
 
     def live(self) -> list[str]:
-        """Why the process should be started again: a collection was silent although bookmarks come each minute."""
-        limit = self._settings.watch_age_limit_seconds
-        ages = self.store.ages_seconds(monotonic())
-        return [f"no event and no bookmark of {kind} for {age:.0f} s" for kind, age in ages.items() if age > limit]
+        """Why the process should be started again: a part of it hangs. A server that is away is no reason."""
+        return stuck(self.reflectors, self._settings.watch_age_limit_seconds)
 
     def ready(self) -> list[str]:
-        """Why the process is of no use yet; a standby is of use."""
-        return [] if self.store.synced else ["first lists are not complete"]
+        """Why the process is of no use now; a standby is of use."""
+        return self.sight.problems()
 
     def _show(self) -> None:
         """Let gauges that follow state read it when they are scraped."""
         self._metrics.leader.set_function(lambda: float(self.lease.leading))
+        self._metrics.doorbell_starts.set_function(lambda: float(self.doorbell.starts))
+        self._metrics.unheard_changes.set_function(lambda: float(self.doorbell.unheard))
+        self._metrics.clock_offset_seconds.set_function(self._steady.offset_seconds)
         for kind, reflector in self.reflectors.items():
             self._show_collection(kind, reflector)
 
     def _show_collection(self, kind: str, reflector: Reflector[Fact]) -> None:
-        metrics = self._metrics
-        metrics.watch_age_seconds.labels(kind).set_function(lambda: monotonic() - reflector.last_event_at)
-        metrics.lists.labels(kind).set_function(lambda: float(reflector.lists))
-        metrics.rejected_objects.labels(kind).set_function(lambda: float(self.store.rejected_count(kind)))
+        self._metrics.show_reflector(kind, reflector, monotonic)
+        self._metrics.rejected_objects.labels(kind).set_function(lambda: float(self.store.rejected_count(kind)))
 
 
 async def run(settings: OperatorSettings) -> None:

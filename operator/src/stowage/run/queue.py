@@ -39,6 +39,9 @@ class QueueMetrics(Protocol):
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
         """A key of this kind was reconciled; `outcome` is `ok` or `error`."""
 
+    def queue_failing(self, keys: int) -> None:
+        """Number of keys whose last work failed."""
+
 
 class WorkQueue:
     """Keys that wait for work.
@@ -132,6 +135,7 @@ class WorkQueue:
             self._running.discard(key)
             if self._metrics is not None:
                 self._metrics.reconciled(key[0], outcome, loop.time() - started)
+                self._metrics.queue_failing(len(self._backoffs))
         if key in self._due:  # it rang meanwhile
             heapq.heappush(self._heap, (self._due[key], next(self._order), key))
         if again_seconds is not None:

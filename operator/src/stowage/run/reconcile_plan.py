@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from stowage.act.events import announce
 from stowage.act.plans import (
@@ -31,6 +31,7 @@ from stowage.decide.scope import rival_of
 from stowage.decide.situation import Situation
 from stowage.observe.store import Store
 from stowage.run.extender_pulse import Pulses
+from stowage.run.freshness import ALL_SEEN, Sight
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.plan_actions import PlanActions
@@ -55,6 +56,7 @@ class PlanReconciler:
         clock: wall clock, seconds since the epoch.
         settings: of the process.
         pulses: which extenders live.
+        sight: what is not seen now: then nothing new is begun.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class PlanReconciler:
         clock: Callable[[], float],
         settings: OperatorSettings,
         pulses: Pulses,
+        sight: Sight = ALL_SEEN,
     ) -> None:
         self._api = api
         self._store = store
@@ -77,6 +80,7 @@ class PlanReconciler:
         self._identity = settings.identity
         self._actions = PlanActions(api, metrics, clock)
         self._pulses = pulses
+        self._sight = sight
         self._starting = asyncio.Lock()  # one plan at a time: two would not see each other start
         self._reserved_at: dict[str, float] = {}  # when all taints of a plan were first seen, by its UID
         self._uids: dict[str, str] = {}  # of plans under way, by name
@@ -112,6 +116,8 @@ class PlanReconciler:
         if not decision.write:
             logger.warning("plan %s belongs to epoch %d, this is %d", plan.name, facts.epoch, situation.epoch)
             return None
+        if not decision.phase.ended and (not self._sight.complete or await self._is_behind(facts, decision)):
+            return TRY_AGAIN_SECONDS  # nothing but an end is decided on facts that are old
         try:
             written = await write_status(
                 self._api,
@@ -158,6 +164,23 @@ class PlanReconciler:
             rival=rival.name if rival is not None else "",
         )
 
+    async def _is_behind(self, facts: PlanFacts, decision: Advance) -> bool:
+        """Whether pods were bound, where this pass makes room or sends pods, that the store has not heard of."""
+        places = {slot.id: slot.node for slot in facts.slots}
+        nodes = {places[step.slot] for step in decision.evict if step.slot is not None}
+        nodes |= {binding.node for binding in decision.bind} | {step.node for step in decision.ungate}
+        if not await self._unknown_on(nodes):
+            return False
+        logger.warning("plan %s: waiting until the watch of pods tells of pods that were bound meanwhile", facts.name)
+        self._sight.doubt("Pod")
+        return True
+
+    async def _unknown_on(self, nodes: Iterable[str]) -> frozenset[str]:
+        """UIDs of pods on nodes, as the server knows them, that the store does not know there."""
+        on_nodes = await asyncio.gather(*(pods_on(self._api, node) for node in sorted(nodes)))
+        known = {pod.uid for pod in self._store.pods.values() if pod.node is not None}
+        return frozenset().union(*on_nodes) - known
+
     async def _is_reserved(self, facts: PlanFacts) -> bool:
         """Whether the taints of a plan hold: seen for long enough, and every pod on the nodes is in the store."""
         if not reservation(facts, self._store.nodes.values()).complete:
@@ -166,9 +189,7 @@ class PlanReconciler:
         since = self._reserved_at.setdefault(facts.uid, self._clock())
         if self._clock() - since < SETTLE_SECONDS:
             return False
-        known = {pod.uid for pod in self._store.pods.values() if pod.node is not None}
-        on_nodes = await asyncio.gather(*(pods_on(self._api, node) for node in sorted(targets(facts))))
-        return known.issuperset(uid for uids in on_nodes for uid in uids)
+        return not await self._unknown_on(targets(facts))
 
     async def _leading_scheduler(self) -> str | None:
         """Who holds the lease of the second scheduler; None when there is no such lease."""

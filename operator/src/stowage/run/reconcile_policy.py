@@ -22,11 +22,12 @@ from stowage.decide.policy_status import PolicyView, policy_status
 from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, trigger
 from stowage.observe.store import Store
 from stowage.run.extender_pulse import Pulses
+from stowage.run.freshness import ALL_SEEN, Sight
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver, SolverError, SolverTimeout
-from stowage.transport import Api
+from stowage.transport import Api, ApiError
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
@@ -59,6 +60,7 @@ class PolicyReconciler:
         settings: of the process.
         generator: names plans.
         pulses: which extenders live.
+        sight: what is not seen now: then nothing is planned.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class PolicyReconciler:
         settings: OperatorSettings,
         generator: random.Random,
         pulses: Pulses,
+        sight: Sight = ALL_SEEN,
     ) -> None:
         self._api = api
         self._store = store
@@ -83,6 +86,7 @@ class PolicyReconciler:
         self._seed = settings.seed
         self._generator = generator
         self._pulses = pulses
+        self._sight = sight
         self._memory: dict[str, Memory] = {}  # by policy UID
         self._pending: dict[str, Counter[str]] = {}  # what the last packing of each policy left, by reason
         self._reasons: set[str] = set()  # that were ever shown
@@ -116,7 +120,11 @@ class PolicyReconciler:
             active=active,
             moves_last_hour=scoping.moves_last_hour(own, self._clock()),
             outdated=self._outdated(own),
+            degraded=self._sight.degraded(),
         )
+        if view.degraded:
+            await self._write(policy, view, leads)
+            return SYNC_POLL_SECONDS, ()
         return await self._plan(policy, plans, snapshot, view, leads)
 
     async def _plan(
@@ -146,7 +154,11 @@ class PolicyReconciler:
                 if words is not None:
                     logger.info("policy %s: the answer is dropped: %s", policy.name, words)
                     return SYNC_POLL_SECONDS, ()
-                created = await self._create(policy, answer.packing, answer.scene, leads)
+                try:
+                    created = await self._create(policy, answer.packing, answer.scene, leads)
+                except ApiError as error:  # a webhook may refuse it, or take too long: people shall read that
+                    await self._write(policy, structs.replace(view, refused=str(error)), leads)
+                    raise
                 view = structs.replace(view, active=created, plans=(*view.plans, created))
             found = created is not None
             if answer.packing is not None or answer.error:
@@ -157,13 +169,16 @@ class PolicyReconciler:
         if not seen.pending:
             self._pending.pop(policy.name, None)
         self._show_pending()
-        now = self._clock()
-        await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now), leads=leads)
+        await self._write(policy, view, leads)
         for plan in view.outdated:  # they are counted by now
             if leads():
                 await delete_plan(self._api, plan)
         again = None if view.active is not None or asleep else seen.look_again_seconds
         return again, tuple(plan.name for plan in (created, view.active) if plan is not None)
+
+    async def _write(self, policy: PackingPolicy, view: PolicyView, leads: Callable[[], bool]) -> None:
+        now = self._clock()
+        await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now), leads=leads)
 
     async def _pack(
         self, policy: PackingPolicy, scene: Snapshot, others: Sequence[PackingPlan], options: PackOptions
