@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stowage_scheduler.cluster import CPU, PODS, Node, OwnerRef, Pod, Snapshot
+from stowage_scheduler.cluster import CPU, PODS, Gang, Node, OwnerRef, Pod, Snapshot
+from stowage_scheduler.gangs import GANG_GATE
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.pack import pack
 from stowage_scheduler.packing import Packing
@@ -36,6 +37,13 @@ def pod(name: str, cpu: int = 100, on: str | None = None, **more: Any) -> Pod:
         created_at=NOW - 3600,
         **more,
     )
+
+
+def gang(name: str, size: int, cpu: int = 100, members: int | None = None, **more: Any) -> list[Pod]:
+    """Waiting pods `NAME-0` … of a gang, behind its gate; as many as its size unless told otherwise."""
+    usual: dict[str, Any] = {"gang": Gang(name, size), "gates": (GANG_GATE,)}
+    count = size if members is None else members
+    return [pod(f"{name}-{number}", cpu, **{**usual, **more}) for number in range(count)]
 
 
 def snapshot(*facts: Node | Pod, **more: Any) -> Snapshot:

@@ -1,7 +1,7 @@
 """Checks a plan document against the dump it was made for; shares no code with the product.
 
 Knows the format of `stowage plan -o json` (design section 6) and plain Kubernetes objects: resources,
-pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets and what never moves. It
+pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets, gangs and what never moves. It
 replays the steps in many orders that their edges allow and checks capacity after each.
 """
 
@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 Document = dict[str, Any]
+_ARRIVES = {"Place", "Ungate"}
 
 _SUFFIXES = {"m": Decimal("0.001"), "": Decimal(1), "k": Decimal(10) ** 3, "M": Decimal(10) ** 6, "G": Decimal(10) ** 9}
 _SUFFIXES |= {"Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30, "Ti": Decimal(2) ** 40}
@@ -35,7 +36,7 @@ class _Checker:
         items = dump["items"]
         self.plan = plan
         self.nodes = {i["metadata"]["name"]: i for i in items if i["kind"] == "Node"}
-        self.pods = {_name(i): i for i in items if i["kind"] == "Pod"}
+        self.pods = {_name(i): i for i in items if i["kind"] == "Pod" and not _ends(i)}
         self.budgets = [i for i in items if i["kind"] == "PodDisruptionBudget"]
         self.start = {name: pod["spec"].get("nodeName") for name, pod in self.pods.items()}
         self.end = {entry["pod"]: entry["node"] for entry in plan["assignments"]}
@@ -53,6 +54,8 @@ class _Checker:
             yield from self._departure(name)
         yield from self._counts()
         yield from self._steps()
+        for (namespace, name), members in self._gangs().items():
+            yield from self._gang(f"{namespace}/{name}", members)
 
     def _bookkeeping(self) -> Iterator[str]:
         if len(self.end) != len(self.plan["assignments"]):
@@ -146,14 +149,48 @@ class _Checker:
         if self.plan["certified"] and told != bound:
             yield "certified, but below the bound"
 
+    def _gangs(self) -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for name, pod in self.pods.items():
+            gang = pod["metadata"].get("labels", {}).get("stowage.dev/gang")
+            if gang is not None:
+                found[pod["metadata"]["namespace"], gang].append(name)
+        return found
+
+    def _gang(self, gang: str, members: list[str]) -> Iterator[str]:
+        waiting = [name for name in members if self.start[name] is None]
+        placed = [name for name in waiting if name in self.end]
+        for name in set(members) - set(waiting):
+            if self.end.get(name) != self.start[name]:
+                yield f"{name} of gang {gang} runs and leaves its node"
+        if not placed:
+            return
+        sizes = {self.pods[name]["metadata"]["labels"].get("stowage.dev/gang-size") for name in members}
+        if len(sizes) != 1 or not str(size := sizes.pop()).isdigit():
+            yield f"nobody knows the size of gang {gang}, but it is placed"
+            return
+        if len(placed) != len(waiting):
+            yield f"{len(placed)} of {len(waiting)} waiting pods of gang {gang} get a place"
+        if len(members) - len(waiting) + len(placed) < int(size or 0):
+            yield f"gang {gang} is placed with {len(members)} of {size} pods"
+        for name in waiting:
+            if set(_gates(self.pods[name])) - {"stowage.dev/gang"}:
+                yield f"gang {gang} is placed, but {name} is behind gates {_gates(self.pods[name])}"
+        after = {tuple(sorted(s["after"])) for s in self.plan["steps"] if s["pod"] in placed}
+        if len(after) > 1:
+            yield f"the pods of gang {gang} start after different steps"
+
     def _steps(self) -> Iterator[str]:
         steps = {step["id"]: step for step in self.plan["steps"]}
         evicted = {s["pod"] for s in steps.values() if s["action"] == "Evict"}
-        placed = {s["pod"] for s in steps.values() if s["action"] == "Place"}
+        placed = {s["pod"] for s in steps.values() if s["action"] in _ARRIVES}
         if evicted != {m["pod"] for m in self.plan["moves"]} | self.gone:
             yield "Evict steps do not cover moves and evictions"
         if placed != {n for n in self.end if self.start[n] is None}:
-            yield "Place steps do not cover the pending pods that get a place"
+            yield "Place and Ungate steps do not cover the pending pods that get a place"
+        for step in steps.values():
+            if (step["action"] == "Ungate") != bool(_gates(self.pods[step["pod"]])):
+                yield f"{step['pod']} has gates {_gates(self.pods[step['pod']])}, but its step is {step['action']}"
         for seed in range(5):
             yield from self._replay(steps, Random(seed))
 
@@ -182,10 +219,19 @@ class _Checker:
                 if not list(self._capacity({**neighbours, name: self.end[name]}, "trial")):
                     homeless.remove(name)
                     where[name] = self.end[name]
-            if step["action"] == "Place" and step["pod"] in homeless:
+            if step["action"] in _ARRIVES and step["pod"] in homeless:
                 yield f"step {step['id']} places {step['pod']} where no room is yet"
         if homeless:
             yield f"{homeless} find no room"
+
+
+def _ends(pod: Document) -> bool:
+    over = pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+    return over or (pod["metadata"].get("deletionTimestamp") is not None and not pod["spec"].get("nodeName"))
+
+
+def _gates(pod: Document) -> list[str]:
+    return [gate["name"] for gate in pod["spec"].get("schedulingGates", [])]
 
 
 def _name(item: Document) -> str:

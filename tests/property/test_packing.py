@@ -19,6 +19,7 @@ from stowage_scheduler.build import build
 from stowage_scheduler.cluster import (
     DisruptionBudget,
     Effect,
+    Gang,
     HostPort,
     LabelSelector,
     Node,
@@ -28,6 +29,7 @@ from stowage_scheduler.cluster import (
     Taint,
     Toleration,
 )
+from stowage_scheduler.gangs import GANG_GATE
 from stowage_scheduler.greedy import greedy
 from stowage_scheduler.moves import order
 from stowage_scheduler.options import Budget, PackOptions
@@ -56,8 +58,11 @@ def clusters(draw: st.DrawFn) -> Snapshot:
         for number in range(draw(st.integers(1, 5)))
     ]
     pods: list[Pod] = []
+    sizes = {"red": draw(st.integers(0, 4)), "blue": draw(st.integers(1, 6))}
     for number in range(draw(st.integers(1, 7))):
-        pods += _replica_set(draw, number, nodes, pods)
+        name = draw(st.sampled_from([None, None, None, *sizes]))
+        gang = None if name is None else Gang(name, sizes[name])
+        pods += _replica_set(draw, number, nodes, pods, gang)
     budgets = tuple(
         DisruptionBudget("default", f"pdb-{app}", f"pdb-{app}", LabelSelector((("app", app),)), draw(st.integers(0, 2)))
         for app in draw(st.sets(st.sampled_from(["rs0", "rs1", "rs2"]), max_size=2))
@@ -65,7 +70,7 @@ def clusters(draw: st.DrawFn) -> Snapshot:
     return snapshot(*nodes, *pods, budgets=budgets)
 
 
-def _replica_set(draw: st.DrawFn, number: int, nodes: list[Node], others: list[Pod]) -> list[Pod]:
+def _replica_set(draw: st.DrawFn, number: int, nodes: list[Node], others: list[Pod], gang: Gang | None) -> list[Pod]:
     template = {
         "cpu": draw(st.integers(1, 9)) * 100,
         "priority": draw(st.integers(0, 3)),
@@ -74,6 +79,7 @@ def _replica_set(draw: st.DrawFn, number: int, nodes: list[Node], others: list[P
         "tolerations": draw(st.sampled_from([(), (Toleration("dedicated", "Exists"),)])),
         "host_ports": draw(st.sampled_from([(), (), (), (HostPort("TCP", "0.0.0.0", 80),)])),
         "labels": {"app": f"rs{number}"},
+        "gang": gang,
         "owner": draw(st.sampled_from([OwnerRef("ReplicaSet", f"rs{number}", f"rs{number}")] * 4 + [None])),
     }
     found: list[Pod] = []
@@ -81,7 +87,10 @@ def _replica_set(draw: st.DrawFn, number: int, nodes: list[Node], others: list[P
         pod = make_pod(f"rs{number}-{replica}", **template)
         standing = [p for p in [*others, *found] if p.node]
         fitting = [node.name for node in nodes if _fits(pod, node, [p for p in standing if p.node == node.name])]
-        if fitting and draw(st.integers(0, 3)):
+        if gang is not None and draw(st.integers(0, 3)):
+            gate = draw(st.sampled_from([GANG_GATE] * 9 + ["example.com/quota"]))
+            pod = replace(pod, gates=draw(st.sampled_from([(), (gate,), (gate,)])))
+        elif fitting and draw(st.integers(0, 3)):
             pod = replace(pod, node=draw(st.sampled_from(fitting)), phase="Running", ready=True)
         found.append(pod)
     return found
@@ -123,9 +132,33 @@ def test_every_packing_is_valid(cluster: Snapshot, seed: int) -> None:
         if pods[uid].node != name:
             assert _fits(pods[uid], nodes[name], residents)
             assert pods[uid].owner or pods[uid].node is None
+    _assert_gangs_whole(cluster, packing)
     start, end = tuple(packing.before.values()), tuple(packing.placed.values())
     assert start <= end
     assert all(packing.bound[p] >= count for p, count in packing.placed.items())
+
+
+def _assert_gangs_whole(cluster: Snapshot, packing: Packing) -> None:
+    """A second, naive opinion on gangs: who runs stays, who waits comes with all others or not at all."""
+    after = ends(packing)
+    members: dict[str, list[Pod]] = {}
+    for pod in cluster.pods:
+        if pod.gang is not None:
+            members.setdefault(pod.gang.name, []).append(pod)
+    for name, pods in members.items():
+        waiting = [pod for pod in pods if pod.node is None]
+        arrived = [pod for pod in waiting if pod.uid in after]
+        assert all(after.get(pod.uid) == pod.node for pod in pods if pod.node is not None)
+        steps = [step for step in packing.steps if step.pod.uid in {pod.uid for pod in pods}]
+        assert len({step.after for step in steps}) <= 1
+        assert all(step.gang == name for step in steps)
+        assert {step.pod.uid: step.action for step in steps} == {
+            pod.uid: Action.UNGATE if pod.gates else Action.PLACE for pod in arrived
+        }
+        if arrived:
+            assert arrived == waiting
+            assert len(pods) >= pods[0].gang.size > 0  # type: ignore[union-attr]
+            assert {gate for pod in pods for gate in pod.gates} <= {GANG_GATE}
 
 
 @settings(max_examples=40)

@@ -82,6 +82,18 @@ CASES = {
         "or a toleration for taint ml=x:NoSchedule",
         {"InsufficientCpu": 2, "TaintsNotTolerated": 1},
     ),
+    "a port is all that is missing on the one node that is large enough": Case(
+        (
+            node("a"),
+            node("b", 10),
+            node("c", 10),
+            pod("x-1", on="a", host_ports=(HostPort("TCP", "0.0.0.0", 80),)),
+        ),
+        pod("new-1", host_ports=(HostPort("TCP", "0.0.0.0", 80),)),
+        Reason.HOST_PORT_TAKEN,
+        "another host port than 80, or one more node",
+        {"InsufficientCpu": 2, "HostPortTaken": 1},
+    ),
     "the cap on moves": Case(
         (node("a"), node("b", 150), pod("x-1", 900, on="a")),
         pod("new-1", 200),

@@ -76,6 +76,8 @@ class Explainer:
         if not excluded:
             return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", {})
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
+        if excluded[Reason.HOST_PORT_TAKEN]:  # all that is missing somewhere
+            reason = Reason.HOST_PORT_TAKEN
         return Explanation(reason, self._help(pod, reason), dict(excluded))
 
     def explain_gang(self, name: str, waiting: Sequence[Pod], *, limited: bool = False) -> Explanation:

@@ -51,6 +51,10 @@ def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> B
     most = _most(problem)
     model = cp_model.CpModel()
     counts = [model.new_int_var(0, most[c.index], "") for c in problem.classes]
+    for gang in problem.gangs:
+        whole = model.new_bool_var("")
+        for index in gang.classes:
+            model.add(counts[index] == problem.classes[index].total * whole)
     _capacity_rows(model, problem, counts, most)
     bounds: dict[int, int] = {}
     until = limit.left() - share
