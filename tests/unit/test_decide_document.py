@@ -143,6 +143,36 @@ class TestLimit:
         assert self.kept(steps, 3, place_of_the_swap) == ["s001", "s002", "s003"]
         assert self.kept(steps, 2, place_of_the_swap) == ["s005"]
 
+    RING = tuple(pod(f"ring-{number}", app="ring") for number in range(4))
+
+    def ring(self, first: int, count: int, *after: str) -> list[Step]:
+        """Steps of a gang that starts after the given ones."""
+        found = [
+            place(first + number, one, slot(first + number, one, "n1"), *after)
+            for number, one in enumerate(self.RING[:count])
+        ]
+        return [structs.replace(step, gang="ring") for step in found]
+
+    def test_a_gang_is_kept_whole_with_all_that_any_of_it_needs(self) -> None:
+        steps = [evict(1, self.A), evict(2, self.B), *self.ring(3, 3, "s002"), place(6, NEW, TO_N1)]
+        assert self.kept(steps, 4) == ["s002", "s003", "s004", "s005"]
+        assert self.kept(steps, 5) == ["s002", "s003", "s004", "s005", "s006"]
+
+    def test_a_gang_that_does_not_fit_is_left_to_the_next_plan(self) -> None:
+        steps = [evict(1, self.A), *self.ring(2, 4, "s001"), place(6, NEW, TO_N1)]
+        assert self.kept(steps, 4) == ["s001", "s006"]
+        assert self.kept(steps, 2) == ["s001", "s006"]
+
+    def test_a_gang_larger_than_a_plan_is_not_begun(self) -> None:
+        assert self.kept(self.ring(1, 4), 3) == []
+
+    def test_gangs_of_one_name_in_two_namespaces_are_two(self) -> None:
+        other = [pod(f"ring-{number}", app="ring", namespace="other", uid=f"x{number}") for number in range(2)]
+        theirs = [
+            structs.replace(place(4 + n, one, slot(4 + n, one, "n1")), gang="ring") for n, one in enumerate(other)
+        ]
+        assert self.kept([*self.ring(1, 3), *theirs], 3) == ["s001", "s002", "s003"]
+
 
 @pytest.mark.parametrize(
     ("pods", "words"),

@@ -112,15 +112,24 @@ def within_limit(steps: Sequence[Step], slots: Iterable[Slot], most: int) -> tup
     """At most `most` steps, in the order of the plan, closed under `after`, that of the slots included.
 
     Pending pods come first, each with all that has to happen before; what is left goes to other moves. A swap
-    is only taken together with the steps that free its place.
+    is only taken together with the steps that free its place, and a pod of a gang with the whole gang.
     """
     if len(steps) <= most:
         return tuple(steps)
     opens_after = {slot.id: slot.after for slot in slots}
     builds_on = {step.id: {*step.after, *opens_after.get(step.slot or "", ())} for step in steps}
-    places = [step.id for step in steps if step.action.arrives]
+    speakers: dict[tuple[str, str], str] = {}  # the first step of each gang brings the others, and they bring it
+    alone: list[str] = []
+    for step in steps:
+        first = speakers.setdefault((step.pod.namespace, step.gang), step.id) if step.gang else step.id
+        if first == step.id:
+            alone.append(step.id)
+        else:
+            builds_on[first].add(step.id)
+            builds_on[step.id].add(first)
+    arriving = {step.id for step in steps if step.action.arrives}
     kept: set[str] = set()
-    for step_id in [*places, *builds_on]:
+    for step_id in sorted(alone, key=lambda one: one not in arriving):
         needed = _needed(step_id, builds_on) - kept
         if len(kept) + len(needed) <= most:
             kept |= needed
