@@ -70,6 +70,7 @@ def test_every_limit_of_a_policy_reaches_the_packer() -> None:
         namespace_selector=LabelSelector(),
         node_selector={"type": "gpu"},
         max_moves=7,
+        max_gang_pods=256,
         min_pod_age_seconds=90,
         owner_settled_seconds=10,
         protected_namespaces=("one",),

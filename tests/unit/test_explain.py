@@ -208,6 +208,11 @@ HELD_BACK = {
         Reason.GANG_HELD_BACK,
         "gang ring waits as a whole for pod default/ring-3: the policy does not cover it",
     ),
+    "a gang that no plan can hold": (
+        [ring(number) for number in range(1, 6)],
+        Reason.GANG_TOO_LARGE,
+        "smaller gangs: 5 pods of gang ring wait, more than one plan places",
+    ),
     "a gang with too few nodes": (
         [ring(1), ring(2), ring(3)],
         Reason.INSUFFICIENT_CPU,
@@ -223,6 +228,6 @@ HELD_BACK = {
 
 @pytest.mark.parametrize(("pods", "reason", "advice"), HELD_BACK.values(), ids=HELD_BACK.keys())
 def test_why_a_pod_was_left_out_of_a_plan(pods: list[Pod], reason: Reason, advice: str) -> None:
-    options = replace(OPTIONS, scheduler_names=("default-scheduler",))
+    options = replace(OPTIONS, scheduler_names=("default-scheduler",), max_gang_pods=4)
     first = packed(snapshot(node("a"), *pods), options).unplaced[0]
     assert (first.pod.name, first.reason, first.help) == (pods[0].name, reason, advice)

@@ -130,6 +130,17 @@ TABLE = {
         {"ring-0": Reason.GANG_HELD_BACK},
         replace(OPTIONS, scheduler_names=("default-scheduler",)),
     ),
+    "as large as a plan may be": Case(
+        snapshot(node("a"), *gang("ring", 2)),
+        {"ring-0": "a", "ring-1": "a"},
+        options=replace(OPTIONS, max_gang_pods=2),
+    ),
+    "larger than a plan": Case(
+        snapshot(node("a"), *gang("ring", 2, members=3)),
+        {},
+        short_of("ring", 3, Reason.GANG_TOO_LARGE),
+        replace(OPTIONS, max_gang_pods=2),
+    ),
     "the cap on moves": Case(
         snapshot(node("a"), node("b"), node("c", 500), pod("web-1", 500, on="a"), *gang("ring", 2, 600)),
         {"web-1": "a"},

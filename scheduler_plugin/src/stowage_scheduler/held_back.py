@@ -17,6 +17,7 @@ _REASONS = {
     Immovable.GANG_INCOMPLETE: Reason.GANG_INCOMPLETE,
     Immovable.GANG_GATED: Reason.GANG_GATED,
     Immovable.GANG_NOMINATED: Reason.NOMINATED,
+    Immovable.GANG_TOO_LARGE: Reason.GANG_TOO_LARGE,
     Immovable.GANG_MEMBER: Reason.GANG_HELD_BACK,
 }
 
@@ -57,6 +58,8 @@ def _help(pod: Pod, why: Immovable, gang: GangState | None, left_out: Mapping[st
         case Immovable.GANG_NOMINATED:
             other = next(one for one in gang.waiting if one.nominated_node is not None)
             return f"nothing: kube-scheduler makes room for pod {other.key} of gang {name} on {other.nominated_node}"
+        case Immovable.GANG_TOO_LARGE:
+            return f"smaller gangs: {len(gang.waiting)} pods of gang {name} wait, more than one plan places"
         case Immovable.GANG_MEMBER:
             other, its = _blocker(gang, left_out)
             return f"gang {name} waits as a whole for pod {other.key}: {_obstacle(other, its)}"

@@ -35,4 +35,5 @@ class Immovable(StrEnum):
     GANG_INCOMPLETE = "pods of its gang are missing"
     GANG_GATED = "another gate holds a pod of its gang"
     GANG_NOMINATED = "kube-scheduler is making room for a pod of its gang"
+    GANG_TOO_LARGE = "its gang is larger than a plan"
     GANG_MEMBER = "a pod of its gang can not be planned for"

@@ -85,6 +85,8 @@ class Movability:
             return Immovable.GANG_INCOMPLETE
         if gang.why is not None:
             return gang.why
+        if self.options.max_gang_pods is not None and len(gang.waiting) > self.options.max_gang_pods:
+            return Immovable.GANG_TOO_LARGE
         blocked = any(self._own_obstacle(pod) is not None for pod in gang.waiting)
         return Immovable.GANG_MEMBER if blocked else None
 

@@ -27,6 +27,7 @@ class PackOptions(Struct, frozen=True):
     node_selector: Mapping[str, str] = field(default_factory=dict)
     nodes: frozenset[str] | None = None  # names of those that it may use; None: all that are selected
     max_moves: int | None = None  # moves and evictions together; None: no limit
+    max_gang_pods: int | None = None  # waiting pods of one gang that one plan can place; None: no limit
     min_pod_age_seconds: float = 0.0
     owner_settled_seconds: float = 60.0
     protected_namespaces: tuple[str, ...] = ("kube-system",)

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"  # fewer pods exist than the gang needs
     GANG_SIZE_UNREADABLE = "GangSizeUnreadable"
     GANG_GATED = "GangGated"  # another pod of its gang is behind a gate that is not ours
+    GANG_TOO_LARGE = "GangTooLarge"  # it would start with one plan, and does not fit into one
     GANG_HELD_BACK = "GangHeldBack"  # another pod of its gang can not be planned for
     LOWER_PRIORITY = "LowerPriority"  # it would fit, but pods of higher or equal priority need the room
     MOVE_LIMIT = "MoveLimit"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, structs
 
+from stowage.api.names import MAX_STEPS
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.packing_policy import PackingPolicy
@@ -68,6 +69,7 @@ def options(policy: PackingPolicy, moves_left: int, nodes: frozenset[str] | None
         node_selector=spec.node_selector,
         nodes=nodes,
         max_moves=max(0, min(limits.max_moves_per_plan, moves_left)),
+        max_gang_pods=MAX_STEPS,
         min_pod_age_seconds=limits.min_pod_age.seconds,
         owner_settled_seconds=limits.owner_settled.seconds,
         protected_namespaces=limits.protect.namespaces,
