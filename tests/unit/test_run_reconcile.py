@@ -12,11 +12,13 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from stowage.decide.trigger import FIRST_BACKOFF_SECONDS
 from stowage.run.lease import Lease
 from stowage.run.metrics import Metrics
 from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.settings import OperatorSettings
+from stowage.run.solver import SolverError
 from stowage.transport import Api, Forbidden, NotFound, paths
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
@@ -172,6 +174,24 @@ async def test_an_answer_is_dropped_when_the_policy_or_the_lease_changed_during_
     await reconciler.reconcile("default")
     assert (("POST", "packingplans") in cluster.writes) is made
     assert made or not cluster.writes
+
+
+async def test_a_packer_that_died_is_asked_again_soon_although_nothing_changed() -> None:
+    cluster = Cluster(enforcing())
+    now = NOW
+
+    def die() -> None:
+        raise SolverError("ProcessExpired: Abnormal termination")
+
+    packer = Packer(die)
+    parts = {**cluster.parts(), "clock": lambda: now}
+    reconciler = PolicyReconciler(**parts, solver=cast("Any", packer), generator=random.Random(1))
+    await reconciler.reconcile("default")
+    assert ("POST", "packingplans") not in cluster.writes
+    packer.meanwhile = lambda: None
+    now += FIRST_BACKOFF_SECONDS
+    await reconciler.reconcile("default")
+    assert ("POST", "packingplans") in cluster.writes
 
 
 async def test_pending_pods_are_shown_over_all_policies_and_no_longer_than_they_are() -> None:

@@ -162,7 +162,9 @@ class PolicyReconciler:
                 view = structs.replace(view, active=created, plans=(*view.plans, created))
             found = created is not None
             if answer.packing is not None or answer.error:
-                memory = remembered(memory, seen, mark, self._clock(), found=found)
+                # a packer that failed says nothing about the cluster: only the growing pause holds it back
+                known = "" if answer.error else mark
+                memory = remembered(memory, seen, known, self._clock(), found=found)
                 self._memory[policy.metadata.uid or ""] = memory
             view = structs.replace(view, error=answer.error, fruitless=bool(memory.fruitless))
             seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
