@@ -15,6 +15,7 @@ from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRe
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
 from stowage_scheduler.slots import Slot
+from stowage_scheduler.solve.crew import Crew
 from stowage_scheduler.solve.engine import Solution, solve
 from stowage_scheduler.unplaced import unplaced
 
@@ -33,7 +34,14 @@ class PlanRejectedError(Exception):
     """Even doing nothing broke a rule: a mistake in the packer, never in the cluster."""
 
 
-def pack(snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int, clock: Callable[[], float]) -> Packing:
+def pack(
+    snapshot: Snapshot,
+    options: PackOptions,
+    budget: Budget,
+    seed: int,
+    clock: Callable[[], float],
+    crew: Crew | None = None,
+) -> Packing:
     """Place as many pending pods as possible with the least disruption (design section 3).
 
     Args:
@@ -42,6 +50,7 @@ def pack(snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int, cl
         budget: wall seconds or deterministic units.
         seed: of every random choice.
         clock: monotonic seconds.
+        crew: warm workers for the search; None: threads of this process.
 
     Returns:
         A plan that every rule's own check accepts; when the search's answer does not pass, the greedy
@@ -50,7 +59,7 @@ def pack(snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int, cl
     began = clock()
     built = build(snapshot, options)
     seconds_to_build = clock() - began
-    solution = solve(built.problem, budget, seed, clock, began)
+    solution = solve(built.problem, budget, seed, clock, began, crew)
     before_checks = clock()
     faults: list[str] = []
     chosen = _first_valid(built, snapshot, options, solution, faults)

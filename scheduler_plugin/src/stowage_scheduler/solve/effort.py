@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 
 from msgspec import Struct
 from ortools.sat.python import cp_model
+
+
+class Aim(IntEnum):
+    """What a solver call is for; each has its own parameters, measured in docs/design/engine.md."""
+
+    PROVE = 0  # the solver's defaults
+    PLACE = 1  # few nodes, more pods: symmetry detection and probing cost more than the search itself
+    CALM = 2  # few nodes, same pods, fewer moves: the linear relaxation says little and costs most of the time
 
 
 class Effort(Struct, frozen=True):
@@ -15,6 +24,7 @@ class Effort(Struct, frozen=True):
     deterministic: float | None = None
     workers: int = 1
     seed: int = 0
+    aim: Aim = Aim.PROVE
 
 
 class Clockwork(Struct):
@@ -31,12 +41,12 @@ class Clockwork(Struct):
             return self.units - self.spent
         return self.deadline - self.clock()
 
-    def effort(self, share: float, until: float, seed: int) -> Effort:
-        """Limits for one neighbourhood: `share` seconds or units, and never beyond `until` that are left."""
+    def effort(self, share: float, until: float, seed: int, aim: Aim = Aim.PROVE) -> Effort:
+        """Limits for one call: `share` seconds or units, and never beyond `until` that are left."""
         amount = max(0.001, min(share, self.left() - until))
         if self.units is not None:
-            return Effort(deterministic=amount, seed=seed)
-        return Effort(seconds=amount, seed=seed)
+            return Effort(deterministic=amount, seed=seed, aim=aim)
+        return Effort(seconds=amount, seed=seed, aim=aim)
 
 
 def apply_effort(solver: cp_model.CpSolver, effort: Effort) -> None:
@@ -48,3 +58,8 @@ def apply_effort(solver: cp_model.CpSolver, effort: Effort) -> None:
         parameters.max_time_in_seconds = max(0.001, effort.seconds)
     if effort.deterministic is not None:
         parameters.max_deterministic_time = effort.deterministic
+    if effort.aim is not Aim.PROVE:
+        parameters.symmetry_level = 0
+        parameters.cp_model_probing_level = 0
+        parameters.max_presolve_iterations = 1
+        parameters.linearization_level = 0 if effort.aim is Aim.CALM else 1

@@ -13,14 +13,19 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules import RULES
 from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
+from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
+from stowage_scheduler.solve.gangs import place_gangs
 from stowage_scheduler.solve.search import Search
 
 # shares of the budget
 _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
 _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
+_LEAST_PROOF_SHARE = 0.05  # for proving that no plan with the same pods moves less
+_GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
+_GANG_STALL = 2
 
 
 class Solution(Struct, frozen=True):
@@ -32,12 +37,37 @@ class Solution(Struct, frozen=True):
     stages: dict[str, float]
 
 
-def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float], began: float) -> Solution:
+def solve(
+    problem: Problem,
+    budget: Budget,
+    seed: int,
+    clock: Callable[[], float],
+    began: float,
+    crew: Crew | None = None,
+) -> Solution:
     """Answer within the budget, which runs since `began` on `clock`; never worse than the start.
 
     In wall mode the stages share `budget.seconds`; in deterministic mode they share
-    `budget.deterministic_units`, run on one thread, and the same input gives the same answer.
+    `budget.deterministic_units`, each solver call runs on one thread, and the same input, seed, units and
+    number of workers give the same answer.
+
+    Args:
+        problem: what to pack.
+        budget: wall seconds or deterministic units.
+        seed: of every random choice.
+        clock: monotonic seconds.
+        began: when the budget began to run.
+        crew: warm workers to use; None: threads of this process, as many as the budget's workers.
     """
+    if crew is None:
+        with Threads(budget.workers) as threads:
+            return _solve(problem, budget, seed, clock, began, threads)
+    return _solve(problem, budget, seed, clock, began, crew)
+
+
+def _solve(
+    problem: Problem, budget: Budget, seed: int, clock: Callable[[], float], began: float, crew: Crew
+) -> Solution:
     watch = _Stopwatch(clock)
     amount = budget.deterministic_units if budget.deterministic_units is not None else budget.seconds
     limit = Clockwork(clock, began + budget.seconds, budget.deterministic_units)
@@ -51,7 +81,7 @@ def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float
     bounds = aggregated_bounds(start, limit, amount * _BOUND_SHARE)
     watch.lap("bound")
 
-    search = Search(start, RULES, random, limit, budget.workers)
+    search = Search(start, random, limit, crew)
     if small:
         search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=2)
         watch.lap("place")
@@ -62,13 +92,19 @@ def solve(problem: Problem, budget: Budget, seed: int, clock: Callable[[], float
             best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, budget.workers)
             search.adopt(best)
             watch.lap("exact")
+    if problem.gangs and not bounds.met_by(search.best):
+        search.place(bounds.by_priority, amount * (_CALM_SHARE + _GANG_SHARE), stall=_GANG_STALL)
+        watch.lap("place")
+        place_gangs(search, lambda first: Search(first, random, limit, crew), amount * _CALM_SHARE)
+        watch.lap("gangs")
     search.place(bounds.by_priority, amount * _CALM_SHARE)
     watch.lap("place")
     bounds = bounds.tightened(aggregated_bounds(search.best, limit, amount * _BOUND_SHARE))
     watch.lap("bound")
     search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
     if small and search.best.disrupted():
-        search.adopt(exact_calm(search.best, RULES, limit, budget.workers))
+        share = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
+        search.adopt(exact_calm(search.best, RULES, limit, share, budget.workers))
     watch.lap("calm")
     best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
     best = max(best, search.best, key=Placement.score)

@@ -60,9 +60,9 @@ def exact_tiers(
     return best, Bounds(proven)
 
 
-def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, threads: int) -> Placement:
-    """The same pods placed with the least disruption that the rest of the budget finds."""
-    effort = _effort(limit, limit.left(), threads)
+def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, share: float, threads: int) -> Placement:
+    """The same pods placed with the least disruption that `share` seconds or units find."""
+    effort = _effort(limit, share, threads)
     if effort is None:
         return placement
     model = _everything(placement, rules)
