@@ -84,6 +84,7 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._held: list[Held] = []
         self._watches: list[OpenWatch] = []
+        self._tasks: set[asyncio.Task[Any]] = set()  # of requests that are under way
         self._started_at = time.monotonic()  # noqa: TID251
         self._runner: web.ServerRunner | None = None
         self._site: web.TCPSite | None = None
@@ -237,8 +238,9 @@ class FaultProxy:
 
     async def _stop(self) -> None:
         await self._refuse()
-        for watch in list(self._watches):
-            watch.end()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
         if self._runner is not None:
@@ -247,6 +249,10 @@ class FaultProxy:
     # one request
 
     async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         body = await incoming.read()
         with self._lock:
             request = Request(
@@ -323,12 +329,8 @@ class FaultProxy:
         response = web.StreamResponse(status=answer.status, headers=_passed_on(answer))
         await response.prepare(incoming)
         exchange.client_status = answer.status
-        if not answer.content_type.startswith("application/json"):
-            # protobuf has frames, not lines: it passes as it comes
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            return response
-        watch = OpenWatch(exchange)
+        # protobuf has frames, not lines: it passes as it comes
+        watch = OpenWatch(exchange, in_lines=answer.content_type.startswith("application/json"))
         self._watches.append(watch)
         gone = asyncio.create_task(_end_with_client(incoming, watch))
         try:

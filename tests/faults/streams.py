@@ -26,11 +26,13 @@ class OpenWatch:
 
     Attributes:
         exchange: the request.
+        in_lines: it is made of lines, one for each event; else of anything, and what counts as an event is chance.
         events: how many events were passed on.
         frozen: nothing is passed on any more; what the server sends, its end too, is kept until the thaw.
     """
 
     exchange: Exchange
+    in_lines: bool = True
     events: int = 0
     frozen: bool = False
     _kept: list[bytes] = field(default_factory=list)
@@ -64,7 +66,7 @@ class OpenWatch:
     async def _pass_on(self, content: aiohttp.StreamReader, fault: Fault | None) -> None:
         try:
             await self._before_next(fault)
-            async for line in _lines(content):
+            async for line in _lines(content) if self.in_lines else content.iter_any():
                 for _ in range(fault.times if isinstance(fault, Duplicate) else 1):
                     await self._deliver(line)
                 self.events += 1
