@@ -51,6 +51,10 @@ class BareCluster:
     cluster: LocalCluster
     etcd_port: int
 
+    def pid(self, component: str) -> int:
+        """The process id of `etcd` or `kube-apiserver`."""
+        return int((self.cluster.folder / "pids" / f"{component}.pid").read_text(encoding="utf-8"))
+
     async def load(self, documents: Iterable[Document]) -> int:
         """Write objects into etcd, as they are; returns their number."""
         remaining, count = iter(documents), 0
@@ -68,6 +72,15 @@ class BareCluster:
                 count += sum(map(len, batches))
                 if not batches[-1]:
                     return count
+
+    async def forget(self, folder: str) -> None:
+        """Delete from etcd all objects of a folder, such as `pods`."""
+        first = f"/registry/{folder}/"
+        last = first[:-1] + chr(ord("/") + 1)
+        body = {"key": _coded(first.encode()), "range_end": _coded(last.encode())}
+        url = f"http://127.0.0.1:{self.etcd_port}/v3/kv/deleterange"
+        async with aiohttp.ClientSession() as session, session.post(url, data=msgspec.json.encode(body)) as response:
+            assert response.status == 200, await response.text()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,269 @@
+"""What the extender costs an unmodified kube-scheduler: pods bound per second, alone and with the extender.
+
+A real etcd and API server, 1,000 nodes; each round writes as many pods and starts a fresh kube-scheduler, in turn for
+each case, with the same qps, burst and percentageOfNodesToScore. All processes share the machine, as they would share
+the processors of a control plane. What counts is the ratio to the round of the scheduler alone beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from harness.large_cluster import BareCluster, bare_cluster
+from harness.large_objects import Document, LargeCluster
+from harness.measurements import Record, at_least
+from harness.process_figures import ProcessFigures
+from harness.waiting import eventually
+from stowage.api.packing_plan import Approval, PackingPlan, PackingPlanSpec, PlanSlot
+from stowage.api.resource import Metadata
+from stowage.demo.processes import ManagedProcess, free_port
+from stowage.demo.second_scheduler import SCHEDULER_NAME, scheduler_configuration
+from stowage.transport import paths
+from stowage.transport.api import Api
+from stowage_scheduler.slots import Slot, SlotClass
+
+NODES = 1_000
+PODS = 600
+ROUNDS = 3
+SLOTS = 64
+QPS = 5_000
+POLL_SECONDS = 0.2
+LONGEST_SECONDS = 300.0
+OBJECTS = LargeCluster(nodes=NODES, pods=PODS, pending=PODS)
+FLOOR = """
+import sys
+from aiohttp import web
+async def answer(request):
+    body = await request.json()
+    return web.json_response({"NodeNames": body["NodeNames"], "FailedNodes": {}, "Error": ""})
+app = web.Application(client_max_size=2**26)
+app.add_routes([web.post("/filter", answer)])
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+"""
+
+clock = time.perf_counter
+Configuration = dict[str, Any]
+
+
+def alone(configuration: Configuration) -> None:
+    configuration.pop("extenders")
+
+
+def asked_for_gpus_only(configuration: Configuration) -> None:
+    configuration["extenders"][0]["managedResources"] = [{"name": "nvidia.com/gpu"}]
+
+
+def as_it_is(_: Configuration) -> None:
+    """The configuration of the product."""
+
+
+CASES: dict[str, tuple[Callable[[Configuration], None], str]] = {
+    "alone": (alone, ""),
+    "idle extender": (as_it_is, "extender"),
+    "running plan": (as_it_is, "extender"),
+    "managedResources, pods without": (asked_for_gpus_only, "extender"),
+    "extender of ten lines": (as_it_is, "floor"),
+}
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[BareCluster]:
+    """A control plane with nodes and nothing else."""
+    with bare_cluster(f"stowage-bench-{os.getpid()}") as found:
+        asyncio.run(found.load(chain(OBJECTS.workload_documents(), OBJECTS.node_documents())))
+        yield found
+
+
+def pod(number: int) -> Document:
+    """A pod that no scheduler has looked at yet, without GPUs."""
+    document = OBJECTS.pod(number)
+    document["status"] = {"phase": "Pending", "qosClass": "Guaranteed"}
+    resources = document["spec"]["containers"][0]["resources"]
+    for kind in resources:
+        resources[kind] = {name: amount for name, amount in resources[kind].items() if "/" not in name}
+    return document
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round measured."""
+
+    pods_per_second: float
+    extender_milliseconds: float  # of CPU for each pod
+    all_milliseconds: float  # of CPU for each pod, of scheduler, extender, API server and etcd
+
+
+def test_throughput(bare: BareCluster, record: Record, tmp_path: Path) -> None:
+    rounds: dict[str, list[Round]] = {case: [] for case in CASES}
+    for number in range(ROUNDS):
+        for case in CASES:
+            rounds[case].append(one_round(bare, tmp_path / f"{number}", case))
+    bench = f"kube-scheduler, {NODES:,} nodes"
+    for case, taken in rounds.items():
+        rates = [one.pods_per_second for one in taken]
+        record(bench, case, median(rates), "pods/s", rounds=rates)
+        record(bench, f"{case}: CPU of all", median(one.all_milliseconds for one in taken), "ms/pod")
+    ratios = {}
+    for case, taken in list(rounds.items())[1:]:
+        pairs = list(zip(taken, rounds["alone"], strict=True))
+        ratio = [one.pods_per_second / base.pods_per_second for one, base in pairs]
+        of_cpu = [base.all_milliseconds / one.all_milliseconds for one, base in pairs]
+        target = at_least(70) if case == "idle extender" else None
+        record(bench, f"{case} / alone", median(ratio) * 100, "%", target=target, rounds=ratio)
+        record(bench, f"alone / {case}, by CPU", median(of_cpu) * 100, "%", rounds=of_cpu)
+        record(bench, f"{case}: CPU of the extender", median(one.extender_milliseconds for one in taken), "ms/pod")
+        ratios[case] = median(of_cpu)
+    assert ratios["idle extender"] > 0.5  # CPU, and far below: a busy machine fails nobody
+
+
+def one_round(bare: BareCluster, folder: Path, case: str) -> Round:
+    """Schedule all pods once."""
+    change, extender = CASES[case]
+    folder.mkdir(exist_ok=True)
+    asyncio.run(clean(bare))
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(start_extender(bare, folder, extender, port)) if extender else None
+        if case == "running plan":
+            asyncio.run(reserve(bare))
+        scheduler, metrics_port = stack.enter_context(start_scheduler(bare, folder, change, port))
+        own = [process.pid] if process else []
+        everyone = [*own, scheduler.pid, bare.pid("etcd"), bare.pid("kube-apiserver")]
+        before = cpu_milliseconds(own), cpu_milliseconds(everyone)
+        rate = asyncio.run(schedule(bare, metrics_port))
+        after = cpu_milliseconds(own), cpu_milliseconds(everyone)
+    return Round(rate, (after[0] - before[0]) / PODS, (after[1] - before[1]) / PODS)
+
+
+def cpu_milliseconds(pids: list[int]) -> float:
+    return sum(ProcessFigures.of(pid).cpu_seconds for pid in pids) * 1e3
+
+
+@contextlib.contextmanager
+def start_extender(bare: BareCluster, folder: Path, kind: str, port: int) -> Iterator[ManagedProcess]:
+    """`stowage extender`, or the shortest one that aiohttp allows."""
+    metrics_port = free_port()
+    command: list[str | Path] = [sys.executable, "-c", FLOOR, str(port)]
+    ready = f"http://127.0.0.1:{port}/healthz"
+    if kind == "extender":
+        command = [sys.executable, "-m", "stowage.cli", "extender", "--port", str(port)]
+        command += ["--metrics-port", str(metrics_port)]
+        ready = f"http://127.0.0.1:{metrics_port}/readyz"
+    environment = bare.cluster.environment
+    name = f"{kind}-{port}"
+    with ManagedProcess.start(name, command, folder=bare.cluster.folder, logs=folder, environment=environment) as one:
+        if kind == "extender":
+            one.wait_until_serving(ready)
+        else:
+            asyncio.run(until_listening(port))
+        yield one
+
+
+async def until_listening(port: int) -> None:
+    async def listening() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await eventually(listening, what="the short extender listens")
+
+
+@contextlib.contextmanager
+def start_scheduler(
+    bare: BareCluster, folder: Path, change: Callable[[Configuration], None], extender_port: int
+) -> Iterator[tuple[ManagedProcess, int]]:
+    """kube-scheduler with the product's configuration, changed a little; yields it and its port for metrics."""
+    configuration = scheduler_configuration(bare.cluster.kubeconfig, extender_port)
+    configuration["leaderElection"] = {"leaderElect": False}
+    # so that no case reaches the bound of the client, which would make all of them look alike
+    configuration["clientConnection"] |= {"qps": QPS, "burst": 2 * QPS}
+    change(configuration)
+    file = folder / f"scheduler-{extender_port}.yaml"
+    file.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
+    port = free_port()
+    kubeconfig = bare.cluster.kubeconfig
+    command: list[str | Path] = [
+        *(bare.cluster.programs / "kube-scheduler", "--config", file),
+        *("--bind-address", "127.0.0.1", "--secure-port", str(port)),
+        *("--authentication-kubeconfig", kubeconfig, "--authorization-kubeconfig", kubeconfig),
+        *("--authorization-always-allow-paths", "/healthz,/readyz,/livez,/metrics"),
+    ]
+    name = f"scheduler-{extender_port}"
+    with ManagedProcess.start(name, command, folder=bare.cluster.folder, logs=folder) as process:
+        process.wait_until_serving(f"https://127.0.0.1:{port}/readyz")
+        yield process, port
+
+
+async def schedule(bare: BareCluster, port: int) -> float:
+    """Write all pods and wait until they are bound; pods per second between the first and the last tenth."""
+    seen: list[tuple[float, float]] = []
+    async with aiohttp.ClientSession() as session:
+        await bare.load(pod(number) for number in range(PODS))
+        deadline = clock() + LONGEST_SECONDS
+        while not seen or seen[-1][1] < PODS:
+            seen.append((clock(), await scheduled(session, port)))
+            assert clock() < deadline, f"{seen[-1][1]:g} of {PODS} pods are bound"
+            await asyncio.sleep(POLL_SECONDS)
+    first, last = reached(seen, PODS * 0.1), reached(seen, PODS * 0.9)
+    return 0.8 * PODS / (last - first)
+
+
+def reached(seen: list[tuple[float, float]], count: float) -> float:
+    """When so many pods were scheduled, between two looks on a straight line."""
+    for (before, low), (after, high) in zip([(seen[0][0] - POLL_SECONDS, 0.0), *seen], seen, strict=False):
+        if high >= count:
+            return before + (after - before) * (count - low) / (high - low)
+    raise AssertionError(f"never {count:g} pods")
+
+
+async def scheduled(session: aiohttp.ClientSession, port: int) -> float:
+    """How many pods the scheduler says it has placed."""
+    context = ssl._create_unverified_context()
+    async with session.get(f"https://127.0.0.1:{port}/metrics", ssl=context) as response:
+        text = await response.text()
+    pattern = rf'^scheduler_schedule_attempts_total{{profile="{SCHEDULER_NAME}",result="scheduled"}} (\S+)$'
+    found = re.search(pattern, text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def reserve(bare: BareCluster) -> None:
+    """Approve a plan for pods that are not there: its nodes are refused to all others."""
+    kept = SlotClass("some-controller", "some-revision", "some-requests")
+    slots = [Slot(f"k{number:03}", kept, OBJECTS.node_name(number * 7)) for number in range(SLOTS)]
+    spec = PackingPlanSpec(
+        policy="by-hand", approval=Approval.APPROVED, slots=tuple(PlanSlot.of(slot) for slot in slots)
+    )
+    plan = PackingPlan(metadata=Metadata(name="by-hand-20260101-101500-0001"), spec=spec)
+    async with await Api.connect(kubeconfig=str(bare.cluster.kubeconfig), user_agent="stowage-bench") as api:
+        await api.create(paths.PACKING_PLANS, plan.to_document())
+
+        async def acknowledged() -> bool:
+            found = await api.get(paths.packing_plan(plan.name))
+            return bool(found.get("status", {}).get("extenders"))
+
+        await eventually(acknowledged, what="the extender knows the plan")
+
+
+async def clean(bare: BareCluster) -> None:
+    """Forget all pods, events and plans."""
+    for folder in ("pods", "events", "stowage.dev/packingplans"):
+        await bare.forget(folder)
