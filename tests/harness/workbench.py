@@ -189,6 +189,7 @@ def pod_template(
     scheduler_name: str = "stowage",
     priority_class: str | None = None,
     annotations: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
     **spec: Any,
 ) -> Document:
     """A pod template with one container; further keywords are fields of the pod's spec, such as nodeSelector={…}."""
@@ -198,7 +199,7 @@ def pod_template(
     spec = {"schedulerName": scheduler_name, "containers": [container], **spec}
     if priority_class is not None:
         spec["priorityClassName"] = priority_class
-    return {"metadata": {"labels": {"app": app}, "annotations": dict(annotations or {})}, "spec": spec}
+    return {"metadata": {"labels": {"app": app, **(labels or {})}, "annotations": dict(annotations or {})}, "spec": spec}
 
 
 def condition(document: Document, kind: str) -> Document:

@@ -48,15 +48,14 @@ async def reserve(
 
 
 async def release(api: Api, node: str, *, uid: str, leads: Callable[[], bool]) -> None:
-    """Take the taint of a plan off a node; any other taint stays.
+    """Take the taint of a plan off a node, and what was written beside it; any other taint stays.
 
     Raises:
         Conflict: others wrote each time that this was tried.
     """
 
-    def without_ours(taints: Taints) -> Taints | None:
-        kept = [taint for taint in taints if taint["key"] != RESERVED_TAINT or taint.get("value") != uid]
-        return kept if len(kept) < len(taints) else None
+    def without_ours(taints: Taints) -> Taints:
+        return [taint for taint in taints if taint["key"] != RESERVED_TAINT or taint.get("value") != uid]
 
     await _change(api, node, without_ours, None, leads)
 
@@ -64,16 +63,21 @@ async def release(api: Api, node: str, *, uid: str, leads: Callable[[], bool]) -
 async def _change(
     api: Api, node: str, change: Callable[[Taints], Taints | None], until: str | None, leads: Callable[[], bool]
 ) -> None:
+    """Change a node's taints as long as somebody else writes in between; None: leave it as it is."""
     for attempt in range(WRITE_TRIES):
         try:
             found = await api.get(paths.node(node))
-            taints = change(list(found["spec"].get("taints") or []))
+            before = list(found["spec"].get("taints") or [])
+            taints = change(before)
             if taints is None or not leads():
                 return
-            metadata = {
-                "resourceVersion": found["metadata"]["resourceVersion"],
-                "annotations": {RESERVED_UNTIL_ANNOTATION: until},
-            }
+            kept_still = until is None and any(taint["key"] == RESERVED_TAINT for taint in taints)
+            noted = RESERVED_UNTIL_ANNOTATION in (found["metadata"].get("annotations") or {})
+            if taints == before and (kept_still or not noted):
+                return
+            metadata: dict[str, Any] = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            if not kept_still:
+                metadata["annotations"] = {RESERVED_UNTIL_ANNOTATION: until}
             await api.merge_patch(paths.node(node), {"metadata": metadata, "spec": {"taints": taints or None}})
         except NotFound:
             return

@@ -8,17 +8,19 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field, msgpack, structs
 
-from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan import PackingPlan, PlanSteering
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.packing_policy import Trigger as TriggerSpec
 from stowage.api.reasons import PlanReason
-from stowage.decide.refusals import REFUSED
+from stowage.decide.refusals import REFUSED, UNTOLERATED
 from stowage.decide.scope import HOUR_SECONDS
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.gangs import foreign_gates, gangs
 from stowage_scheduler.kube.matching import matches_selector
 
 REPLANS_PER_HOUR = 3
 WAKING_SECONDS = 15.0  # a refused pod is tried again by kube-scheduler soon after the plan's end
+RETRYING_SECONDS = 5.0  # a taint that goes wakes pods at once
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 _in_order = msgpack.Encoder(order="deterministic")
@@ -66,7 +68,7 @@ def trigger(policy: PackingPolicy, facts: Considered, now: float) -> Trigger:
     Pods are gathered: until none became due for `trigger.quiet`, at most for `trigger.longest`. A packing that
     found nothing is repeated when pods come, or when the cluster changed, with a growing pause.
     """
-    waiting = [pod for pod in facts.snapshot.pods if in_scope(policy, pod, facts.snapshot) and pends(pod)]
+    waiting = [pod for pod in waiting_pods(facts.snapshot) if in_scope(policy, pod, facts.snapshot)]
     counts = plans_per_pod(facts.plans, now)
     holds = held_until(facts.plans)
     limited = [pod for pod in waiting if counts[pod.uid] > REPLANS_PER_HOUR]
@@ -119,13 +121,19 @@ def in_scope(policy: PackingPolicy, pod: Pod, snapshot: Snapshot) -> bool:
     return matches_selector(spec.namespace_selector.to_fact(), labels)
 
 
+def waiting_pods(snapshot: Snapshot) -> list[Pod]:
+    """Pods that kube-scheduler finds no place for, or never looks at because they wait for their whole gang."""
+    whole = {pod.uid for gang in gangs(snapshot.pods).values() if gang.ready for pod in gang.waiting}
+    return [pod for pod in snapshot.pods if pends(pod) and (pod.gang is None or pod.uid in whole)]
+
+
 def pends(pod: Pod) -> bool:
-    """Whether kube-scheduler found no place for a pod and waits for none."""
+    """Whether kube-scheduler found no place for a pod and waits for none, or only its gang's gate holds it."""
+    held = pod.gated and not foreign_gates(pod)
     return (
         pod.node is None
-        and pod.unschedulable_since is not None
+        and (held if pod.gated else pod.unschedulable_since is not None)
         and pod.nominated_node is None
-        and not pod.gated
         and not pod.terminating
         and not pod.finished
     )
@@ -133,6 +141,13 @@ def pends(pod: Pod) -> bool:
 
 def is_refused_only(pod: Pod, plans: Iterable[PackingPlan], now: float) -> bool:
     """Whether a pod was kept from a node by a plan that runs or has just ended: it will be tried again."""
+    for plan in plans if UNTOLERATED in pod.unschedulable_message else ():
+        ended = plan.status.finished_at
+        created = plan.metadata.creation_timestamp
+        meanwhile = created is not None and (pod.unschedulable_since or 0.0) >= created.timestamp()
+        under_way = plan.active or (ended is not None and now - ended.timestamp() < RETRYING_SECONDS)
+        if plan.spec.steering is PlanSteering.BIND and meanwhile and under_way:
+            return True
     if REFUSED not in pod.unschedulable_message:
         return False
     for plan in plans:
@@ -213,7 +228,8 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
 
 
 def _due_at(spec: TriggerSpec, pod: Pod) -> float:
-    return (pod.unschedulable_since or 0.0) + spec.unschedulable_for.seconds
+    since = pod.created_at if pod.gated else pod.unschedulable_since or 0.0
+    return since + spec.unschedulable_for.seconds
 
 
 def _pause(facts: Considered, now: float) -> float:
