@@ -1,13 +1,18 @@
-"""The best possible answer for a small instance: one Boolean per pod and node, tier by tier.
+"""The best possible answer for a small instance, written apart from the product's own models.
 
-The textbook model of "Priority Matters" (arXiv:2511.08373), written apart from the product's own.
+With one Boolean per pod and node, tier by tier: the textbook model of "Priority Matters" (arXiv:2511.08373).
+And by trying everything, for a handful of pods with gangs among them.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
 from ortools.sat.python import cp_model
 
 from harness.instances import Instance
+from stowage_scheduler.cluster import Pod, Snapshot
 
 
 def best_counts(instance: Instance, seconds: float) -> list[int] | None:
@@ -32,3 +37,51 @@ def best_counts(instance: Instance, seconds: float) -> list[int] | None:
         counts.append(round(solver.objective_value))
         model.add(sum(tier) >= counts[-1])
     return counts
+
+
+def best_by_trying(cluster: Snapshot, priorities: Sequence[int]) -> list[int]:
+    """Most pods placed of each priority or higher, lexicographically, over every possible placement.
+
+    Knows room, node selectors and gangs; every running pod may move or lose its place, but for those of gangs.
+    """
+    stays = [pod for pod in cluster.pods if pod.node is not None and pod.gang is not None]
+    free = [pod for pod in cluster.pods if pod not in stays]
+    room = {node.name: Counter(node.allocatable) for node in cluster.nodes}
+    for pod in stays:
+        room[pod.node or ""].subtract(pod.requests)
+    best = max(_counts([*stays, *placed], priorities) for placed in _ways(cluster, free, room, []))
+    return list(best)
+
+
+def _ways(cluster: Snapshot, left: list[Pod], room: dict[str, Counter[str]], placed: list[Pod]) -> Iterator[list[Pod]]:
+    """Every set of pods that fits somewhere together, and has gangs whole."""
+    if not left:
+        if _gangs_are_whole(cluster, placed):
+            yield placed
+        return
+    pod, rest = left[0], left[1:]
+    yield from _ways(cluster, rest, room, placed)
+    for node in cluster.nodes:
+        matches = all(node.labels.get(key) == value for key, value in pod.node_selector.items())
+        if matches and all(room[node.name][name] >= amount for name, amount in pod.requests.items()):
+            room[node.name].subtract(pod.requests)
+            yield from _ways(cluster, rest, room, [*placed, pod])
+            room[node.name].update(pod.requests)
+
+
+def _gangs_are_whole(cluster: Snapshot, placed: list[Pod]) -> bool:
+    members: dict[str, list[Pod]] = defaultdict(list)
+    for pod in cluster.pods:
+        if pod.gang is not None:
+            members[pod.gang.name].append(pod)
+    for pods in members.values():
+        waiting = [pod for pod in pods if pod.node is None]
+        come = [pod for pod in waiting if pod in placed]
+        sizes = [pod.gang.size for pod in pods if pod.gang is not None]
+        if come and (come != waiting or len(pods) < max(sizes)):
+            return False
+    return True
+
+
+def _counts(pods: list[Pod], priorities: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sum(pod.priority >= priority for pod in pods) for priority in priorities)

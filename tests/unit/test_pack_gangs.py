@@ -8,11 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from harness.facts import OPTIONS, gang, node, packed, places, pod, snapshot
+from stowage_scheduler.build import build
 from stowage_scheduler.cluster import Gang, HostPort, Pod, Snapshot
 from stowage_scheduler.gangs import GANG_GATE
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Action, Reason
+from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
+from stowage_scheduler.solve import engine
+from stowage_scheduler.solve.effort import Effort
+from stowage_scheduler.solve.model import CountModel
 
 GPU = "nvidia.com/gpu"
 
@@ -197,8 +202,23 @@ def test_a_gang_that_needs_more_nodes_than_a_neighbourhood_has(seed: int) -> Non
     assert packing.evictions == ()
 
 
-def test_a_lower_gang_leaves_room_that_a_higher_pod_needs() -> None:
+def test_a_gang_takes_the_place_of_fewer_pods_that_each_of_its_pods_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its small pod each node holds two pods of the gang instead of one: no gain until the gang is whole."""
+    monkeypatch.setattr(engine, "is_small", lambda _: False)
+    cluster = snapshot(
+        *(node(f"n{number}", labels={"host": str(number)}) for number in range(6)),
+        *(pod(f"s{number}-1", 300, on=f"n{number}", node_selector={"host": str(number)}) for number in range(6)),
+        *gang("ring", 12, 500),
+    )
+    packing = packed(cluster)
+    assert packing.placed == {0: 12}
+    assert len(packing.evictions) == 6
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "search alone"])
+def test_a_lower_gang_leaves_room_that_a_higher_pod_needs(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy gives the last room to the low gang, for the high pod needs a move; then all of the gang must go."""
+    monkeypatch.setattr(engine, "is_small", lambda _: exact)
     cluster = snapshot(
         *(node(f"n{number}", 1000) for number in range(8)),
         *(pod(f"w{number}-1", 500, on=f"n{number}") for number in range(8)),
@@ -207,6 +227,24 @@ def test_a_lower_gang_leaves_room_that_a_higher_pod_needs() -> None:
     got = places(packed(cluster, replace(OPTIONS, evict_lower_priority=False)))
     assert "high-1" in got
     assert not [name for name in got if name.startswith("low")]
+
+
+@pytest.mark.parametrize(("size", "gone"), [(500, False), (250, True)], ids=["two for three", "four for three"])
+def test_a_neighbourhood_counts_the_pods_of_a_gang_elsewhere(size: int, gone: bool) -> None:
+    """A gang of three on three nodes, one of them freed: it makes way for more pods than all of it."""
+    cluster = snapshot(*(node(n) for n in "abc"), *gang("ring", 3, 900), *(pod(f"w-{n}", size) for n in range(4)))
+    problem = build(cluster, OPTIONS).problem
+    (ring,) = problem.gangs[0].classes
+    (small,) = {0, 1} - {ring}
+    start = Placement(problem)
+    for number in range(3):
+        start.add(problem.classes[ring], number, 1)
+    model = CountModel(start, [0], [small], RULES)
+    answer = model.maximise(model.tier_levels(), Effort(deterministic=1.0))
+    assert answer == ({0: {small: 4}} if gone else {0: {ring: 1}})
+    for number, held in (answer or {}).items():
+        start.replace(number, held)
+    assert start.without_halved_gangs() == ({1: {}, 2: {}} if gone else {})
 
 
 PLANTED = {
