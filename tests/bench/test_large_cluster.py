@@ -107,7 +107,7 @@ def test_following(
 async def storm(bare: BareCluster, pid: int, port: int) -> tuple[float, ProcessFigures]:
     """Change many pods at once; the seconds until the process has nothing left to do, and its figures then."""
     started = clock()
-    await bare.load(OBJECTS.pod(number, ready=False) for number in range(CHANGED_PODS))
+    await bare.load((OBJECTS.pod(number, ready=False) for number in range(CHANGED_PODS)), watched=True)
     before = ProcessFigures.of(pid)
     while True:
         await asyncio.sleep(LOOK_SECONDS)
@@ -118,5 +118,5 @@ async def storm(bare: BareCluster, pid: int, port: int) -> tuple[float, ProcessF
     lasted = clock() - started - LOOK_SECONDS
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as response:
         assert response.status == 200
-    await bare.load(OBJECTS.pod(number) for number in range(CHANGED_PODS))
+    await bare.load((OBJECTS.pod(number) for number in range(CHANGED_PODS)), watched=True)
     return lasted, now

@@ -217,7 +217,7 @@ async def schedule(bare: BareCluster, port: int) -> float:
     """Write all pods and wait until they are bound; pods per second between the first and the last tenth."""
     seen: list[tuple[float, float]] = []
     async with aiohttp.ClientSession() as session:
-        await bare.load(pod(number) for number in range(PODS))
+        await bare.load((pod(number) for number in range(PODS)), watched=True)
         deadline = clock() + LONGEST_SECONDS
         while not seen or seen[-1][1] < PODS:
             seen.append((clock(), await scheduled(session, port)))

@@ -55,8 +55,14 @@ class BareCluster:
         """The process id of `etcd` or `kube-apiserver`."""
         return int((self.cluster.folder / "pids" / f"{component}.pid").read_text(encoding="utf-8"))
 
-    async def load(self, documents: Iterable[Document]) -> int:
-        """Write objects into etcd, as they are; returns their number."""
+    async def load(self, documents: Iterable[Document], *, watched: bool = False) -> int:
+        """Write objects into etcd, as they are; returns their number.
+
+        Args:
+            documents: new or changed objects.
+            watched: somebody watches already. Then each object gets a version of its own, as an API server would give
+                it: of several with the same version a watch may pass over all but the first.
+        """
         remaining, count = iter(documents), 0
         url = f"http://127.0.0.1:{self.etcd_port}/v3/kv/txn"
         async with aiohttp.ClientSession() as session:
@@ -67,7 +73,7 @@ class BareCluster:
                     assert response.status == 200, await response.text()
 
             while True:
-                batches = [list(islice(remaining, _IN_ONE_TRANSACTION)) for _ in range(_AT_ONCE)]
+                batches = [list(islice(remaining, 1 if watched else _IN_ONE_TRANSACTION)) for _ in range(_AT_ONCE)]
                 await asyncio.gather(*(write(batch) for batch in batches if batch))
                 count += sum(map(len, batches))
                 if not batches[-1]:
