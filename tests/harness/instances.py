@@ -115,6 +115,28 @@ def dump(instance: Instance) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
+def with_gangs(document: dict[str, Any], every: int) -> dict[str, Any]:
+    """A dump in which the pods of every so many-th ReplicaSet are a gang: gone from their nodes, behind its gate."""
+    owners = [item for item in document["items"] if item["kind"] == "ReplicaSet"]
+    sizes = {item["metadata"]["name"]: item["spec"]["replicas"] for item in owners[::every]}
+    return {**document, "items": [_ganged(item, sizes) for item in document["items"]]}
+
+
+def _ganged(item: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
+    owner = item["metadata"].get("labels", {}).get("app")
+    if item["kind"] != "Pod" or owner not in sizes:
+        return item
+    labels = {**item["metadata"]["labels"], "stowage.dev/gang": owner, "stowage.dev/gang-size": str(sizes[owner])}
+    spec = {key: value for key, value in item["spec"].items() if key != "nodeName"}
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastTransitionTime": NOW}
+    return {
+        **item,
+        "metadata": {**item["metadata"], "labels": labels},
+        "spec": {**spec, "schedulingGates": [{"name": "stowage.dev/gang"}]},
+        "status": {"phase": "Pending", "conditions": [gated]},
+    }
+
+
 def _node(name: str, instance: Instance) -> dict[str, Any]:
     resources = {"cpu": f"{instance.cpu_milli}m", "memory": str(instance.memory_bytes), "pods": "110"}
     return {

@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 
 from harness.facts import packed
-from harness.instances import dump, paper_instance
+from harness.instances import dump, paper_instance, with_gangs
 from harness.plan_checker import problems
 from stowage.cli.plan import document
 from stowage_scheduler.kube.dump import read_dump
@@ -37,6 +37,38 @@ def test_plans_for_dumps_are_valid(nodes: int, pods: int, priorities: int, usage
     if room_for_all:
         assert plan["unplaced"] == plan["evictions"] == []
         assert plan["certified"]
+
+
+@pytest.mark.parametrize(("nodes", "pods", "usage", "seed"), [(4, 4, 105, 1), (8, 8, 95, 2), (16, 8, 105, 3)])
+def test_plans_with_gangs_are_valid(nodes: int, pods: int, usage: int, seed: int) -> None:
+    cluster = with_gangs(dump(paper_instance(nodes, pods, 2, usage, seed)), every=3)
+    facts = read_dump(json.dumps(cluster).encode()).snapshot
+    packing = packed(facts, PackOptions(), Budget(deterministic_units=1.0))
+    assert packing.faults == ()
+    assert problems(cluster, document(packing)) == []
+    assert any(step.gang for step in packing.steps)
+
+
+def test_the_checker_sees_halved_gangs() -> None:
+    """Also a gang whose pods start one after the other, and a pod that is said to start behind its gate."""
+    cluster = with_gangs(dump(paper_instance(4, 4, 2, 95, 2, placeable=True)), every=3)
+    facts = read_dump(json.dumps(cluster).encode()).snapshot
+    plan = document(packed(facts, PackOptions(), Budget(deterministic_units=2.0)))
+    assert problems(cluster, plan) == []
+    gang = {pod.key for pod in facts.pods if pod.gang is not None and pod.gang.size > 1}
+    first = next(step for step in plan["steps"] if step["pod"] in gang)
+    others = [step for step in plan["steps"] if step is not first]
+    other_end = next(step["id"] for step in plan["steps"] if step["pod"] not in gang)
+    half = {
+        "assignments": [one for one in plan["assignments"] if one["pod"] != first["pod"]],
+        "unplaced": [*plan["unplaced"], {"pod": first["pod"], "reason": "", "help": ""}],
+        "steps": others,
+    }
+    late = {"steps": [*others, {**first, "after": [*first["after"], other_end]}]}
+    told = {"steps": [*others, {**first, "action": "Place"}]}
+    assert any("waiting pods of gang" in one for one in problems(cluster, plan | half))
+    assert any("start after different steps" in one for one in problems(cluster, plan | late))
+    assert any("its step is Place" in one for one in problems(cluster, plan | told))
 
 
 def test_the_checker_sees_what_is_wrong() -> None:
