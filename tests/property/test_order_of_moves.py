@@ -14,7 +14,8 @@ from harness.facts import node as make_node
 from harness.facts import pod as make_pod
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
-from stowage_scheduler.cluster import DisruptionBudget, HostPort, LabelSelector
+from stowage_scheduler.cluster import DisruptionBudget, Gang, HostPort, LabelSelector
+from stowage_scheduler.gangs import GANG_GATE
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.placement import Placement
@@ -31,6 +32,7 @@ class Thing(Struct, frozen=True):
     covered: bool  # by the one budget
     source: int | None
     target: int | None
+    gang: bool = False  # comes together with all others that say so
 
 
 class Exchange(Struct, frozen=True):
@@ -44,7 +46,7 @@ class Exchange(Struct, frozen=True):
         """The problem, one class per pod."""
         budget = DisruptionBudget("default", "web", "web", LabelSelector((("tier", "web"),)), self.allowed)
         cluster = snapshot(
-            *(make_node(f"n{i}", size) for i, size in enumerate(self.sizes)),
+            *(make_node(f"n{i}", size, labels={"host": str(i)}) for i, size in enumerate(self.sizes)),
             *(
                 make_pod(
                     f"p{i}-1",
@@ -52,6 +54,9 @@ class Exchange(Struct, frozen=True):
                     on=None if thing.source is None else f"n{thing.source}",
                     host_ports=(PORT,) if thing.port else (),
                     labels={"tier": "web"} if thing.covered else {},
+                    gang=Gang("ring", 1) if thing.gang else None,
+                    gates=(GANG_GATE,) if thing.gang else (),
+                    node_selector={"host": str(thing.target)} if thing.gang else {},
                 )
                 for i, thing in enumerate(self.things)
             ),
@@ -62,7 +67,13 @@ class Exchange(Struct, frozen=True):
     def end(self, built: Build) -> Placement:
         """Everything where it shall be."""
         placement = Placement(built.problem)
-        classes = {c.name.rpartition("/")[2]: c for c in built.problem.classes}
+        classes = {
+            owner.name: c
+            for c in built.problem.classes
+            for uids in (c.pending_uids, *c.running_uids.values())
+            for owner in (built.pods[uid].owner for uid in uids)
+            if owner is not None
+        }
         for i, thing in enumerate(self.things):
             for node, count in ((thing.source, -1), (thing.target, 1)):
                 if node is not None:
@@ -93,7 +104,10 @@ def an_exchange(chance: random.Random) -> Exchange:
         return at
 
     ways = zip(kinds, fill(), fill(), strict=True)
-    things = tuple(Thing(*kind, source, target) for kind, source, target in ways)
+    gang = chance.random() < 0.5
+    things = tuple(
+        Thing(*kind, source, target, gang and source is None and target is not None) for kind, source, target in ways
+    )
     allowed = chance.choice([1, 2, 5])  # nothing moves under a budget that allows nothing
     return Exchange(sizes, things, allowed)
 
@@ -175,5 +189,12 @@ def check(
     assert all(not slot.after or any(s.swap and s.slot == slot.id for s in steps) for slot in slots)
     assert not any(step.swap and step.after for step in steps)
     assert all(step.action is Action.EVICT for step in steps if step.swap)
+    ring = [number for number, step in enumerate(steps) if step.gang]
+    assert len(ring) == sum(thing.gang for thing in exchange.things)
+    assert len({steps[number].after for number in ring}) <= 1
+    assert all(steps[number].action is Action.UNGATE for number in ring)
+    # a swap waits for all steps before it, so none of those may wait for a later one
+    places = {step.id: number for number, step in enumerate(steps)}
+    assert all(places[one] < ring[0] for number in ring for one in steps[number].after)
     for _ in range(4):
         Replay(exchange, steps, slots).run(chance)
