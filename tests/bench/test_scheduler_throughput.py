@@ -247,7 +247,7 @@ async def scheduled(session: aiohttp.ClientSession, port: int) -> float:
 
 async def reserve(bare: BareCluster) -> None:
     """Approve a plan for pods that are not there: its nodes are refused to all others."""
-    kept = SlotClass("some-controller", "some-revision", "some-requests")
+    kept = SlotClass("some-controller", "somerevision", "somerequests")
     slots = [Slot(f"k{number:03}", kept, OBJECTS.node_name(number * 7)) for number in range(SLOTS)]
     spec = PackingPlanSpec(
         policy="by-hand", approval=Approval.APPROVED, slots=tuple(PlanSlot.of(slot) for slot in slots)

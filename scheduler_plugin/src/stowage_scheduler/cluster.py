@@ -30,7 +30,7 @@ class Effect(StrEnum):
     NO_EXECUTE = "NoExecute"
 
 
-class Taint(Struct, frozen=True):
+class Taint(Struct, frozen=True, gc=False):
     """A node taint."""
 
     key: str
@@ -38,7 +38,7 @@ class Taint(Struct, frozen=True):
     value: str = ""
 
 
-class Toleration(Struct, frozen=True):
+class Toleration(Struct, frozen=True, gc=False):
     """A pod toleration; an empty key with operator Exists tolerates every taint."""
 
     key: str = ""
@@ -47,7 +47,7 @@ class Toleration(Struct, frozen=True):
     effect: str = ""
 
 
-class Requirement(Struct, frozen=True):
+class Requirement(Struct, frozen=True, gc=False):
     """One expression of a selector: key, operator (In, NotIn, Exists, DoesNotExist, Gt, Lt), values."""
 
     key: str
@@ -55,21 +55,21 @@ class Requirement(Struct, frozen=True):
     values: tuple[str, ...] = ()
 
 
-class NodeSelectorTerm(Struct, frozen=True):
+class NodeSelectorTerm(Struct, frozen=True, gc=False):
     """A term of required node affinity: all expressions and all fields must match; empty matches nothing."""
 
     expressions: tuple[Requirement, ...] = ()
     fields: tuple[Requirement, ...] = ()
 
 
-class LabelSelector(Struct, frozen=True):
+class LabelSelector(Struct, frozen=True, gc=False):
     """A label selector; without labels and expressions it selects everything."""
 
     labels: tuple[tuple[str, str], ...] = ()
     expressions: tuple[Requirement, ...] = ()
 
 
-class PodAffinityTerm(Struct, frozen=True):
+class PodAffinityTerm(Struct, frozen=True, gc=False):
     """A required pod (anti-)affinity term, with its namespaces resolved as far as the pod itself tells.
 
     `namespaces` are names; `namespace_selector` selects further namespaces by their labels (None: none).
@@ -82,7 +82,7 @@ class PodAffinityTerm(Struct, frozen=True):
     namespace_selector: LabelSelector | None = None
 
 
-class HostPort(Struct, frozen=True, order=True):
+class HostPort(Struct, frozen=True, order=True, gc=False):
     """A port that a pod takes on its node."""
 
     protocol: str
@@ -90,7 +90,7 @@ class HostPort(Struct, frozen=True, order=True):
     port: int
 
 
-class OwnerRef(Struct, frozen=True):
+class OwnerRef(Struct, frozen=True, gc=False):
     """The controller that owns an object."""
 
     kind: str
@@ -109,7 +109,7 @@ class Unmodelled(StrEnum):
     SCHEDULING_GROUP = "SchedulingGroup"
 
 
-class Node(Struct, frozen=True):
+class Node(Struct, frozen=True, gc=False):
     """A node: what it offers and who may use it."""
 
     name: str
@@ -122,14 +122,14 @@ class Node(Struct, frozen=True):
     created_at: float = 0.0
 
 
-class Gang(Struct, frozen=True):
+class Gang(Struct, frozen=True, gc=False):
     """What a pod says of its gang: it and at least `size` pods of this name in its namespace run together, or none."""
 
     name: str
     size: int  # 0: nobody can read it, so the gang is never planned for
 
 
-class Pod(Struct, frozen=True):
+class Pod(Struct, frozen=True, gc=False):
     """A pod: what it asks for, where it runs and what is known about moving it.
 
     `requests` follow kube-scheduler: sum of containers, init and sidecar formula, overhead, pod-level
@@ -193,7 +193,7 @@ class Pod(Struct, frozen=True):
         return self.phase in {"Succeeded", "Failed"}
 
 
-class Workload(Struct, frozen=True):
+class Workload(Struct, frozen=True, gc=False):
     """A controller of pods: ReplicaSet, Deployment, StatefulSet, Job and the like."""
 
     kind: str
@@ -209,7 +209,7 @@ class Workload(Struct, frozen=True):
     revision: int | None = None  # of a Deployment or ReplicaSet: which template, counted in roll-outs
 
 
-class DisruptionBudget(Struct, frozen=True):
+class DisruptionBudget(Struct, frozen=True, gc=False):
     """A PodDisruptionBudget; not `fresh` while its status does not describe its newest spec."""
 
     namespace: str
@@ -220,7 +220,7 @@ class DisruptionBudget(Struct, frozen=True):
     fresh: bool = True
 
 
-class PriorityClass(Struct, frozen=True):
+class PriorityClass(Struct, frozen=True, gc=False):
     """A PriorityClass."""
 
     name: str
@@ -229,7 +229,7 @@ class PriorityClass(Struct, frozen=True):
     is_default: bool = False
 
 
-class Rejected(Struct, frozen=True, order=True):
+class Rejected(Struct, frozen=True, order=True, gc=False):
     """An object left out of a snapshot, and why: `rule` says what it should have been and what to do.
 
     `node` is where a pod that was left out stands, as far as that can be told: nobody knows how much room it
@@ -244,7 +244,7 @@ class Rejected(Struct, frozen=True, order=True):
     node: str = ""
 
 
-class Snapshot(Struct, frozen=True):
+class Snapshot(Struct, frozen=True, gc=False):
     """The cluster at one instant. Order of the tuples carries no meaning."""
 
     now: float

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from stowage_scheduler.cluster import LabelSelector, OwnerRef, Requirement
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.malformed import FieldError
+from stowage_scheduler.kube.sharing import REMEMBERED, Memo
 
 LONGEST_NAME = 253
 LONGEST_LABEL_KEY = 317
@@ -22,6 +24,7 @@ _CLUSTER_SCOPED = frozenset({"Node", "Namespace", "PriorityClass", "PackingPolic
 _READ_PREFIX = "stowage.dev/"
 _READ_ANNOTATIONS = frozenset({"karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict"})
 _NO_LABELS: Mapping[str, str] = {}
+_checked: Memo[Mapping[str, str]] = Memo()
 
 
 def checked_name(name: str | None, where: str) -> str:
@@ -65,8 +68,14 @@ def workload_uid(kind: str, namespace: str, name: str) -> str:
 
 
 def owner_of(metadata: objects.ObjectMeta, namespace: str) -> OwnerRef | None:
-    """The controller that owns an object, if any."""
-    for reference in metadata.owner_references or ():
+    """The controller that owns an object, if any; the same object for all that it owns."""
+    references = metadata.owner_references
+    return _controller(references, namespace) if references else None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _controller(references: tuple[objects.OwnerReference, ...], namespace: str) -> OwnerRef | None:
+    for reference in references:
         if reference.controller:
             name = checked_name(reference.name, "metadata.ownerReferences[].name")
             kind = checked_name(reference.kind, "metadata.ownerReferences[].kind")
@@ -78,13 +87,17 @@ def owner_of(metadata: objects.ObjectMeta, namespace: str) -> OwnerRef | None:
 
 
 def checked_labels(labels: objects.Labels | None, where: str = "metadata.labels") -> Mapping[str, str]:
-    """Labels of a size that Kubernetes accepts.
+    """Labels of a size that Kubernetes accepts; equal ones are one object.
 
     Raises:
         FieldError: if a key or a value is too long.
     """
     if not labels:
         return _NO_LABELS
+    return _checked.of(tuple(labels.items()), lambda: _within_bounds(labels, where))
+
+
+def _within_bounds(labels: objects.Labels, where: str) -> Mapping[str, str]:
     for key, value in labels.items():
         if len(key) > LONGEST_LABEL_KEY:
             raise FieldError(where, key, f"a key must have at most {LONGEST_LABEL_KEY} characters")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from stowage_scheduler.cluster import (
     Gang,
@@ -21,7 +22,6 @@ from stowage_scheduler.kube.matching import ANY_ADDRESS
 from stowage_scheduler.kube.metadata import (
     checked_labels,
     checked_name,
-    condition,
     label_selector,
     name_of,
     namespace_of,
@@ -33,6 +33,7 @@ from stowage_scheduler.kube.metadata import (
 )
 from stowage_scheduler.kube.priorities import Priorities
 from stowage_scheduler.kube.requests import is_sidecar, pod_requests
+from stowage_scheduler.kube.sharing import REMEMBERED, shared
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 GANG_LABEL = "stowage.dev/gang"
@@ -44,6 +45,7 @@ _TEMPLATE_HASH_LABELS = ("pod-template-hash", "controller-revision-hash")
 _PHASES = frozenset({"Pending", "Running", "Succeeded", "Failed", "Unknown"})
 _LARGEST_PORT = 65535
 _NO_STATUS = objects.PodStatus()
+_NO_AFFINITY = objects.Affinity()
 _LONGEST_MESSAGE = 4096
 
 
@@ -63,23 +65,24 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
     if phase not in _PHASES:
         raise FieldError("status.phase", phase, f"it must be one of {', '.join(sorted(_PHASES))}")
     owner = owner_of(metadata, namespace)
-    scheduled = condition(status.conditions, "PodScheduled")
+    conditions = {entry.type: entry for entry in reversed(status.conditions or ())}  # the first of a type counts
+    scheduled = conditions.get("PodScheduled")
     waiting = node is None and scheduled is not None and scheduled.status == "False"
     unschedulable = scheduled if waiting and scheduled and scheduled.reason == "Unschedulable" else None
     bound = scheduled if node and scheduled and scheduled.status == "True" else None
-    affinity = spec.affinity or objects.Affinity()
+    affinity = spec.affinity or _NO_AFFINITY
     volumes = spec.volumes or ()
     return Pod(
-        namespace=namespace,
+        namespace=shared(namespace),
         name=name,
         uid=uid_of(metadata, f"{namespace}/{name}"),
         requests=pod_requests(raw),
-        node=node,
+        node=node and shared(node),
         priority=priority,
-        preemption_policy=preemption_policy,
-        scheduler_name=spec.scheduler_name or "default-scheduler",
-        phase=phase,
-        ready=_holds(status, "Ready"),
+        preemption_policy=shared(preemption_policy),
+        scheduler_name=shared(spec.scheduler_name or "default-scheduler"),
+        phase=shared(phase),
+        ready=_holds(conditions.get("Ready")),
         terminating=metadata.deletion_timestamp is not None,
         created_at=seconds(metadata.creation_timestamp) or 0.0,
         bound_at=seconds(bound.last_transition_time) if bound else None,
@@ -88,19 +91,19 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         nominated_node=status.nominated_node_name or None,
         gates=tuple(sorted(gate.name for gate in spec.scheduling_gates or () if gate.name)),
         gang=_gang(labels),
-        disruption_target=_holds(status, "DisruptionTarget"),
+        disruption_target=_holds(conditions.get("DisruptionTarget")),
         owner=owner,
         template_hash=next((labels[key] for key in _TEMPLATE_HASH_LABELS if key in labels), ""),
         labels=labels,
         annotations=read_annotations(metadata.annotations),
         node_selector=checked_labels(spec.node_selector, "spec.nodeSelector"),
-        node_affinity=_node_affinity(affinity.node_affinity),
-        tolerations=_tolerations(spec),
-        host_ports=tuple(sorted(set(_host_ports(spec)))),
-        affinity_terms=_pod_terms(affinity.pod_affinity, namespace),
-        anti_affinity_terms=_pod_terms(affinity.pod_anti_affinity, namespace),
-        spread_selectors=tuple(_spread_selectors(spec)),
-        unmodelled=tuple(sorted(set(_unmodelled(raw)))),
+        node_affinity=shared(_node_affinity(affinity.node_affinity)),
+        tolerations=_tolerations(spec.tolerations or ()),
+        host_ports=shared(tuple(sorted(set(_host_ports(spec))))),
+        affinity_terms=shared(_pod_terms(affinity.pod_affinity, namespace)),
+        anti_affinity_terms=shared(_pod_terms(affinity.pod_anti_affinity, namespace)),
+        spread_selectors=shared(tuple(_spread_selectors(spec))),
+        unmodelled=shared(tuple(sorted(set(_unmodelled(raw))))),
         mirror=_is_mirror(annotations, owner),
         host_path=any(volume.host_path is not None for volume in volumes),
         empty_dir=any(volume.empty_dir is not None for volume in volumes),
@@ -117,9 +120,8 @@ def _gang(labels: Mapping[str, str]) -> Gang | None:
     return Gang(name, int(size) if readable else 0)
 
 
-def _holds(status: objects.PodStatus, kind: str) -> bool:
-    found = condition(status.conditions, kind)
-    return found is not None and found.status == "True"
+def _holds(condition: objects.Condition | None) -> bool:
+    return condition is not None and condition.status == "True"
 
 
 def _is_mirror(annotations: objects.Labels, owner: OwnerRef | None) -> bool:
@@ -138,10 +140,9 @@ def _node_affinity(affinity: objects.NodeAffinity | None) -> tuple[NodeSelectorT
     )
 
 
-def _tolerations(spec: objects.PodSpec) -> tuple[Toleration, ...]:
-    return tuple(
-        Toleration(t.key or "", t.operator or "Equal", t.value or "", t.effect or "") for t in spec.tolerations or ()
-    )
+@lru_cache(maxsize=REMEMBERED)
+def _tolerations(tolerations: tuple[objects.Toleration, ...]) -> tuple[Toleration, ...]:
+    return tuple(Toleration(t.key or "", t.operator or "Equal", t.value or "", t.effect or "") for t in tolerations)
 
 
 def _host_ports(spec: objects.PodSpec) -> Iterator[HostPort]:
@@ -199,6 +200,8 @@ def _unmodelled(raw: objects.Pod) -> Iterator[Unmodelled]:
 
 def _is_placed_volume(volume: objects.Volume) -> bool:
     """Whether a volume has a zone, an attach limit or a single writer (plugins VolumeZone, NodeVolumeLimits, …)."""
+    if volume == objects.Volume(name=volume.name):
+        return False  # most are: tokens, config maps and the like
     return any(
         source is not None
         for source in (

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS
 from stowage_scheduler.kube.malformed import FieldError
 from stowage_scheduler.kube.objects import (
@@ -21,6 +23,7 @@ from stowage_scheduler.kube.objects import (
     ResourceRequirements,
 )
 from stowage_scheduler.kube.quantity import QuantityError, in_own_unit, parse_quantity
+from stowage_scheduler.kube.sharing import Memo
 
 Nanos = dict[str, int]
 
@@ -28,16 +31,35 @@ _HUGE_PAGES = "hugepages-"
 _STANDARD = frozenset({CPU, MEMORY, EPHEMERAL_STORAGE})
 _OVERCOMMITTED_POD_LEVEL = frozenset({CPU, MEMORY})
 _NOTHING: Mapping[str, ContainerStatus] = {}
+_known: Memo[Mapping[str, int]] = Memo()
+_encode = msgspec.msgpack.Encoder().encode
 
 
-def pod_requests(pod: Pod) -> dict[str, int]:
+def pod_requests(pod: Pod) -> Mapping[str, int]:
     """The requests of a pod in the units of `cluster.Resources`, `pods: 1` included, zeros left out.
 
     The status counts only for bound pods: nothing was allocated to the others yet.
 
+    Pods that ask for the same share one answer, which must not be changed.
+
     Raises:
         FieldError: for a malformed, negative or absurd quantity and for a name that is no resource.
     """
+    return _known.of(_asked(pod), lambda: _requests(pod))
+
+
+def _asked(pod: Pod) -> bytes:
+    """All that the requests of a pod depend on; bytes are the cheapest key for what has many parts."""
+    spec, status = pod.spec, pod.status if pod.spec.node_name else None
+    asked = (spec.containers, spec.init_containers, spec.overhead, spec.resources)
+    if status is None:
+        return _encode(asked)
+    held = (status.container_statuses, status.init_container_statuses, status.resources, status.allocated_resources)
+    return _encode((asked, held, _resize_infeasible(status)))
+
+
+def _requests(pod: Pod) -> Mapping[str, int]:
+    """The requests, counted."""
     status = pod.status if pod.spec.node_name else None
     totals = _of_containers(pod.spec, status)
     totals.update(_of_pod(pod.spec, status, totals))
