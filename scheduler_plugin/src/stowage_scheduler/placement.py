@@ -12,7 +12,8 @@ class Placement:
     """Counts per class and node, with the room left kept up to date.
 
     `counts[c]` maps node to pods and holds no zeros; `room[n][r]` is what is left; `on_node[n]` maps
-    class to pods. Mutable: it is the state of one search, never shared.
+    class to pods. `placed_of[c]` and `placed_at[priority]` (fixed pods included) are kept up to date, for they are
+    asked for with every neighbourhood. Mutable: it is the state of one search, never shared.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -21,6 +22,8 @@ class Placement:
         self.counts: list[dict[int, int]] = [{} for _ in problem.classes]
         self.room = [list(free) for free in problem.free]
         self.on_node: list[dict[int, int]] = [{} for _ in problem.nodes]
+        self.placed_of = [0] * len(problem.classes)
+        self.placed_at: dict[int, int] = dict(problem.fixed)
         for pod_class in problem.classes:
             for node, count in pod_class.running.items():
                 self.add(pod_class, node, count)
@@ -29,6 +32,10 @@ class Placement:
         """The same counts in another problem with the same nodes and as many classes, with its limits and tiers."""
         twin = self.copy()
         twin.problem = problem
+        twin.placed_at = dict(problem.fixed)
+        for pod_class in problem.classes:
+            priority = pod_class.priority
+            twin.placed_at[priority] = twin.placed_at.get(priority, 0) + self.placed_of[pod_class.index]
         return twin
 
     def copy(self) -> Placement:
@@ -38,6 +45,8 @@ class Placement:
         twin.counts = [dict(where) for where in self.counts]
         twin.room = [list(room) for room in self.room]
         twin.on_node = [dict(held) for held in self.on_node]
+        twin.placed_of = list(self.placed_of)
+        twin.placed_at = dict(self.placed_at)
         return twin
 
     def add(self, pod_class: PodClass, node: int, count: int) -> None:
@@ -51,6 +60,8 @@ class Placement:
         else:
             self.counts[pod_class.index].pop(node)
             self.on_node[node].pop(pod_class.index)
+        self.placed_of[pod_class.index] += count
+        self.placed_at[pod_class.priority] = self.placed_at.get(pod_class.priority, 0) + count
         room = self.room[node]
         for resource, amount in enumerate(pod_class.requests):
             room[resource] -= amount * count
@@ -81,7 +92,7 @@ class Placement:
 
     def placed(self, pod_class: PodClass) -> int:
         """Pods of a class that have a place."""
-        return sum(self.counts[pod_class.index].values())
+        return self.placed_of[pod_class.index]
 
     def unplaced(self, pod_class: PodClass) -> int:
         """Pods of a class without a place."""
@@ -105,13 +116,10 @@ class Placement:
 
     def placed_by_priority(self) -> dict[int, int]:
         """For each priority, how many pods of that priority or higher have a place."""
-        exact = dict(self.problem.fixed)
-        for pod_class in self.problem.classes:
-            exact[pod_class.priority] = exact.get(pod_class.priority, 0) + self.placed(pod_class)
         result: dict[int, int] = {}
         total = 0
         for priority in self.problem.priorities:
-            total += exact.get(priority, 0)
+            total += self.placed_at.get(priority, 0)
             result[priority] = total
         return result
 

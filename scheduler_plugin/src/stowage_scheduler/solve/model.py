@@ -7,6 +7,7 @@ nodes. The same class serves neighbourhoods of a few nodes and the exact model o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from msgspec import Struct
 from ortools.sat.python import cp_model
@@ -64,7 +65,7 @@ class CountModel:
             self._add_class(index)
         touched = {g for index in self.classes if (g := self.problem.classes[index].gang) is not None}
         self.whole = {number: self._whole(number) for number in sorted(touched)}
-        self._totals_outside(inside)
+        self._inside = inside
         for rule in rules:
             rule.constrain(self)
 
@@ -118,15 +119,23 @@ class CountModel:
             return self.placed_outside[index]
         return self.placement.placed(self.problem.classes[index])
 
-    def _totals_outside(self, inside: set[int]) -> None:
-        """Running pods outside of the model that do not stay, in all and per class."""
-        self._leaving_outside: dict[int, int] = {}
+    @cached_property
+    def _leaving_outside(self) -> dict[int, int]:
+        """Running pods outside of the model that do not stay, per class; only limits that span all nodes ask."""
+        found: dict[int, int] = {}
         for pod_class in self.problem.classes:
             where = self.placement.counts[pod_class.index]
-            self._leaving_outside[pod_class.index] = sum(
-                max(0, count - where.get(node, 0)) for node, count in pod_class.running.items() if node not in inside
+            found[pod_class.index] = sum(
+                max(0, count - where.get(node, 0))
+                for node, count in pod_class.running.items()
+                if node not in self._inside
             )
-        self.disrupted_outside = sum(self._leaving_outside.values())
+        return found
+
+    @property
+    def disrupted_outside(self) -> int:
+        """Running pods outside of the model that do not stay."""
+        return sum(self._leaving_outside.values())
 
     def outside_budget(self, budget: int) -> tuple[int, int]:
         """(pods leaving, pods lost) under a budget that this model does not decide on."""

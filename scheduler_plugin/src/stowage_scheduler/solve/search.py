@@ -158,7 +158,7 @@ class Search:
             oldest = flight.queue.popleft()
             answer = oldest.future.result()
             self.limit.spent += answer.spent
-            judge(oldest.wanted, better=self._take(answer))
+            judge(oldest.wanted, better=self._take(oldest.wanted.kind, answer))
             if not more():
                 return  # what is still in work is not waited for
 
@@ -173,7 +173,7 @@ class Search:
         """In how many shares waiting pods are dealt out to what may still begin."""
         return max(1, min(self.window - len(flight.queue), len(self.problem.nodes) // _FREE_NODES))
 
-    def _take(self, answer: Answer) -> bool:
+    def _take(self, kind: Kind, answer: Answer) -> bool:
         """Take an answer unless a tier gets worse; whether `best` got better."""
         if not answer.held:
             return False
@@ -188,10 +188,13 @@ class Search:
         for node, held in now.without_halved_gangs().items():
             previous.setdefault(node, dict(now.on_node[node]))
             self.scene.replace(node, held)
-        if tuple(now.placed_by_priority().values()) < before or not now.within_limits():
+        after = tuple(now.placed_by_priority().values())
+        if after < before or not now.within_limits():
             for node, held in previous.items():
                 self.scene.replace(node, held)
             return False
+        if kind is not Kind.CALM and after <= self.best_score[: len(after)]:
+            return False  # without a look at all running pods, which takes long in a large cluster
         score = now.score()
         if score <= self.best_score:
             return False
