@@ -10,6 +10,7 @@ it ends again and again the process ends too, for alive but deaf is the worst it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -22,6 +23,7 @@ import kopf
 from stowage.observe.trouble import Trouble
 from stowage.run.audit import AUDIT_SECONDS, Audit, Ring
 from stowage.transport import Api, paths
+from stowage.transport.api import SILENCE_SECONDS
 from stowage.transport.backoff import Backoff
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,8 @@ KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan"}
 """What is watched, and the first part of the key that it rings."""
 COLLECTIONS: Final = {"policy": paths.PACKING_POLICIES, "plan": paths.PACKING_PLANS}
 
-STOP_SECONDS: Final = 3.0
+STOP_SECONDS: Final = 8.0  # kopf gives its own tasks 5 s when it is not told to end
+CLOSING_SECONDS: Final = 0.1  # connections that kopf has closed take some turns of its loop to end
 SETTLED_SECONDS: Final = 60.0  # having run so long, kopf has worked: earlier ends no longer count
 MOST_ENDS: Final = 4  # in a row; then the process is better started anew
 
@@ -68,13 +71,14 @@ class DoorbellStopped(Exception):  # noqa: N818 - named after what happened
         self.final = final
 
 
-def settings() -> kopf.OperatorSettings:
-    """Settings that let kopf write nothing, and notice dead connections."""
+def settings(silence_seconds: float = SILENCE_SECONDS) -> kopf.OperatorSettings:
+    """Settings that let kopf write nothing, and notice connections that are dead: silent for so long."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.watching.server_timeout = 290
     chosen.watching.client_timeout = 310
     chosen.watching.connect_timeout = 5
+    chosen.watching.inactivity_timeout = silence_seconds
     chosen.networking.connect_timeout = 5
     chosen.networking.request_timeout = 30
     chosen.networking.error_backoffs = EndlessBackoffs()
@@ -125,6 +129,37 @@ async def connection_info(api: Api) -> kopf.ConnectionInfo:
         private_key_path=configuration.key_file,
         proxy_url=configuration.proxy,
     )
+
+
+class _Stop:
+    """Ends kopf from another thread.
+
+    kopf would wait for a `threading.Event` in a thread that nothing ends: it could not end by itself any more, and
+    nobody would hear that its watches have failed (seen with kopf 1.45.2).
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._lock = threading.Lock()
+        self._armed: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def arm(self) -> asyncio.Event:
+        """The flag for kopf, made in its loop."""
+        with self._lock:
+            flag = asyncio.Event()
+            self._armed = (asyncio.get_running_loop(), flag)
+            if self.asked:
+                flag.set()
+            return flag
+
+    def ask(self) -> None:
+        """Let kopf end."""
+        with self._lock:
+            self.asked = True
+            if self._armed is not None:
+                loop, flag = self._armed
+                with contextlib.suppress(RuntimeError):  # its loop has just ended by itself
+                    loop.call_soon_threadsafe(flag.set)
 
 
 class Doorbell:
@@ -207,7 +242,7 @@ class Doorbell:
     async def _run_once(self) -> DoorbellStopped:
         """Run kopf until it ends, or is found to be deaf; cancelling ends it too."""
         loop = asyncio.get_running_loop()
-        stop = threading.Event()
+        stop = _Stop()
         ended: asyncio.Future[BaseException | None] = loop.create_future()
 
         async def log_in() -> kopf.ConnectionInfo:
@@ -220,10 +255,16 @@ class Doorbell:
             if not ended.done():
                 ended.set_result(error)
 
+        async def operate(arguments: Mapping[str, Any]) -> None:
+            try:
+                await kopf.operator(**arguments, stop_flag=stop.arm())
+            finally:
+                await asyncio.sleep(CLOSING_SECONDS)
+
         def work(arguments: Mapping[str, Any]) -> None:
             error: BaseException | None = None
             try:
-                asyncio.run(kopf.operator(**arguments))
+                asyncio.run(operate(arguments))
             except BaseException as caught:  # noqa: BLE001 - a thread's error has nowhere to go but through `tell`
                 error = caught
             if not loop.is_closed():
@@ -231,10 +272,9 @@ class Doorbell:
 
         arguments = {
             "registry": registry(ring, log_in),
-            "settings": settings(),
+            "settings": settings(self._api.silence_seconds or SILENCE_SECONDS),
             "standalone": True,
             "clusterwide": True,
-            "stop_flag": stop,
         }
         self.starts += 1
         threading.Thread(target=work, args=(arguments,), name="kopf", daemon=True).start()
@@ -245,11 +285,11 @@ class Doorbell:
         finally:
             deaf.cancel()
             if not ended.done():
-                stop.set()
+                stop.ask()
                 await asyncio.wait([ended], timeout=STOP_SECONDS)
         if not ended.done():
             return DoorbellStopped("kopf is deaf and does not end", final=True)
-        if stop.is_set():
+        if stop.asked:
             return DoorbellStopped("kopf was deaf to changes and was ended")
         error = ended.result()
         stopped = DoorbellStopped(f"kopf ended: {error or 'without an error'}")

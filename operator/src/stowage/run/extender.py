@@ -78,6 +78,7 @@ class Extender:
         self._metrics = metrics
         self._acknowledged: dict[str, str] = {}  # UIDs of plans, by name
         api.observer = metrics.api_request
+        api.silence_seconds = settings.watch_silence_seconds
         self.table = Reservations(monotonic, settings.lease_seconds)
         self.feed = Feed(self.table, on_active=lambda name: self.queue.add(("plan", name)))
         self.queue = WorkQueue(workers=1, generator=generator, metrics=metrics)

@@ -42,10 +42,18 @@ def formatter(log_format: str) -> logging.Formatter:
     return HumanFormatter()
 
 
+def in_one_line(record: logging.LogRecord) -> bool:
+    """Keep tracebacks of kopf out: it logs each failed watch with one, and its last line says it all."""
+    if record.name.startswith("kopf"):
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def configure(log_format: str, log_level: str) -> None:
     """Send all logs of the process to standard error; libraries below warnings stay quiet."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
+    handler.addFilter(in_one_line)
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -67,6 +67,7 @@ class Operator:
         self._metrics = metrics
         self._known: set[Key] = set()  # custom resources that exist: rung when a term begins
         api.observer = metrics.api_request
+        api.silence_seconds = settings.watch_silence_seconds
         self.queue = WorkQueue(workers=settings.queue_workers, generator=generator, metrics=metrics)
         self.store = Store(now=clock)
         self.reflectors = self.store.reflectors(api, clock=monotonic, generator=generator)
@@ -83,7 +84,7 @@ class Operator:
             on_gained=self._lead,
             on_lost=lambda: metrics.epoch.set(0),
         )
-        self.doorbell = Doorbell(api, self._ring, generator=generator)
+        self.doorbell = Doorbell(api, self._ring, generator=generator, audit_seconds=settings.audit_seconds)
         self.sight = Sight(self.reflectors, monotonic, lambda: self.doorbell.troubles)
         self.controller = Controller(
             api=api,

@@ -43,6 +43,9 @@ class ProcessSettings(BaseSettings):
     metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
     metrics_port: Port = 8080
     namespace: Name = Field(default="stowage-system", description="namespace of Stowage's own leases")
+    watch_silence_seconds: float = Field(
+        default=70.0, ge=2, le=600, description="an open watch without event and bookmark for longer is taken for dead"
+    )
     watch_age_limit_seconds: float = Field(
         default=120.0, gt=0, description="a part that follows the cluster does nothing for longer: the process hangs"
     )
@@ -60,6 +63,9 @@ class OperatorSettings(ProcessSettings):
     scheduler_lease_name: Name = "stowage-scheduler"
     queue_workers: int = Field(default=8, ge=1, le=256, description="keys reconciled at once")
     solver_workers: int = Field(default_factory=cpu_limit, ge=1, le=256, description="processes; about 90 MB each")
+    audit_seconds: float = Field(
+        default=20.0, gt=0, le=600, description="between two looks for changes of policies and plans that went unheard"
+    )
     seed: int = Field(default=1, ge=0, description="seed of the packer")
 
     @model_validator(mode="after")

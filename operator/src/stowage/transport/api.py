@@ -28,8 +28,8 @@ CONNECT_SECONDS: Final = 5.0
 NAME_SECONDS: Final = 15.0  # to a connection, its name looked up and a free place in the pool included
 REQUEST_SECONDS: Final = 12.0  # above the 10 s that a webhook is given by default: the server's words are worth having
 LIST_SECONDS: Final = 60.0  # a chunk of 500 large pods on a busy server
-WATCH_SECONDS: Final = 60  # asked of the server: shorter than the silence, for bookmarks of quiet kinds may come later
 SILENCE_SECONDS: Final = 70.0  # longer than any healthy watch lasts: the connection is dead
+WATCH_PART: Final = 6 / 7  # of the silence, asked of the server: bookmarks of quiet kinds may come later than both
 
 Observer = Callable[[str, int, float], None]
 """Called after each request with its method (`WATCH` for watches), its HTTP status (0: no answer) and its seconds."""
@@ -53,6 +53,7 @@ class Api:
         self._field_manager = field_manager
         self._refresh = refresh
         self.observer: Observer | None = None
+        self.silence_seconds: float | None = None  # after which an open watch is dead; None: SILENCE_SECONDS
 
     @classmethod
     async def connect(
@@ -163,9 +164,11 @@ class Api:
             Gone: the resource version is too old. (It may come in the stream instead, as an ERROR event.)
             ApiUnavailable: the connection broke, or was silent for longer than a watch lasts.
         """
-        full = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS), **query}
+        silence_seconds = self.silence_seconds or SILENCE_SECONDS
+        lasts = str(max(1, round(silence_seconds * WATCH_PART)))
+        full = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": lasts, **query}
         timeout = aiohttp.ClientTimeout(
-            total=None, connect=NAME_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+            total=None, connect=NAME_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds
         )
         async with self._response("GET", path, query=full, timeout=timeout) as response:
             if on_open is not None:

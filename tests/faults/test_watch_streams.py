@@ -1,0 +1,194 @@
+"""Watches that are cut, refused, silenced, doubled or told errors: what follows the cluster stays in step with it.
+
+Times are scaled: a silence of 70 s is 4 s here, an outage of 2 min some seconds. `make faults` plays the long ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from faults.followers import CLASS_LIST, CLASS_WATCH, Follower, following, until
+from faults.proxy import FaultProxy
+from faults.script import Answer, Cut, Duplicate, Fault, Freeze, Hold, InjectError, Match
+from harness.workbench import Workbench
+from stowage.transport import Api, paths
+
+WATCHES = Match(verbs=frozenset({"watch"}))
+LISTS = Match(verbs=frozenset({"list"}))
+SILENCE_SECONDS = 4.0
+
+
+class Classes:
+    """PriorityClasses that come and go: objects of which nothing else takes notice."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self._workbench = workbench
+        self._numbers = itertools.count(1)
+        self.names: set[str] = set()
+
+    async def come(self) -> str:
+        name = await self._workbench.priority_class(f"c-{uuid.uuid4().hex[:8]}", next(self._numbers))
+        self.names.add(name)
+        return name
+
+    async def go(self) -> str:
+        name = self.names.pop()
+        await self._workbench.api.delete(paths.named(paths.PRIORITY_CLASSES, name))
+        return name
+
+    def ours(self, known: set[str]) -> set[str]:
+        return {name for name in known if name.startswith("c-")}
+
+
+@pytest.fixture
+def classes(workbench: Workbench) -> Classes:
+    return Classes(workbench)
+
+
+async def in_step(follower: Follower, classes: Classes, timeout_seconds: float) -> float:
+    return await until(
+        lambda: classes.ours(follower.class_names()) == classes.names, "the store equals the cluster", timeout_seconds
+    )
+
+
+@pytest.mark.parametrize("abruptly", [pytest.param(False, id="at its end"), pytest.param(True, id="in its midst")])
+async def test_f5_watches_cut_each_second_cost_no_list_and_lose_nothing(
+    proxy: FaultProxy, classes: Classes, tmp_path: Path, abruptly: bool
+) -> None:
+    async with following(proxy, tmp_path) as follower:
+        proxy.add(WATCHES, Cut(after_seconds=1.0, abruptly=abruptly))
+        proxy.cut(abruptly=abruptly)
+        tasks = len(asyncio.all_tasks())
+        for round_ in range(12):  # a second each: 5 minutes, scaled
+            await classes.come()
+            if round_ % 3 == 2:
+                await classes.go()
+            await asyncio.sleep(1.0)
+        assert await in_step(follower, classes, 8.0) < 8.0
+        assert set(follower.store.lists().values()) == {1}
+        assert len(asyncio.all_tasks()) <= tasks + 1  # nothing is left behind by a watch
+        opened = len(proxy.seen(CLASS_WATCH))
+        assert 4 <= opened <= 20  # one a second at most, fewer when it hurts
+
+
+@pytest.mark.parametrize("code", [410, 500])
+async def test_f6_f7_an_error_in_the_stream_leads_to_a_new_list_and_one_list_for_each_pause(
+    proxy: FaultProxy, classes: Classes, tmp_path: Path, code: int
+) -> None:
+    async with following(proxy, tmp_path) as follower:
+        came, goes = await classes.come(), await classes.come()
+        await in_step(follower, classes, 10.0)
+        held = proxy.add(CLASS_LIST, Hold())
+        assert proxy.inject_error(code, CLASS_WATCH) == 1
+        await until(lambda: proxy.held(held), "a new list is asked for")
+        await classes.go()
+        new = await classes.come()
+        proxy.clear()
+        await in_step(follower, classes, 10.0)
+        assert new in follower.class_names()
+        assert len({came, goes} & follower.class_names()) == 1
+        assert follower.store.lists()["PriorityClass"] == 2
+        assert set(follower.store.lists().values()) == {1, 2}  # the other collections were left alone
+        # now it never ends: each new watch is told the error at once
+        before = len(proxy.exchanges)
+        proxy.add(CLASS_WATCH, InjectError(code))
+        proxy.inject_error(code, CLASS_WATCH)
+        await asyncio.sleep(8.0)
+        lists = len(proxy.seen(CLASS_LIST, since=before))
+        assert 2 <= lists <= 6  # pauses of 0.5, 1, 2, 4, … s, half of each by chance
+        proxy.clear()
+        await classes.come()
+        await in_step(follower, classes, 12.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Answer(503), id="the server is in trouble"),
+        pytest.param(Answer(403), id="the rights are gone"),
+        pytest.param(Answer(429, retry_after_seconds=1), id="the server is busy"),
+        pytest.param(Answer(500, body=b"<html>a proxy in between</html>"), id="no server at all"),
+    ],
+)
+async def test_f7_f10_f11_lists_and_watches_refused_for_a_while_are_tried_slowly_and_come_back(
+    proxy: FaultProxy, classes: Classes, tmp_path: Path, answer: Fault
+) -> None:
+    async with following(proxy, tmp_path) as follower:
+        before = len(proxy.exchanges)
+        proxy.add(Match(path=f"^{paths.PRIORITY_CLASSES}$", methods=frozenset({"GET"})), answer)
+        proxy.inject_error(500, CLASS_WATCH)
+        await classes.come()
+        await asyncio.sleep(6.0)
+        assert follower.classes.trouble is not None
+        assert follower.classes.stuck_seconds() < 1.0
+        asked = len(proxy.seen(Match(path=f"^{paths.PRIORITY_CLASSES}$"), since=before))
+        assert 2 <= asked <= 7
+        proxy.clear()
+        await in_step(follower, classes, 12.0)
+        assert follower.classes.trouble is None
+        others = {kind: lists for kind, lists in follower.store.lists().items() if kind != "PriorityClass"}
+        assert set(others.values()) == {1}  # others are served as if nothing had happened
+
+
+async def test_f8_a_stream_that_falls_silent_without_an_end_is_found_out_and_what_it_kept_back_is_listed(
+    proxy: FaultProxy, classes: Classes, tmp_path: Path
+) -> None:
+    async with following(proxy, tmp_path, silence_seconds=SILENCE_SECONDS) as follower:
+        gone = await classes.come()
+        await in_step(follower, classes, 5.0)
+        proxy.freeze()
+        await classes.go()
+        await classes.come()
+        took = await in_step(follower, classes, SILENCE_SECONDS + 3.0)
+        assert took > 1.0  # it was silent indeed
+        assert gone not in follower.class_names()
+        # and again, with new watches that are silent from their start: the store is never older than one silence
+        proxy.add(CLASS_WATCH, Freeze())
+        proxy.freeze(CLASS_WATCH)
+        for _ in range(2):
+            await classes.come()
+            await in_step(follower, classes, SILENCE_SECONDS + 3.0)
+
+
+async def test_f19_events_that_come_twice_count_once(proxy: FaultProxy, classes: Classes, tmp_path: Path) -> None:
+    async with following(proxy, tmp_path) as follower:
+        proxy.add(WATCHES, Duplicate(3))
+        proxy.cut()
+        await until(lambda: len(proxy.watches(CLASS_WATCH)) == 1, "watched again")
+        heard = len(follower.changes)
+        names = [await classes.come() for _ in range(5)]
+        await in_step(follower, classes, 5.0)
+        for name in names[:2]:
+            classes.names.remove(name)
+            await classes._workbench.api.delete(paths.named(paths.PRIORITY_CLASSES, name))
+        await in_step(follower, classes, 5.0)
+        counts = Counter(key for kind, key in follower.changes[heard:] if kind == "PriorityClass" and key in names)
+        assert counts == {name: 2 if name in names[:2] else 1 for name in names}
+        assert follower.classes.repeated >= 10
+
+
+async def test_f19_an_object_made_again_under_its_name_is_another_one(
+    proxy: FaultProxy, workbench: Workbench, api: Api, tmp_path: Path
+) -> None:
+    async with following(proxy, tmp_path) as follower:
+        name = await workbench.replica_set("web", 1, scheduler_name="nobody")
+        await until(lambda: follower.store.workload("ReplicaSet", workbench.namespace, name), "the first is known")
+        first = follower.store.workload("ReplicaSet", workbench.namespace, name)
+        assert first is not None
+        proxy.freeze()
+        path = paths.named(paths.in_namespace(paths.REPLICA_SETS, workbench.namespace), name)
+        await api.delete(path, {"propagationPolicy": "Background"})
+        await workbench.replica_set("web", 2, scheduler_name="nobody")
+        proxy.thaw()
+
+        def second() -> bool:
+            found = follower.store.workload("ReplicaSet", workbench.namespace, name)
+            return found is not None and found.uid != first.uid and found.replicas == 2
+
+        await until(second, "the second is known, and the first forgotten")
