@@ -16,6 +16,7 @@ from rich.console import Console
 
 from harness.measurements import RESULTS, Measurement, Measurements, Record, Target
 
+WIDTH = 140
 TAKEN = pytest.StashKey[Measurements]()
 
 
@@ -43,7 +44,7 @@ def pytest_terminal_summary(config: pytest.Config) -> Iterator[None]:
     yield
     measurements = config.stash[TAKEN]
     if measurements.taken:
-        console = Console(file=sys.stdout)
+        console = Console(file=sys.stdout, width=WIDTH)
         console.print()
         measurements.print(console)
         measurements.write()
