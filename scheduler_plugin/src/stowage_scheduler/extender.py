@@ -158,10 +158,11 @@ def filter_body(body: bytes, steering: Steering | None) -> tuple[bytes, Outcome]
     if not offered.startswith(b"["):
         raise RequestError("NodeNames: must be a list of node names")
     if steering is None or steering.idle:
-        outcome = Outcome.UNSTEERED if steering is None else Outcome.ECHOED
-        return b'{"Nodes":null,"NodeNames":' + offered + _AFTER_NAMES, outcome
+        return _echo(offered), Outcome.UNSTEERED if steering is None else Outcome.ECHOED
     names = _decode(_names, offered, "NodeNames")
     answer = steering.filter(_read_pod(arguments.pod), names)
+    if answer.node_names is names:
+        return _echo(offered), Outcome.ADMITTED
     return _encoder.encode(_FilterResult(answer.node_names, answer.refused)), _outcome(answer, names)
 
 
@@ -184,6 +185,11 @@ def preempt_body(body: bytes, steering: Steering | None) -> tuple[bytes, Outcome
     kept = steering.preempt(_read_pod(arguments.pod), candidates)
     outcome = Outcome.ADMITTED if len(kept) == len(candidates) else Outcome.RESTRICTED
     return _encoder.encode(_PreemptResult({node: candidates[node] for node in kept})), outcome
+
+
+def _echo(offered: bytes) -> bytes:
+    """The answer that admits every node: the names go back as the bytes they came in."""
+    return b'{"Nodes":null,"NodeNames":' + offered + _AFTER_NAMES
 
 
 def _outcome(answer: FilterAnswer, offered: Sequence[str]) -> Outcome:

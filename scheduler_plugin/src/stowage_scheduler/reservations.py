@@ -116,6 +116,7 @@ class Reservations:
         self._plans: dict[str, ActivePlan] = {}
         self._seats: dict[SlotClass, list[_Seats]] = {}
         self._reserved: dict[str, list[_Seats]] = {}  # node -> seats with an open slot
+        self._refused: Mapping[str, str] | None = None  # what is said of each of these nodes, once it was asked for
         self._leases: dict[str, tuple[Lease, _Seats]] = {}  # by pod UID, in the order in which they end
         self._bound: dict[str, _Bound] = {}  # by pod UID
         self._bound_uids: dict[_Bound, set[str]] = {}
@@ -203,10 +204,11 @@ class Reservations:
             return self._filter_planned(pod, choices, node_names)
         if _exempt(pod) or not self._reserved:
             return FilterAnswer(node_names)
-        refused = {name: self._refusal(name) for name in node_names if name in self._reserved}
-        if not refused:
+        refusals = self._refusals()
+        admitted = [name for name in node_names if name not in refusals]
+        if len(admitted) == len(node_names):
             return FilterAnswer(node_names)
-        return FilterAnswer([name for name in node_names if name not in refused], refused)
+        return FilterAnswer(admitted, {name: refusals[name] for name in node_names if name in refusals})
 
     def preempt(self, pod: Pod, candidates: Collection[str]) -> list[str]:
         """On which of the candidate nodes the pod may preempt others.
@@ -232,7 +234,8 @@ class Reservations:
                 self._end_lease(pod.uid)
                 return self._lease(pod.uid, slot_id, seats)
         elsewhere = f"its place on another node is {RESERVED} {choices[0].plan_name}"
-        return FilterAnswer([], {n: self._refusal(n) if n in self._reserved else elsewhere for n in node_names})
+        refusals = self._refusals()
+        return FilterAnswer([], {name: refusals.get(name, elsewhere) for name in node_names})
 
     def _steering(self, pod: Pod) -> list[_Seats]:
         """The open seats of a pod's class if it holds a lease, or can get one now or later; else nothing."""
@@ -243,8 +246,11 @@ class Reservations:
             return choices
         return []
 
-    def _refusal(self, node: str) -> str:
-        return f"{RESERVED} {self._reserved[node][0].plan_name}"
+    def _refusals(self) -> Mapping[str, str]:
+        """Why each node with an open slot refuses others; kept until such a node comes or goes."""
+        if self._refused is None:
+            self._refused = {node: f"{RESERVED} {at_node[0].plan_name}" for node, at_node in self._reserved.items()}
+        return self._refused
 
     # leases
 
@@ -285,6 +291,7 @@ class Reservations:
     def _drop_seats(self, plan_uid: str) -> None:
         self._seats = _without(self._seats, plan_uid)
         self._reserved = _without(self._reserved, plan_uid)
+        self._refused = None
 
     def _set_bound(self, uid: str, now: _Bound | None) -> None:
         before = self._bound.pop(uid, None)
@@ -314,8 +321,10 @@ class Reservations:
         at_node = self._reserved.setdefault(seats.node, [])
         if seats.open and seats not in at_node:
             at_node.append(seats)
+            self._refused = None
         elif not seats.open and seats in at_node:
             at_node.remove(seats)
+            self._refused = None
         if not at_node:
             del self._reserved[seats.node]
 
