@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -18,8 +19,8 @@ class ProcessFigures:
     cpu_seconds: float
 
     @classmethod
-    def of(cls, pid: int) -> ProcessFigures:
-        """The figures of a process now."""
+    def of(cls, pid: int | Literal["self"]) -> ProcessFigures:
+        """The figures of a process now; `self`: of this one."""
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
         fields = dict(line.split(":", 1) for line in lines if ":" in line)
         # the second field of stat, the program's name in parentheses, may hold blanks
