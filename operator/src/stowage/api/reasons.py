@@ -179,4 +179,4 @@ class StepReason(StrEnum):
     BINDING_REFUSED = "BindingRefused"
     """Failed: the API server refuses to bind the pod, or to take its gate away, for good."""
     GANG_INCOMPLETE = "GangIncomplete"
-    """Failed: other members of the gang, or this one, were not bound in time."""
+    """Failed: this member, or another one of its gang, was not bound in time. Void: another one is gone."""

@@ -30,11 +30,16 @@ def ungatings(progress: Progress, situation: Situation, *, paused: bool) -> tupl
     """The gates to take away in this pass; their steps are marked as intended."""
     chosen: list[Step] = []
     for steps in _gangs(progress).values():
-        begun = any(progress.steps[step.id].state is not StepState.WAITING for step in steps)
-        if not begun:
-            if paused or not _may_start(progress, steps, situation):
+        found = {progress.steps[step.id].state for step in steps}
+        waiting = [step for step in steps if progress.steps[step.id].state is StepState.WAITING]
+        if StepState.INTENDED not in found and StepState.VOID in found:
+            for step in waiting:  # a member is gone: the gang is another one now, and nobody of it was let go
+                progress.set(step, StepState.VOID, StepReason.GANG_INCOMPLETE)
+            continue
+        if StepState.INTENDED not in found:
+            if paused or not waiting or not _may_start(progress, waiting, situation):
                 continue
-            for step in steps:
+            for step in waiting:
                 progress.set(step, StepState.INTENDED)
         chosen += [step for step in steps if _is_gated(progress, step) and _is_due(step, situation)]
     return tuple(chosen)
@@ -63,7 +68,7 @@ def restarts(progress: Progress, situation: Situation) -> tuple[tuple[Step, ...]
     """
     leaving: list[Step] = []
     for steps in _gangs(progress).values():
-        if any(progress.steps[step.id].reason is StepReason.GANG_INCOMPLETE for step in steps):
+        if any(_failed(progress, step) for step in steps):
             pods = {step.id: progress.facts.standing(step.pod.uid) for step in steps}
             leaving += [step for step in steps if _was_let_go(pods[step.id])]
     return tuple(step for step in leaving if _is_due(step, situation)), bool(leaving)
@@ -101,6 +106,11 @@ def _has_room(progress: Progress, steps: Iterable[Step]) -> bool:
     nodes = {slot.node for step in steps if (slot := progress.slot_of(step)) is not None}
     rooms = [room_now(node, progress.facts, expected_on(progress, node)) for node in nodes]
     return all(room is not None and min(room.values(), default=0) >= 0 for room in rooms)
+
+
+def _failed(progress: Progress, step: Step) -> bool:
+    status = progress.steps[step.id]
+    return status.state is StepState.FAILED and status.reason is StepReason.GANG_INCOMPLETE
 
 
 def _is_gated(progress: Progress, step: Step) -> bool:
