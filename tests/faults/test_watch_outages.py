@@ -1,4 +1,4 @@
-"""The API server is away, refuses, or lost the custom resources: processes live on, say so, and come back by themselves.
+"""The API server is away, refuses, or lost the custom resources: processes live on, say so, and recover.
 
 Times are scaled: an outage of 60 s is 6 s here; leases are short. `make faults` plays the long ones.
 """

@@ -242,8 +242,6 @@ class Doorbell:
     async def _run_once(self) -> DoorbellStopped:
         """Run kopf until it ends, or is found to be deaf; cancelling ends it too."""
         loop = asyncio.get_running_loop()
-        stop = _Stop()
-        ended: asyncio.Future[BaseException | None] = loop.create_future()
 
         async def log_in() -> kopf.ConnectionInfo:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(connection_info(self._api), loop))
@@ -251,33 +249,9 @@ class Doorbell:
         def ring(kind: str, name: str, version: str, gone: bool) -> None:  # noqa: FBT001
             loop.call_soon_threadsafe(self._heard, kind, name, version, gone)
 
-        def tell(error: BaseException | None) -> None:
-            if not ended.done():
-                ended.set_result(error)
-
-        async def operate(arguments: Mapping[str, Any]) -> None:
-            try:
-                await kopf.operator(**arguments, stop_flag=stop.arm())
-            finally:
-                await asyncio.sleep(CLOSING_SECONDS)
-
-        def work(arguments: Mapping[str, Any]) -> None:
-            error: BaseException | None = None
-            try:
-                asyncio.run(operate(arguments))
-            except BaseException as caught:  # noqa: BLE001 - a thread's error has nowhere to go but through `tell`
-                error = caught
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(tell, error)
-
-        arguments = {
-            "registry": registry(ring, log_in),
-            "settings": settings(self._api.silence_seconds or SILENCE_SECONDS),
-            "standalone": True,
-            "clusterwide": True,
-        }
         self.starts += 1
-        threading.Thread(target=work, args=(arguments,), name="kopf", daemon=True).start()
+        stop = _Stop()
+        ended = _start(registry(ring, log_in), settings(self._api.silence_seconds or SILENCE_SECONDS), stop)
         deaf = asyncio.create_task(self._deaf.wait(), name="deafness")
         either: list[asyncio.Future[Any]] = [ended, deaf]
         try:
@@ -295,3 +269,35 @@ class Doorbell:
         stopped = DoorbellStopped(f"kopf ended: {error or 'without an error'}")
         stopped.__cause__ = error
         return stopped
+
+
+def _start(
+    handlers: kopf.OperatorRegistry, chosen: kopf.OperatorSettings, stop: _Stop
+) -> asyncio.Future[BaseException | None]:
+    """Start kopf in a thread; the answer is done when it has ended, and holds its error."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[BaseException | None] = loop.create_future()
+
+    async def operate() -> None:
+        try:
+            await kopf.operator(
+                registry=handlers, settings=chosen, standalone=True, clusterwide=True, stop_flag=stop.arm()
+            )
+        finally:
+            await asyncio.sleep(CLOSING_SECONDS)
+
+    def tell(error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result(error)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            asyncio.run(operate())
+        except BaseException as caught:  # noqa: BLE001 - a thread's error has nowhere to go but through `tell`
+            error = caught
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=work, name="kopf", daemon=True).start()
+    return ended
