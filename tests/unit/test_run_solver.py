@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+import stowage.run.solver
+from harness.inside_solver import die, helper_pids
+from harness.instances import dump, paper_instance
 from harness.waiting import eventually
-from stowage.run.solver import Solver, SolverError, SolverTimeout, limit_seconds
+from stowage.run.solver import Solver, SolverDied, SolverError, SolverTimeout, limit_seconds
 from stowage_scheduler.cluster import CPU, PODS, Node, OwnerRef, Pod, Snapshot
+from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.pack import pack
 
@@ -49,9 +55,68 @@ async def test_a_worker_that_overruns_is_killed_and_the_next_call_works(solver: 
 
 
 async def test_a_worker_that_dies_is_an_error_of_that_call_alone(solver: Solver) -> None:
-    with pytest.raises(SolverError):
+    with pytest.raises(SolverDied, match="exit code 3"):
         await solver._run(os._exit, (3,), 60.0)
     assert await solver._run(os.getpid, (), 60.0) > 0
+
+
+async def busy(pid: int) -> None:
+    """Wait until a process has been at work for a while."""
+
+    def cpu_ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    begun_at = cpu_ticks()
+
+    async def at_it() -> bool:
+        return cpu_ticks() > begun_at + 20
+
+    await eventually(at_it, what="the worker packs")
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def many_pods() -> Snapshot:
+    instance = paper_instance(16, 8, 1, 105, 1)
+    return read_dump(json.dumps(dump(instance)).encode()).snapshot
+
+
+async def test_a_packing_survives_the_death_of_its_process(solver: Solver) -> None:
+    snapshot, budget = many_pods(), Budget(seconds=2.0)
+    pid = await solver._run(os.getpid, (), 60.0)
+    packing = asyncio.create_task(solver.solve(snapshot, PackOptions(), budget, 1))
+    await busy(pid)
+    os.kill(pid, signal.SIGKILL)
+    answer = await packing
+    assert answer.faults == ()
+    assert tuple(answer.placed.values()) >= tuple(answer.before.values())
+    assert await solver._run(os.getpid, (), 60.0) != pid
+
+
+async def test_a_packing_that_kills_two_processes_says_so(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stowage.run.solver, "pack_in_worker", die)
+    with pytest.raises(SolverDied, match="died with exit code 3"):
+        await solver.solve(two_pods_and_one_place(), PackOptions(), Budget(), 1)
+    assert await solver._run(os.getpid, (), 60.0) > 0
+
+
+async def test_workers_beyond_two_are_processes_and_end_with_the_one_that_packs() -> None:
+    async with Solver(3) as solver:
+        await solver.warm()
+        packer = await solver._run(os.getpid, (), 60.0)
+        helpers = await solver._run(helper_pids, (), 60.0)
+        assert len(helpers) == 2
+        packing = await solver.solve(many_pods(), PackOptions(), Budget(seconds=1.0), 1)
+        assert packing.faults == ()
+        os.kill(packer, signal.SIGKILL)
+
+        async def gone() -> bool:
+            return not any(map(is_alive, helpers))
+
+        await eventually(gone, what="the helpers end")
 
 
 async def test_an_exception_of_the_packer_arrives_with_its_words(solver: Solver) -> None:

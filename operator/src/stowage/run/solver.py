@@ -2,6 +2,10 @@
 
 CP-SAT holds the interpreter lock in places and may overrun its limit in presolve, so it never runs in the event loop's
 process, and a worker that overruns is killed. Workers are spawned: forking a process that runs threads is not safe.
+
+One process packs, one packing after the other, for two at once would only share the same CPUs. Up to two CPUs it solves
+neighbourhoods in threads of its own, which measures the same as processes (docs/design/engine.md); beyond, in further
+warm processes, which it starts anew when they die and which end with it.
 """
 
 from __future__ import annotations
@@ -10,18 +14,24 @@ import asyncio
 import logging
 import multiprocessing
 import signal
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
-from pebble import ProcessPool
+from msgspec import structs
+from pebble import ProcessExpired, ProcessPool
 
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
 
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.crew import Crew
+
 DETERMINISTIC_LIMIT_SECONDS: Final = 600.0  # a budget in deterministic units says nothing about seconds
 
 CLOSE_SECONDS: Final = 3.0
+
+MOST_THREADS: Final = 2  # that gain as much as processes do: building a model holds the interpreter's lock
 
 logger = logging.getLogger(__name__)
 
@@ -40,17 +50,29 @@ class SolverTimeout(SolverError):  # noqa: N818 - named after what happened
         self.limit_seconds = limit_seconds
 
 
+class SolverDied(SolverError):  # noqa: N818 - named after what happened
+    """The worker's process ended, and that of the second try too: killed from outside, or out of memory."""
+
+
 def limit_seconds(budget: Budget) -> float:
     """How long a worker may take before it is killed."""
     return DETERMINISTIC_LIMIT_SECONDS if budget.deterministic_units is not None else budget.seconds * 2 + 5
 
 
-def warm_up() -> None:
-    """Load the packer and CP-SAT, in a worker: the first packing need not wait for it."""
+_crew: Crew | None = None  # of the process that packs; it outlives packings
+
+
+def warm_up(workers: int) -> None:
+    """Load the packer and CP-SAT, in the process that packs: the first packing need not wait for it."""
+    global _crew  # noqa: PLW0603 - a process pool's initializer has no other place
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the operator ends its workers
     import ortools.sat.python.cp_model  # noqa: F401, PLC0415 - 0.4 s that only workers pay
 
     import stowage_scheduler.pack  # noqa: F401, PLC0415
+    from stowage_scheduler.solve.crew import Threads  # noqa: PLC0415
+    from stowage_scheduler.solve.processes import Processes  # noqa: PLC0415
+
+    _crew = Threads(workers) if workers <= MOST_THREADS else Processes(workers)
 
 
 def pack_in_worker(snapshot: bytes, options: bytes, budget: bytes, seed: int) -> bytes:
@@ -65,19 +87,25 @@ def pack_in_worker(snapshot: bytes, options: bytes, budget: bytes, seed: int) ->
         msgspec.msgpack.decode(budget, type=Budget),
         seed,
         time.monotonic,  # noqa: TID251 - the edge: here the packer's clock is chosen
+        _crew,
     )
     return _encode(packing)
 
 
 class Solver:
-    """A pool of solver workers; an async context manager.
+    """The process that packs, and those that help it; an async context manager.
 
     Args:
-        workers: number of processes.
+        workers: how many neighbourhoods are solved at once.
     """
 
     def __init__(self, workers: int) -> None:
-        self._pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"), initializer=warm_up)
+        self._pool = ProcessPool(
+            max_workers=1,
+            context=multiprocessing.get_context("spawn"),
+            initializer=warm_up,
+            initargs=[workers],
+        )
         self._workers = workers
 
     async def __aenter__(self) -> Self:
@@ -95,14 +123,26 @@ class Solver:
         await self._run(_nothing, (), 120.0)
 
     async def solve(self, snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int) -> Packing:
-        """Pack in a worker. Cancelling the call kills its worker.
+        """Pack in a worker. Cancelling the call kills its worker; when it dies, a new one is asked once more.
+
+        Args:
+            snapshot: the facts of one instant.
+            options: what the plan may cover and disturb.
+            budget: its number of workers is the solver's own.
+            seed: of every random choice.
 
         Raises:
             SolverTimeout: the worker overran twice the budget and 5 s, and was killed.
-            SolverError: the packer raised, or its process died.
+            SolverDied: two processes died over it.
+            SolverError: the packer raised.
         """
+        budget = structs.replace(budget, workers=self._workers)
         arguments = (_encode(snapshot), _encode(options), _encode(budget), seed)
-        answer = await self._run(pack_in_worker, arguments, limit_seconds(budget))
+        try:
+            answer = await self._run(pack_in_worker, arguments, limit_seconds(budget))
+        except SolverDied as error:
+            logger.warning("%s; packing again in a new one", error)
+            answer = await self._run(pack_in_worker, arguments, limit_seconds(budget))
         return msgspec.msgpack.decode(answer, type=Packing)
 
     async def close(self) -> None:
@@ -122,6 +162,8 @@ class Solver:
             raise SolverTimeout(seconds) from error
         except asyncio.CancelledError:
             raise
+        except ProcessExpired as error:
+            raise SolverDied(f"solver worker {error.pid} died with exit code {error.exitcode}") from error
         except Exception as error:
             raise SolverError(f"{type(error).__name__}: {error}") from error
 

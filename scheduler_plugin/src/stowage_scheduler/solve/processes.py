@@ -88,6 +88,7 @@ class _Process(_Slot):
         self.scene: Scene | None = None
         self.position = 0
         self.loaded = Event()
+        self.closed = False
         self.start()
         self.thread.submit(self.load)
 
@@ -125,6 +126,8 @@ class _Process(_Slot):
         try:
             return self.ask(scene, begin, end, wanted)
         except (EOFError, OSError):  # it died
+            if self.closed:
+                raise
             self.stop()
             self.start()
         try:
@@ -148,6 +151,7 @@ class _Process(_Slot):
         self.process.wait()
 
     def close(self) -> None:
-        super().close()
+        self.closed = True
         self.process.kill()
-        self.process.wait()
+        self.thread.shutdown(cancel_futures=True)
+        self.stop()
