@@ -6,12 +6,15 @@ the API server and the processes that `start` starts. Logs of processes are show
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from faults.proxy import FaultProxy
+from faults.report import Report
 from harness.control_plane import bench, control_plane, start_stowage
 from harness.workbench import Workbench
 from stowage.demo.local_cluster import LocalCluster
@@ -19,9 +22,20 @@ from stowage.demo.processes import ManagedProcess
 from stowage.transport.api import Api
 
 LOGS = pytest.StashKey[list[ManagedProcess]]()
+REPORT = pytest.StashKey[Report]()
 LOG_LINES = 60
 
 Start = Callable[..., ManagedProcess]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--faults", choices=("sample", "all"), default="sample", help="kill points: a sample, or all")
+    group.addoption("--faults-fixed", type=int, default=1, help="of a sample: points of each kind, always the same")
+    group.addoption("--faults-rotating", type=int, default=1, help="of a sample: points of each kind, by the seed")
+    group.addoption("--faults-seed", default="", help="of the rotating sample; default: the commit")
+    group.addoption("--faults-points", default="", help="ids of kill points, with commas: these alone")
+    group.addoption("--faults-report", default="build/faults.json", help="file for what was run")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +51,45 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         for process in item.stash.get(LOGS, []):
             report.sections.append((f"log of {process.name}", process.log_tail(LOG_LINES)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    report = config.stash.get(REPORT, None)
+    if report is not None:
+        terminalreporter.section("kill points")
+        for line in report.table():
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def fault_report(pytestconfig: pytest.Config) -> Iterator[Report]:
+    """Where the outcomes of kill points go; written when the test run ends."""
+    seed = pytestconfig.getoption("--faults-seed") or _commit(pytestconfig.rootpath)
+    report = Report(
+        seed=str(seed),
+        chosen=pytestconfig.getoption("--faults"),
+        fixed=pytestconfig.getoption("--faults-fixed"),
+        rotating=pytestconfig.getoption("--faults-rotating"),
+    )
+    pytestconfig.stash[REPORT] = report
+    yield report
+    report.write(pytestconfig.rootpath / pytestconfig.getoption("--faults-report"))
+
+
+def _commit(folder: Path) -> str:
+    """The commit that is tested: each one draws other points, and the same ones again."""
+    git = shutil.which("git")
+    if git is None:
+        return "0"
+    asked = [git, "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "0"
+
+
+@pytest.fixture(scope="session")
+def fault_points(pytestconfig: pytest.Config) -> frozenset[str]:
+    """Kill points that were asked for by name."""
+    return frozenset(part for part in pytestconfig.getoption("--faults-points").split(",") if part)
 
 
 @pytest.fixture(scope="session")

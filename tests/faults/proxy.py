@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -133,6 +134,12 @@ class FaultProxy:
     def seen(self, match: Match, *, since: int = 0) -> list[Exchange]:
         """The recorded requests of a kind, from an index on."""
         return [exchange for exchange in list(self.exchanges)[since:] if match.fits(exchange.request)]
+
+    def forget_bodies(self) -> None:
+        """Keeps of requests that have ended everything but their bodies: long sweeps would fill the memory."""
+        for exchange in list(self.exchanges):
+            if exchange.ended and exchange.request.body:
+                exchange.request = dataclasses.replace(exchange.request, body=b"")
 
     def watches(self, match: Match | None = None) -> list[OpenWatch]:
         """The watches that are open now."""
@@ -339,6 +346,8 @@ class FaultProxy:
         finally:
             gone.cancel()
             self._watches.remove(watch)
+            if answer.connection is not None and answer.connection.transport is not None:
+                answer.connection.transport.abort()  # a TLS connection that ends in order waits for the other side
         return response
 
 
