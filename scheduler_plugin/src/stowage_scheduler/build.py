@@ -25,6 +25,9 @@ _ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
 _RESTART_SECONDS = 30  # what a move costs when nobody says otherwise
 
 
+_Size = tuple[tuple[int, ...], tuple[str, ...]]
+
+
 class Build(Struct, frozen=True):
     """A problem with what is needed to turn its counts back into pods, and to explain it."""
 
@@ -69,14 +72,15 @@ class _Builder:
         self.pending: list[Pod] = []
         self.gangs: dict[GangKey, int] = {}  # those whose waiting pods are planned for
         self.modest: set[GangKey] = set()  # of these, with a pod that preempts nobody
-        self.alike: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)  # nodes of the same size
+        alike: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)
         for number, node in enumerate(self.nodes):
-            self.alike[tuple(sorted(node.allocatable.items()))].append(number)
+            alike[tuple(sorted(node.allocatable.items()))].append(number)
+        self.alike = list(alike.values())  # nodes of the same size
         self.overfull: dict[str, frozenset[int]] = {}
         self.unread: frozenset[int] = frozenset()
         self._allowed: dict[object, frozenset[int]] = {}
         self._admitting: dict[object, frozenset[int]] = {}
-        self._large_enough: dict[object, frozenset[int]] = {}
+        self._sizes: dict[object, _Size] = {}
 
     def build(self) -> Build:
         for pod in sorted(self.snapshot.pods, key=lambda p: (p.key, p.uid)):
@@ -186,23 +190,32 @@ class _Builder:
     def _eligible(self, pod: Pod) -> frozenset[int]:
         """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
         constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations)
+        amounts = tuple(sorted(pod.requests.items()))
+        if amounts not in self._sizes:
+            self._sizes[amounts] = self._size(pod)
+        kind = (constraints, self._sizes[amounts])
+        if kind not in self._allowed:
+            self._allowed[kind] = (self._admitted(pod, constraints) & self._large_enough(*kind[1])) - self.unread
+        closed = {self.index[name] for name in self.closed.closed_nodes(pod) if name in self.index}
+        return self._allowed[kind] - closed if closed else self._allowed[kind]
+
+    def _size(self, pod: Pod) -> _Size:
+        """What the pod's requests say about nodes: which sizes of nodes will do, and which resources it needs."""
+        large = (refuses is None for refuses in (RESOURCES.refuses(pod, self.nodes[n[0]]) for n in self.alike))
+        needs = (name for name in self.overfull if pod.requests.get(name))
+        return tuple(number for number, enough in enumerate(large) if enough), tuple(sorted(needs))
+
+    def _admitted(self, pod: Pod, constraints: object) -> frozenset[int]:
+        """Nodes that no rule but their size closes to the pod."""
         if constraints not in self._admitting:
             self._admitting[constraints] = frozenset(
                 number for number, node in enumerate(self.nodes) if not any(r.refuses(pod, node) for r in _ADMITTING)
             )
-        amounts = tuple(sorted(pod.requests.items()))
-        if amounts not in self._large_enough:
-            self._large_enough[amounts] = frozenset(
-                number
-                for numbers in self.alike.values()
-                if RESOURCES.refuses(pod, self.nodes[numbers[0]]) is None
-                for number in numbers
-            ).difference(*(self.overfull.get(name, frozenset()) for name, amount in amounts if amount))
-        kind = (constraints, amounts)
-        if kind not in self._allowed:
-            self._allowed[kind] = (self._admitting[constraints] & self._large_enough[amounts]) - self.unread
-        closed = {self.index[name] for name in self.closed.closed_nodes(pod) if name in self.index}
-        return self._allowed[kind] - closed if closed else self._allowed[kind]
+        return self._admitting[constraints]
+
+    def _large_enough(self, sizes: tuple[int, ...], needs: tuple[str, ...]) -> frozenset[int]:
+        """Nodes of these sizes that are not overfull in what a pod needs."""
+        return frozenset().union(*(self.alike[size] for size in sizes)).difference(*(self.overfull[n] for n in needs))
 
     def _class(self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str]) -> PodClass:
         running: dict[int, list[Pod]] = defaultdict(list)

@@ -5,14 +5,13 @@ Order matters only for the reason that is told; each test stands alone.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 
 from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Workload
 from stowage_scheduler.entanglement import entangled
 from stowage_scheduler.gangs import GangKey, GangState, gang_key, gangs
 from stowage_scheduler.immovable import Immovable
-from stowage_scheduler.kube.budgets import budgets_of
+from stowage_scheduler.kube.budgets import Budgets
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
 from stowage_scheduler.options import BatchJobs, PackOptions
 
@@ -37,9 +36,7 @@ class Movability:
         self._entangled = entangled(snapshot)
         self.gangs: Mapping[GangKey, GangState] = gangs(snapshot.pods)
         self._gang_blocked: dict[GangKey, Immovable | None] = {}
-        self._budgets: dict[str, list[DisruptionBudget]] = defaultdict(list)
-        for budget in snapshot.budgets:
-            self._budgets[budget.namespace].append(budget)
+        self._budgets = Budgets(snapshot.budgets)
 
     def in_scope(self, pod: Pod) -> bool:
         """Whether the options cover a pod at all: scheduler name, namespace and pod selector."""
@@ -55,7 +52,7 @@ class Movability:
 
     def budgets(self, pod: Pod) -> tuple[DisruptionBudget, ...]:
         """The PodDisruptionBudgets that cover a pod."""
-        return budgets_of(pod, tuple(self._budgets.get(pod.namespace, ())))
+        return self._budgets.of(pod)
 
     def unplannable(self, pod: Pod) -> Immovable | None:
         """Why a pending pod is not planned for; None when it is. A gang is planned for whole or not at all."""
