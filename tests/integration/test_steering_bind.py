@@ -6,7 +6,7 @@ import pytest
 
 from harness.story import Story
 from harness.waiting import eventually
-from harness.workbench import Document, Workbench, condition
+from harness.workbench import Document, Workbench, condition, pod_template
 from stowage.transport import paths
 
 RESERVED = "stowage.dev/reserved"
@@ -96,4 +96,28 @@ async def test_a_taint_left_behind_by_a_plan_that_does_not_run_is_swept(story: S
     left = {"key": RESERVED, "value": "0d9f6a1e-0000-4000-8000-000000000000", "effect": "NoSchedule"}
     await story.bench.api.merge_patch(paths.node(story.nodes[0]), {"spec": {"taints": [left]}})
     await story.begin(steering="Bind")
+    await no_reservation_is_left(story)
+
+
+async def test_a_replacement_that_lands_elsewhere_leaves_the_plan_what_it_made_room_for(story: Story) -> None:
+    await story.held_back(steering="Bind")
+    await story.bench.nodes(1, cpu="4", labels={"story": story.bench.namespace})  # open to the replacement alone
+    await story.let_go()
+    ended = await story.plan_in("Done")
+    await story.bench.until_ready("large", 1)
+    await story.bench.until_ready("small", 2)
+    evicted = [step["podUID"] for step in ended["status"]["steps"] if step["state"] == "Done" and "podUID" in step]
+    assert len(evicted) == len(set(evicted))
+    await no_reservation_is_left(story)
+
+
+async def test_room_taken_by_somebody_who_binds_past_every_taint_is_not_fought_for(story: Story) -> None:
+    plan = await story.held_back(steering="Bind")
+    target = plan["spec"]["slots"][0]["node"]
+    document = pod_template("intruder", cpu="4", nodeName=target)
+    document["metadata"]["name"] = "intruder"
+    await story.bench.api.create(paths.in_namespace(paths.PODS, story.bench.namespace), document)
+    ended = await story.plan_in("Superseded")
+    assert ended["status"]["reason"] == "LostRace"
+    await story.untouched("small", for_seconds=2)
     await no_reservation_is_left(story)
