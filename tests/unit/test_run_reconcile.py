@@ -13,13 +13,14 @@ import pytest
 from msgspec import structs
 
 from stowage.decide.trigger import FIRST_BACKOFF_SECONDS
+from stowage.run.freshness import Sight
 from stowage.run.lease import Lease
 from stowage.run.metrics import Metrics
 from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import SolverError
-from stowage.transport import Api, Forbidden, NotFound, paths
+from stowage.transport import Api, Forbidden, Invalid, NotFound, paths
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.pack import pack
@@ -42,6 +43,7 @@ class Cluster:
         self.statuses: list[Document] = []
         self.on_read: Callable[[], None] = lambda: None
         self.refusal: Exception | None = None
+        self.refuses_plans: Exception | None = None
         self.unheard: list[str] = []  # pods on every node that the store has not heard of
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
@@ -64,6 +66,8 @@ class Cluster:
     async def create(self, path: str, body: Document) -> Document:
         kind = path.rpartition("/")[2]
         self.writes.append(("POST", kind if kind != "events" else body["reason"]))
+        if kind == "packingplans" and self.refuses_plans is not None:
+            raise self.refuses_plans
         if kind == "eviction" and self.refusal is not None:
             raise self.refusal
         body["metadata"] |= {"resourceVersion": "1", "uid": "made"}
@@ -241,3 +245,54 @@ async def test_a_plan_that_cannot_be_read_is_aborted_once_in_words(caplog: pytes
     assert "after names s999" in status["message"]
     assert cluster.writes == [("PUT", "packingplans"), ("PATCH", "n1")]
     assert len([one for one in caplog.records if "left out" in one.message]) == 1
+
+
+async def test_nobody_is_evicted_while_the_server_knows_pods_that_the_store_has_not_heard_of() -> None:
+    cluster = Cluster(enforcing(), running())
+    cluster.unheard = ["bound-by-somebody-else"]
+    assert await cluster.plan_pass().reconcile(NAME) == 1.0
+    assert cluster.writes == []
+    cluster.unheard = []
+    await cluster.plan_pass().reconcile(NAME)
+    assert ("POST", "eviction") in cluster.writes
+
+
+class Blind:
+    """A view that has lost the jobs."""
+
+    complete = False
+
+    def degraded(self) -> dict[str, str]:
+        return {"Job": "Forbidden: GET /apis/batch/v1/jobs: 403"}
+
+
+async def test_nothing_is_planned_or_begun_on_old_facts_and_the_policy_says_why() -> None:
+    cluster = Cluster(enforcing(), running())
+    parts = cluster.parts() | {"sight": cast("Sight", Blind())}
+    assert await PlanReconciler(**parts).reconcile(NAME) == 1.0
+    assert cluster.writes == []
+    packer = Packer(lambda: pytest.fail("it packed"))
+    policies = PolicyReconciler(**parts, solver=cast("Any", packer), generator=random.Random(1))
+    await policies.reconcile("default")
+    assert cluster.writes == [("PUT", "packingpolicies")]
+    (status,) = cluster.statuses
+    said = {one["type"]: (one["status"], one["reason"], one["message"]) for one in status["conditions"]}
+    words = "Job is not followed: Forbidden: GET /apis/batch/v1/jobs: 403"
+    assert said == {"Ready": ("False", "NotFollowed", words), "Degraded": ("True", "NotFollowed", words)}
+
+
+async def test_an_aborted_plan_ends_also_when_nothing_is_seen() -> None:
+    cluster = Cluster(enforcing(), running("Aborted"))
+    await PlanReconciler(**cluster.parts() | {"sight": cast("Sight", Blind())}).reconcile(NAME)
+    assert cluster.statuses[0]["phase"] == "Aborted"
+
+
+async def test_a_plan_that_a_webhook_refuses_is_told_in_the_policy_and_tried_again_later() -> None:
+    cluster = Cluster(enforcing())
+    cluster.refuses_plans = Invalid("POST packingplans", status=422, message="denied by guard.example.com")
+    policies = PolicyReconciler(**cluster.parts(), solver=cast("Any", Packer(lambda: None)), generator=random.Random(1))
+    with pytest.raises(Invalid):  # the queue comes back, later and later
+        await policies.reconcile("default")
+    (ready,) = [one for one in cluster.statuses[-1]["conditions"] if one["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "PlanRefused")
+    assert "denied by guard.example.com" in ready["message"]

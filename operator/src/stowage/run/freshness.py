@@ -87,6 +87,8 @@ class Sight:
 
         A moment later it will have told. A watch that is doubted for longer is frozen, and is left.
         """
+        if kind not in self._reflectors:
+            return
         now = self._clock()
         since = self._doubts.setdefault(kind, now)
         if now - since > DOUBT_LASTS_SECONDS:  # an old doubt, long dispelled

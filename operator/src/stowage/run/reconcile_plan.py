@@ -169,17 +169,17 @@ class PlanReconciler:
         places = {slot.id: slot.node for slot in facts.slots}
         nodes = {places[step.slot] for step in decision.evict if step.slot is not None}
         nodes |= {binding.node for binding in decision.bind} | {step.node for step in decision.ungate}
-        if not await self._unknown_on(nodes):
+        return await self._unknown_on(facts, nodes)
+
+    async def _unknown_on(self, facts: PlanFacts, nodes: Iterable[str]) -> bool:
+        """Whether the server knows pods on nodes that the store does not know there."""
+        on_nodes = await asyncio.gather(*(pods_on(self._api, node) for node in sorted(nodes)))
+        known = {pod.uid for pod in self._store.pods.values() if pod.node is not None}
+        if known.issuperset(uid for uids in on_nodes for uid in uids):
             return False
         logger.warning("plan %s: waiting until the watch of pods tells of pods that were bound meanwhile", facts.name)
         self._sight.doubt("Pod")
         return True
-
-    async def _unknown_on(self, nodes: Iterable[str]) -> frozenset[str]:
-        """UIDs of pods on nodes, as the server knows them, that the store does not know there."""
-        on_nodes = await asyncio.gather(*(pods_on(self._api, node) for node in sorted(nodes)))
-        known = {pod.uid for pod in self._store.pods.values() if pod.node is not None}
-        return frozenset().union(*on_nodes) - known
 
     async def _is_reserved(self, facts: PlanFacts) -> bool:
         """Whether the taints of a plan hold: seen for long enough, and every pod on the nodes is in the store."""
@@ -189,7 +189,7 @@ class PlanReconciler:
         since = self._reserved_at.setdefault(facts.uid, self._clock())
         if self._clock() - since < SETTLE_SECONDS:
             return False
-        return not await self._unknown_on(targets(facts))
+        return not await self._unknown_on(facts, targets(facts))
 
     async def _leading_scheduler(self) -> str | None:
         """Who holds the lease of the second scheduler; None when there is no such lease."""
