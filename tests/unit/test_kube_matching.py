@@ -15,7 +15,7 @@ from stowage_scheduler.cluster import (
     Taint,
     Toleration,
 )
-from stowage_scheduler.kube.budgets import budgets_of
+from stowage_scheduler.kube.budgets import Budgets, budgets_of
 from stowage_scheduler.kube.matching import (
     ANY_ADDRESS,
     matches_node_affinity,
@@ -180,3 +180,16 @@ def test_budgets_cover_pods_of_their_namespace_that_they_select() -> None:
     nothing = DisruptionBudget("ns", "none", "3", None)
     elsewhere = DisruptionBudget("other", "web", "4", WEB)
     assert budgets_of(pod, (nothing, web, elsewhere, everything)) == (web, everything)
+
+
+def test_budgets_tell_pods_apart_by_every_label_that_a_selector_speaks_of() -> None:
+    front = DisruptionBudget("ns", "front", "1", LabelSelector((), (needs("tier", "In", "front"),)))
+    web = DisruptionBudget("ns", "web", "2", WEB)
+    index = Budgets([front, web])
+    pods = [
+        Pod("ns", f"p{number}", f"u{number}", {}, labels=labels)
+        for number, labels in enumerate(
+            [{"app": "web", "tier": "front"}, {"app": "web"}, {"tier": "front"}, {"x": "y"}]
+        )
+    ]
+    assert [index.of(pod) for pod in pods] == [(front, web), (web,), (front,), ()]
