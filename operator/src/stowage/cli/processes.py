@@ -91,7 +91,11 @@ def operator(
         int | None, typer.Option("--queue-workers", help="Keys reconciled at once. Default: 8.")
     ] = None,
     solver_workers: Annotated[
-        int | None, typer.Option("--solver-workers", help="Solver processes, about 90 MB each. Default: the CPU limit.")
+        int | None,
+        typer.Option(
+            "--solver-workers",
+            help="Parts of a packing solved at once; beyond 2 in processes of 90 MB each. Default: the CPU limit.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the packer. Default: 1.")] = None,
 ) -> None:

@@ -62,7 +62,12 @@ class OperatorSettings(ProcessSettings):
     scheduler_lease_namespace: Name = Field(default="kube-system", description="where the second scheduler's lease is")
     scheduler_lease_name: Name = "stowage-scheduler"
     queue_workers: int = Field(default=8, ge=1, le=256, description="keys reconciled at once")
-    solver_workers: int = Field(default_factory=cpu_limit, ge=1, le=256, description="processes; about 90 MB each")
+    solver_workers: int = Field(
+        default_factory=cpu_limit,
+        ge=1,
+        le=256,
+        description="neighbourhoods solved at once; beyond 2 in processes of 90 MB",
+    )
     audit_seconds: float = Field(
         default=20.0, gt=0, le=600, description="between two looks for changes of policies and plans that went unheard"
     )
