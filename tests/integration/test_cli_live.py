@@ -181,6 +181,20 @@ async def test_doctor_finds_a_healthy_cluster_and_leftovers(workbench: Workbench
     assert "bbbb" in leftovers["found"]
 
 
+async def test_doctor_gives_back_nodes_kept_for_plans_that_do_not_run(workbench: Workbench, stowage: Any) -> None:
+    (node,) = await workbench.nodes(1)
+    left = {"key": "stowage.dev/reserved", "value": "0d9f6a1e-0000-4000-8000-000000000000", "effect": "NoSchedule"}
+    await workbench.api.merge_patch(paths.node(node), {"spec": {"taints": [left]}})
+    _, out, _ = await stowage("doctor", "-o", "json")
+    before = next(one for one in json.loads(out)["checks"] if one["name"] == "leftovers")
+    assert (before["result"], node in before["found"]) == ("warning", True)
+    assert (await workbench.api.get(paths.node(node)))["spec"]["taints"] == [left], "looking changes nothing"
+    _, out, _ = await stowage("doctor", "--fix", "-o", "json")
+    after = next(one for one in json.loads(out)["checks"] if one["name"] == "leftovers")
+    assert (after["result"], f"given back: {node}" in after["found"]) == ("ok", True)
+    assert "taints" not in (await workbench.api.get(paths.node(node)))["spec"]
+
+
 async def log_in_with(bench: Workbench, admin: Document, process: Process) -> str:
     """The administrator's kubeconfig for a service account with the listed rights of a process and no others."""
     name = f"{bench.namespace}-{process}"

@@ -11,9 +11,7 @@ from stowage.cli.checks import (
     Evidence,
     Places,
     ReadyAnswer,
-    Result,
     check_handshake,
-    check_leftovers,
     check_operator,
     check_policies,
     check_scheduler,
@@ -22,6 +20,7 @@ from stowage.cli.checks import (
     run_checks,
 )
 from stowage.cli.errors import CommandError
+from stowage.cli.leftovers import Result, leftovers, told
 from stowage.observe.store import COLLECTIONS
 from stowage.transport.errors import Forbidden, NotFound, from_response
 
@@ -106,7 +105,34 @@ async def test_nobody_at_an_address_is_no_answer() -> None:
     ids=["its policy is there", "ended", "active without a policy", "new without a policy", "keeps no places"],
 )
 def test_active_plans_without_a_policy_are_leftovers(plans: list[Document], result: Result) -> None:
-    assert check_leftovers(plans, [{"metadata": {"name": "p"}}]).result is result
+    assert told(leftovers([], plans, [{"metadata": {"name": "p"}}]), (), "")[0] is result
+
+
+@pytest.mark.parametrize(
+    ("steering", "phase", "kept"),
+    [
+        pytest.param("Bind", "Running", {}, id="its plan runs"),
+        pytest.param("Bind", "Done", {"n1": "u-1"}, id="its plan has ended"),
+        pytest.param("Extender", "Running", {"n1": "u-1"}, id="its plan never kept a node"),
+        pytest.param(None, "", {"n1": "u-1"}, id="there is no such plan"),
+    ],
+)
+def test_nodes_kept_for_plans_that_do_not_run_are_leftovers(steering: str | None, phase: str, kept: Document) -> None:
+    taint = {"key": "stowage.dev/reserved", "value": "u-1", "effect": "NoSchedule"}
+    nodes = [{"metadata": {"name": "n1"}, "spec": {"taints": [taint]}}, {"metadata": {"name": "n2"}, "spec": {}}]
+    plans = [] if steering is None else [plan(phase) | {"spec": {"policy": "p", "steering": steering}}]
+    found = leftovers(nodes, plans, [{"metadata": {"name": "p"}}])
+    assert found.nodes == kept
+    result, words = told(found, (), "")
+    assert ("n1" in words and "doctor --fix" in words) is bool(kept)
+    assert result is (Result.WARNING if kept else Result.PASSED)
+    assert told(found, tuple(kept), "")[0] is Result.PASSED
+
+
+def test_a_plan_steered_by_bindings_needs_no_extender() -> None:
+    bound = plan("Running") | {"spec": {"policy": "p", "steering": "Bind"}}
+    evidence = Evidence(None, "http://e/readyz", url_given=False, scheduler_leads=True)
+    assert check_handshake([bound], NOW, evidence).result is Result.WARNING
 
 
 def test_a_cluster_without_a_policy_that_acts_is_worth_a_word() -> None:

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +13,7 @@ from msgspec import Struct
 from stowage.api.names import GROUP, SCHEDULER_NAME
 from stowage.cli.cluster import Document, each
 from stowage.cli.errors import InputError
+from stowage.cli.leftovers import Result, leftovers, name_of, phase_of, remove, told
 from stowage.cli.rights import attributes
 from stowage.transport import paths
 from stowage.transport.api import Api
@@ -28,14 +28,6 @@ EXTENDER_SECONDS = 2.0
 MOST_WORDS = 200
 NO_PLAN = "unknown: no plan runs, so none was acknowledged; --extender-url asks the extender itself"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-class Result(StrEnum):
-    """Outcome of a check."""
-
-    PASSED = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
 
 
 class Check(Struct, frozen=True):
@@ -67,8 +59,10 @@ def lease_of(text: str, option: str) -> tuple[str, str]:
     return namespace, name
 
 
-async def run_checks(api: Api, places: Places) -> list[Check]:
+async def run_checks(api: Api, places: Places, *, fix: bool = False) -> list[Check]:
     """All checks, in the order in which a person would look; one that is not allowed fails alone.
+
+    With `fix` what was left behind is removed, where that is safe.
 
     Raises:
         ApiError: the API server cannot be reached at all.
@@ -85,6 +79,7 @@ async def run_checks(api: Api, places: Places) -> list[Check]:
     evidence = Evidence(
         answer, places.extender_url, places.extender_url_given, scheduler_leads=scheduler.result is Result.PASSED
     )
+    nodes, refused_nodes = await _listed(api, paths.NODES)  # before the plans: a taint is never older than its plan
     plans, refused_plans = await _listed(api, paths.PACKING_PLANS)
     policies, refused_policies = await _listed(api, paths.PACKING_POLICIES)
     refused = "; ".join(filter(None, (refused_plans, refused_policies)))
@@ -94,7 +89,12 @@ async def run_checks(api: Api, places: Places) -> list[Check]:
     checks.append(
         Check("extender", Result.FAILED, refused_plans) if refused_plans else check_handshake(plans, now, evidence)
     )
-    checks.append(Check("leftovers", Result.FAILED, refused) if refused else check_leftovers(plans, policies))
+    if refused:
+        checks.append(Check("leftovers", Result.FAILED, refused))
+    else:
+        found = leftovers(nodes, plans, policies)
+        removed = await remove(api, found) if fix else ()
+        checks.append(Check("leftovers", *told(found, removed, refused_nodes)))
     return checks
 
 
@@ -233,7 +233,7 @@ async def extender_answer(url: str) -> ReadyAnswer | None:
 
 def check_policies(policies: Iterable[Document]) -> Check:
     """At least one policy is there and not paused."""
-    by_name = {_name(policy): policy for policy in policies}
+    by_name = {name_of(policy): policy for policy in policies}
     if not by_name:
         return Check("policies", Result.WARNING, "none: the operator does nothing without a PackingPolicy")
     paused = [name for name, policy in by_name.items() if policy.get("spec", {}).get("paused")]
@@ -248,14 +248,14 @@ def check_handshake(plans: Iterable[Document], now: float, evidence: Evidence) -
 
     Without such evidence the answer is a warning, never "ok".
     """
-    running = [plan for plan in plans if _phase(plan) == "Running"]
+    running = [plan for plan in plans if phase_of(plan) == "Running" and plan["spec"].get("steering") != "Bind"]
     waiting: list[str] = []
     silent: list[str] = []
     for plan in running:
         uid = plan["metadata"].get("uid")
         if not any(one.get("observedPlan") == uid for one in plan.get("status", {}).get("extenders", ())):
             started = _age_seconds(plan.get("status", {}).get("startedAt"), now) or 0.0
-            (silent if started > HANDSHAKE_AGE_SECONDS else waiting).append(_name(plan))
+            (silent if started > HANDSHAKE_AGE_SECONDS else waiting).append(name_of(plan))
     if silent:
         return Check("extender", Result.FAILED, f"no extender acknowledged {', '.join(silent)}: is it running?")
     if not evidence.scheduler_leads:
@@ -274,28 +274,6 @@ def _by_its_own_words(evidence: Evidence, otherwise: str) -> Check:
     if evidence.url_given:
         return Check("extender", Result.FAILED, f"nobody answers at {evidence.url}")
     return Check("extender", Result.WARNING, otherwise)
-
-
-def check_leftovers(plans: Iterable[Document], policies: Iterable[Document]) -> Check:
-    """No plan still holds places though nobody carries it out."""
-    known = {_name(policy) for policy in policies}
-    stale = [
-        _name(plan)
-        for plan in plans
-        if _phase(plan) in {"", "Approved", "Running"} and plan.get("spec", {}).get("policy") not in known
-    ]
-    if stale:
-        found = f"active plans whose policy is gone: {', '.join(sorted(stale))}; end them with stowage abort PLAN"
-        return Check("leftovers", Result.WARNING, found)
-    return Check("leftovers", Result.PASSED, "none")
-
-
-def _name(document: Document) -> str:
-    return str(document["metadata"]["name"])
-
-
-def _phase(plan: Document) -> str:
-    return str(plan.get("status", {}).get("phase") or "")
 
 
 def _age_seconds(timestamp: Any, now: float) -> float | None:  # noqa: ANN401

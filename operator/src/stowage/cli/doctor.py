@@ -36,6 +36,7 @@ def doctor(
             "--extender-url", help="Where the extender says that it is ready. Default: http://127.0.0.1:8901/readyz."
         ),
     ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Give back nodes kept for plans that do not run.")] = False,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
@@ -43,8 +44,9 @@ def doctor(
 
     Exit code 0 when no check failed, else 1.
     """
-    from stowage.cli.checks import EXTENDER_URL, Places, Result, lease_of, run_checks
+    from stowage.cli.checks import EXTENDER_URL, Places, lease_of, run_checks
     from stowage.cli.cluster import with_cluster
+    from stowage.cli.leftovers import Result
     from stowage.run.settings import OperatorSettings
 
     settled = {name: field.default for name, field in OperatorSettings.model_fields.items()}
@@ -57,7 +59,7 @@ def doctor(
         extender_url_given=extender_url is not None,
     )
     with progress("checking"):
-        checks = with_cluster(kubeconfig, context, lambda api: run_checks(api, places))
+        checks = with_cluster(kubeconfig, context, lambda api: run_checks(api, places, fix=fix))
     if output is Output.TABLE:
         from rich.table import Table
 
