@@ -55,7 +55,9 @@ def points(scenario: Scenario, kills: Kills, changes: Mapping[Victim, int]) -> l
 def sample(all_points: Sequence[KillPoint], *, fixed: int, rotating: int, seed: str) -> list[KillPoint]:
     """Some of the points in their order: always the same, evenly spread ones, and others drawn by the seed."""
     count = len(all_points)
-    taken = {index * count // fixed for index in range(fixed)} if 0 < fixed < count else set(range(min(fixed, count)))
+    taken = set(range(min(fixed, count)))
+    if 0 < fixed < count:
+        taken = {(2 * index + 1) * count // (2 * fixed) for index in range(fixed)}
     rest = [index for index in range(count) if index not in taken]
     # a generator of its own for each list: the choice in one scenario does not hang on the others
     first = all_points[0] if all_points else None
