@@ -35,6 +35,12 @@ from unit.one_move import MOVE, PLACE, TO_N1, TO_N2
 LEASE_SECONDS = float(SHORT_TERMS["STOWAGE_LEASE_SECONDS"])
 TAKE_OVER_SECONDS = LEASE_SECONDS + 5.0
 NAMESPACE = "stowage-system"
+LONG = pytest.mark.usefixtures("long_faults")
+REAL_TERMS = {
+    "STOWAGE_LEASE_SECONDS": "15",
+    "STOWAGE_RENEW_WITHIN_SECONDS": "10",
+    "STOWAGE_LEASE_RETRY_SECONDS": "2",
+}
 
 
 class Pair:
@@ -99,10 +105,11 @@ async def test_f17_of_two_started_at_once_exactly_one_is_active_and_never_none(p
         return await leaders(*both) == 1
 
     await eventually(one_leads, what="one of them leads")
-    await always(one_leads, for_seconds=LEASE_SECONDS + 2)
+    await always(one_leads, for_seconds=LEASE_SECONDS)
     assert (await pair.spec())["leaseTransitions"] == 1
 
 
+@LONG
 async def test_f17_a_rolling_update_hands_over_at_once(pair: Pair) -> None:
     old = pair.launch("old")
     await pair.until_held_by("old", 30)
@@ -163,6 +170,31 @@ async def test_f16_a_leader_that_was_paused_writes_nothing_when_it_wakes(
     assert len(proxy.seen(Match(user_agent="^stowage-operator"), since=awake)) > 0  # it is awake indeed
     new.process.signal(signal.SIGCONT)
     assert (await story.plan_in("Done"))["status"]["epoch"] >= 2
+    assert alarms(old.process.log_tail(10_000)) == []
+
+
+@LONG
+async def test_f16_with_the_terms_that_people_run_a_leader_paused_for_30_s_is_replaced_and_writes_nothing(
+    pair: Pair, proxy: FaultProxy, workbench: Workbench
+) -> None:
+    story = Story(workbench, scheduler_name="default-scheduler")
+    old = pair.launch("old", **REAL_TERMS)
+    await pair.until_held_by("old", 60)
+    new = pair.launch("new", **REAL_TERMS)
+    await new.until_ready()
+    await story.held_back(steering="Bind")
+    old.process.signal(signal.SIGSTOP)
+    paused = monotonic()
+    await pair.until_held_by("new", 25)
+    assert monotonic() - paused <= 15 + 5
+    await asyncio.sleep(max(0.0, 30 - (monotonic() - paused)))
+    awake = len(proxy.exchanges)
+    old.process.signal(signal.SIGCONT)
+    await story.let_go()
+    assert (await story.plan_in("Done"))["status"]["epoch"] == 2
+    await asyncio.sleep(5.0)
+    assert pair.renewals("old", awake) == []
+    assert await old.metric("stowage_leader") == 0
     assert alarms(old.process.log_tail(10_000)) == []
 
 
@@ -254,6 +286,7 @@ async def test_fence_without_a_look_at_the_epoch_the_second_try_goes_through(api
     assert await epoch_of(api, overtaken) == 1  # … and the epoch that holds back the one after reading again
 
 
+@LONG  # the API server itself tries such an eviction for 10 s
 async def test_fence_a_late_eviction_never_hits_a_successor_of_the_same_name(api: Api, workbench: Workbench) -> None:
     path = paths.pod(workbench.namespace, "seat-0")
 
