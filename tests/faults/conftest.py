@@ -143,3 +143,10 @@ def start(cluster: LocalCluster, proxy: FaultProxy, request: pytest.FixtureReque
     yield start_one
     for process in reversed(started):
         process.stop()
+
+
+@pytest.fixture
+def long_faults(pytestconfig: pytest.Config) -> None:
+    """Skips a test that takes minutes, unless every fault is asked for."""
+    if pytestconfig.getoption("--faults") != "all":
+        pytest.skip("takes long: make faults plays it")
