@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from harness.large_cluster import BareCluster, bare_cluster
+from harness.large_cluster import START_SECONDS, BareCluster, bare_cluster, start_stowage
 from harness.large_objects import LargeCluster
 from harness.measurements import Record, at_most
+from harness.plan_watch import POLICY, first_plan
 from harness.process_figures import ProcessFigures
 from harness.waiting import eventually
-from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import paths
 from stowage.transport.api import Api
 
-OBJECTS = LargeCluster(nodes=5_000, pods=50_000, pending=50)
+OBJECTS = LargeCluster(nodes=5_000, pods=50_000)
 SIZE = {"nodes": OBJECTS.nodes, "pods": OBJECTS.pods}
 CHANGED_PODS = 2_000
-START_SECONDS = 120.0
 LOOK_SECONDS = 0.5
+LARGE_CPU = "58"  # more than any node has left
 AT_REST = 0.05  # of a processor
 
 clock = time.perf_counter
@@ -57,19 +55,6 @@ async def fill(bare: BareCluster) -> None:
         await eventually(cached, timeout_seconds=START_SECONDS, what="the API server has all pods")
 
 
-def start(bare: BareCluster, folder: Path, command: str, *arguments: str) -> tuple[ManagedProcess, int]:
-    """Start a process of Stowage; it and its port for health and metrics."""
-    port = free_port()
-    process = ManagedProcess.start(
-        command,
-        [sys.executable, "-m", "stowage.cli", command, "--metrics-port", str(port), *arguments],
-        folder=bare.cluster.folder,
-        logs=folder,
-        environment=bare.cluster.environment,
-    )
-    return process, port
-
-
 @pytest.mark.parametrize(
     ("command", "arguments", "seconds", "megabytes"),
     [
@@ -87,24 +72,22 @@ def test_following(
     megabytes: float,
 ) -> None:
     started = clock()
-    process, port = start(large, tmp_path, command, *arguments)
-    with process:
-        process.wait_until_serving(f"http://127.0.0.1:{port}/readyz", timeout_seconds=START_SECONDS)
+    with start_stowage(large, tmp_path, command, *arguments) as process:
         ready_seconds = clock() - started
         synced = ProcessFigures.of(process.pid)
-        stormy_seconds, after = asyncio.run(storm(large, process.pid, port))
+        stormy_seconds, after = asyncio.run(storm(large, process.pid))
     bench = f"{command}, 5,000 nodes and 50,000 pods"
-    soon = record(bench, "start to synchronised", ready_seconds, "s", target=at_most(seconds), **SIZE)
-    record(bench, "CPU until synchronised", synced.cpu_seconds, "s")
+    record(bench, "start to synchronised", ready_seconds, "s", target=at_most(seconds), **SIZE)
+    spent = record(bench, "CPU until synchronised", synced.cpu_seconds, "s", target=at_most(seconds))
     small = record(bench, "memory, synchronised", synced.resident_mb, "MB", target=at_most(megabytes))
     record(bench, "memory, peak", after.peak_mb, "MB", target=at_most(megabytes))
     record(bench, "CPU per changed pod", (after.cpu_seconds - synced.cpu_seconds) / CHANGED_PODS * 1e6, "µs")
     record(bench, "changed pods followed", CHANGED_PODS / stormy_seconds, "pods/s")
-    assert soon.met
+    assert spent.met  # CPU: a busy machine fails nobody
     assert small.met
 
 
-async def storm(bare: BareCluster, pid: int, port: int) -> tuple[float, ProcessFigures]:
+async def storm(bare: BareCluster, pid: int) -> tuple[float, ProcessFigures]:
     """Change many pods at once; the seconds until the process has nothing left to do, and its figures then."""
     started = clock()
     await bare.load((OBJECTS.pod(number, ready=False) for number in range(CHANGED_PODS)), watched=True)
@@ -116,7 +99,35 @@ async def storm(bare: BareCluster, pid: int, port: int) -> tuple[float, ProcessF
             break
         before = now
     lasted = clock() - started - LOOK_SECONDS
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as response:
-        assert response.status == 200
     await bare.load((OBJECTS.pod(number) for number in range(CHANGED_PODS)), watched=True)
     return lasted, now
+
+
+def test_event_to_plan_in_a_large_cluster(large: BareCluster, record: Record, tmp_path: Path) -> None:
+    with start_stowage(large, tmp_path, "operator", "--solver-workers", "1") as process:
+        before = ProcessFigures.of(process.pid)
+        seconds = asyncio.run(until_planned(large))
+        after = ProcessFigures.of(process.pid)
+    bench = "event to plan, 5,000 nodes and 50,000 pods"
+    record(bench, "pod Unschedulable to PackingPlan", seconds, "s", **SIZE)
+    record(bench, "CPU of the operator, without its workers", after.cpu_seconds - before.cpu_seconds, "s")
+    record(bench, "memory of the operator, peak", after.peak_mb, "MB", target=at_most(400))
+    assert after.peak_mb < 400
+
+
+async def until_planned(bare: BareCluster) -> float:
+    """Seconds from a pod that has no place, but for moves, to the plan."""
+    waiting = OBJECTS.pod(OBJECTS.pods)
+    waiting["spec"]["containers"][0]["resources"] = {"requests": {"cpu": LARGE_CPU}}
+    async with await Api.connect(kubeconfig=str(bare.cluster.kubeconfig), user_agent="stowage-bench") as api:
+        await api.create(paths.PACKING_POLICIES, POLICY)
+        policy = paths.named(paths.PACKING_POLICIES, POLICY["metadata"]["name"])
+
+        async def seen() -> bool:
+            return "conditions" in (await api.get(policy)).get("status", {})
+
+        await eventually(seen, what="the operator has seen the policy")
+        async with first_plan(api) as plan:
+            started = clock()
+            await bare.load([waiting], watched=True)
+            return await plan - started

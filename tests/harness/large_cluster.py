@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +26,7 @@ from harness.large_objects import Document
 from stowage.api import crd
 from stowage.demo import local_cluster
 from stowage.demo.local_cluster import LocalCluster
-from stowage.demo.processes import free_port
+from stowage.demo.processes import ManagedProcess, free_port
 
 _FOLDERS = {
     "Node": "minions",
@@ -37,6 +38,7 @@ _FOLDERS = {
 }
 _IN_ONE_TRANSACTION = 100  # etcd takes 128 operations and 1.5 MiB
 _AT_ONCE = 4
+START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,22 @@ def bare_cluster(name: str) -> Iterator[BareCluster]:
     finally:
         local_cluster.down(name)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def start_stowage(bare: BareCluster, logs: Path, command: str, *arguments: str) -> Iterator[ManagedProcess]:
+    """`stowage COMMAND`, ready: its first lists are complete. It ends with the block."""
+    port = free_port()
+    process = ManagedProcess.start(
+        command,
+        [sys.executable, "-m", "stowage.cli", command, "--metrics-port", str(port), *arguments],
+        folder=bare.cluster.folder,
+        logs=logs,
+        environment=bare.cluster.environment,
+    )
+    with process:
+        process.wait_until_serving(f"http://127.0.0.1:{port}/readyz", timeout_seconds=START_SECONDS)
+        yield process
 
 
 def _key(document: Document) -> str:

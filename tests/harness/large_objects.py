@@ -25,7 +25,8 @@ _RESOURCES = (
 class LargeCluster:
     """Documents of `nodes` nodes and `pods` pods, all equal from one call to the next.
 
-    Pod `i` stands on node `i % nodes`; the last `pending` pods stand nowhere and are marked Unschedulable.
+    Each node has as many pods as the others, of several sizes; the last `pending` pods stand nowhere and are marked
+    Unschedulable.
     """
 
     nodes: int
@@ -66,7 +67,8 @@ class LargeCluster:
         deployment = number // _REPLICAS
         namespace, app = _place(deployment)
         name = f"{app}-{_hash(deployment)}-{number:05}"
-        node = None if number >= self.pods - self.pending else self.node_name(number % self.nodes)
+        place = (number + _REPLICAS * (number // self.nodes)) % self.nodes  # each round a template further
+        node = None if number >= self.pods - self.pending else self.node_name(place)
         labels = {
             "app.kubernetes.io/name": app,
             "app.kubernetes.io/instance": f"{app}-production",
