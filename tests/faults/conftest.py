@@ -44,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.control_plane)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("long_fault") is not None and item.config.getoption("--faults") != "all":
+        pytest.skip("takes long: make faults plays it")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
@@ -143,10 +148,3 @@ def start(cluster: LocalCluster, proxy: FaultProxy, request: pytest.FixtureReque
     yield start_one
     for process in reversed(started):
         process.stop()
-
-
-@pytest.fixture
-def long_faults(pytestconfig: pytest.Config) -> None:
-    """Skips a test that takes minutes, unless every fault is asked for."""
-    if pytestconfig.getoption("--faults") != "all":
-        pytest.skip("takes long: make faults plays it")

@@ -35,7 +35,7 @@ from unit.one_move import MOVE, PLACE, TO_N1, TO_N2
 LEASE_SECONDS = float(SHORT_TERMS["STOWAGE_LEASE_SECONDS"])
 TAKE_OVER_SECONDS = LEASE_SECONDS + 5.0
 NAMESPACE = "stowage-system"
-LONG = pytest.mark.usefixtures("long_faults")
+LONG = pytest.mark.long_fault
 REAL_TERMS = {
     "STOWAGE_LEASE_SECONDS": "15",
     "STOWAGE_RENEW_WITHIN_SECONDS": "10",

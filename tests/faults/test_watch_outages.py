@@ -25,7 +25,7 @@ from stowage.transport import Api, paths
 OUTAGE_SECONDS = 5.0
 BACK_WITHIN_SECONDS = 30.0
 WATCHES = frozenset({"watch"})
-LONG = pytest.mark.usefixtures("long_faults")
+LONG = pytest.mark.long_fault
 AUDIT = {"STOWAGE_AUDIT_SECONDS": "2"}
 
 

@@ -21,7 +21,7 @@ from stowage.transport import Api, paths
 
 WATCHES = Match(verbs=frozenset({"watch"}))
 LISTS = Match(verbs=frozenset({"list"}))
-LONG = pytest.mark.usefixtures("long_faults")
+LONG = pytest.mark.long_fault
 
 
 class Classes:
