@@ -232,9 +232,19 @@ async def test_the_processes_need_no_more_rights_than_are_listed(
         port = str(free_port())
         given = ("--kubeconfig", str(kubeconfig), "--metrics-port", port, *flags)
         started.append(start(process.value, *given, ready_url=f"http://127.0.0.1:{port}/readyz"))
+    label = {"corner": workbench.namespace}
     await crowded(workbench, mode="Enforce", trigger={"quiet": "0s"})
-
     await workbench.until_ready("large", 1, timeout_seconds=60)
+    await workbench.api.merge_patch(
+        paths.packing_policy(f"p-{workbench.namespace}"), {"spec": {"steering": "Bind"}}
+    )  # from here on taints, and a gang that is let go
+    gang = {"stowage.dev/gang": "ring", "stowage.dev/gang-size": "2"}
+    await workbench.nodes(1, cpu="8", labels=label)
+    gate = [{"name": "stowage.dev/gang"}]
+    await workbench.replica_set("ring", 2, cpu="4", labels=gang, nodeSelector=label, schedulingGates=gate)
+    await workbench.until_ready("ring", 2, timeout_seconds=60)
+    await workbench.replica_set("late", 1, cpu="2", nodeSelector=label)
+    await workbench.until_ready("late", 1, timeout_seconds=60)
 
     async def announced() -> bool:
         events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]
@@ -251,7 +261,8 @@ async def test_the_processes_need_no_more_rights_than_are_listed(
     assert code == 1, err  # the operator itself may not read definitions one by one
     assert found["custom resources"]["result"] == "failed"
     assert {found[name]["result"] for name in ("operator", "scheduler stowage", "extender")} == {"ok"}, found
-    assert found["permissions"]["found"] == "this user may not: patch packingplans/status"
+    denied = ("patch packingplans/status", *(f"{verb} leases in stowage-system" for verb in ("patch", "delete")))
+    assert found["permissions"]["found"] == f"this user may not: {', '.join(denied)}"
 
 
 async def test_top_counts_what_runs(workbench: Workbench, stowage: Any) -> None:
