@@ -154,8 +154,8 @@ class Sight:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.pods = SimpleNamespace(synced=True, disconnected_since=None)
-        self.plans = SimpleNamespace(synced=True, disconnected_since=None)
+        self.pods = SimpleNamespace(synced=True, disconnected_since=None, trouble=None)
+        self.plans = SimpleNamespace(synced=True, disconnected_since=None, trouble=None)
         reflectors = {"Pod": self.pods, "PackingPlan": self.plans}
         self.fresh = Freshness(cast("dict[str, Reflector[Any]]", reflectors), lambda: self.now)
 

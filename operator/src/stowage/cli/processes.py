@@ -46,9 +46,15 @@ MetricsPortOption = Annotated[
 ]
 WatchAgeOption = Annotated[
     float | None,
-    typer.Option("--watch-age-limit-seconds", help="Not live after this long without any event. Default: 120."),
+    typer.Option(
+        "--watch-age-limit-seconds", help="Not live when a part that follows the cluster hangs. Default: 120."
+    ),
 ]
 
+WatchSilenceOption = Annotated[
+    float | None,
+    typer.Option("--watch-silence-seconds", help="An open watch silent for longer is taken for dead. Default: 70."),
+]
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", help="Namespace of Stowage's own leases. Default: stowage-system.")
 ]
@@ -73,8 +79,23 @@ def operator(
     metrics_host: MetricsHostOption = None,
     metrics_port: MetricsPortOption = None,
     watch_age_limit_seconds: WatchAgeOption = None,
+    watch_silence_seconds: WatchSilenceOption = None,
     namespace: NamespaceOption = None,
     lease_name: Annotated[str | None, typer.Option("--lease-name", help="Default: stowage-operator.")] = None,
+    lease_seconds: Annotated[
+        int | None, typer.Option("--lease-seconds", help="A leader not heard of so long is replaced. Default: 15.")
+    ] = None,
+    renew_within_seconds: Annotated[
+        float | None,
+        typer.Option("--renew-within-seconds", help="A leader that can not renew so long stops. Default: 10."),
+    ] = None,
+    lease_retry_seconds: Annotated[
+        float | None, typer.Option("--lease-retry-seconds", help="Between two tries for the lease. Default: 2.")
+    ] = None,
+    audit_seconds: Annotated[
+        float | None,
+        typer.Option("--audit-seconds", help="Between two looks for changes that went unheard. Default: 20."),
+    ] = None,
     identity: Annotated[
         str | None, typer.Option("--identity", help="Name of this replica in the lease. Default: the host name.")
     ] = None,
@@ -133,6 +154,7 @@ def extender(
     metrics_host: MetricsHostOption = None,
     metrics_port: MetricsPortOption = None,
     watch_age_limit_seconds: WatchAgeOption = None,
+    watch_silence_seconds: WatchSilenceOption = None,
     namespace: NamespaceOption = None,
     host: Annotated[
         str | None, typer.Option("--host", help="Address that kube-scheduler asks at. Default: 127.0.0.1.")

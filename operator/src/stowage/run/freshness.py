@@ -142,10 +142,11 @@ class Freshness:
         found = []
         for kind, reflector in self._reflectors.items():
             since = reflector.disconnected_since
+            why = f" ({reflector.trouble})" if reflector.trouble is not None else ""
             if not reflector.synced:
-                found.append(f"the first list of {kind} is not complete: every pod is admitted everywhere")
+                found.append(f"the first list of {kind} is not complete: every pod is admitted everywhere{why}")
             elif since is not None and now - since >= STALE_SECONDS:
-                found.append(f"no watch of {kind} for {STALE_SECONDS:g} s: every pod is admitted everywhere")
+                found.append(f"no watch of {kind} for {STALE_SECONDS:g} s: every pod is admitted everywhere{why}")
         self._tell(found)
         return found
 

@@ -135,6 +135,7 @@ class Operator:
     async def _say_when_synced(self) -> None:
         await self.store.wait_synced()
         logger.info("synced: %d nodes, %d pods", len(self.store.nodes), len(self.store.pods))
+        self._ring_known()
 
     async def _look(self) -> None:
         """Show what is not seen, and look at everything again when that changes."""
@@ -158,6 +159,9 @@ class Operator:
     def _lead(self, epoch: int) -> None:
         """A term began: look at everything, for what a standby saw it did not act on."""
         self._metrics.epoch.set(epoch)
+        self._ring_known()
+
+    def _ring_known(self) -> None:
         for key in sorted(self._known):
             self.queue.add(key)
         self.queue.add(CLUSTER)

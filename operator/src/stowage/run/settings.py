@@ -6,9 +6,9 @@ import math
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CGROUP: Final = Path("/sys/fs/cgroup")
@@ -57,8 +57,12 @@ class OperatorSettings(ProcessSettings):
     lease_name: Name = "stowage-operator"
     identity: Name = Field(default_factory=socket.gethostname, description="name of this replica in the lease")
     lease_seconds: int = Field(default=15, ge=2, le=3600, description="a leader not heard of for so long is replaced")
-    renew_within_seconds: float = Field(default=10.0, gt=0, description="a leader that can not renew so long stops")
-    lease_retry_seconds: float = Field(default=2.0, gt=0, description="between two tries to get or renew the lease")
+    renew_within_seconds: float = Field(
+        default=10.0, gt=0, validate_default=True, description="a leader that can not renew for so long stops"
+    )
+    lease_retry_seconds: float = Field(
+        default=2.0, gt=0, validate_default=True, description="between two tries to get or renew the lease"
+    )
     scheduler_lease_namespace: Name = Field(default="kube-system", description="where the second scheduler's lease is")
     scheduler_lease_name: Name = "stowage-scheduler"
     queue_workers: int = Field(default=8, ge=1, le=256, description="keys reconciled at once")
@@ -73,17 +77,20 @@ class OperatorSettings(ProcessSettings):
     )
     seed: int = Field(default=1, ge=0, description="seed of the packer")
 
-    @model_validator(mode="after")
-    def _terms_do_not_overlap(self) -> Self:
-        """A leader must stop before the next one may begin, and try more than once before it stops."""
-        if not self.renew_within_seconds < self.lease_seconds:
+    @field_validator("renew_within_seconds")
+    @classmethod
+    def _terms_do_not_meet(cls, seconds: float, info: ValidationInfo) -> float:
+        lease_seconds = info.data.get("lease_seconds", seconds + 1)
+        if seconds >= lease_seconds:
+            raise ValueError(f"must be less than lease_seconds, {lease_seconds}, or two processes lead at once")
+        return seconds
+
+    @field_validator("lease_retry_seconds")
+    @classmethod
+    def _a_term_outlives_a_failed_try(cls, seconds: float, info: ValidationInfo) -> float:
+        renew_seconds = info.data.get("renew_within_seconds", 3 * seconds)
+        if 2 * seconds >= renew_seconds:
             raise ValueError(
-                f"renew_within_seconds {self.renew_within_seconds:g}: must be less than lease_seconds"
-                f" {self.lease_seconds}, or two processes lead at once"
+                f"must be less than half of renew_within_seconds, {renew_seconds:g}, or one failed try ends a term"
             )
-        if not 2 * self.lease_retry_seconds < self.renew_within_seconds:
-            raise ValueError(
-                f"lease_retry_seconds {self.lease_retry_seconds:g}: must be less than half of renew_within_seconds"
-                f" {self.renew_within_seconds:g}, or one failed try ends a term"
-            )
-        return self
+        return seconds
