@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec import field as default
 
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.kube.sharing import shared
 from stowage_scheduler.slots import Slot, SlotClass, slot_class
 
 _Key = TypeVar("_Key")
@@ -95,8 +96,11 @@ class _Seats:
         return unleased[self.filled] if self.filled + self.waiting < len(unleased) else None
 
 
-class _Bound(Struct, frozen=True):
-    """What is remembered of a pod that holds room on a node."""
+class _Bound(Struct, frozen=True, gc=False):
+    """What is remembered of a pod that holds room on a node.
+
+    There are as many as pods: the garbage collector, which stops all answers, has none of them to look at.
+    """
 
     slot_class: SlotClass
     node: str
@@ -119,7 +123,7 @@ class Reservations:
         self._refused: Mapping[str, str] | None = None  # what is said of each of these nodes, once it was asked for
         self._leases: dict[str, tuple[Lease, _Seats]] = {}  # by pod UID, in the order in which they end
         self._bound: dict[str, _Bound] = {}  # by pod UID
-        self._bound_uids: dict[_Bound, set[str]] = {}
+        self._bound_count: dict[_Bound, int] = {}
 
     @property
     def idle(self) -> bool:
@@ -153,7 +157,7 @@ class Reservations:
         ended = pod.terminating or pod.finished
         if ended or pod.node is not None:
             self._end_lease(pod.uid)
-        self._set_bound(pod.uid, None if ended or pod.node is None else _Bound(slot_class(pod), pod.node))
+        self._set_bound(pod.uid, None if ended or pod.node is None else _Bound(shared(slot_class(pod)), pod.node))
 
     def pod_gone(self, uid: str) -> None:
         """Forget a deleted pod; its lease ends."""
@@ -300,12 +304,12 @@ class Reservations:
         if before == now:
             return
         if before is not None:
-            self._bound_uids[before].discard(uid)
-            if not self._bound_uids[before]:
-                del self._bound_uids[before]
+            self._bound_count[before] -= 1
+            if not self._bound_count[before]:
+                del self._bound_count[before]
             self._recount_at(before)
         if now is not None:
-            self._bound_uids.setdefault(now, set()).add(uid)
+            self._bound_count[now] = self._bound_count.get(now, 0) + 1
             self._recount_at(now)
 
     def _recount_at(self, place: _Bound) -> None:
@@ -314,7 +318,7 @@ class Reservations:
                 self._recount(seats)
 
     def _recount(self, seats: _Seats) -> None:
-        bound = len(self._bound_uids.get(_Bound(seats.slot_class, seats.node), ()))
+        bound = self._bound_count.get(_Bound(seats.slot_class, seats.node), 0)
         seats.filled = min(max(0, bound - seats.standing), len(seats.slot_ids))
         while seats.overcommitted:  # a pod without a lease took the room: the newest promise cannot be kept
             self._end_lease(next(reversed(seats.leased)))

@@ -13,7 +13,7 @@ from msgspec import Struct
 from stowage_scheduler.cluster import Pod
 
 
-class SlotClass(Struct, frozen=True):
+class SlotClass(Struct, frozen=True, gc=False):
     """Which pods may take a slot: `requests` is a digest of the scheduling requests."""
 
     controller_uid: str
