@@ -89,6 +89,22 @@ class TestBudgets:
         assert (step.phase, step.reason, step.evict) == (PlanPhase.SUPERSEDED, PlanReason.STEP_FAILED, ())
 
 
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"stowage.dev/do-not-disrupt": "true"},
+        {"karpenter.sh/do-not-disrupt": "true"},
+        {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+    ],
+    ids=lambda annotation: next(iter(annotation)),
+)
+def test_an_annotation_that_came_after_the_plan_is_heeded(annotation: dict[str, str]) -> None:
+    spared = structs.replace(WEB, annotations=annotation)
+    step = run(plan(MOVE, PLACE, TO_N2, TO_N1, **RUNNING), cluster(spared, OTHER, NEW))
+    assert (step.phase, step.reason, step.evict) == (PlanPhase.SUPERSEDED, PlanReason.STEP_FAILED, ())
+    assert "team/web-1" in step.message
+
+
 class TestOrder:
     def test_a_swap_starts_first_and_only_has_to_be_out_of_the_way(self) -> None:
         a, b = pod("a-1", "n1", cpu=8, app="a"), pod("b-1", "n2", cpu=8, app="b")

@@ -19,6 +19,16 @@ _ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
 _MOVED_KINDS = ("ReplicaSet", "StatefulSet", "ReplicationController", "Job")
 
 
+def forbids_disruption(pod: Pod) -> bool:
+    """Whether an annotation says that the pod is to be left alone; people set it at any time."""
+    notes = pod.annotations
+    return (
+        notes.get("stowage.dev/do-not-disrupt") == "true"
+        or notes.get("karpenter.sh/do-not-disrupt") == "true"
+        or notes.get("cluster-autoscaler.kubernetes.io/safe-to-evict") == "false"
+    )
+
+
 class Movability:
     """Answers for one snapshot and one set of options; looks everything up once."""
 
@@ -121,16 +131,12 @@ class Movability:
         return None if pod.owner.kind in _MOVED_KINDS else Immovable.OTHER_CONTROLLER
 
     def _by_protection(self, pod: Pod) -> Immovable | None:
-        options, notes = self.options, pod.annotations
+        options = self.options
         if pod.namespace in options.protected_namespaces:
             return Immovable.PROTECTED_NAMESPACE
         if pod.priority >= options.protected_priority_at_least:
             return Immovable.PROTECTED_PRIORITY
-        if (
-            notes.get("stowage.dev/do-not-disrupt") == "true"
-            or notes.get("karpenter.sh/do-not-disrupt") == "true"
-            or notes.get("cluster-autoscaler.kubernetes.io/safe-to-evict") == "false"
-        ):
+        if forbids_disruption(pod):
             return Immovable.DO_NOT_DISRUPT
         if pod.host_path or pod.local_volume or (pod.empty_dir and options.protect_empty_dir):
             return Immovable.LOCAL_STORAGE

@@ -174,6 +174,8 @@ class StepReason(StrEnum):
     """Failed: the room on the target node was taken by a pod outside the plan."""
     EVICTION_REFUSED = "EvictionRefused"
     """Failed: the API server refuses the eviction for good; the message has its words."""
+    DO_NOT_DISRUPT = "DoNotDisrupt"
+    """Failed: an annotation that came after the plan forbids to disrupt the pod."""
     BINDING_FAILED = "BindingFailed"
     """Waiting: the API server failed to bind the pod, or to take its gate away, and is asked again."""
     BINDING_REFUSED = "BindingRefused"

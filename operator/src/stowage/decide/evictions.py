@@ -12,6 +12,7 @@ from stowage.decide.landing import expected_on
 from stowage.decide.plan_validity import room_now
 from stowage.decide.situation import Situation, extender_ready
 from stowage.decide.step_progress import Progress
+from stowage_scheduler.movability import forbids_disruption
 from stowage_scheduler.packing import Action, Step
 
 EVICTIONS_AT_ONCE = 20
@@ -26,6 +27,9 @@ def evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
     for step in progress.unsettled:
         pod = progress.facts.standing(step.pod.uid)
         if step.action is not Action.EVICT or pod is None or not _may_start(progress, step, situation):
+            continue
+        if forbids_disruption(pod):
+            progress.set(step, StepState.FAILED, StepReason.DO_NOT_DISRUPT)
             continue
         hold = gate.hold(step, pod)
         intended = progress.steps[step.id].state is StepState.INTENDED

@@ -302,7 +302,9 @@ def _failure(progress: Progress, situation: Situation) -> Invalid:
     if reason is StepReason.GANG_INCOMPLETE:
         words = f"step {step.id}: gang {step.gang} was not bound whole within {WHOLE_WITHIN_SECONDS:g} s"
         return Invalid(PlanReason.GANG_INCOMPLETE, words)
-    if reason is StepReason.BINDING_REFUSED:
+    if reason is StepReason.DO_NOT_DISRUPT:
+        words = f"step {step.id}: an annotation forbids to disrupt {step.pod.key}"
+    elif reason is StepReason.BINDING_REFUSED:
         words = f"step {step.id}: the API server does not let {step.pod.key} go to its node"
     else:
         words = f"step {step.id}: the eviction of {step.pod.key} is refused for good"
