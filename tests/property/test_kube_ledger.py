@@ -67,7 +67,9 @@ def name_of(fact: Fact) -> str:
     return f"{namespace}/{fact.name}" if namespace else fact.name
 
 
-CHANGES = st.lists(st.tuples(FACTS, st.sampled_from(["put", "put", "put", "refuse", "drop", "drop", "look"])), max_size=40)
+CHANGES = st.lists(
+    st.tuples(FACTS, st.sampled_from(["put", "put", "put", "refuse", "drop", "drop", "look"])), max_size=40
+)
 
 
 class FromScratch:
