@@ -21,7 +21,7 @@ from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import SolverError
 from stowage.transport import Api, Forbidden, Invalid, NotFound, paths
-from stowage_scheduler.cluster import Snapshot
+from stowage_scheduler.cluster import Rejected, Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.pack import pack
 from stowage_scheduler.packing import Packing
@@ -44,13 +44,14 @@ class Cluster:
         self.on_read: Callable[[], None] = lambda: None
         self.refusal: Exception | None = None
         self.refuses_plans: Exception | None = None
+        self.rejected: list[Rejected] = []
         self.unheard: list[str] = []  # pods on every node that the store has not heard of
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
         if path == paths.PODS:
             node = (query or {})["fieldSelector"].partition(",")[0].removeprefix("spec.nodeName=")
             uids = [*(pod.uid for pod in BEFORE.pods if pod.node == node), *self.unheard]
-            return {"items": [{"metadata": {"uid": uid}} for uid in uids]}
+            return {"items": [{"metadata": {"uid": uid, "namespace": "a", "name": uid}} for uid in uids]}
         if path == paths.PACKING_PLANS:
             return {"items": list(copy.deepcopy(self.plans).values())}
         if path == paths.PACKING_POLICIES:
@@ -88,7 +89,8 @@ class Cluster:
         return frozenset({"host-a"})
 
     def parts(self) -> Document:
-        store = SimpleNamespace(snapshot=lambda _: BEFORE, pods={pod.key: pod for pod in BEFORE.pods})
+        pods = {pod.key: pod for pod in BEFORE.pods}
+        store = SimpleNamespace(snapshot=lambda _: BEFORE, pods=pods, rejected=self.rejected)
         return {
             "api": cast("Api", self),
             "store": store,
@@ -252,8 +254,8 @@ async def test_nobody_is_evicted_while_the_server_knows_pods_that_the_store_has_
     cluster.unheard = ["bound-by-somebody-else"]
     assert await cluster.plan_pass().reconcile(NAME) == 1.0
     assert cluster.writes == []
-    cluster.unheard = []
-    await cluster.plan_pass().reconcile(NAME)
+    cluster.rejected = [Rejected("Pod", "a/bound-by-somebody-else", "spec", "", "it must make sense")]
+    await cluster.plan_pass().reconcile(NAME)  # now it has heard of it
     assert ("POST", "eviction") in cluster.writes
 
 

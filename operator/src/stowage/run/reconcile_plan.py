@@ -175,7 +175,8 @@ class PlanReconciler:
         """Whether the server knows pods on nodes that the store does not know there."""
         on_nodes = await asyncio.gather(*(pods_on(self._api, node) for node in sorted(nodes)))
         known = {pod.uid for pod in self._store.pods.values() if pod.node is not None}
-        if known.issuperset(uid for uids in on_nodes for uid in uids):
+        heard_of = {one.name for one in self._store.rejected if one.kind == "Pod"}  # though they make no sense
+        if all(uid in known or key in heard_of for pods in on_nodes for uid, key in pods.items()):
             return False
         logger.warning("plan %s: waiting until the watch of pods tells of pods that were bound meanwhile", facts.name)
         self._sight.doubt("Pod")
