@@ -30,7 +30,7 @@ from stowage_scheduler.cluster import (
     Toleration,
 )
 from stowage_scheduler.gangs import GANG_GATE
-from stowage_scheduler.greedy import greedy
+from stowage_scheduler.greedy import fill, greedy
 from stowage_scheduler.moves import order
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.pack import pack
@@ -168,6 +168,26 @@ def test_search_beats_greedy_beats_the_start(cluster: Snapshot) -> None:
     start, first = Placement(problem), greedy(problem)
     assert tuple(packed(cluster, budget=SHORT).placed.values()) >= tuple(first.placed_by_priority().values())
     assert first.score() >= start.score()
+
+
+@settings(max_examples=60)
+@given(clusters())
+def test_each_pod_goes_where_the_least_room_is_left(cluster: Snapshot) -> None:
+    """Against the plain definition, pod by pod and node by node; gangs apart."""
+    problem = build(replace(cluster, pods=tuple(pod for pod in cluster.pods if pod.gang is None)), OPTIONS).problem
+    expected = Placement(problem)
+    for pod_class in sorted(problem.classes, key=lambda c: (-c.priority, c.index)):
+        for _ in range(pod_class.pending):
+            rooms = {}
+            for number in sorted(pod_class.eligible):
+                room, free = expected.room[number], problem.free[number]
+                rest = [(room[r] - amount, free[r]) for r, amount in enumerate(pod_class.requests) if amount]
+                taken = any(problem.classes[other].ports for other in expected.on_node[number])
+                if all(left >= 0 for left, _ in rest) and not (pod_class.ports and taken | bool(problem.ports[number])):
+                    rooms[number] = sum(left * 1_000_000 // max(1, all_) for left, all_ in rest)
+            if rooms:
+                expected.add(pod_class, min(rooms, key=lambda number: rooms[number]), 1)
+    assert fill(Placement(problem), lambda _: 0).counts == expected.counts
 
 
 @settings(max_examples=30)

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
 
 _PARTS = 1_000_000  # shares of a node are counted in millionths, so that no float decides
+_BITS = 40  # of an amount that decides
+_NOTHING = np.iinfo(np.int64).max
+_Ints = npt.NDArray[np.int64]
 
 
 def greedy(problem: Problem) -> Placement:
@@ -31,16 +37,6 @@ def sizes(problem: Problem) -> list[int]:
     ]
 
 
-def fits(placement: Placement, pod_class: PodClass, node: int) -> bool:
-    """Whether one more pod of a class may be put on a node."""
-    if node not in pod_class.eligible:
-        return False
-    room = placement.room[node]
-    if any(amount > room[r] for r, amount in enumerate(pod_class.requests) if amount):
-        return False
-    return not pod_class.ports or port_conflict(pod_class.ports, placement.taken_ports(node)) is None
-
-
 def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
     """Put every unplaced pod that fits somewhere on its best node; changes and returns `placement`.
 
@@ -48,37 +44,80 @@ def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
     """
     problem = placement.problem
     waiting = [c for c in problem.classes if placement.unplaced(c)]
+    filling = _Filling(placement) if waiting else None
     met: set[int] = set()
     for pod_class in sorted(waiting, key=lambda c: (-c.priority, order(c), c.index)):
-        if pod_class.gang is None:
-            _put(placement, pod_class)
-        elif pod_class.gang not in met:
+        if filling is None or pod_class.gang in met:
+            continue
+        together = sorted(problem.together_with(pod_class), key=lambda c: (order(c), c.index))
+        whole = all(filling.put(one) for one in together)
+        if pod_class.gang is not None:
             met.add(pod_class.gang)
-            together = sorted(problem.together_with(pod_class), key=lambda c: (order(c), c.index))
-            if not all(_put(placement, one) for one in together):
-                for node, held in placement.without_halved_gangs().items():
-                    placement.replace(node, held)
+            if not whole:
+                filling.take_back_halved_gangs()
     return placement
 
 
-def _put(placement: Placement, pod_class: PodClass) -> bool:
-    """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
-    for _ in range(placement.unplaced(pod_class)):
-        node = _best_node(placement, pod_class)
-        if node is None:
-            return False
-        placement.add(pod_class, node, 1)
-    return True
+class _Filling:
+    """Best nodes for one pod after the other, over all nodes at once.
 
+    The best node is the one that is left with the least room, measured in the pod's own resources; of equal
+    ones the first.
+    """
 
-def _best_node(placement: Placement, pod_class: PodClass) -> int | None:
-    """The node that is left with the least room, measured in the pod's own resources."""
+    def __init__(self, placement: Placement) -> None:
+        problem = placement.problem
+        shape = len(problem.nodes), len(problem.resources)
+        self.placement = placement
+        self.free = np.array(problem.free, dtype=np.int64).reshape(shape)
+        self.room = np.array(placement.room, dtype=np.int64).reshape(shape)
+        largest = self.free.max(axis=0, initial=0)
+        self.shifts = [max(0, int(amount).bit_length() - _BITS) for amount in largest]  # so that parts stay in 64 bits
+        self.nodes: dict[frozenset[int], _Ints] = {}
 
-    def left(node: int) -> tuple[int, int]:
-        free, room = placement.problem.free[node], placement.room[node]
-        shares = (
-            (room[r] - amount) * _PARTS // max(1, free[r]) for r, amount in enumerate(pod_class.requests) if amount
-        )
-        return sum(shares), node
+    def put(self, pod_class: PodClass) -> bool:
+        """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
+        nodes = self._fitting(pod_class)
+        left = self._left(pod_class, nodes)
+        while self.placement.unplaced(pod_class):
+            if not len(left):
+                return False
+            best = int(left.argmin())
+            if left[best] == _NOTHING:
+                return False
+            node = int(nodes[best])
+            if pod_class.ports and port_conflict(pod_class.ports, self.placement.taken_ports(node)) is not None:
+                left[best] = _NOTHING
+                continue
+            self.placement.add(pod_class, node, 1)
+            self.room[node] = self.placement.room[node]
+            left[best] = self._left(pod_class, nodes[best : best + 1])[0]
+        return True
 
-    return min((node for node in pod_class.eligible if fits(placement, pod_class, node)), key=left, default=None)
+    def take_back_halved_gangs(self) -> None:
+        """Take the places of gangs away that did not get all of them."""
+        for node, held in self.placement.without_halved_gangs().items():
+            self.placement.replace(node, held)
+            self.room[node] = self.placement.room[node]
+
+    def _fitting(self, pod_class: PodClass) -> _Ints:
+        """Nodes that have room for one more pod of a class."""
+        nodes = self.nodes.get(pod_class.eligible)
+        if nodes is None:
+            nodes = self.nodes[pod_class.eligible] = np.array(sorted(pod_class.eligible), dtype=np.int64)
+        for resource, amount in enumerate(pod_class.requests):
+            if amount:
+                nodes = nodes[self.room[nodes, resource] >= amount]
+        return nodes
+
+    def _left(self, pod_class: PodClass, nodes: _Ints) -> _Ints:
+        """Shares of each node that are left beside one more pod; `_NOTHING` where it does not fit."""
+        left = np.zeros(len(nodes), dtype=np.int64)
+        lacks = np.zeros(len(nodes), dtype=bool)
+        for resource, amount in enumerate(pod_class.requests):
+            if amount:
+                rest, shift = self.room[nodes, resource] - amount, self.shifts[resource]
+                left += (rest >> shift) * _PARTS // np.maximum(1, self.free[nodes, resource] >> shift)
+                lacks |= rest < 0
+        left[lacks] = _NOTHING
+        return left
