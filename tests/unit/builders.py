@@ -131,6 +131,7 @@ def plan_resource(
                 "node": one.node,
                 "slot": one.slot,
                 "after": list(one.after),
+                **({"gang": one.gang} if one.gang else {}),
             }
             for one in steps
         ],

@@ -7,7 +7,8 @@ from msgspec import structs
 
 from stowage.api.packing_plan import PackingPlan
 from stowage.decide.trigger import Considered, Memory, fingerprint, pends, remembered, trigger
-from stowage_scheduler.cluster import Pod
+from stowage_scheduler.cluster import Gang, Pod
+from stowage_scheduler.packing import Action
 from unit.builders import NOW, budget, node, place, plan_resource, pod, policy_resource, replica_set, slot, snapshot
 
 # defaults of a policy: unschedulableFor 2 s, quiet 1 s, longest 5 s
@@ -44,6 +45,22 @@ def ask(*pods: Pod, plans: tuple[PackingPlan, ...] = (), memory: Memory = Memory
 def test_when_pods_call_for_a_packing(pods: tuple[Pod, ...], due: bool, look_again_seconds: float | None) -> None:
     seen = ask(*pods)
     assert (seen.due, seen.look_again_seconds) == (due, look_again_seconds)
+
+
+@pytest.mark.parametrize(("failures", "due"), [(0, True), (3, True), (4, False)])
+def test_a_gang_that_was_let_go_in_vain_too_often_waits_for_the_hour_to_pass(failures: int, due: bool) -> None:
+    members = [
+        waiting(f"ring-{one}", gates=("stowage.dev/gang",), gang=Gang("ring", 2), unschedulable_since=None)
+        for one in range(2)
+    ]
+    earlier = pod("ring-0-of-before", unschedulable_since=None)
+    step = structs.replace(place(1, earlier, slot(1, earlier, "n1")), action=Action.UNGATE, gang="ring")
+    status = {"phase": "Superseded", "reason": "GangIncomplete", "startedAt": "2027-01-15T07:50:00Z"}
+    status["finishedAt"] = "2027-01-15T07:52:00Z"
+    place_for = slot(1, earlier, "n1")
+    plans = tuple(plan_resource(f"default-{one}", step, slots=(place_for,), status=status) for one in range(failures))
+    seen = ask(*members, plans=plans)
+    assert (seen.due, seen.limited) == (due, 0 if due else 2)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from stowage.api.reasons import PlanReason
 from stowage.decide.refusals import REFUSED, UNTOLERATED
 from stowage.decide.scope import HOUR_SECONDS
 from stowage_scheduler.cluster import Pod, Snapshot
-from stowage_scheduler.gangs import foreign_gates, gangs
+from stowage_scheduler.gangs import GangKey, foreign_gates, gang_key, gangs
 from stowage_scheduler.kube.matching import matches_selector
 
 REPLANS_PER_HOUR = 3
@@ -70,6 +70,8 @@ def trigger(policy: PackingPolicy, facts: Considered, now: float) -> Trigger:
     """
     waiting = [pod for pod in waiting_pods(facts.snapshot) if in_scope(policy, pod, facts.snapshot)]
     counts = plans_per_pod(facts.plans, now)
+    failures = failures_per_gang(facts.plans, now)
+    counts.update({pod.uid: failures[gang_key(pod)] for pod in waiting if pod.gang is not None})
     holds = held_until(facts.plans)
     limited = [pod for pod in waiting if counts[pod.uid] > REPLANS_PER_HOUR]
     asking = [
@@ -164,6 +166,17 @@ def plans_per_pod(plans: Iterable[PackingPlan], now: float) -> Counter[str]:
         started = plan.status.started_at
         if started is not None and now - started.timestamp() < HOUR_SECONDS:
             counts.update(_placed_by(plan))
+    return counts
+
+
+def failures_per_gang(plans: Iterable[PackingPlan], now: float) -> Counter[GangKey | None]:
+    """In how many plans of the last hour each gang was let go in vain: its pods are made again with other UIDs."""
+    counts: Counter[GangKey | None] = Counter()
+    for plan in plans:
+        started = plan.status.started_at
+        recent = started is not None and now - started.timestamp() < HOUR_SECONDS
+        if recent and plan.status.reason == PlanReason.GANG_INCOMPLETE:
+            counts.update({(step.pod.namespace, step.gang) for step in plan.spec.steps if step.gang})
     return counts
 
 

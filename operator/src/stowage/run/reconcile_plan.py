@@ -244,12 +244,12 @@ class PlanReconciler:
         With an extender they are woken twice, for it may see the end after the first time.
         """
         self._forget(plan.name)
-        if plan.spec.steering is PlanSteering.BIND:
-            await self._actions.release(plan_facts(plan), leads=leads)
-            return None
         finished = plan.status.finished_at
         age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
         if age >= WAKE_WITHIN_SECONDS:
+            return None  # what a crash has left behind is swept with the rest
+        if plan.spec.steering is PlanSteering.BIND:
+            await self._actions.release(plan_facts(plan), leads=leads)
             return None
         await wake_pods(self._api, plan, mark="" if age < WAKE_AGAIN_SECONDS else "again")
         return WAKE_AGAIN_SECONDS - age if age < WAKE_AGAIN_SECONDS else None
