@@ -16,7 +16,7 @@ PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install tools up down demo test unit integration bench verify lint format type crds lock clean
+.PHONY: help install tools up down demo test unit integration faults bench verify lint format type crds lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ demo: $(INSTALLED) ## show Stowage at work on a local cluster: table, pictures, 
 	@$(BIN)/python tools/cluster_tools.py >/dev/null
 	@$(BIN)/stowage demo $(DEMO_ARGUMENTS)
 
-test: $(INSTALLED) ## run all tests, those on a real control plane too
+test: $(INSTALLED) ## run all tests, those on a real control plane too, and a sample of the faults
 	$(PYTEST) tests/unit tests/property tests/integration tests/faults
 
 unit: $(INSTALLED) ## run the tests that need no control plane
@@ -44,6 +44,9 @@ unit: $(INSTALLED) ## run the tests that need no control plane
 
 integration: $(INSTALLED) ## run the tests on a real control plane, without faults
 	$(PYTEST) tests/integration
+
+faults: $(INSTALLED) ## kill processes at every change they ask for, and play all other faults; takes long
+	$(PYTEST) tests/faults --faults=all
 
 bench: $(INSTALLED) ## run the benchmarks
 	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \

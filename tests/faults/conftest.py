@@ -67,18 +67,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def fault_report(pytestconfig: pytest.Config) -> Iterator[Report]:
-    """Where the outcomes of kill points go; written when the test run ends."""
+def fault_report(pytestconfig: pytest.Config) -> Report:
+    """Where the outcomes of kill points go."""
     seed = pytestconfig.getoption("--faults-seed") or _commit(pytestconfig.rootpath)
     report = Report(
         seed=str(seed),
         chosen=pytestconfig.getoption("--faults"),
         fixed=pytestconfig.getoption("--faults-fixed"),
         rotating=pytestconfig.getoption("--faults-rotating"),
+        file=pytestconfig.rootpath / pytestconfig.getoption("--faults-report"),
     )
     pytestconfig.stash[REPORT] = report
-    yield report
-    report.write(pytestconfig.rootpath / pytestconfig.getoption("--faults-report"))
+    return report
 
 
 def _commit(folder: Path) -> str:

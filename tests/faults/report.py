@@ -21,6 +21,7 @@ class Report:
         chosen: "all" or "sample".
         fixed: points of each kind in a sample that are always the same.
         rotating: points of each kind in a sample that are drawn by the seed.
+        file: faults.json.
         outcomes: by scenario, the undisturbed run first.
     """
 
@@ -28,6 +29,7 @@ class Report:
     chosen: str
     fixed: int = 1
     rotating: int = 1
+    file: Path = Path("build/faults.json")
     outcomes: dict[str, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -46,10 +48,10 @@ class Report:
             "runs": runs,
         }
 
-    def write(self, file: Path) -> None:
-        """Writes faults.json."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(self.document(), indent=1) + "\n", encoding="utf-8")
+    def write(self) -> None:
+        """Writes the file; done after each point, so that a run that is stopped leaves what it found."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self.document(), indent=1) + "\n", encoding="utf-8")
 
     def table(self) -> list[str]:
         """Lines of text: one for each scenario and kind of kill."""
