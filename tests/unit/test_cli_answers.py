@@ -49,6 +49,13 @@ def pod(name: str, cpu: str, on: str | None = None, gpus: int = 0, **spec: Any) 
     }
 
 
+def ring(count: int, size: int) -> list[Document]:
+    """Pods of a gang, three cores each, behind its gate."""
+    pods = [pod(f"ring-{number}", "3", schedulingGates=[{"name": "stowage.dev/gang"}]) for number in range(count)]
+    labels = {"stowage.dev/gang": "ring", "stowage.dev/gang-size": str(size)}
+    return [{**one, "metadata": {**one["metadata"], "labels": labels}} for one in pods]
+
+
 def policy(name: str, **spec: Any) -> Document:
     return {"apiVersion": "stowage.dev/v1alpha1", "kind": "PackingPolicy", "metadata": {"name": name}, "spec": spec}
 
@@ -101,6 +108,18 @@ def test_a_plan_that_places_everything_exits_0_and_has_the_stable_form(
         "certified": True,
         "rejectedObjects": [],
     }
+
+
+@pytest.mark.parametrize("dump", [[node("n1"), node("n2"), *ring(2, size=2)]], indirect=True)
+def test_a_plan_lets_a_gang_go(dump: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, plan = answer(capsys, "plan", "-f", dump, *UNITS)
+    assert code == 0
+    assert [(step["action"], step["pod"], step["after"]) for step in plan["steps"]] == [
+        ("Ungate", "a/ring-0", []),
+        ("Ungate", "a/ring-1", []),
+    ]
+    assert run(["plan", "-f", dump, *UNITS]) == 0
+    assert "2 pending pods get a place" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dump", [NOTHING_HELPS], indirect=True)
@@ -197,7 +216,19 @@ WHY = {
         [node("n1"), pod("gated", "1", schedulingGates=[{"name": "x"}])],
         "gated",
         1,
-        {"state": "Pending", "reason": "Gated"},
+        {"state": "Pending", "reason": "Gated", "excludedNodes": {}},
+    ),
+    "a pod of a gang that lacks pods": (
+        [node("n1"), *ring(2, size=3)],
+        "ring-1",
+        1,
+        {"state": "Pending", "reason": "GangIncomplete", "excludedNodes": {}},
+    ),
+    "a pod of a gang that lacks nodes": (
+        [node("n1"), *ring(2, size=2)],
+        "ring-1",
+        1,
+        {"state": "Pending", "reason": "InsufficientCpu", "excludedNodes": {"InsufficientCpu": 1}},
     ),
     "a pod with the wrong selector": (
         [node("n1"), node("n2"), pod("lost", "1", nodeSelector={"disk": "ssd"})],

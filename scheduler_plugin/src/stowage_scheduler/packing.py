@@ -57,6 +57,25 @@ class Reason(StrEnum):
     EVICTED_FOR_HIGHER_PRIORITY = "EvictedForHigherPriority"
     EVICTED_FOR_MORE_PODS = "EvictedForMorePods"
 
+    @property
+    def about_nodes(self) -> bool:
+        """Whether a pod stays pending for what nodes offer, and not because nobody looks for a place for it."""
+        return self not in _NOT_ABOUT_NODES
+
+
+_NOT_ABOUT_NODES = frozenset(
+    {
+        Reason.OUT_OF_SCOPE,
+        Reason.GATED,
+        Reason.NOMINATED,
+        Reason.GANG_INCOMPLETE,
+        Reason.GANG_SIZE_UNREADABLE,
+        Reason.GANG_GATED,
+        Reason.GANG_TOO_LARGE,
+        Reason.GANG_HELD_BACK,
+    }
+)
+
 
 class PodRef(Struct, frozen=True, order=True):
     """One pod, by the name users know and the UID that makes it unique in time."""

@@ -171,7 +171,7 @@ def print_tables(packing: Packing) -> None:
 
 def summary(packing: Packing) -> str:
     """One line: what the plan achieves and what it costs."""
-    placed = sum(1 for step in packing.steps if step.action == "Place")
+    placed = sum(1 for step in packing.steps if step.action.arrives)
     proof = "no plan can place more" if packing.certified else "a better plan may exist"
     return (
         f"{placed} pending pods get a place, {len(packing.unplaced)} stay pending, {len(packing.moves)} moves, "

@@ -127,6 +127,8 @@ def explain(snapshot: Snapshot, pod: Pod, chosen: Chosen, budget: Budget) -> Ans
             pod=pod.key, state="Pending", reason="OutOfScope", help=_scope_help(pod, chosen.policy), scheduler_says=says
         )
     excluded, nodes = _excluded_nodes(snapshot, packing, pod, chosen)
+    if not unplaced.reason.about_nodes:
+        excluded = {}
     return Answer(
         pod=pod.key,
         state="Pending",
@@ -141,6 +143,7 @@ def explain(snapshot: Snapshot, pod: Pod, chosen: Chosen, budget: Budget) -> Ans
 def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chosen) -> tuple[dict[str, int], int]:
     """How many nodes each reason rules out once the plan is carried out, and how many nodes there are."""
     from stowage_scheduler.explain import Explainer
+    from stowage_scheduler.gangs import gang_key, gangs
 
     wanted = chosen.policy.spec.node_selector if chosen.policy is not None else {}
     nodes = [
@@ -153,7 +156,10 @@ def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chos
     residents: dict[str, list[Pod]] = defaultdict(list)
     for assignment in packing.assignments:
         residents[assignment.node].append(pods[assignment.pod.uid])
-    explanation = Explainer(snapshot, nodes, residents).explain(pod)
+    explainer = Explainer(snapshot, nodes, residents)
+    key = gang_key(pod)
+    gang = gangs(snapshot.pods).get(key) if key is not None else None
+    explanation = explainer.explain(pod) if gang is None else explainer.explain_gang(gang.key[1], gang.waiting)
     return {str(reason): count for reason, count in explanation.excluded.items()}, len(nodes)
 
 
