@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import random
 from collections import Counter
@@ -48,6 +49,7 @@ class Cluster:
         self.unheard: list[str] = []  # pods on every node that the store has not heard of
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
+        await asyncio.sleep(0)  # others have their turn while a request is under way
         if path == paths.PODS:
             node = (query or {})["fieldSelector"].partition(",")[0].removeprefix("spec.nodeName=")
             uids = [*(pod.uid for pod in BEFORE.pods if pod.node == node), *self.unheard]
@@ -180,6 +182,40 @@ async def test_an_answer_is_dropped_when_the_policy_or_the_lease_changed_during_
     await reconciler.reconcile("default")
     assert (("POST", "packingplans") in cluster.writes) is made
     assert made or not cluster.writes
+
+
+async def test_a_plan_that_is_slow_to_start_is_not_overtaken_by_a_rival() -> None:
+    early, late = running(), running()
+    late["metadata"] |= {"name": "default-20270115-080000-wxyz", "uid": "late"}
+    for document in (early, late):
+        seen = [{"holder": "host-a", "observedPlan": document["metadata"]["uid"], "at": "2027-01-15T08:00:00Z"}]
+        document["status"] = {"extenders": seen}
+    late["status"] |= {"phase": "Approved", "epoch": 3}
+    cluster = Cluster(enforcing(), early, late)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def alive() -> frozenset[str]:
+        asked.set()
+        await go_on.wait()
+        return frozenset({"host-a"})
+
+    reconciler = PlanReconciler(**{**cluster.parts(), "pulses": cast("Any", SimpleNamespace(alive=alive))})
+    slow = asyncio.create_task(reconciler.reconcile(late["metadata"]["name"]))
+    await asked.wait()  # it has looked for rivals and found none
+    reconciler._pulses = cast("Any", SimpleNamespace(alive=cluster.extenders))
+
+    async def twice() -> None:
+        await reconciler.reconcile(NAME)
+        await reconciler.reconcile(NAME)
+
+    quick = asyncio.create_task(twice())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(slow, quick)
+    phases = sorted(plan["status"]["phase"] for plan in cluster.plans.values())
+    assert phases == ["Running", "Superseded"]
+    assert cluster.writes.count(("POST", "eviction")) == 1
 
 
 async def test_a_packer_that_died_is_asked_again_soon_although_nothing_changed() -> None:
