@@ -199,7 +199,8 @@ def pod_template(
     spec = {"schedulerName": scheduler_name, "containers": [container], **spec}
     if priority_class is not None:
         spec["priorityClassName"] = priority_class
-    return {"metadata": {"labels": {"app": app, **(labels or {})}, "annotations": dict(annotations or {})}, "spec": spec}
+    metadata = {"labels": {"app": app, **(labels or {})}, "annotations": dict(annotations or {})}
+    return {"metadata": metadata, "spec": spec}
 
 
 def condition(document: Document, kind: str) -> Document:
