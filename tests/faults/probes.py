@@ -14,11 +14,11 @@ from stowage.demo.processes import ManagedProcess, free_port
 
 Start = Callable[..., ManagedProcess]
 
-# a term of 4 s for 15, and so on: a take-over costs a few seconds
+# a term of 5 s for 15, and so on: a take-over costs a few seconds
 SHORT_TERMS: Mapping[str, str] = {
-    "STOWAGE_LEASE_SECONDS": "4",
-    "STOWAGE_RENEW_WITHIN_SECONDS": "2.5",
-    "STOWAGE_LEASE_RETRY_SECONDS": "0.5",
+    "STOWAGE_LEASE_SECONDS": "5",
+    "STOWAGE_RENEW_WITHIN_SECONDS": "3.5",
+    "STOWAGE_LEASE_RETRY_SECONDS": "0.6",
 }
 
 

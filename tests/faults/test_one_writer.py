@@ -1,6 +1,6 @@
 """One writer: two operators through the proxy, one killed or paused; and the fence that holds when all else fails.
 
-Terms are short: 4 s for 15, 2.5 s for 10, 0.5 s for 2. `make faults` plays the real ones.
+Terms are short: 5 s for 15, 3.5 s for 10, 0.6 s for 2. `make faults` plays the real ones.
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ async def test_f17_of_two_started_at_once_exactly_one_is_active_and_never_none(p
         return await leaders(*both) == 1
 
     await eventually(one_leads, what="one of them leads")
+    epoch = (await pair.spec())["leaseTransitions"]
     await always(one_leads, for_seconds=LEASE_SECONDS)
-    assert (await pair.spec())["leaseTransitions"] == 1
+    assert (await pair.spec())["leaseTransitions"] == epoch
 
 
 @LONG
@@ -118,7 +119,7 @@ async def test_f17_a_rolling_update_hands_over_at_once(pair: Pair) -> None:
     old.process.signal(signal.SIGTERM)
     asked = monotonic()
     assert old.process.wait(15) == 0
-    assert await pair.until_held_by("new", 15) == 2
+    await pair.until_held_by("new", 15)
     assert monotonic() - asked < LEASE_SECONDS + 1.0  # it was released: nobody waits for its end
 
 
@@ -130,14 +131,15 @@ async def test_f16_the_standby_takes_over_from_a_killed_leader_and_goes_on_with_
     await pair.until_held_by("leader", 30)
     standby = pair.launch("standby")
     await standby.until_ready()
-    await story.held_back(steering="Bind")
+    before = (await story.held_back(steering="Bind"))["status"]["epoch"]
     leader.process.signal(signal.SIGKILL)
     killed = monotonic()
-    await pair.until_held_by("standby")
+    epoch = await pair.until_held_by("standby")
+    assert epoch > before
     assert monotonic() - killed <= TAKE_OVER_SECONDS
     await story.let_go()
     plan = await story.plan_in("Done")
-    assert plan["status"]["epoch"] == 2
+    assert plan["status"]["epoch"] >= epoch
     await workbench.until_ready("large", 1)
 
 
@@ -149,14 +151,13 @@ async def test_f16_a_leader_that_was_paused_writes_nothing_when_it_wakes(
     await pair.until_held_by("old", 30)
     new = pair.launch("new")
     await new.until_ready()
-    plan = await story.held_back(steering="Bind")
-    assert plan["status"]["epoch"] == 1
+    await story.held_back(steering="Bind")
     # it is paused with the lease renewed and its next look at the plan due in a moment
     old.process.signal(signal.SIGSTOP)
-    await pair.until_held_by("new")
+    epoch = await pair.until_held_by("new")
 
     async def carried_on() -> bool:
-        return (await story.plan_in("Running"))["status"]["epoch"] == 2
+        return (await story.plan_in("Running"))["status"]["epoch"] == epoch
 
     await eventually(carried_on, what="the new leader has the plan")
     new.process.signal(signal.SIGSTOP)  # now every write there is comes from the old one
@@ -169,7 +170,7 @@ async def test_f16_a_leader_that_was_paused_writes_nothing_when_it_wakes(
     assert pair.renewals("old", awake) == []
     assert len(proxy.seen(Match(user_agent="^stowage-operator"), since=awake)) > 0  # it is awake indeed
     new.process.signal(signal.SIGCONT)
-    assert (await story.plan_in("Done"))["status"]["epoch"] >= 2
+    assert (await story.plan_in("Done"))["status"]["epoch"] >= epoch
     assert alarms(old.process.log_tail(10_000)) == []
 
 
@@ -185,13 +186,13 @@ async def test_f16_with_the_terms_that_people_run_a_leader_paused_for_30_s_is_re
     await story.held_back(steering="Bind")
     old.process.signal(signal.SIGSTOP)
     paused = monotonic()
-    await pair.until_held_by("new", 25)
+    epoch = await pair.until_held_by("new", 25)
     assert monotonic() - paused <= 15 + 5
     await asyncio.sleep(max(0.0, 30 - (monotonic() - paused)))
     awake = len(proxy.exchanges)
     old.process.signal(signal.SIGCONT)
     await story.let_go()
-    assert (await story.plan_in("Done"))["status"]["epoch"] == 2
+    assert (await story.plan_in("Done"))["status"]["epoch"] == epoch
     await asyncio.sleep(5.0)
     assert pair.renewals("old", awake) == []
     assert await old.metric("stowage_leader") == 0
@@ -217,7 +218,7 @@ async def test_f16_a_write_that_waited_while_another_became_leader_is_refused(
     old.process.signal(signal.SIGSTOP)
     (held,) = proxy.held(rule)
     proxy.remove(rule)
-    await pair.until_held_by("new")
+    epoch = await pair.until_held_by("new")
     await story.plan_in("Done")
     held.release()
     await eventually(lambda: _ended(held.exchange), what="the late write is answered")
@@ -225,7 +226,8 @@ async def test_f16_a_write_that_waited_while_another_became_leader_is_refused(
     old.process.signal(signal.SIGCONT)
     await asyncio.sleep(1.0)
     now = (await workbench.api.get(paths.packing_plan(name)))["status"]
-    assert (now["phase"], now["epoch"]) == ("Done", 2)
+    assert now["phase"] == "Done"
+    assert now["epoch"] >= epoch
 
 
 async def _held(proxy: FaultProxy, rule: Any) -> bool:

@@ -118,7 +118,7 @@ async def test_f6_f7_an_error_in_the_stream_leads_to_a_new_list_and_one_list_for
     ("answer", "seconds"),
     [
         pytest.param(Answer(403), 4, id="the rights are gone"),
-        pytest.param(Answer(429, retry_after_seconds=1), 4, id="the server is busy"),
+        pytest.param(Answer(429, retry_after_seconds=1), 4, id="the server is busy", marks=LONG),
         pytest.param(Answer(500, body=b"<html>a proxy in between</html>"), 4, id="no server at all", marks=LONG),
         pytest.param(Answer(503), 120, id="the server is in trouble for 2 min", marks=LONG),
     ],
@@ -159,7 +159,7 @@ async def test_f8_a_stream_that_falls_silent_without_an_end_is_found_out_and_wha
         # and again, with new watches that are silent from their start: the store is never older than one silence
         proxy.add(CLASS_WATCH, Freeze())
         proxy.freeze(CLASS_WATCH)
-        for _ in range(2):
+        for _ in range(1 if silence_seconds < 10 else 3):
             await classes.come()
             await in_step(follower, classes, silence_seconds + 3.0)
 
