@@ -18,14 +18,16 @@ from typing import Any
 
 from harness.exact import best_counts
 from harness.instances import Instance, dump, paper_instance
+from harness.measurements import Record, at_least, at_most
 from harness.plan_checker import problems
 
 SIZES = tuple(product((4, 8, 16, 32), (4, 8)))
 SEEDS = range(1, 4)
 SECONDS_FOR_EXACT = 20.0
+BENCH = "stowage plan, 16 to 256 pods, 1 s"
 
 
-def test_plans_for_dumps(tmp_path: Path) -> None:
+def test_plans_for_dumps(tmp_path: Path, record: Record) -> None:
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     faults: list[str] = []
     for (nodes, pods), priorities, seed in product(SIZES, (1, 4), SEEDS):
@@ -42,6 +44,13 @@ def test_plans_for_dumps(tmp_path: Path) -> None:
     every = [row for group in rows.values() for row in group]
     placeable_rows = [row for row in every if row["placeable"]]
     known = [row for row in every if row["best"] is not None]
+    placed = 100 * sum(row["all"] for row in placeable_rows) / len(placeable_rows)
+    reached = 100 * sum(row["reached"] for row in known) / len(known)
+    record(BENCH, "rules broken", len(faults), target=at_most(0), plans=len(every))
+    record(BENCH, "room for all: all placed", placed, "%", target=at_least(90), plans=len(placeable_rows))
+    record(BENCH, "best known answer reached", reached, "%", target=at_least(80), plans=len(known))
+    record(BENCH, "certified", 100 * sum(row["certified"] for row in every) / len(every), "%")
+    record(BENCH, "slowest", max(row["seconds"] for row in every), "s")
     assert len(every) >= 40
     assert faults == []
     assert sum(row["all"] for row in placeable_rows) >= 0.9 * len(placeable_rows)
