@@ -130,3 +130,18 @@ def test_subscribers_hear_the_kind_and_the_key_after_the_change(store: Store) ->
 def test_a_store_that_nothing_fills_is_not_synced(store: Store) -> None:
     assert not store.synced
     assert len({collection.path for collection in COLLECTIONS}) == len(COLLECTIONS)
+
+
+def test_an_event_that_changes_no_fact_rings_nobody_and_keeps_the_snapshot(store: Store) -> None:
+    heard: list[tuple[str, str]] = []
+    tell(store, ("Pod", present(Pod("a", "web-1", "p1", {CPU: 1}))), ("Node", refused("Node", "", "n1")))
+    before = store.snapshot(5.0)
+    store.subscribe(lambda kind, key: heard.append((kind, key)))
+    tell(
+        store,
+        ("Pod", present(Pod("a", "web-1", "p1", {CPU: 1}))),
+        ("Node", refused("Node", "", "n1")),
+        ("Job", Absent(ObjectKey("a", "never-there"))),
+    )
+    assert heard == []
+    assert store.snapshot(6.0).pods is before.pods
