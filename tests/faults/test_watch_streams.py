@@ -17,6 +17,7 @@ from faults.followers import CLASS_LIST, CLASS_WATCH, Follower, following, until
 from faults.proxy import FaultProxy
 from faults.script import Answer, Cut, Duplicate, Fault, Freeze, Hold, InjectError, Match
 from harness.workbench import Workbench
+from stowage.run.doorbell import Doorbell
 from stowage.transport import Api, paths
 
 WATCHES = Match(verbs=frozenset({"watch"}))
@@ -200,3 +201,25 @@ async def test_f19_an_object_made_again_under_its_name_is_another_one(
             return found is not None and found.uid != first.uid and found.replicas == 2
 
         await until(second, "the second is known, and the first forgotten")
+
+
+async def test_f7_kopf_ends_by_an_error_in_its_stream_and_that_is_heard_of(
+    proxy: FaultProxy, workbench: Workbench, tmp_path: Path
+) -> None:
+    policies = Match(path=f"^{paths.PACKING_POLICIES}$", verbs=frozenset({"watch"}))
+    rung: list[str] = []
+    async with await Api.connect(kubeconfig=str(proxy.kubeconfig(tmp_path)), user_agent="stowage-test/1") as api:
+        bell = Doorbell(api, lambda _, name, __: rung.append(name), audit_seconds=300.0)  # no audit helps
+        ringing = asyncio.create_task(bell.run())
+        try:
+            await until(lambda: proxy.watches(policies), "kopf watches")
+            proxy.inject_error(500, policies)
+            # it gives its own tasks 5 s
+            await until(lambda: bell.starts == 2, "kopf was started again", timeout_seconds=20.0)
+            name = f"p-{workbench.namespace}"
+            document = {"apiVersion": "stowage.dev/v1alpha1", "kind": "PackingPolicy", "metadata": {"name": name}}
+            await workbench.create(paths.PACKING_POLICIES, {**document, "spec": {"paused": True}})
+            await until(lambda: name in rung, "it hears again")
+        finally:
+            ringing.cancel()
+            await asyncio.gather(ringing, return_exceptions=True)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from stowage.run.clock import SteadyClock, since_boot
+from stowage.run.reconcile_plan import PlanReconciler
+from stowage.transport import TooManyRequests
+from unit.builders import NOW
+from unit.test_run_reconcile import NAME, Cluster, enforcing, running
 
 NOON = 1_800_000_000.0
 HOUR = 3600.0
@@ -69,3 +73,35 @@ def test_small_corrections_are_followed_at_once() -> None:
 def test_the_stopwatch_of_leases_runs() -> None:
     first = since_boot()
     assert since_boot() >= first > 0
+
+
+@pytest.mark.parametrize(
+    ("steady", "phase"),
+    [pytest.param(True, "Running", id="steady"), pytest.param(False, "Aborted", id="the wall clock as it is")],
+)
+async def test_a_plan_does_not_time_out_because_somebody_set_the_clock(steady: bool, phase: str) -> None:
+    cluster = Cluster(enforcing(), running())
+    hands = Hands()
+    hands.seconds = 60.0
+    clock = SteadyClock(lambda: NOW + hands.seconds + hands.set_by, lambda: hands.seconds)
+    hands.set_by = HOUR
+    parts = {**cluster.parts(), "clock": clock if steady else lambda: NOW + hands.seconds + hands.set_by}
+    await PlanReconciler(**parts).reconcile(NAME)
+    assert cluster.statuses[-1]["phase"] == phase
+
+
+async def test_what_waits_for_a_moment_does_not_wait_an_hour_when_the_clock_is_set_back() -> None:
+    cluster = Cluster(enforcing(), running())
+    cluster.refusal = TooManyRequests("POST eviction", status=429, retry_after_seconds=5.0)
+    hands = Hands()
+    reconciler = PlanReconciler(
+        **{**cluster.parts(), "clock": SteadyClock(lambda: NOW + hands.seconds + hands.set_by, lambda: hands.seconds)}
+    )
+    for seconds in (0.0, 0.5):
+        hands.seconds = seconds
+        await reconciler.reconcile(NAME)
+    assert cluster.writes.count(("POST", "eviction")) == 1
+    hands.set_by = -HOUR
+    hands.seconds = 7.0
+    await reconciler.reconcile(NAME)
+    assert cluster.writes.count(("POST", "eviction")) == 2

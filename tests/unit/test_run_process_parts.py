@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -75,6 +76,30 @@ def test_json_logs_are_one_document_with_their_fields() -> None:
     document = json.loads(logs.formatter("json").format(record(plan="p-1")))
     assert document.pop("time")
     assert document == {"level": "INFO", "logger": "stowage.run", "message": "moved 3 pods", "plan": "p-1"}
+
+
+def test_tracebacks_of_kopf_stay_out_of_the_log_and_ours_do_not() -> None:
+    try:
+        int("the watch failed")
+    except ValueError:
+        for name, kept in (("kopf._core.reactor.running", False), ("stowage.run.queue", True)):
+            one = logging.LogRecord(name, logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
+            assert logs.in_one_line(one)
+            assert bool(one.exc_info) is kept
+
+
+def test_what_is_not_followed_shows_while_it_is_not() -> None:
+    metrics = Metrics()
+
+    def shown(**labels: str) -> float | None:
+        return metrics.registry.get_sample_value("stowage_degraded", labels)
+
+    metrics.show_troubles({"Job": "Forbidden", "Pod": "Silent"})
+    assert shown(collection="Job", reason="Forbidden") == 1
+    metrics.show_troubles({"Job": "NotServed"})
+    assert shown(collection="Job", reason="Forbidden") == 0
+    assert shown(collection="Job", reason="NotServed") == 1
+    assert shown(collection="Pod", reason="Silent") == 0
 
 
 async def test_health_and_metrics_over_http() -> None:
