@@ -177,6 +177,30 @@ async def test_f11_custom_resources_that_are_deleted_and_come_again_are_followed
     await policies.until_handled(new, 30.0)
 
 
+async def test_f11_a_right_that_was_never_given_is_told_as_well(
+    proxy: FaultProxy, start: Start, policies: Policies
+) -> None:
+    proxy.add(Match(path=f"^{paths.JOBS}$", methods=frozenset({"GET"})), Answer(403))
+    operator = start_operator(start, environment=AUDIT)
+    await operator.until_leading(60.0)
+    name = await policies.come()
+
+    async def told() -> bool:
+        found = condition(await policies.read(name), "Degraded")
+        return found.get("status") == "True" and "Job is not followed: Forbidden" in found["message"]
+
+    await eventually(told, timeout_seconds=15, what="the policy is Degraded")
+    assert await operator.live()
+    assert not await operator.ready()
+    proxy.clear()
+    await operator.until_ready(BACK_WITHIN_SECONDS)
+    await eventually(lambda: _watching(policies, name), timeout_seconds=5, what="it is over")
+
+
+async def _watching(policies: Policies, name: str) -> bool:
+    return condition(await policies.read(name), "Degraded")["status"] == "False"
+
+
 async def shows_nothing(operator: Probed) -> bool:
     return await operator.metric("stowage_degraded") == 0
 

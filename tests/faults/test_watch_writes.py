@@ -202,6 +202,24 @@ async def test_f20_room_that_somebody_else_took_while_the_watch_was_frozen_is_no
     assert list(bound_twice(log.changes)) == []
 
 
+async def test_f4_after_an_outage_nothing_is_done_that_made_sense_only_before_it(
+    proxy: FaultProxy, story: Story, workbench: Workbench, api: Api
+) -> None:
+    plan = await story.held_back(steering="Bind")
+    small = await story.uids("small")
+    (target,) = {slot["node"] for slot in plan["spec"]["slots"] if slot["class"] != class_of_large(plan)}
+    async with watch_log(api, paths.PODS) as log:
+        nodes = (await api.get(paths.NODES))["items"]
+        proxy.refuse()
+        await bind_by_somebody_else(workbench, "foreign", target, "4")
+        await story.let_go()
+        await asyncio.sleep(4.0)
+        proxy.accept()
+        await story.plan_in("Superseded", "Aborted", timeout_seconds=40)
+        assert await story.uids("small") == small
+    assert list(oversubscribed(log.changes, nodes)) == []
+
+
 def class_of_large(plan: Document) -> Document:
     """The class of the slot of the pod that waits: the one whose step is no eviction's."""
     evicted = {step["slot"] for step in plan["spec"]["steps"] if step["action"] == "Evict" and "slot" in step}

@@ -31,7 +31,7 @@ CHUNK: Final = 500  # objects in one answer of a list
 SHORTEST_WATCH_SECONDS: Final = 1.0  # watches that end sooner are started again no faster than this
 SETTLED_SECONDS: Final = 30.0  # a watch that lived so long has worked: earlier failures no longer count
 LONGEST_PAUSE_SECONDS: Final = 20.0  # so that a server that comes back is followed within half a minute
-RESUME_SECONDS: Final = 5.0  # longest pause after a watch that broke and can be resumed: it asks for no list
+RESUME_SECONDS: Final = 2.5  # longest pause after a watch that broke and can be resumed: it asks for no list
 
 logger = logging.getLogger(__name__)
 
