@@ -56,7 +56,7 @@ class Workload:
         priority: class and value.
         kept: how many of them its disruption budget keeps Ready; None: it has none.
         gang: the pods are one gang, created behind the gate of gangs.
-        spread: no two of them on one node.
+        ends_after: how long its pods take to end; "": they are gone at once.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Workload:
     priority: tuple[str, int] = LOW
     kept: int | None = None
     gang: bool = False
-    spread: bool = False
+    ends_after: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,8 @@ class Scenario:
                 "stowage.dev/gang-size": str(workload.replicas),
             }
             template["spec"]["schedulingGates"] = [{"name": "stowage.dev/gang"}]
-        if workload.spread:
-            term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": name}}}
-            terms = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-            template["spec"]["affinity"] = {"podAntiAffinity": terms}
+        if workload.ends_after:
+            template["metadata"]["annotations"]["sim.stowage.dev/terminate-after"] = workload.ends_after
         return {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
@@ -168,7 +166,8 @@ class Scenario:
 
 
 _RUNNING = (
-    Workload("web", 12, "3"),
+    # still there, but ending, when a killed process looks again
+    Workload("web", 12, "3", ends_after="3s"),
     Workload("api", 8, "3", kept=6),
 )
 

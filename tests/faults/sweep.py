@@ -93,8 +93,13 @@ class Sweep:
         self._nodes = nodes
         self._runs = 0
 
-    async def run(self, point: KillPoint | None = None) -> Outcome:
-        """Sets the scenario up, disturbs it at the point, waits for the end, judges, clears."""
+    async def run(self, point: KillPoint | None = None, *, quiet_seconds: float = QUIET_SECONDS) -> Outcome:
+        """Sets the scenario up, disturbs it at the point, waits for the end, judges, clears.
+
+        Args:
+            point: where to kill; None: nowhere.
+            quiet_seconds: for how long nobody may ask for a change at the end.
+        """
         self._runs += 1
         began = _clock()
         outcome = Outcome(point)
@@ -106,7 +111,7 @@ class Sweep:
             try:
                 await self._set_up(run)
                 await self._carry_out(run)
-                await self._quiet()
+                await self._quiet(quiet_seconds)
             except NotReached as error:
                 outcome.problems.append(str(error))
             finally:
@@ -191,18 +196,18 @@ class Sweep:
     def _state_of(self, run: Run) -> Callable[[], str]:
         return lambda: f"placed: {dict(self._end_state(run))}; plans: {_phases(run)}"
 
-    async def _quiet(self) -> None:
-        """Waits until nobody asks for changes any more."""
+    async def _quiet(self, seconds: float) -> None:
+        """Waits until nobody has asked for a change for so long."""
         proxy = self._lab.proxy
         deadline = _clock() + SETTLE_SECONDS
-        while True:
-            index = len(proxy.exchanges)
-            await asyncio.sleep(QUIET_SECONDS)
+        index, since = len(proxy.exchanges), _clock()
+        while _clock() - since < seconds:
+            await asyncio.sleep(POLL_SECONDS)
             busy = oracles.still_writing(proxy.exchanges[index:])
-            if not busy:
-                return
-            if _clock() > deadline:
+            if busy and _clock() > deadline:
                 raise NotReached(f"still writing {SETTLE_SECONDS:g} s after the end: {sorted(set(busy))}")
+            if busy:
+                index, since = len(proxy.exchanges), _clock()
 
     async def _judge(self, run: Run) -> None:
         outcome, scenario = run.outcome, self._scenario

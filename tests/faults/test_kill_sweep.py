@@ -20,6 +20,7 @@ from stowage.demo.local_cluster import LocalCluster
 from stowage.transport import Api, paths
 
 MOVES = 10
+STILL_SECONDS = 60.0
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +71,9 @@ async def test_whatever_is_killed_the_end_is_the_same(
     if fault_points and not any(point.startswith(f"{scenario.name}:") for point in fault_points):
         pytest.skip("no point of this scenario was named")
     async with laboratory(cluster, proxy, api, workbench, scenario, tmp_path) as (lab, sweep):
-        reference = await sweep.run()
+        # hot loops are quick; one long look shows slow ones too
+        long_look = {"quiet_seconds": STILL_SECONDS} if fault_report.chosen == "all" else {}
+        reference = await sweep.run(**long_look)
         fault_report.outcomes[scenario.name].append(reference)
         assert reference.problems == []
         assert reference.evictions >= MOVES, "the plan of the undisturbed run is too small to tell much"
