@@ -136,6 +136,12 @@ async def test_f12_words_of_a_webhook_that_refuses_an_eviction_reach_the_plan_an
 
     await eventually(told, timeout_seconds=40, what="the plan has the words of the webhook")
 
+    async def announced() -> bool:
+        events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]
+        return any(one["reason"] == "EvictionRefused" and words in one["note"] for one in events)
+
+    await eventually(announced, what="an event on the pod has them too")
+
 
 async def another_policy_is_handled(workbench: Workbench, *, within_seconds: float) -> None:
     name = f"other-{workbench.namespace}"

@@ -23,6 +23,7 @@ class EventReason(StrEnum):
     LOSES_PLACE = "LosesPlace"
     PLACED = "Placed"
     EVICTION_WAITS = "EvictionWaits"
+    EVICTION_REFUSED = "EvictionRefused"
 
 
 class Announcement(Struct, frozen=True):
@@ -45,10 +46,10 @@ def announcements(plan: PlanFacts, advance: Advance) -> tuple[Announcement, ...]
         before, after = plan.status_of(step), advance.step_status.get(step.id)
         if after is None or (before.state is after.state and before.reason is after.reason):
             continue
-        words = _words(step, after.state, after.reason, targets.get(step.slot or ""))
+        words = _words(step, after.state, after.reason, targets.get(step.slot or ""), advance.message)
         if words is not None:
             reason, note = words
-            warning = reason is EventReason.EVICTION_WAITS
+            warning = reason in {EventReason.EVICTION_WAITS, EventReason.EVICTION_REFUSED}
             found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", warning))
     return tuple(found[:MOST_AT_ONCE])
 
@@ -69,11 +70,13 @@ def departures(plan: PlanFacts, evicted: Iterable[Step]) -> tuple[Announcement, 
 
 
 def _words(
-    step: Step, state: StepState, reason: StepReason | None, target: str | None
+    step: Step, state: StepState, reason: StepReason | None, target: str | None, message: str
 ) -> tuple[EventReason, str] | None:
     if step.action.arrives:
         placed = state is StepState.DONE and target is not None
         return (EventReason.PLACED, f"placed on node {target}") if placed else None
     if reason is StepReason.DISRUPTION_BUDGET:
         return EventReason.EVICTION_WAITS, "its PodDisruptionBudget allows no disruption now"
+    if reason in {StepReason.EVICTION_REFUSED, StepReason.EVICTION_FAILED}:
+        return EventReason.EVICTION_REFUSED, f"not evicted: {message}"
     return None
