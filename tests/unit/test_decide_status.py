@@ -178,6 +178,24 @@ def test_done_plans_stay_counted_when_they_are_deleted() -> None:
     assert counts == [2, 3, 4, 5]
 
 
+def test_what_is_not_seen_is_not_counted_and_the_conditions_say_what_it_is() -> None:
+    policy = policy_resource()
+    seen = PolicyView(scope=Scope(frozenset({"m1"}), {"n1": "strong"}), trigger=WAITS, moves_last_hour=4)
+    before = policy_status(policy, seen, NOW)
+    policy = policy.model_copy(update={"status": before})
+    blind = PolicyView(scope=Scope(frozenset(), {}), trigger=Trigger(due=False), degraded={"Pod": "Forbidden: 403"})
+    status = policy_status(policy, blind, NOW + 60)
+    numbers = ("plans_done", "pending_pods", "nodes", "moves_last_hour")
+    assert [getattr(status, name) for name in numbers] == [getattr(before, name) for name in numbers]
+    said = {one.type: (one.status, one.reason, one.message) for one in status.conditions}
+    words = "Pod is not followed: Forbidden: 403"
+    assert said["Ready"] == ("False", "NotFollowed", words)
+    assert said["Degraded"] == ("True", "NotFollowed", words)
+    assert said["Conflict"][0] == "True"  # as it was
+    again = policy_status(policy.model_copy(update={"status": status}), seen, NOW + 120)
+    assert condition_of(again.conditions, PolicyCondition.DEGRADED).status == "False"  # type: ignore[union-attr]
+
+
 def test_numbers_of_a_policy_and_who_holds_its_nodes() -> None:
     lost = {f"n{number}": "strong" for number in range(7)}
     plans = (plan(status={"phase": "Done"}), plan_resource("default-2", evict(1, WEB), status={"phase": "Running"}))
@@ -199,6 +217,9 @@ def test_numbers_of_a_policy_and_who_holds_its_nodes() -> None:
         pytest.param("s001", StepStatus(StepState.INTENDED, None, NOW), None, id="not-granted-yet"),
         pytest.param("s001", StepStatus(StepState.WAITING, StepReason.DISRUPTION_BUDGET), "EvictionWaits", id="budget"),
         pytest.param("s001", StepStatus(StepState.WAITING, StepReason.DEPENDENCY_PENDING), None, id="not-its-turn"),
+        pytest.param(
+            "s001", StepStatus(StepState.FAILED, StepReason.EVICTION_REFUSED, NOW), "EvictionRefused", id="refused"
+        ),
         pytest.param("s001", StepStatus(StepState.DONE, StepReason.BOUND, NOW), None, id="pod-is-gone-by-then"),
         pytest.param("s002", StepStatus(StepState.DONE, StepReason.BOUND, NOW), "Placed", id="placed"),
         pytest.param("s002", StepStatus(StepState.VOID, StepReason.POD_GONE, NOW), None, id="void"),
