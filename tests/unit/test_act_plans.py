@@ -239,7 +239,8 @@ async def test_waking_touches_the_first_node_that_is_left(api: Api, server: Fake
 async def test_events_tell_the_pod_and_never_stop_anything(api: Api, server: FakeServer) -> None:
     told = (Announcement(ref(WEB), EventReason.MOVING, "goes"), Announcement(ref(NEW), EventReason.PLACED, "came"))
     await announce(api, stored(server), told, identity="me", now=NOW)
-    first, second = (body for method, _, body in server.requests if method == "POST")
+    posted = (body for method, _, body in server.requests if method == "POST")
+    first, second = sorted(posted, key=lambda body: str(body["reason"]))  # they are sent side by side
     assert first["regarding"] == {
         "apiVersion": "v1",
         "kind": "Pod",
