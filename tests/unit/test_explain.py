@@ -135,6 +135,13 @@ CASES = {
         {"InsufficientCpu": 1},
         arriving={"a": pod("like-1", 900)},
     ),
+    "it fits on one node, and others are too small": Case(
+        (node("a"), node("b", 10)),
+        pod("new-1"),
+        Reason.LOWER_PRIORITY,
+        "it fits: plan again with more time",
+        {"InsufficientCpu": 1},
+    ),
     "no node at all": Case(
         (), pod("new-1"), Reason.NO_MATCHING_NODE, "the policy covers no node: widen its nodeSelector", {}
     ),

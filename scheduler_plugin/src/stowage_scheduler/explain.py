@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.rules.resources import insufficient
+from stowage_scheduler.shortage import Numbers, Room
 
 _MEBIBYTE = 1 << 20
 _BYTES = (MEMORY, EPHEMERAL_STORAGE)
@@ -54,27 +56,31 @@ class Explainer:
             for pod in pods:
                 self.used[name].update(pod.requests)
             self.ports[name] = [port for pod in pods for port in pod.host_ports]
+        self.size = Room(self.nodes, {name: Counter() for name in self.used})
+        self.room = Room(self.nodes, self.used)
+        self._admitted: dict[object, tuple[Numbers, Counter[str]]] = {}
+        self._without_lower: dict[int, Room] = {}
 
     def explain(self, pod: Pod, *, limited: bool = False) -> Explanation:
         """Why `pod` has no place; `limited`: the cap on moves was reached."""
         if not self.nodes:
             return Explanation(Reason.NO_MATCHING_NODE, "the policy covers no node: widen its nodeSelector", {})
         candidates, excluded = self._candidates(pod)
-        shortages: list[tuple[int, str, dict[str, int]]] = []
-        for node in candidates:
+        lacking = self.room.lacking(pod, candidates)
+        excluded.update({insufficient(resource): count for resource, count in lacking.first.items()})
+        taken = sum(bool(port_conflict(pod.host_ports, self.ports[self.nodes[n].name])) for n in lacking.nothing)
+        if taken:
+            excluded[Reason.HOST_PORT_TAKEN] += taken
+        if taken < len(lacking.nothing):
+            return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", dict(excluded))
+        if lacking.least is not None:
+            node = self.nodes[lacking.least]
             short = self._short(pod, node)
-            if short:
-                excluded[insufficient(next(iter(short)))] += 1
-                shortages.append((_weight(pod, short), node.name, short))
-            elif port_conflict(pod.host_ports, self.ports[node.name]):
-                excluded[Reason.HOST_PORT_TAKEN] += 1
-        if shortages:
-            _, name, short = min(shortages, key=lambda entry: entry[:2])
-            help_text = f"{_amounts(short)} more on node {name}, or one more node with {_amounts(pod.requests)} free"
+            help_text = (
+                f"{_amounts(short)} more on node {node.name}, or one more node with {_amounts(pod.requests)} free"
+            )
             reason, advice = self._why_short(pod, candidates, short, limited=limited)
             return Explanation(reason, advice + help_text, dict(excluded))
-        if not excluded:
-            return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", {})
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
         if excluded[Reason.HOST_PORT_TAKEN]:  # all that is missing somewhere
             reason = Reason.HOST_PORT_TAKEN
@@ -89,10 +95,12 @@ class Explainer:
         homeless: list[Pod] = []
         for alike in self._alike(waiting):
             left = self._settle(alike)
+            self.room = Room(self.nodes, self.used)
             if left and alone is None:
                 alone = self.explain(left[0], limited=limited)
             homeless += left
         self.used, self.ports = used, ports
+        self.room = Room(self.nodes, used)
         if alone is None:
             return Explanation(Reason.LOWER_PRIORITY, f"gang {name} fits: plan again with more time", {})
         fitting, more = len(waiting) - len(homeless), len(homeless)
@@ -116,7 +124,7 @@ class Explainer:
     def _settle(self, alike: Sequence[Pod]) -> Sequence[Pod]:
         """Let pods that are alike take room, node by node; who is left over."""
         pod = alike[0]
-        for node in self._candidates(pod)[0]:
+        for node in (self.nodes[number] for number in self._candidates(pod)[0]):
             free = {r: node.allocatable.get(r, 0) - self.used[node.name][r] for r in pod.requests}
             count = min((free[r] // amount for r, amount in pod.requests.items() if amount), default=len(alike))
             if pod.host_ports:
@@ -129,18 +137,39 @@ class Explainer:
             alike = alike[count:]
         return alike
 
-    def _candidates(self, pod: Pod) -> tuple[list[Node], Counter[str]]:
-        """Nodes that could take the pod if they were empty, and how many each reason excludes."""
+    def _candidates(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
+        """Nodes (by number) that could take the pod if they were empty, and how many each reason excludes."""
+        constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations)
+        if constraints not in self._admitted:
+            self._admitted[constraints] = self._admit(pod)
+        found, refused = self._admitted[constraints]
+        too_small = self.size.lacking(pod, found)
+        excluded = Counter(refused)
+        excluded.update({insufficient(resource): count for resource, count in too_small.first.items()})
         closed = self.closed.closed_nodes(pod)
-        found: list[Node] = []
+        for name, count in Counter(self._closed_by(number, closed) for number in too_small.nothing).items():
+            if name is not None:
+                excluded[name] += count
+        return [number for number in too_small.nothing if self._closed_by(number, closed) is None], excluded
+
+    def _admit(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
+        """Nodes that no rule but their size closes to the pod, and how many each of those rules excludes."""
+        found: list[int] = []
         excluded: Counter[str] = Counter()
-        for node in self.nodes:
-            reason = self._refusal(pod, node, closed)
+        for number, node in enumerate(self.nodes):
+            reasons = (rule.refuses(pod, node) for rule in RULES if rule is not RESOURCES)
+            reason = next((reason for reason in reasons if reason is not None), None)
             if reason is None:
-                found.append(node)
+                found.append(number)
             else:
                 excluded[reason] += 1
         return found, excluded
+
+    def _closed_by(self, number: int, closed: frozenset[str]) -> Reason | None:
+        name = self.nodes[number].name
+        if name in self.unread:
+            return Reason.UNREADABLE_POD
+        return Reason.NOT_MODELLED if name in closed else None
 
     def _refusal(self, pod: Pod, node: Node, closed: frozenset[str]) -> Reason | None:
         for rule in RULES:
@@ -158,7 +187,7 @@ class Explainer:
         return {r: amount for r, amount in sorted(missing.items()) if amount > 0}
 
     def _why_short(
-        self, pod: Pod, candidates: Iterable[Node], short: Mapping[str, int], *, limited: bool
+        self, pod: Pod, candidates: Numbers, short: Mapping[str, int], *, limited: bool
     ) -> tuple[Reason, str]:
         """What the room went to, and advice that comes before the amounts."""
         winner = self._outranked_by(pod, candidates)
@@ -169,10 +198,18 @@ class Explainer:
         resource = max(short, key=lambda r: (short[r] * 1000 // pod.requests[r], r))
         return insufficient(resource), ""
 
-    def _outranked_by(self, pod: Pod, candidates: Iterable[Node]) -> Pod | None:
+    @cached_property
+    def _arrivals(self) -> Mapping[str, Sequence[Pod]]:
+        """By node the pods that the plan brings there."""
+        found = {name: [pod for pod in pods if pod.node != name] for name, pods in self.residents.items()}
+        return {name: pods for name, pods in found.items() if pods}
+
+    def _outranked_by(self, pod: Pod, candidates: Numbers) -> Pod | None:
         """A pod of higher priority that comes to a node where this one would fit without such pods."""
-        for node in candidates:
-            come = [one for one in self.residents[node.name] if one.node != node.name and one.priority > pod.priority]
+        if not self._arrivals:
+            return None
+        for node in (self.nodes[number] for number in candidates):
+            come = [one for one in self._arrivals.get(node.name, ()) if one.priority > pod.priority]
             if not come:
                 continue
             used = Counter(self.used[node.name])
@@ -182,21 +219,18 @@ class Explainer:
                 return min(come, key=lambda one: one.key)
         return None
 
-    def _moves_might_help(self, pod: Pod, candidates: Iterable[Node]) -> bool:
+    def _moves_might_help(self, pod: Pod, candidates: Numbers) -> bool:
         """Whether all free room together would do, or a node without its pods of lower priority."""
-        if all(
-            sum(max(0, node.allocatable.get(r, 0) - self.used[node.name][r]) for node in self.nodes) >= amount
-            for r, amount in pod.requests.items()
-        ):
+        if all(self.room.total(resource) >= amount for resource, amount in pod.requests.items()):
             return True
-        for node in candidates:
-            used = Counter(self.used[node.name])
-            for one in self.residents[node.name]:
-                if one.priority < pod.priority:
-                    used.subtract(one.requests)
-            if all(amount + used[r] <= node.allocatable.get(r, 0) for r, amount in pod.requests.items() if amount):
-                return True
-        return False
+        if pod.priority not in self._without_lower:
+            used = {name: Counter(amounts) for name, amounts in self.used.items()}
+            for name, pods in self.residents.items():
+                for one in pods:
+                    if one.priority < pod.priority:
+                        used[name].subtract(one.requests)
+            self._without_lower[pod.priority] = Room(self.nodes, used)
+        return bool(self._without_lower[pod.priority].lacking(pod, candidates).nothing)
 
     def _help(self, pod: Pod, reason: Reason) -> str:
         match reason:
@@ -234,11 +268,6 @@ def _toleration(taints: Sequence[Taint]) -> str:
     """The toleration that opens the most nodes."""
     taint = min(taints, key=lambda t: (-taints.count(t), t.key, t.value))
     return f"a toleration for taint {taint.key}{'=' + taint.value if taint.value else ''}:{taint.effect}"
-
-
-def _weight(pod: Pod, short: Mapping[str, int]) -> int:
-    """How much is missing, in thousandths of what the pod asks for."""
-    return sum(amount * 1000 // pod.requests[r] for r, amount in short.items())
 
 
 def _amounts(resources: Mapping[str, int]) -> str:
