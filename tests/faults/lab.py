@@ -163,8 +163,8 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _is_worker(pid: int) -> bool:
-    """Whether a process is a spawned worker, not the tracker of shared resources beside it."""
+    """Whether a child of the operator packs: all do but the tracker of shared resources."""
     try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

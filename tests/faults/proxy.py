@@ -33,6 +33,7 @@ _OF_THE_CONNECTION = {
     *("upgrade", "host", "content-length"),
 }
 _STOP_SECONDS = 10.0
+_GOODBYE_SECONDS = 0.2
 
 
 @dataclass(eq=False)
@@ -252,6 +253,8 @@ class FaultProxy:
             await self._session.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        # connections of cancelled requests say goodbye in TLS, and nothing tells when they have
+        await asyncio.sleep(_GOODBYE_SECONDS)
 
     # one request
 
