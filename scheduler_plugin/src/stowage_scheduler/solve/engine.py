@@ -17,6 +17,7 @@ from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
 from stowage_scheduler.solve.gangs import place_gangs
+from stowage_scheduler.solve.patterns import pattern_bounds
 from stowage_scheduler.solve.search import Search
 
 # shares of the budget
@@ -24,6 +25,7 @@ _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
 _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
 _LEAST_PROOF_SHARE = 0.05  # for proving that no plan with the same pods moves less
+_FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
 _GANG_STALL = 2
 
@@ -81,17 +83,25 @@ def _solve(
     bounds = aggregated_bounds(start, limit, amount * _BOUND_SHARE)
     watch.lap("bound")
 
+    def tightened(known: Bounds) -> Bounds:
+        """Given what is placed by now, for a tier's bound counts on what the tiers above have."""
+        if not known.met_by(search.best):
+            known = known.tightened(aggregated_bounds(search.best, limit, amount * _BOUND_SHARE))
+            known = pattern_bounds(search.best, known, limit, amount * _BOUND_SHARE)
+        watch.lap("bound")
+        return known
+
     search = Search(start, random, limit, crew)
-    if small:
-        search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=2)
-        watch.lap("place")
-        if not bounds.met_by(search.best):
-            share = amount * _EXACT_SHARE
-            if limit.units is None:
-                share = min(budget.certify_seconds, share)
-            best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, budget.workers)
-            search.adopt(best)
-            watch.lap("exact")
+    search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
+    watch.lap("place")
+    bounds = tightened(bounds)
+    if small and not bounds.met_by(search.best):
+        share = amount * _EXACT_SHARE
+        if limit.units is None:
+            share = min(budget.certify_seconds, share)
+        best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, budget.workers)
+        search.adopt(best)
+        watch.lap("exact")
     if problem.gangs and not bounds.met_by(search.best):
         search.place(bounds.by_priority, amount * (_CALM_SHARE + _GANG_SHARE), stall=_GANG_STALL)
         watch.lap("place")
@@ -99,8 +109,7 @@ def _solve(
         watch.lap("gangs")
     search.place(bounds.by_priority, amount * _CALM_SHARE)
     watch.lap("place")
-    bounds = bounds.tightened(aggregated_bounds(search.best, limit, amount * _BOUND_SHARE))
-    watch.lap("bound")
+    bounds = tightened(bounds)
     search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
     if small and search.best.disrupted():
         share = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
