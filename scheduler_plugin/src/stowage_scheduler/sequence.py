@@ -197,17 +197,33 @@ class Simulation:
 
     def _try_gang(self, speaker: int) -> None:
         """Let all pods of a gang arrive, or note which of their nodes is still full."""
-        arrivals = [part for i in self.together[speaker] if isinstance(part := self.parts[i], Arrival)]
-        for count, arrival in enumerate(arrivals):
-            if not self._fits(arrival):
-                for earlier in arrivals[:count]:
-                    self._take(earlier.pod_class, earlier.target, -1)
-                self.for_room[arrival.target].append(speaker)
-                return
-            self._take(arrival.pod_class, arrival.target, 1)
+        arrivals = self._arriving(speaker)
+        blocked = self._blocked(arrivals)
+        if blocked is not None:
+            self.for_room[blocked.target].append(speaker)
+            return
         for index, arrival in zip(self.together[speaker], arrivals, strict=True):
-            self.events[arrival.target].append(Event(self._start(arrival), arrival.pod_class, arrives=True))
+            self._arrive(self._start(arrival), arrival)
             del self.left[index]
+
+    def _arriving(self, index: int) -> list[Arrival | Transfer]:
+        """What arrives together with a change, itself among it."""
+        parts = (self.parts[i] for i in self.together.get(index, (index,)))
+        return [part for part in parts if not isinstance(part, Departure)]
+
+    def _blocked(self, arrivals: Iterable[Arrival | Transfer]) -> Arrival | Transfer | None:
+        """The first that has no room beside those before it."""
+        taken: list[Arrival | Transfer] = []
+        blocked = None
+        for arrival in arrivals:
+            if not self._fits(arrival):
+                blocked = arrival
+                break
+            self._take(arrival.pod_class, arrival.target, 1)
+            taken.append(arrival)
+        for arrival in taken:
+            self._take(arrival.pod_class, arrival.target, -1)
+        return blocked
 
     def _choose(self) -> None:
         """Nothing goes by itself: break a cycle, or let a pod go whose budget may be needed elsewhere."""
@@ -260,8 +276,7 @@ class Simulation:
     def _makes_room(self, move: Transfer) -> bool:
         """Whether anybody who waits for the node of a pod could come when it is gone."""
         self._take(move.pod_class, move.source, -1)
-        waiting = [part for i in self.for_room[move.source] if not isinstance(part := self.parts[i], Departure)]
-        found = any(self._fits(part) for part in waiting)
+        found = any(self._blocked(self._arriving(i)) is None for i in self.for_room[move.source])
         self._take(move.pod_class, move.source, 1)
         return found
 
