@@ -19,7 +19,7 @@ from harness.instances import dump, paper_instance
 from harness.large_cluster import BareCluster, bare_cluster, start_stowage
 from harness.measurements import Record, at_most
 from harness.plan_watch import POLICY, first_plan
-from harness.process_figures import ProcessFigures
+from harness.process_figures import ProcessFigures, descendants
 from stowage.run.controller import POLICY_DELAY_SECONDS
 from stowage.transport import paths
 from stowage.transport.api import Api
@@ -40,12 +40,14 @@ def test_event_to_plan(bare: BareCluster, record: Record, tmp_path: Path) -> Non
     with start_stowage(bare, tmp_path, "operator", "--solver-workers", "1") as process:
         seconds = asyncio.run(all_seeds(bare))
         figures = ProcessFigures.of(process.pid)
+        workers = [ProcessFigures.of(pid).resident_mb for pid in descendants(process.pid)]
     bench = f"event to plan, {NODES * PODS_PER_NODE} pods on {NODES} nodes"
     record(bench, "pod Unschedulable to PackingPlan, median", median(seconds), "s", rounds=seconds)
     own = median(seconds) - POLICY_DELAY_SECONDS
     record(bench, f"without the wait of {POLICY_DELAY_SECONDS:g} s for more events", own * 1e3, "ms")
     record(bench, "slowest", max(seconds), "s")
     record(bench, "memory of the operator", figures.resident_mb, "MB", target=at_most(400))
+    record(bench, "memory of its solver processes", sum(workers), "MB", each=workers)
     assert len(seconds) >= len(SEEDS) / 2
 
 

@@ -32,5 +32,15 @@ class ProcessFigures:
         )
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text(encoding="ascii").split()
+    ]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
 def _megabytes(kibibytes: str) -> float:
     return int(kibibytes.split(maxsplit=1)[0]) * 1024 / 1e6
