@@ -24,6 +24,7 @@ class EventReason(StrEnum):
     PLACED = "Placed"
     EVICTION_WAITS = "EvictionWaits"
     EVICTION_REFUSED = "EvictionRefused"
+    GANG_RESTARTS = "GangRestarts"
 
 
 class Announcement(Struct, frozen=True):
@@ -60,12 +61,14 @@ def departures(plan: PlanFacts, evicted: Iterable[Step]) -> tuple[Announcement, 
     found = []
     for step in evicted:
         target = targets.get(step.slot or "")
-        if target is None:
+        if step.action.arrives:
+            reason, note = EventReason.GANG_RESTARTS, f"gang {step.gang} was not bound whole in time and starts again"
+        elif target is None:
             reason, note = EventReason.LOSES_PLACE, f"evicted from node {step.node} for pods that need the room more"
         else:
             reason, note = EventReason.MOVING, f"evicted from node {step.node}, its replacement goes to node {target}"
         words = f"plan {plan.name}, step {step.id}: {note}"
-        found.append(Announcement(step.pod, reason, words, warning=target is None))
+        found.append(Announcement(step.pod, reason, words, warning=reason is not EventReason.MOVING))
     return tuple(found)
 
 

@@ -84,7 +84,7 @@ class PlanActions:
         again_seconds = CONFLICT_RETRY_SECONDS if answers & _CHANGED else None
         if answers & _TOLD:
             again_seconds = 0.0
-        asked = zip(decision.evict, evicted, strict=False)
+        asked = zip(leaving, evicted, strict=True)
         return again_seconds, tuple(step for step, answer in asked if answer is Answer.EVICTED)
 
     async def reserve(
