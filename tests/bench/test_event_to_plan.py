@@ -7,7 +7,6 @@ beside it. etcd holds what a scheduler and kubelets would have written.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ clock = time.perf_counter
 @pytest.fixture(scope="module")
 def bare() -> Iterator[BareCluster]:
     """A control plane with nothing in it."""
-    with bare_cluster(f"stowage-bench-{os.getpid()}") as found:
+    with bare_cluster() as found:
         yield found
 
 

@@ -7,7 +7,6 @@ API server and whatever else the machine does.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -37,7 +36,7 @@ clock = time.perf_counter
 @pytest.fixture(scope="module")
 def large() -> Iterator[BareCluster]:
     """The cluster, loaded, and its API server at rest."""
-    with bare_cluster(f"stowage-bench-{os.getpid()}") as bare:
+    with bare_cluster() as bare:
         asyncio.run(fill(bare))
         yield bare
 

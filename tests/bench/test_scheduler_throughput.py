@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import ssl
 import sys
@@ -85,7 +84,7 @@ CASES: dict[str, tuple[Callable[[Configuration], None], str]] = {
 @pytest.fixture(scope="module")
 def bare() -> Iterator[BareCluster]:
     """A control plane with nodes and nothing else."""
-    with bare_cluster(f"stowage-bench-{os.getpid()}") as found:
+    with bare_cluster() as found:
         asyncio.run(found.load(chain(OBJECTS.workload_documents(), OBJECTS.node_documents())))
         yield found
 

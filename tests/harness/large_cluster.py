@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ _FOLDERS = {
 _IN_ONE_TRANSACTION = 100  # etcd takes 128 operations and 1.5 MiB
 _AT_ONCE = 4
 START_SECONDS = 120.0
+PREFIX = "stowage-bench-"
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,13 @@ class BareCluster:
 
 
 @contextlib.contextmanager
-def bare_cluster(name: str) -> Iterator[BareCluster]:
+def bare_cluster() -> Iterator[BareCluster]:
     """Start etcd and an API server with the custom resources of Stowage; end them with the block."""
+    _remove_what_ended_runs_left()
+    name = f"{PREFIX}{os.getpid()}"
     programs = Path(local_cluster._programs_folder())
     workdir = local_cluster.clusters_folder()
     folder = workdir / "clusters" / name
-    local_cluster.down(name)
     port = free_port()
     command: list[str | Path] = [
         *(programs / "kwokctl", "--v", "WARN", "create", "cluster", "--name", name, "--runtime", "binary"),
@@ -122,6 +125,13 @@ def bare_cluster(name: str) -> Iterator[BareCluster]:
     finally:
         local_cluster.down(name)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_what_ended_runs_left() -> None:
+    for name in local_cluster.names():
+        run = re.fullmatch(rf"{PREFIX}(\d+)", name)
+        if run and not Path("/proc", run[1]).exists():
+            local_cluster.down(name)
 
 
 @contextlib.contextmanager
