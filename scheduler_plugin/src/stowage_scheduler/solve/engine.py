@@ -24,7 +24,7 @@ from stowage_scheduler.solve.search import Search
 _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
 _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
-_LEAST_PROOF_SHARE = 0.05  # for proving that no plan with the same pods moves less
+_LEAST_PROOF_SHARE = 0.01  # for proving that no plan with the same pods moves less
 _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
 _GANG_STALL = 2
@@ -113,7 +113,7 @@ def _solve(
     search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
     if small and search.best.disrupted():
         share = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
-        search.adopt(exact_calm(search.best, RULES, limit, share, budget.workers))
+        search.adopt(exact_calm(search.best, RULES, limit, share))
     watch.lap("calm")
     best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
     best = max(best, search.best, key=Placement.score)

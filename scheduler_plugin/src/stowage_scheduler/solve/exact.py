@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
 from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules.rule import Rule
 from stowage_scheduler.solve.bound import Bounds
-from stowage_scheduler.solve.effort import Clockwork, Effort, apply_effort
+from stowage_scheduler.solve.effort import Aim, Clockwork, Effort, apply_effort
 from stowage_scheduler.solve.model import CountModel
 
 _SMALL = 1_000  # integers; beyond this the model does not finish in seconds
@@ -60,11 +61,12 @@ def exact_tiers(
     return best, Bounds(proven)
 
 
-def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, share: float, threads: int) -> Placement:
+def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, share: float) -> Placement:
     """The same pods placed with the least disruption that `share` seconds or units find."""
-    effort = _effort(limit, share, threads)
+    effort = _effort(limit, share, 1)
     if effort is None:
         return placement
+    effort = replace(effort, aim=Aim.PLACE)  # twice as fast as the solver's defaults where it can be proven at all
     model = _everything(placement, rules)
     placed = placement.placed_by_priority()
     for priority, terms in _by_tier(model).items():

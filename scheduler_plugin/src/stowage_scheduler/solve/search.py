@@ -69,6 +69,7 @@ class Search:
         self.scene = Scene(start)
         self.best = start
         self.best_score: Score = start.score()
+        self.taken = 0  # answers so far
         # too large for a neighbourhood: see solve.gangs
         self.wide = {g for g in range(len(self.problem.gangs)) if not self.problem.might_hold(g, _FREE_NODES)}
 
@@ -125,9 +126,10 @@ class Search:
         """Undo needless moves until none can be found or less than `until` seconds or units are left."""
         self.scene.reset(self.best)
         fruitless = 0
+        patience = min(_PATIENCE, max(_FREE_NODES, len(self.problem.nodes) // 2))  # a few see all of a small cluster
 
         def more() -> bool:
-            return self.limit.left() > until and fruitless < _PATIENCE and self.best.disrupted() > 0
+            return self.limit.left() > until and fruitless < patience and self.best.disrupted() > 0
 
         def choose(flight: _Flight) -> Neighbourhood | None:
             nodes = self._between_moves(flight.nodes())
@@ -157,6 +159,7 @@ class Search:
                 return
             oldest = flight.queue.popleft()
             answer = oldest.future.result()
+            self.taken += 1
             self.limit.spent += answer.spent
             judge(oldest.wanted, better=self._take(oldest.wanted.kind, answer))
             if not more():
