@@ -10,7 +10,7 @@ from msgspec import structs
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.plan_facts import Attempt, PlanFacts, StepStatus
-from stowage_scheduler.cluster import Gang, Pod
+from stowage_scheduler.cluster import Gang, NodeSelectorTerm, Pod, Requirement
 from stowage_scheduler.packing import Action, Step
 from unit.builders import NOW, POLICY, bound, evict, node, plan, pod, ref, replica_set, slot, snapshot
 from unit.one_move import RUNNING, after, run, states
@@ -23,11 +23,16 @@ def member(number: int, **fields: Any) -> Pod:
     return pod(f"ring-{number}", app="ring", cpu=4, **{**usual, **fields})
 
 
-def let_go(one: Pod) -> Pod:
-    return structs.replace(one, gates=())
-
-
 ONE, TWO = member(1), member(2)
+TARGETS = {ONE.name: "n1", TWO.name: "n2"}
+
+
+def let_go(one: Pod) -> Pod:
+    """The gate is gone, and the pod is pinned to its own node."""
+    pinned = NodeSelectorTerm(fields=(Requirement("metadata.name", "In", (TARGETS[one.name],)),))
+    return structs.replace(one, gates=(), node_affinity=(pinned,))
+
+
 K1, K2 = slot(1, ONE, "n1"), slot(2, TWO, "n2")
 SMALL = pod("small-1", "n2", cpu=8, app="small")
 AWAY = slot(3, SMALL, "n3")

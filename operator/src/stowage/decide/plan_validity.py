@@ -102,11 +102,13 @@ def _closed(node: Node, slots: Iterable[Slot], facts: PodFacts) -> str | None:
     if not node.ready:
         return "is not ready"
     for slot in slots:
-        pod = _like(facts, slot.slot_class)
-        if node.unschedulable and (pod is None or not tolerates_node(pod, node)):
+        # members of a gang are pinned one by one, each to its own node: one pod that fits is enough
+        pods = facts.by_class.get(slot.slot_class, ())
+        tolerant = [pod for pod in pods if tolerates_node(pod, node)]
+        if node.unschedulable and not tolerant:
             return "is cordoned"
-        if pod is not None and not (tolerates_node(pod, node) and matches_node_affinity(pod, node)):
-            return f"no longer admits pods like {pod.key}"
+        if pods and not any(matches_node_affinity(pod, node) for pod in tolerant):
+            return f"no longer admits pods like {pods[0].key}"
     return None
 
 
