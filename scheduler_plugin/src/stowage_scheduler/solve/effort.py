@@ -8,6 +8,9 @@ from enum import IntEnum
 from msgspec import Struct
 from ortools.sat.python import cp_model
 
+_UNITS_PER_SECOND = 0.6  # of the solver's deterministic time, on a core of its own
+_PATIENT = 4
+
 
 class Aim(IntEnum):
     """What a solver call is for; each has its own parameters, measured in docs/design/engine.md."""
@@ -46,7 +49,11 @@ class Clockwork(Struct):
         amount = max(0.001, min(share, self.left() - until))
         if self.units is not None:
             return Effort(deterministic=amount, seed=seed, aim=aim)
-        return Effort(seconds=amount, seed=seed, aim=aim)
+        if aim is Aim.PROVE:
+            return Effort(seconds=amount, seed=seed)
+        # work, not time, ends it where other processes take the CPU; the longer time is for the deadline alone
+        seconds = max(0.001, min(share * _PATIENT, self.left() - until))
+        return Effort(seconds=seconds, deterministic=amount * _UNITS_PER_SECOND, seed=seed, aim=aim)
 
 
 def apply_effort(solver: cp_model.CpSolver, effort: Effort) -> None:
