@@ -96,6 +96,16 @@ async def test_a_packing_survives_the_death_of_its_process(solver: Solver) -> No
     assert await solver._run(os.getpid, (), 60.0) != pid
 
 
+async def test_a_packing_survives_a_process_that_dies_before_it_takes_up_the_work(solver: Solver) -> None:
+    snapshot, budget = two_pods_and_one_place(), Budget(seconds=2.0)
+    pid = await solver._run(os.getpid, (), 60.0)
+    os.kill(pid, signal.SIGSTOP)
+    packing = asyncio.create_task(solver.solve(snapshot, PackOptions(), budget, 1))
+    await asyncio.sleep(0)  # it is handed over, and cannot be taken up
+    os.kill(pid, signal.SIGKILL)
+    assert (await packing).placed == {1: 1, 2: 1}
+
+
 async def test_a_packing_that_kills_two_processes_says_so(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stowage.run.solver, "pack_in_worker", die)
     with pytest.raises(SolverDied, match="died with exit code 3"):

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import multiprocessing
 import signal
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
@@ -100,13 +101,16 @@ class Solver:
     """
 
     def __init__(self, workers: int) -> None:
-        self._pool = ProcessPool(
+        self._workers = workers
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
             max_workers=1,
             context=multiprocessing.get_context("spawn"),
             initializer=warm_up,
-            initargs=[workers],
+            initargs=[self._workers],
         )
-        self._workers = workers
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,12 +119,15 @@ class Solver:
         await self.close()
 
     async def warm(self) -> None:
-        """Start the workers and wait until one has loaded everything.
+        """Start the workers and wait until one has loaded everything; one that dies meanwhile comes with the next work.
 
         Raises:
             SolverError: the packer does not load.
         """
-        await self._run(_nothing, (), 120.0)
+        try:
+            await self._run(_nothing, (), 120.0)
+        except SolverDied as error:
+            logger.warning("%s, while it loaded", error)
 
     async def solve(self, snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int) -> Packing:
         """Pack in a worker. Cancelling the call kills its worker; when it dies, a new one is asked once more.
@@ -155,6 +162,8 @@ class Solver:
             logger.warning("solver workers did not end within %g s; they end with this process", CLOSE_SECONDS)
 
     async def _run(self, function: Any, arguments: tuple[Any, ...], seconds: float) -> Any:  # noqa: ANN401 - pickled
+        if not self._pool.active:  # a process that dies without work in hand leaves a pool that works no more
+            self._pool = self._new_pool()
         future = self._pool.schedule(function, args=arguments, timeout=seconds)
         try:
             return await asyncio.wrap_future(future)
@@ -164,6 +173,8 @@ class Solver:
             raise
         except ProcessExpired as error:
             raise SolverDied(f"solver worker {error.pid} died with exit code {error.exitcode}") from error
+        except BrokenProcessPool as error:
+            raise SolverDied("solver worker died before it took up its work") from error
         except Exception as error:
             raise SolverError(f"{type(error).__name__}: {error}") from error
 
