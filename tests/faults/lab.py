@@ -104,14 +104,21 @@ class Lab:
     def kill(self, victim: Victim) -> None:
         """`kill -9`; of the solver: all of its worker processes."""
         if victim is Victim.SOLVER:
-            for pid in self.workers():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self._signal_workers(signal.SIGKILL)
             return
         process = self.processes[victim]
         process.signal(signal.SIGKILL)
         process.wait(KILL_SECONDS)
         process.stop()  # forgets its process id
+
+    def pause_workers(self) -> None:
+        """Stops the solver's workers as they are."""
+        self._signal_workers(signal.SIGSTOP)
+
+    def _signal_workers(self, number: signal.Signals) -> None:
+        for pid in self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def workers(self) -> list[int]:
         """Process ids of the solver's workers, and of theirs."""

@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from faults import oracles
@@ -25,6 +24,7 @@ SET_UP_SECONDS = 60.0
 CONVERGE_SECONDS = 90.0
 QUIET_SECONDS = 1.2  # longer than the operator's last look at a plan that has ended
 SETTLE_SECONDS = 30.0
+PACKING_SECONDS = 1.0  # within it the operator gives a packing to its workers
 RESERVED_TAINT = "stowage.dev/reserved"
 GANG_GATE = "stowage.dev/gang"
 
@@ -148,10 +148,12 @@ class Sweep:
         rule = None
         if point is not None and point.trigger is not Victim.SOLVER:
             rule = proxy.add(Match.nth(point.number, mutating=True, where=_by(point.trigger)), Hold(point.side))
+        if point is not None and point.trigger is Victim.SOLVER:
+            self._lab.pause_workers()
         run.began = len(proxy.exchanges)
         await self._lab.api.create(paths.PACKING_POLICIES, self._scenario.policy_document(run.prefix))
         if point is not None and point.trigger is Victim.SOLVER:
-            await self._kill_busy_workers(run, point.number)
+            await self._kill_workers(run, point.number)
         elif point is not None:
             await _until(
                 lambda: bool(proxy.held(rule)) or self._converged(run), CONVERGE_SECONDS, "the point is reached"
@@ -169,18 +171,21 @@ class Sweep:
         await _until(lambda: self._converged(run), CONVERGE_SECONDS, "the end state is reached", self._state_of(run))
         run.outcome.seconds = _clock() - began
 
-    async def _kill_busy_workers(self, run: Run, times: int) -> None:
-        """Kills the solver's workers in the middle of a packing, several times in a row."""
+    async def _kill_workers(self, run: Run, times: int) -> None:
+        """Kills the solver's workers in the middle of a packing, several times in a row.
+
+        They are stopped first: a packing that is given to them meanwhile begins and cannot end.
+        """
+        killed: set[int] = set()
         for _ in range(times):
-            first_seen: dict[int, int] = {}
 
-            def busy(first_seen: dict[int, int] = first_seen) -> bool:
-                ticks = {pid: _cpu_ticks(pid) for pid in self._lab.workers()}
-                return any(count > first_seen.setdefault(pid, count) + 1 for pid, count in ticks.items())
+            def others(killed: set[int] = killed) -> bool:
+                return bool(set(self._lab.workers()) - killed) or self._converged(run)
 
-            await _until(lambda: busy() or self._converged(run), CONVERGE_SECONDS, "a worker is busy")
-            if self._converged(run):
-                return
+            await _until(others, CONVERGE_SECONDS, "workers run")
+            self._lab.pause_workers()
+            await asyncio.sleep(PACKING_SECONDS)
+            killed |= set(self._lab.workers())
             self._lab.kill(Victim.SOLVER)
             run.outcome.killed = True
 
@@ -260,7 +265,8 @@ def _own(run: Run) -> list[Document]:
 
 def _phases(run: Run) -> list[str]:
     statuses = [plan.get("status", {}) for plan in _own(run)]
-    return [f"{status.get('phase')} {status.get('reason')}" for status in statuses]
+    words = [f"{status.get('phase')} {status.get('reason')}: {status.get('message', '')}" for status in statuses]
+    return [" ".join(one.split()) for one in words]
 
 
 async def _until(
@@ -276,15 +282,6 @@ async def _until(
 async def _remove(delete: Callable[[str], Any], path: str) -> None:
     with contextlib.suppress(NotFound):
         await delete(path)
-
-
-def _cpu_ticks(pid: int) -> int:
-    """CPU time of a process so far, in clock ticks; 0 if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
 
 
 def _clock() -> float:
