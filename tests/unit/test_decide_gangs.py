@@ -129,6 +129,10 @@ def test_a_plan_that_can_not_go_on_gives_a_half_gang_its_freedom_first() -> None
     half = snapshot(node("n1"), node("n3"), *OWNERS, bound(let_go(ONE), "n1"), let_go(TWO))  # n2 is gone
     step = run(begun(1), half)
     assert (step.phase, step.restart) == (PlanPhase.RUNNING, (S1, S2))
+    assert "n2" in step.message, "it says why it was given up"
+    gone = snapshot(node("n1"), node("n3"), *OWNERS, member(3), member(4))
+    over = run(after(begun(1), step), gone)
+    assert (over.phase, over.reason, over.message) == (PlanPhase.SUPERSEDED, PlanReason.GANG_INCOMPLETE, step.message)
 
 
 def test_a_gang_that_lost_a_member_before_its_start_is_not_let_go() -> None:

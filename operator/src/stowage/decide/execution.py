@@ -221,10 +221,12 @@ def _run(progress: Progress, situation: Situation) -> Advance:
         _note_promises(progress, granted)
     _explain_waiting(progress, evict, paused=paused)
     reason, message = mood(progress, situation.attempts, paused=paused)
+    if restarting and invalid is not None:
+        reason, message = PlanReason.GANG_INCOMPLETE, invalid.message
     return structs.replace(
         _as_it_is(progress.plan, write=True),
         phase=PlanPhase.RUNNING,
-        reason=PlanReason.GANG_INCOMPLETE if restarting else reason,
+        reason=reason,
         message=message,
         epoch=situation.epoch,
         step_status=progress.steps,
@@ -301,7 +303,8 @@ def _failure(progress: Progress, situation: Situation) -> Invalid:
     reason = progress.steps[step.id].reason
     if reason is StepReason.GANG_INCOMPLETE:
         words = f"step {step.id}: gang {step.gang} was not bound whole within {WHOLE_WITHIN_SECONDS:g} s"
-        return Invalid(PlanReason.GANG_INCOMPLETE, words)
+        known = progress.plan.reason is PlanReason.GANG_INCOMPLETE  # it may have been given up for another reason
+        return Invalid(PlanReason.GANG_INCOMPLETE, progress.plan.message if known else words)
     if reason is StepReason.DO_NOT_DISRUPT:
         words = f"step {step.id}: an annotation forbids to disrupt {step.pod.key}"
     elif reason is StepReason.BINDING_REFUSED:
