@@ -22,9 +22,10 @@ class Story:
     The two small pods fit together on one node.
     """
 
-    def __init__(self, bench: Workbench, scheduler_name: str = "stowage") -> None:
+    def __init__(self, bench: Workbench, scheduler_name: str = "stowage", steering: str = "Auto") -> None:
         self.bench = bench
         self.scheduler_name = scheduler_name
+        self.steering = steering
         self.policy = f"p-{bench.namespace}"
         self.nodes: list[str] = []
 
@@ -41,11 +42,12 @@ class Story:
         await self.apply_policy(label, **spec)
 
     async def apply_policy(self, label: Document, **spec: Any) -> None:
+        fixed = {"nodeSelector": label, "schedulerNames": [self.scheduler_name], "steering": self.steering}
         document = {
             "apiVersion": "stowage.dev/v1alpha1",
             "kind": "PackingPolicy",
             "metadata": {"name": self.policy},
-            "spec": {**QUICK, "nodeSelector": label, "schedulerNames": [self.scheduler_name], **spec},
+            "spec": {**QUICK, **fixed, **spec},
         }
         await self.bench.create(paths.PACKING_POLICIES, document)
 

@@ -233,7 +233,7 @@ async def test_the_processes_need_no_more_rights_than_are_listed(
         given = ("--kubeconfig", str(kubeconfig), "--metrics-port", port, *flags)
         started.append(start(process.value, *given, ready_url=f"http://127.0.0.1:{port}/readyz"))
     label = {"corner": workbench.namespace}
-    await crowded(workbench, mode="Enforce", trigger={"quiet": "0s"})
+    await crowded(workbench, mode="Enforce", steering="Extender", trigger={"quiet": "0s"})
     await workbench.until_ready("large", 1, timeout_seconds=60)
     await workbench.api.merge_patch(
         paths.packing_policy(f"p-{workbench.namespace}"), {"spec": {"steering": "Bind"}}

@@ -7,6 +7,7 @@ import pytest
 from harness.story import Story
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench, condition
+from stowage.api.names import COMPONENT_LABEL
 from stowage.transport import paths
 
 pytestmark = pytest.mark.usefixtures("extender", "operator")
@@ -14,7 +15,19 @@ pytestmark = pytest.mark.usefixtures("extender", "operator")
 
 @pytest.fixture
 async def story(workbench: Workbench) -> Story:
-    return Story(workbench)
+    return Story(workbench, steering="Extender")
+
+
+async def test_auto_steers_by_an_extender_that_lives(workbench: Workbench) -> None:
+    async def beats() -> bool:
+        leases = await workbench.api.get(paths.leases("stowage-system"))
+        return any(lease["metadata"].get("labels", {}).get(COMPONENT_LABEL) == "extender" for lease in leases["items"])
+
+    await eventually(beats, what="the extender says that it lives")
+    story = Story(workbench, steering="Auto")
+    await story.begin()
+    plan = await story.plan_in("Done")
+    assert plan["spec"]["steering"] == "Extender"
 
 
 async def test_a_plan_moves_a_pod_to_make_room_for_one_that_waits(story: Story) -> None:

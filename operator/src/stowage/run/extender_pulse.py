@@ -49,9 +49,10 @@ class Pulse:
         """Renew until cancelled; then take the Lease away, so that nobody relies on this extender any more."""
         try:
             while True:
-                if self._sees():
+                sees = self._sees()
+                if sees:
                     await self._beat()
-                await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(BEAT_SECONDS if sees else LOOK_AGAIN_SECONDS)
         finally:
             await self._leave()
 
