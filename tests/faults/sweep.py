@@ -16,6 +16,7 @@ from faults.scenarios import USER_AGENTS, Scenario, Victim, Workload
 from faults.script import Hold, Match
 from faults.traffic import Exchange
 from faults.watch_log import WatchLog, watch_log
+from harness.waiting import eventually
 from harness.workbench import Workbench, is_unschedulable
 from stowage.transport import NotFound, paths
 
@@ -158,6 +159,8 @@ class Sweep:
             await _until(
                 lambda: bool(proxy.held(rule)) or self._converged(run), CONVERGE_SECONDS, "the point is reached"
             )
+            if not proxy.held(rule):  # what comes after the end counts too: nodes are given back then
+                await self._quiet(QUIET_SECONDS, unless=lambda: bool(proxy.held(rule)))
             for held in proxy.held(rule):
                 self._lab.kill(point.victim)
                 run.outcome.killed = True
@@ -170,6 +173,20 @@ class Sweep:
                 await self._lab.restart(point.victim)
         await _until(lambda: self._converged(run), CONVERGE_SECONDS, "the end state is reached", self._state_of(run))
         run.outcome.seconds = _clock() - began
+        if run.outcome.killed:
+            await self._given_back()
+
+    async def _given_back(self) -> None:
+        """Waits until no node is kept for a plan: a process that was killed just after the end is still starting."""
+
+        async def none_kept() -> bool:
+            nodes = (await self._lab.api.get(paths.NODES))["items"]
+            return not any(oracles.leftovers((), nodes, (), RESERVED_TAINT, GANG_GATE))
+
+        try:
+            await eventually(none_kept, timeout_seconds=SETTLE_SECONDS, what="no node is kept for a plan")
+        except AssertionError as error:
+            raise NotReached(str(error)) from error
 
     async def _kill_workers(self, run: Run, times: int) -> None:
         """Kills the solver's workers in the middle of a packing, several times in a row.
@@ -201,12 +218,12 @@ class Sweep:
     def _state_of(self, run: Run) -> Callable[[], str]:
         return lambda: f"placed: {dict(self._end_state(run))}; plans: {_phases(run)}"
 
-    async def _quiet(self, seconds: float) -> None:
-        """Waits until nobody has asked for a change for so long."""
+    async def _quiet(self, seconds: float, *, unless: Callable[[], bool] = lambda: False) -> None:
+        """Waits until nobody has asked for a change for so long, or until something else happens."""
         proxy = self._lab.proxy
         deadline = _clock() + SETTLE_SECONDS
         index, since = len(proxy.exchanges), _clock()
-        while _clock() - since < seconds:
+        while _clock() - since < seconds and not unless():
             await asyncio.sleep(POLL_SECONDS)
             busy = oracles.still_writing(proxy.exchanges[index:])
             if busy and _clock() > deadline:
