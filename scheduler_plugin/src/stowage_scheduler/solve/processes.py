@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
 from threading import Event
@@ -51,15 +52,16 @@ class Processes(Crew):
             one.close()
 
 
-class _Slot:
+class _Slot(ABC):
     """Solves one neighbourhood at a time, in the order in which they come."""
 
     def __init__(self) -> None:
         self.waiting = 0
         self.thread = ThreadPoolExecutor(1, "neighbourhood")
 
+    @abstractmethod
     def submit(self, scene: Scene, wanted: Neighbourhood) -> Future[Answer]:
-        raise NotImplementedError
+        """Solve a neighbourhood of the scene as it is now, after those that came before."""
 
     def counted(self, future: Future[Answer]) -> Future[Answer]:
         self.waiting += 1
