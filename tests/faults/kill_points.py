@@ -30,7 +30,7 @@ class KillPoint:
 
     @property
     def id(self) -> str:
-        """A name for reports, and for STOWAGE_FAULTS_POINTS."""
+        """A name for reports, and for --faults-points."""
         at = "" if self.trigger is self.victim else f"@{self.trigger.value}"
         return f"{self.scenario}:{self.victim.value}{at}:{self.number}:{self.side.value}"
 
