@@ -75,7 +75,8 @@ crds: $(INSTALLED) ## write crds/ anew from the models
 lock: $(INSTALLED) ## pin the requirements anew (UPGRADE=1: to the newest versions)
 	$(PIP) install --require-hashes --requirement requirements/lock.txt
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
-	$(COMPILE) pyproject.toml --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(COMPILE) requirements/build.in --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --extra demo --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(COMPILE) requirements/go.in --output-file requirements/go.txt
 	$(COMPILE) requirements/lock.in --output-file requirements/lock.txt
 
