@@ -10,13 +10,16 @@ DEPENDENCIES := $(VENV)/.dependencies
 INSTALLED := $(VENV)/.installed
 COMPILE := $(BIN)/uv --no-config --quiet pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
-STYLED := operator scheduler_plugin tests tools
+STYLED := operator scheduler_plugin tests e2e tools
 PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help install tools up down demo test unit integration faults bench verify lint format type crds lock clean
+# where the container engine needs it to reach package registries: DOCKER_BUILD_ARGUMENTS='--network host'
+IMAGE ?= stowage:dev
+
+.PHONY: help install tools up down demo image sbom e2e test unit integration faults bench verify lint format type crds lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +50,17 @@ integration: $(INSTALLED) ## run the tests on a real control plane, without faul
 
 faults: $(INSTALLED) ## kill processes at every change they ask for, and play all other faults; takes long
 	$(PYTEST) tests/faults --faults=all
+
+image: ## build the container image (IMAGE=name:tag, DOCKER_BUILD_ARGUMENTS)
+	docker build $(DOCKER_BUILD_ARGUMENTS) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
+
+sbom: $(INSTALLED) ## write the bill of materials of the image's Python packages, build/stowage.cdx.json
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --of JSON --output-file build/stowage.cdx.json
+
+e2e: $(INSTALLED) ## prove image and chart on kind clusters with real kubelets; needs docker, kind, kubectl, helm
+	$(PYTEST) e2e
 
 bench: $(INSTALLED) ## run the benchmarks
 	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \
