@@ -23,11 +23,13 @@ class Process(StrEnum):
 
 
 class Scope(StrEnum):
-    """Where a right is needed: in the whole cluster, or only in the namespace of a lease."""
+    """Where a right is needed: in the whole cluster, only in the namespace of a lease or Secret, or on one object."""
 
     CLUSTER = "cluster"
     OPERATOR_LEASE = "operator lease"
     SCHEDULER_LEASE = "scheduler lease"
+    WEBHOOK_SECRET = "webhook secret"  # noqa: S105 - a scope, no password
+    WEBHOOK_CONFIGURATION = "webhook configuration"
 
 
 class Right(Struct, frozen=True):
@@ -38,9 +40,14 @@ class Right(Struct, frozen=True):
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     scope: Scope = Scope.CLUSTER
+    one_object: bool = False
+    """Needed on the one object that the scope is named after, so a role may name it."""
+    on_workloads: bool = False
+    """Changes objects of a workload's namespace: an operator held to some namespaces needs it in these alone."""
 
 
 _READ = ("list", "watch")
+_LEASES = "coordination.k8s.io"
 
 NEEDED_RIGHTS: Final = (
     # the facts of a snapshot
@@ -55,23 +62,40 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, GROUP, ("packingplans",), ("get", *_READ, "create", "delete")),
     Right(Process.OPERATOR, GROUP, ("packingpolicies/status", "packingplans/status"), ("update",)),
     # carrying a plan out: evictions, the annotation of a node that wakes pods, events
-    Right(Process.OPERATOR, "", ("pods/eviction",), ("create",)),
+    Right(Process.OPERATOR, "", ("pods/eviction",), ("create",), on_workloads=True),
     Right(Process.OPERATOR, "", ("nodes",), ("get", "patch")),
     # steering Bind: bindings; gangs: gates taken away
-    Right(Process.OPERATOR, "", ("pods",), ("get", "patch")),
-    Right(Process.OPERATOR, "", ("pods/binding",), ("create",)),
-    Right(Process.OPERATOR, "events.k8s.io", ("events",), ("create",)),
+    Right(Process.OPERATOR, "", ("pods",), ("get",)),
+    Right(Process.OPERATOR, "", ("pods",), ("patch",), on_workloads=True),
+    Right(Process.OPERATOR, "", ("pods/binding",), ("create",), on_workloads=True),
+    Right(Process.OPERATOR, "events.k8s.io", ("events",), ("create",), on_workloads=True),
     # leading, and who leads among the schedulers
-    Right(Process.OPERATOR, "coordination.k8s.io", ("leases",), ("get", "create", "update"), Scope.OPERATOR_LEASE),
-    Right(Process.OPERATOR, "coordination.k8s.io", ("leases",), ("list",), Scope.OPERATOR_LEASE),
-    Right(Process.OPERATOR, "coordination.k8s.io", ("leases",), ("get",), Scope.SCHEDULER_LEASE),
+    Right(Process.OPERATOR, _LEASES, ("leases",), ("get", "update"), Scope.OPERATOR_LEASE, one_object=True),
+    Right(Process.OPERATOR, _LEASES, ("leases",), ("create", "list"), Scope.OPERATOR_LEASE),
+    Right(Process.OPERATOR, _LEASES, ("leases",), ("get",), Scope.SCHEDULER_LEASE, one_object=True),
     # the extender follows pods and plans, and acknowledges plans by server-side apply
     Right(Process.EXTENDER, "", ("pods",), _READ),
     Right(Process.EXTENDER, GROUP, ("packingplans",), _READ),
     Right(Process.EXTENDER, GROUP, ("packingplans/status",), ("patch",)),
     # its own lease, which says that it lives
-    Right(Process.EXTENDER, "coordination.k8s.io", ("leases",), ("create", "patch", "delete"), Scope.OPERATOR_LEASE),
+    Right(Process.EXTENDER, _LEASES, ("leases",), ("create", "patch", "delete"), Scope.OPERATOR_LEASE),
 )
+
+WEBHOOK_RIGHTS: Final = (
+    # the certificate that the operator keeps by itself: the chart makes both objects, the operator fills them
+    Right(Process.OPERATOR, "", ("secrets",), ("get", "update"), Scope.WEBHOOK_SECRET, one_object=True),
+    Right(
+        Process.OPERATOR,
+        "admissionregistration.k8s.io",
+        ("validatingwebhookconfigurations",),
+        ("get", "update"),
+        Scope.WEBHOOK_CONFIGURATION,
+        one_object=True,
+    ),
+)
+"""Needed only where the operator serves the webhook with a certificate of its own."""
+
+ALL_RIGHTS: Final = (*NEEDED_RIGHTS, *WEBHOOK_RIGHTS)
 
 
 def rules(process: Process, scope: Scope) -> list[dict[str, list[str]]]:

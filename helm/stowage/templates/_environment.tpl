@@ -1,0 +1,56 @@
+{{/* Settings of the processes, see stowage.run.settings. */}}
+
+{{- define "stowage.environment" -}}
+- name: STOWAGE_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: STOWAGE_METRICS_HOST
+  value: 0.0.0.0
+- name: STOWAGE_LOG_FORMAT
+  value: {{ .Values.operator.logFormat }}
+- name: STOWAGE_LOG_LEVEL
+  value: {{ .Values.operator.logLevel }}
+{{- end }}
+
+{{- define "stowage.operatorEnvironment" -}}
+{{ include "stowage.environment" . }}
+- name: STOWAGE_METRICS_PORT
+  value: "8080"
+- name: STOWAGE_IDENTITY
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: STOWAGE_LEASE_NAME
+  value: {{ include "stowage.operatorLease" . }}
+{{- /* of 15 s: renewed within 10 s, tried every 2 s; terms of other lengths keep the proportions */}}
+{{- with .Values.operator.leaseSeconds }}
+- name: STOWAGE_LEASE_SECONDS
+  value: {{ . | quote }}
+- name: STOWAGE_RENEW_WITHIN_SECONDS
+  value: {{ divf (mulf . 2) 3 | printf "%.2f" | quote }}
+- name: STOWAGE_LEASE_RETRY_SECONDS
+  value: {{ divf (mulf . 2) 15 | printf "%.2f" | quote }}
+{{- end }}
+- name: STOWAGE_SCHEDULER_LEASE_NAMESPACE
+  value: {{ .Release.Namespace }}
+- name: STOWAGE_SCHEDULER_LEASE_NAME
+  value: {{ include "stowage.schedulerLease" . }}
+- name: STOWAGE_SEED
+  value: {{ .Values.operator.seed | quote }}
+{{- with .Values.operator.solverWorkers }}
+- name: STOWAGE_SOLVER_WORKERS
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.webhook.enabled }}
+- name: STOWAGE_WEBHOOK_PORT
+  value: "9443"
+- name: STOWAGE_WEBHOOK_SECRET
+  value: {{ include "stowage.webhookSecret" . }}
+- name: STOWAGE_WEBHOOK_CONFIGURATION
+  value: {{ include "stowage.fullname" . }}
+{{- end }}
+{{- with .Values.operator.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,113 @@
+{{/* Generated from stowage.cli.rights: change that, then run `python -m stowage.cli.roles`. */}}
+
+{{/* the facts of a snapshot */}}
+{{- define "stowage.rules.operator.read" -}}
+- apiGroups: ['']
+  resources: [nodes, pods, namespaces]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [replicasets, deployments, statefulsets, daemonsets]
+  verbs: [list, watch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch]
+- apiGroups: [scheduling.k8s.io]
+  resources: [priorityclasses]
+  verbs: [list, watch]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
+- apiGroups: [stowage.dev]
+  resources: [packingpolicies]
+  verbs: [get, list, watch]
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [get]
+{{- end }}
+
+{{/* plans and their nodes: objects of the cluster, so no namespace can hold the operator to them */}}
+{{- define "stowage.rules.operator.plan" -}}
+- apiGroups: [stowage.dev]
+  resources: [packingplans]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [stowage.dev]
+  resources: [packingpolicies/status, packingplans/status]
+  verbs: [update]
+- apiGroups: ['']
+  resources: [nodes]
+  verbs: [get, patch]
+{{- end }}
+
+{{/* what carrying out a plan changes in the namespaces of workloads */}}
+{{- define "stowage.rules.operator.workloads" -}}
+- apiGroups: ['']
+  resources: [pods/eviction]
+  verbs: [create]
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [patch]
+- apiGroups: ['']
+  resources: [pods/binding]
+  verbs: [create]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* leading */}}
+{{- define "stowage.rules.operator.lease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: ['{{ include "stowage.operatorLease" . }}']
+  verbs: [get, update]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create, list]
+{{- end }}
+
+{{/* who leads the schedulers */}}
+{{- define "stowage.rules.operator.schedulerLease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: ['{{ include "stowage.schedulerLease" . }}']
+  verbs: [get]
+{{- end }}
+
+{{/* the webhook's certificate */}}
+{{- define "stowage.rules.operator.webhookSecret" -}}
+- apiGroups: ['']
+  resources: [secrets]
+  resourceNames: ['{{ include "stowage.webhookSecret" . }}']
+  verbs: [get, update]
+{{- end }}
+
+{{/* the certificate authority in the webhook's configuration */}}
+{{- define "stowage.rules.operator.webhookConfiguration" -}}
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingwebhookconfigurations]
+  resourceNames: ['{{ include "stowage.fullname" . }}']
+  verbs: [get, update]
+{{- end }}
+
+{{/* pods, plans, and their acknowledgement */}}
+{{- define "stowage.rules.extender.read" -}}
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [stowage.dev]
+  resources: [packingplans]
+  verbs: [list, watch]
+- apiGroups: [stowage.dev]
+  resources: [packingplans/status]
+  verbs: [patch]
+{{- end }}
+
+{{/* the sign that it lives */}}
+{{- define "stowage.rules.extender.lease" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create, patch, delete]
+{{- end }}
