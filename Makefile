@@ -16,13 +16,13 @@ PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-# where the container engine needs it to reach package registries: DOCKER_BUILD_ARGUMENTS='--network host'
 IMAGE ?= stowage:dev
+DOCKER_BUILD_ARGUMENTS ?= --network host
 
 .PHONY: help install tools up down demo image sbom e2e test unit integration faults bench verify lint format type crds lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## install Stowage and all it needs into .venv
 

@@ -186,6 +186,7 @@ def pod_template(
     cpu: str = "1",
     memory: str = "64Mi",
     gpus: int = 0,
+    image: str = "simulated",
     scheduler_name: str = "stowage",
     priority_class: str | None = None,
     annotations: Mapping[str, str] | None = None,
@@ -195,7 +196,7 @@ def pod_template(
     """A pod template with one container; further keywords are fields of the pod's spec, such as nodeSelector={…}."""
     requests = {"cpu": cpu, "memory": memory, **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
     limits = {"nvidia.com/gpu": str(gpus)} if gpus else {}
-    container = {"name": "main", "image": "simulated", "resources": {"requests": requests, "limits": limits}}
+    container = {"name": "main", "image": image, "resources": {"requests": requests, "limits": limits}}
     spec = {"schedulerName": scheduler_name, "containers": [container], **spec}
     if priority_class is not None:
         spec["priorityClassName"] = priority_class

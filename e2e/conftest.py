@@ -1,0 +1,164 @@
+"""Real clusters for the tests: image built once, at most two clusters for all of them.
+
+`STOWAGE_IMAGE`: an image that is there already. `STOWAGE_E2E_KEEP=1`: leave the clusters for a look.
+Logs, events, plans and pods of a test that failed are kept in `build/e2e/`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.waiting import eventually
+from harness.workbench import Workbench
+from kind_cluster import KindCluster
+from programs import ROOT, missing, run
+from release import NAMESPACE, STANDARD, Release
+from scene import Scene, give_gpus
+from stowage.transport import paths
+from stowage.transport.api import Api
+from stowage.transport.errors import NotFound
+
+BUILT_IMAGE = "stowage:e2e"
+ARTIFACTS = ROOT / "build" / "e2e"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.kind)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs() -> None:
+    if reasons := missing():
+        pytest.exit("end-to-end tests need more: " + "; ".join(reasons), returncode=3)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    release = item.funcargs.get("release")
+    if report.failed and isinstance(release, Release):
+        keep_artifacts(release, re.sub(r"\W+", "-", item.name))
+    return report
+
+
+def keep_artifacts(release: Release, name: str) -> None:
+    """What one wants to see of a cluster in which something went wrong."""
+    folder = ARTIFACTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    cluster = release.cluster
+    views: dict[str, Callable[[], str]] = {
+        "stowage.log": release.logs,
+        "events.txt": lambda: cluster.kubectl("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
+        "plans.yaml": lambda: cluster.kubectl("get", "packingplans,packingpolicies", "--output", "yaml"),
+        "pods.txt": lambda: cluster.kubectl("get", "pods", "--all-namespaces", "--output", "wide"),
+        "stowage-pods.txt": lambda: cluster.kubectl("describe", "pods", "--namespace", release.namespace),
+    }
+    for file, view in views.items():
+        try:
+            text = view()
+        except AssertionError as error:  # a cluster that does not answer shall not hide why the test failed
+            text = str(error)
+        (folder / file).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image under test."""
+    given = os.environ.get("STOWAGE_IMAGE")
+    if given is None:
+        run("make", "image", f"IMAGE={BUILT_IMAGE}", timeout_seconds=900)
+    return given or BUILT_IMAGE
+
+
+@pytest.fixture(scope="session")
+def start_cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], KindCluster]]:
+    """Start a cluster by the name of its configuration, with the image loaded and GPUs on its workers."""
+    started: list[KindCluster] = []
+
+    def start(configuration: str) -> KindCluster:
+        folder = tmp_path_factory.mktemp("kind")
+        cluster = KindCluster.create(f"stowage-e2e-{os.getpid()}-{configuration}", configuration, folder)
+        started.append(cluster)
+        cluster.load(image)
+        give_gpus(cluster)
+        return cluster
+
+    yield start
+    for cluster in started:
+        if os.environ.get("STOWAGE_E2E_KEEP"):
+            print(f"kept: kubectl --kubeconfig {cluster.kubeconfig}; kind delete cluster --name {cluster.name}")
+        else:
+            cluster.delete()
+
+
+@pytest.fixture(scope="session")
+def cluster(start_cluster: Callable[[str], KindCluster]) -> KindCluster:
+    """Two workers, an untouched scheduler, an audit log."""
+    cluster = start_cluster("main")
+    cluster.scheduler_image_everywhere()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def restricted_namespace(cluster: KindCluster) -> str:
+    """The release's namespace, which admits restricted pods only."""
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    return NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: KindCluster, image: str, restricted_namespace: str) -> Release:
+    """The chart with a second scheduler, installed once."""
+    release = Release(cluster, image, namespace=restricted_namespace)
+    release.install(**STANDARD)
+    return release
+
+
+@pytest.fixture
+def release(installed: Release) -> Release:
+    """The release, as it was installed or as the test before it left it."""
+    return installed
+
+
+@pytest.fixture
+async def api(cluster: KindCluster) -> AsyncIterator[Api]:
+    """An administrator's connection."""
+    async with await Api.connect(kubeconfig=str(cluster.kubeconfig), user_agent="stowage-e2e") as connected:
+        yield connected
+
+
+@pytest.fixture
+async def workbench(api: Api) -> AsyncIterator[Workbench]:
+    """A namespace of the test's own."""
+    namespace = f"t-{uuid.uuid4().hex[:6]}"
+    await api.create(paths.NAMESPACES, {"metadata": {"name": namespace}})
+
+    async def account() -> bool:  # without it no pod is admitted
+        try:
+            await api.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default")
+        except NotFound:
+            return False
+        return True
+
+    await eventually(account, what="the namespace has its service account")
+    bench = Workbench(api, namespace)
+    yield bench
+    await bench.clear()
+
+
+@pytest.fixture
+async def scene(cluster: KindCluster, workbench: Workbench) -> AsyncIterator[Scene]:
+    """A story on the workers, told under the scheduler `stowage` unless the test says otherwise."""
+    made = Scene(workbench, cluster)
+    yield made
+    await made.end()

@@ -1,0 +1,60 @@
+"""The chart as a release in a cluster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from kind_cluster import KindCluster
+from programs import ROOT, run
+
+CHART = ROOT / "helm" / "stowage"
+NAMESPACE = "stowage-system"
+# the values that scenarios share; one that changes them changes them back
+STANDARD = {"scheduler__enabled": True, "packing__defaultPolicy__enabled": False}
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release of the chart."""
+
+    cluster: KindCluster
+    image: str
+    name: str = "stowage"
+    namespace: str = NAMESPACE
+
+    def install(self, **values: Any) -> None:
+        """Install it, or upgrade it to these values, and wait until it is Ready.
+
+        Args:
+            values: by the path within the chart's values, with `__` for a dot.
+        """
+        repository, _, tag = self.image.partition(":")
+        paths = {key.replace("__", "."): value for key, value in values.items()}
+        chosen = {"image.repository": repository, "image.tag": tag, **paths}
+        self._helm(
+            *("upgrade", self.name, CHART, "--install", "--create-namespace", "--wait", "--timeout", "3m"),
+            *(part for path, value in chosen.items() for part in ("--set-json", f"{path}={json.dumps(value)}")),
+        )
+
+    def rollback(self) -> None:
+        """Go back to the revision before."""
+        self._helm("rollback", self.name, "--wait", "--timeout", "3m")
+
+    def test(self) -> str:
+        """`helm test`."""
+        return self._helm("test", self.name, "--timeout", "2m")
+
+    def uninstall(self) -> None:
+        """Remove it; custom resources stay."""
+        self._helm("uninstall", self.name, "--wait", "--timeout", "2m")
+
+    def logs(self) -> str:
+        """Of all containers, those before the last restart too."""
+        arguments = ("logs", "--namespace", self.namespace, "--selector", f"app.kubernetes.io/instance={self.name}")
+        return self.cluster.kubectl(*arguments, "--all-containers", "--prefix", "--tail=-1", "--ignore-errors")
+
+    def _helm(self, *arguments: Any) -> str:
+        common = ("--kubeconfig", self.cluster.kubeconfig, "--namespace", self.namespace)
+        return run("helm", *arguments, *common)
