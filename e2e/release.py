@@ -50,6 +50,16 @@ class Release:
         """Remove it; custom resources stay."""
         self._helm("uninstall", self.name, "--wait", "--timeout", "2m")
 
+    def restarts(self) -> dict[str, int]:
+        """How often containers of Stowage ended and were started again, by pod and container; those that did."""
+        pods = self.cluster.get("pods", "--namespace", self.namespace)["items"]
+        return {
+            f"{pod['metadata']['name']}/{container['name']}": container["restartCount"]
+            for pod in pods
+            for container in pod["status"].get("containerStatuses", ())
+            if container["restartCount"]
+        }
+
     def logs(self) -> str:
         """Of all containers, those before the last restart too."""
         arguments = ("logs", "--namespace", self.namespace, "--selector", f"app.kubernetes.io/instance={self.name}")

@@ -34,13 +34,8 @@ class Scene(Story):
     async def begin(self, **spec: Any) -> None:
         """Bring it about; keywords are fields of the policy."""
         bench = self.bench
-        label = {"story": bench.namespace}
-        self.nodes = self.cluster.workers[:2]
-        for node in self.nodes:
-            await bench.api.merge_patch(paths.node(node), {"metadata": {"labels": label}})
-        pods: Document = {"nodeSelector": label, "scheduler_name": self.scheduler_name, "image": self._image}
-        pods |= {"cpu": "10m", "memory": "8Mi", "terminationGracePeriodSeconds": 1}
-        await bench.deployment("small", 1, gpus=3, **pods)
+        await self.label_workers()
+        await bench.deployment("small", 1, **self.pod(gpus=3))
         await bench.until_ready("small", 1, timeout_seconds=SLOWLY_SECONDS)
         (taken,) = await bench.bound("small")
         # the scheduler may find the node with one pod as good as the empty one: not while it is cordoned
@@ -49,9 +44,32 @@ class Scene(Story):
         await bench.until_ready("small", 2, timeout_seconds=SLOWLY_SECONDS)
         await self._cordon(taken, cordoned=False)
         assert set((await bench.bound("small")).values()) == {1}
-        await bench.replica_set("large", 1, gpus=6, **pods)
+        await bench.replica_set("large", 1, **self.pod(gpus=6))
         await bench.until_unschedulable("large", 1, timeout_seconds=SLOWLY_SECONDS)
-        await self.apply_policy(label, **spec)
+        await self.apply_policy(self.label, **spec)
+
+    async def label_workers(self) -> None:
+        """Make two workers those of the story."""
+        self.nodes = self.cluster.workers[:2]
+        for node in self.nodes:
+            await self.bench.api.merge_patch(paths.node(node), {"metadata": {"labels": self.label}})
+
+    @property
+    def label(self) -> Document:
+        """What the nodes of the story carry."""
+        return {"story": self.bench.namespace}
+
+    def pod(self, gpus: int) -> Document:
+        """Keywords of a pod template: GPUs and little else, on the nodes of the story."""
+        return {
+            "gpus": gpus,
+            "cpu": "10m",
+            "memory": "8Mi",
+            "image": self._image,
+            "nodeSelector": self.label,
+            "scheduler_name": self.scheduler_name,
+            "terminationGracePeriodSeconds": 1,
+        }
 
     async def end(self) -> None:
         """Take the labels away."""

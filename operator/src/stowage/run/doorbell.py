@@ -34,6 +34,8 @@ KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan"}
 """What is watched, and the first part of the key that it rings."""
 COLLECTIONS: Final = {"policy": paths.PACKING_POLICIES, "plan": paths.PACKING_PLANS}
 
+# kopf would put the name of the system's user into it, and the user of an image has none
+IDENTITY: Final[Any] = "stowage"
 STOP_SECONDS: Final = 8.0  # kopf gives its own tasks 5 s when it is not told to end
 CLOSING_SECONDS: Final = 0.1  # connections that kopf has closed take some turns of its loop to end
 SETTLED_SECONDS: Final = 60.0  # having run so long, kopf has worked: earlier ends no longer count
@@ -281,7 +283,12 @@ def _start(
     async def operate() -> None:
         try:
             await kopf.operator(
-                registry=handlers, settings=chosen, standalone=True, clusterwide=True, stop_flag=stop.arm()
+                registry=handlers,
+                settings=chosen,
+                identity=IDENTITY,
+                standalone=True,
+                clusterwide=True,
+                stop_flag=stop.arm(),
             )
         finally:
             await asyncio.sleep(CLOSING_SECONDS)

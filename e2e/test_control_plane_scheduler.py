@@ -1,0 +1,46 @@
+"""Stowage's extender beside the scheduler of the control plane itself: pods need no name of a scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from harness.workbench import Workbench
+from kind_cluster import KindCluster
+from release import Release
+from scene import SLOWLY_SECONDS, Scene
+from stowage.transport.api import Api
+
+ADDRESS = "10.96.89.0"  # as in clusters/scheduler/config.yaml
+
+
+@pytest.fixture(scope="session")
+def cluster(start_cluster: Callable[[str], KindCluster]) -> KindCluster:
+    """Its scheduler asks an extender."""
+    return start_cluster("extender")
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: KindCluster, image: str) -> Release:
+    """The chart with an extender for that scheduler."""
+    release = Release(cluster, image)
+    extender = {"enabled": True, "clusterIP": ADDRESS, "holder": cluster.control_plane}
+    release.install(controlPlaneExtender=extender, packing__defaultPolicy__enabled=False)
+    return release
+
+
+@pytest.fixture
+async def api(cluster: KindCluster) -> AsyncIterator[Api]:
+    async with await Api.connect(kubeconfig=str(cluster.kubeconfig), user_agent="stowage-e2e") as connected:
+        yield connected
+
+
+async def test_the_large_pod_gets_its_place(release: Release, workbench: Workbench, cluster: KindCluster) -> None:
+    scene = Scene(workbench, cluster)
+    scene.scheduler_name, scene.steering = "default-scheduler", "Extender"
+    await scene.begin()
+    plan = await scene.plan_in("Done", timeout_seconds=SLOWLY_SECONDS)
+    await scene.until_packed()
+    assert [seen["holder"] for seen in plan["status"]["extenders"]] == [cluster.control_plane]
+    assert release.restarts() == {}

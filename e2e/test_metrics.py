@@ -1,0 +1,86 @@
+"""A real Prometheus scrapes Stowage by the annotations of its pods; dashboards and alerts find what they ask for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from harness.waiting import eventually
+from kind_cluster import KindCluster
+from programs import ROOT, run
+from release import CHART, Release
+from scene import SLOWLY_SECONDS, Scene
+
+FOLDER = ROOT / "e2e" / "prometheus"
+IMAGE = "stowage-e2e-prometheus:1"
+QUERY = "/api/v1/namespaces/default/pods/prometheus:9090/proxy/api/v1/query?query="
+# these have data only after something went wrong, or while it does
+ONLY_AFTER_TROUBLE = {
+    "stowage_solver_timeouts_total",
+    "stowage_packer_faults_total",
+    "stowage_watch_failures_total",
+    "stowage_rejected_objects",
+    "stowage_degraded",
+}
+
+
+@pytest.fixture(scope="module")
+def prometheus(cluster: KindCluster) -> Iterator[KindCluster]:
+    """Prometheus in the cluster, with the chart's alerts."""
+    run("docker", "build", "--network", "host", "--tag", IMAGE, FOLDER, timeout_seconds=900)
+    cluster.load(IMAGE)
+    rules = CHART / "alerts" / "stowage.yaml"
+    cluster.kubectl("create", "configmap", "prometheus-rules", f"--from-file=rules.yml={rules}")
+    cluster.kubectl("apply", "--filename", FOLDER / "prometheus.yaml")
+    cluster.wait("condition=Ready", "pod/prometheus")
+    yield cluster
+    cluster.kubectl("delete", "configmap", "prometheus-rules")
+    cluster.kubectl("delete", "--filename", FOLDER / "prometheus.yaml", "--grace-period=1")
+
+
+def query(cluster: KindCluster, expression: str) -> list[dict[str, Any]]:
+    """What an instant query answers; it fails if Prometheus does not take it."""
+    answer = json.loads(cluster.kubectl("get", "--raw", QUERY + quote(expression, safe="")))
+    assert answer["status"] == "success", answer
+    found: list[dict[str, Any]] = answer["data"]["result"]
+    return found
+
+
+def dashboard_expressions() -> dict[str, str]:
+    """Expressions by dashboard and panel, as Grafana would ask them."""
+    found = {}
+    for file in sorted((CHART / "dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", ()):
+                expression = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "5m")
+                # variables of the dashboard choose everything at first
+                found[f"{file.stem}: {panel['title']}: {target['refId']}"] = re.sub(r"\$\w+", ".*", expression)
+    return found
+
+
+async def test_dashboards_show_data_and_no_alert_fires(release: Release, prometheus: KindCluster, scene: Scene) -> None:
+    await scene.begin()
+    await scene.plan_in("Done", timeout_seconds=SLOWLY_SECONDS)
+    expressions = dashboard_expressions()
+    assert expressions
+
+    async def all_have_data() -> bool:
+        empty = {
+            name: expression
+            for name, expression in expressions.items()
+            if not query(prometheus, expression) and not any(metric in expression for metric in ONLY_AFTER_TROUBLE)
+        }
+        assert not empty, empty
+        return True
+
+    await eventually(all_have_data, timeout_seconds=SLOWLY_SECONDS, what="every panel shows data")
+    firing = {alert["metric"]["alertname"] for alert in query(prometheus, 'ALERTS{alertstate="firing"}')}
+    assert firing == set()
+    (starts,) = query(prometheus, "stowage_doorbell_starts")
+    assert starts["value"][1] == "1", "the watch of policies and plans ended and had to be started again"
+    assert release.restarts() == {}
