@@ -18,6 +18,7 @@ class Aim(IntEnum):
     PROVE = 0  # the solver's defaults
     PLACE = 1  # few nodes, more pods: symmetry detection and probing cost more than the search itself
     CALM = 2  # few nodes, same pods, fewer moves: the linear relaxation says little and costs most of the time
+    CHOOSE = 3  # among fillings of nodes: little to presolve, and the linear relaxation says nearly all
 
 
 class Effort(Struct, frozen=True):
@@ -65,7 +66,11 @@ def apply_effort(solver: cp_model.CpSolver, effort: Effort) -> None:
         parameters.max_time_in_seconds = max(0.001, effort.seconds)
     if effort.deterministic is not None:
         parameters.max_deterministic_time = effort.deterministic
-    if effort.aim is not Aim.PROVE:
+    if effort.aim is Aim.CHOOSE:
+        parameters.symmetry_level = 0
+        parameters.cp_model_presolve = False
+        parameters.linearization_level = 2
+    elif effort.aim is not Aim.PROVE:
         parameters.symmetry_level = 0
         parameters.cp_model_probing_level = 0
         parameters.max_presolve_iterations = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 from msgspec import Struct
@@ -16,7 +16,9 @@ from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
 from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
+from stowage_scheduler.solve.fillings import Fillings, fillings
 from stowage_scheduler.solve.gangs import place_gangs
+from stowage_scheduler.solve.least import is_listable, least_disruption
 from stowage_scheduler.solve.patterns import pattern_bounds
 from stowage_scheduler.solve.search import Search
 
@@ -24,6 +26,7 @@ from stowage_scheduler.solve.search import Search
 _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
 _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
+_LEAST_SHARE = 0.05  # for a plan with the least disruption from a list of all that nodes can hold
 _LEAST_PROOF_SHARE = 0.01  # for proving that no plan with the same pods moves less
 _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
@@ -92,6 +95,9 @@ def _solve(
         return known
 
     search = Search(start, random, limit, crew)
+    table = fillings(problem) if small and is_listable(problem) else None
+    settled = _least(search, table, bounds.by_priority, amount * _LEAST_SHARE)
+    watch.lap("least")
     search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
     watch.lap("place")
     bounds = tightened(bounds)
@@ -110,14 +116,33 @@ def _solve(
     search.place(bounds.by_priority, amount * _CALM_SHARE)
     watch.lap("place")
     bounds = tightened(bounds)
-    search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
-    if small and search.best.disrupted():
-        share = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
-        search.adopt(exact_calm(search.best, RULES, limit, share))
+    settled = settled or _least(search, table, search.best.placed_by_priority(), amount * _LEAST_SHARE)
+    watch.lap("least")
+    if not settled:
+        _calm(search, amount, small=small)
     watch.lap("calm")
     best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
     best = max(best, search.best, key=Placement.score)
     return Solution(best, start, bounds.raised(best), watch.stages)
+
+
+def _least(search: Search, table: Fillings | None, targets: Mapping[int, int], share: float) -> bool:
+    """Go on from a plan with these tiers and little disruption; whether it is known that none does less."""
+    if table is None:
+        return False
+    found = least_disruption(search.best, table, targets, search.limit, share)
+    if found is None:
+        return False
+    search.adopt(found.placement)
+    return found.proven
+
+
+def _calm(search: Search, amount: float, *, small: bool) -> None:
+    """Undo needless moves, and where the exact model is small try to prove that no more can be undone."""
+    search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
+    if small and search.best.disrupted():
+        share = max(amount * _LEAST_PROOF_SHARE, amount - search.limit.left())  # as long as all before took
+        search.adopt(exact_calm(search.best, RULES, search.limit, share))
 
 
 class _Stopwatch:

@@ -1,0 +1,193 @@
+"""Plans with given tiers and the least disruption, for small problems: one filling per node.
+
+The prices of `solve.prices` leave out all fillings that no plan as good as the bound can hold (variable fixing by
+reduced costs). Of a table of 8 times 500 fillings about 100 are left, and CP-SAT chooses among them in
+milliseconds. Where nothing is found, a plan may cost a little more than the bound, and more fillings come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from msgspec import Struct
+from ortools.sat.python import cp_model
+
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
+from stowage_scheduler.solve.fillings import Fillings
+from stowage_scheduler.solve.prices import SCALE, Priced, Prices
+
+_STEPS = (0, 1, 3, 7)  # of the cheapest moves above the bound that are tried
+_MOST_LOST = 2  # pods above the bound on those that lose their place that are tried
+_MOST_CHOICES = 6_000  # fillings in one model; more take longer to build than they are worth
+
+Choice = dict[int, dict[int, int]]  # per node the pods of each class
+
+
+class Least(Struct, frozen=True):
+    """A plan, and whether none with its tiers does less."""
+
+    placement: Placement
+    proven: bool
+
+
+def is_listable(problem: Problem) -> bool:
+    """Whether fillings say all about a node: no ports that clash, no pods that take only free room."""
+    return not any(c.ports or (c.pending and not c.preempts) for c in problem.classes)
+
+
+def least_disruption(
+    placement: Placement, table: Fillings, targets: Mapping[int, int], limit: Clockwork, share: float
+) -> Least | None:
+    """The plan that reaches `targets`, pods by priority or higher, with the least disruption.
+
+    Args:
+        placement: of the problem; it is the answer where it reaches the targets and nothing does less.
+        table: the problem's fillings.
+        targets: not above what is possible, or there is no answer.
+        limit: of the whole search.
+        share: seconds or units of it that this may take.
+
+    Returns:
+        None when nothing was found in time or what was found breaks a limit that spans nodes.
+    """
+    until = limit.left() - share
+    prices = Prices(placement.problem, table, targets)
+    reached = all(count >= targets[p] for p, count in placement.placed_by_priority().items())
+    most_lost, most_moves = placement.disruption()
+    cheapest = min(
+        (c for c, pod in zip(prices.costs, placement.problem.classes, strict=True) if pod.running), default=1
+    )
+    fewest = more = 0
+    if not _all_placed(placement.problem, targets) and any(prices.losable):
+        more = _MOST_LOST
+        priced = prices.least_lost(limit, until)
+        if priced is None:
+            return None
+        fewest = max(0, priced.least)
+    for lost in range(fewest, fewest + more + 1):
+        priced = prices.least_moves(lost, limit, until)
+        if priced is None:
+            if limit.left() <= until:
+                return None
+            continue  # so few can not be lost, or not yet
+        if reached and lost == fewest and (lost, priced.least * prices.unit) >= (most_lost, most_moves):
+            return Least(placement, proven=True)
+        for step in _STEPS:
+            chosen, settled = _Choosing(prices, priced, lost, priced.least + step * cheapest).solve(limit, until)
+            if chosen is not None:
+                return _least(placement, targets, chosen, proven=settled and lost == fewest)
+            if not settled:
+                return None
+    return None
+
+
+def _all_placed(problem: Problem, targets: Mapping[int, int]) -> bool:
+    lowest = problem.priorities[-1]
+    return targets[lowest] - problem.fixed_from(lowest) == sum(c.total for c in problem.classes)
+
+
+def _least(placement: Placement, targets: Mapping[int, int], chosen: Choice, *, proven: bool) -> Least | None:
+    found = placement.copy()
+    for node, held in chosen.items():
+        found.replace(node, held)
+    placed = found.placed_by_priority()
+    if not found.within_limits() or any(placed[priority] < count for priority, count in targets.items()):
+        return None
+    return Least(found, proven)
+
+
+class _Choosing:
+    """The choice of one filling per node, within a cost."""
+
+    def __init__(self, prices: Prices, priced: Priced, lost: int, cost: int) -> None:
+        self.prices = prices
+        self.problem = prices.problem
+        self.cp = cp_model.CpModel()
+        gap = cost * SCALE - priced.bound
+        self.left = [np.flatnonzero(excess <= gap).tolist() for excess in priced.excess]
+        self.is_small = sum(map(len, self.left)) <= _MOST_CHOICES
+        if self.is_small:
+            self._choose(priced, gap)
+            self._place(lost, cost)
+
+    def _choose(self, priced: Priced, gap: int) -> None:
+        """One filling per node; together they may not exceed the gap, which is known of each alone."""
+        self.chosen: list[list[cp_model.IntVar]] = []
+        self.cost: list[tuple[int, cp_model.IntVar]] = []
+        self.covering: list[list[tuple[int, cp_model.IntVar]]] = [[] for _ in self.problem.classes]
+        excesses = []
+        for node, numbers in enumerate(self.left):
+            table, leaving, excess = self.prices.table.of(node), self.prices.leaving[node], priced.excess[node]
+            here = [self.cp.new_bool_var("") for _ in numbers]
+            self.chosen.append(here)
+            self.cp.add_exactly_one(here)
+            for number, variable in zip(numbers, here, strict=True):
+                self.cost.append((int(leaving[number]), variable))
+                excesses.append((int(excess[number]), variable))
+                for index in table[number].nonzero()[0].tolist():
+                    self.covering[index].append((int(table[number, index]), variable))
+        self.cp.add(_sum(excesses) <= gap)
+
+    def _place(self, lost: int, cost: int) -> None:
+        """Who is placed, who loses its place, and what it costs."""
+        placed, losing = [], []
+        for pod_class, covering in zip(self.problem.classes, self.covering, strict=True):
+            count = self.cp.new_int_var(0, pod_class.total, "")
+            self.cp.add(_sum(covering) >= count)
+            placed.append(count)
+            if pod_class.running:
+                gone = self.cp.new_int_var(0, min(lost, self.prices.losable[pod_class.index]), "")
+                self.cp.add(count + gone >= pod_class.running_total)
+                losing.append((1, gone))
+                self.cost.append((-self.prices.costs[pod_class.index], gone))
+        self.placed = placed
+        for gang in self.problem.gangs:
+            whole = self.cp.new_bool_var("")
+            for index in gang.classes:
+                self.cp.add(placed[index] == self.problem.classes[index].total * whole)
+        for priority, wanted in self.prices.targets:
+            self.cp.add(_sum([(1, placed[c.index]) for c in self.problem.classes if c.priority >= priority]) >= wanted)
+        self.cp.add(_sum(losing) <= lost)
+        self.cp.add(_sum(self.cost) <= cost)
+        self.cp.minimize(_sum(self.cost))
+
+    def solve(self, limit: Clockwork, until: float) -> tuple[Choice | None, bool]:
+        """What was chosen, if anything, and whether that is settled: the best, or that there is nothing."""
+        if not self.is_small or limit.left() <= until:
+            return None, False
+        solver = cp_model.CpSolver()
+        apply_effort(solver, limit.effort(limit.left() - until, until, 0, Aim.CHOOSE))
+        status = solver.solve(self.cp)
+        limit.spent += solver.response_proto.deterministic_time
+        settled = status in {cp_model.OPTIMAL, cp_model.INFEASIBLE}
+        if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
+            return None, settled
+        choice: Choice = {node: {} for node in range(len(self.problem.nodes))}
+        for node, (numbers, here) in enumerate(zip(self.left, self.chosen, strict=True)):
+            number = next(n for n, variable in zip(numbers, here, strict=True) if solver.value(variable))
+            row = self.prices.table.of(node)[number]
+            choice[node] = {index: int(row[index]) for index in row.nonzero()[0].tolist()}
+        for pod_class in self.problem.classes:
+            wanted = pod_class.total if pod_class.gang is None else solver.value(self.placed[pod_class.index])
+            _leave_out(choice, pod_class, wanted)
+        return choice, settled
+
+
+def _leave_out(choice: Choice, pod_class: PodClass, wanted: int) -> None:
+    """Take away pods beyond `wanted` on nodes where they do not run."""
+    index = pod_class.index
+    surplus = sum(held.get(index, 0) for held in choice.values()) - wanted
+    for node, held in choice.items():
+        spare = min(max(0, surplus), held.get(index, 0) - pod_class.running.get(node, 0))
+        if spare > 0:
+            surplus -= spare
+            held[index] -= spare
+            if not held[index]:
+                del held[index]
+
+
+def _sum(terms: list[tuple[int, cp_model.IntVar]]) -> cp_model.LinearExprT:
+    return cp_model.LinearExpr.weighted_sum([variable for _, variable in terms], [factor for factor, _ in terms])
