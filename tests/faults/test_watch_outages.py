@@ -228,7 +228,7 @@ async def test_f7_f8_kopf_is_deaf_and_its_resources_are_heard_of_all_the_same(
     proxy: FaultProxy, operator: Probed, policies: Policies
 ) -> None:
     await eventually(lambda: _watched(proxy), what="kopf watches")
-    starts = await operator.metric("stowage_doorbell_starts")
+    starts = await operator.metric("stowage_doorbell_starts_total")
     proxy.add(POLICY_WATCH, Freeze())
     assert proxy.freeze(POLICY_WATCH) == 1
     new = await policies.come()
@@ -236,16 +236,16 @@ async def test_f7_f8_kopf_is_deaf_and_its_resources_are_heard_of_all_the_same(
     proxy.clear()
 
     async def restarted() -> bool:
-        return await operator.metric("stowage_doorbell_starts") > starts
+        return await operator.metric("stowage_doorbell_starts_total") > starts
 
     await eventually(restarted, timeout_seconds=15, what="kopf was started again")
-    assert await operator.metric("stowage_doorbell_unheard_changes") >= 1
+    assert await operator.metric("stowage_doorbell_unheard_changes_total") >= 1
     # by now it listens to a watch that lives
     await eventually(lambda: _watched(proxy), timeout_seconds=15, what="policies are watched again")
-    unheard = await operator.metric("stowage_doorbell_unheard_changes")
+    unheard = await operator.metric("stowage_doorbell_unheard_changes_total")
     new = await policies.come()
     await policies.until_handled(new, 5.0)
-    assert await operator.metric("stowage_doorbell_unheard_changes") == unheard
+    assert await operator.metric("stowage_doorbell_unheard_changes_total") == unheard
 
 
 async def _watched(proxy: FaultProxy) -> bool:

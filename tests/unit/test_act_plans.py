@@ -13,10 +13,11 @@ import pytest
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec import structs
 
 from stowage.act import events
 from stowage.act.answers import Answer
-from stowage.act.events import announce
+from stowage.act.events import Subject, announce
 from stowage.act.evictions import evict as ask_for_eviction
 from stowage.act.plans import (
     AbortedMeanwhile,
@@ -238,7 +239,7 @@ async def test_waking_touches_the_first_node_that_is_left(api: Api, server: Fake
 
 async def test_events_tell_the_pod_and_never_stop_anything(api: Api, server: FakeServer) -> None:
     told = (Announcement(ref(WEB), EventReason.MOVING, "goes"), Announcement(ref(NEW), EventReason.PLACED, "came"))
-    await announce(api, stored(server), told, identity="me", now=NOW)
+    await announce(api, Subject.of_plan(stored(server)), told, identity="me", now=NOW)
     posted = (body for method, _, body in server.requests if method == "POST")
     first, second = sorted(posted, key=lambda body: str(body["reason"]))  # they are sent side by side
     assert first["regarding"] == {
@@ -251,7 +252,18 @@ async def test_events_tell_the_pod_and_never_stop_anything(api: Api, server: Fak
     assert (first["reason"], first["note"], first["eventTime"]) == ("Moving", "goes", "2027-01-15T08:00:00.000000Z")
     assert first["metadata"]["name"] != second["metadata"]["name"]
     server.refusal = failure(403)
-    await announce(api, stored(server), told, identity="me", now=NOW)
+    await announce(api, Subject.of_plan(stored(server)), told, identity="me", now=NOW)
+
+
+async def test_what_is_told_twice_is_one_event(api: Api, server: FakeServer) -> None:
+    subject = Subject.of_plan(stored(server))
+    waits = Announcement(ref(WEB), EventReason.EVICTION_WAITS, "waits", "s001")
+    again = structs.replace(waits, note="waits, as another process says")
+    other = structs.replace(waits, key="s002")
+    for number, one in enumerate((waits, again, other)):
+        await announce(api, subject, [one], identity=f"process-{number}", now=NOW + number)
+    first, second, third = (body["metadata"]["name"] for method, _, body in server.requests if method == "POST")
+    assert first == second != third, "the API server takes a name once"
 
 
 async def test_a_slow_server_does_not_hold_events_and_their_plan_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +276,8 @@ async def test_a_slow_server_does_not_hold_events_and_their_plan_up(monkeypatch:
 
     monkeypatch.setattr(events, "WRITE_WITHIN_SECONDS", 0.05)
     told = [Announcement(ref(WEB), EventReason.MOVING, "goes")] * 20
-    await announce(cast("Api", Slow()), plan_resource("default-1"), told, identity="me", now=NOW)
+    subject = Subject.of_plan(plan_resource("default-1"))
+    await announce(cast("Api", Slow()), subject, told, identity="me", now=NOW)
     assert len(started) == 20
 
 

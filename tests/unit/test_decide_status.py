@@ -226,7 +226,7 @@ def test_numbers_of_a_policy_and_who_holds_its_nodes() -> None:
     ],
 )
 def test_events_on_pods(step: str, status: StepStatus, reason: str | None) -> None:
-    facts = plan_facts(plan())
+    facts = structs.replace(plan_facts(plan()), phase=PlanPhase.RUNNING)
     told = announcements(facts, structs.replace(RUNNING, step_status={step: status}))
     assert [one.reason for one in told] == ([reason] if reason else [])
     done = structs.replace(facts, step_status={step: status})

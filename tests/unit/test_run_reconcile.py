@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -234,22 +233,6 @@ async def test_a_packer_that_died_is_asked_again_soon_although_nothing_changed()
     now += FIRST_BACKOFF_SECONDS
     await reconciler.reconcile("default")
     assert ("POST", "packingplans") in cluster.writes
-
-
-async def test_pending_pods_are_shown_over_all_policies_and_no_longer_than_they_are() -> None:
-    cluster = Cluster(enforcing())
-    parts = cluster.parts()
-    reconciler = PolicyReconciler(**parts, solver=cast("Any", Packer(lambda: None)), generator=random.Random(1))
-
-    def shown() -> float | None:
-        return parts["metrics"].registry.get_sample_value("stowage_pending_pods", {"reason": "NoRoom"})
-
-    reconciler._pending |= {"default": Counter(NoRoom=2), "other": Counter(NoRoom=3)}
-    reconciler._show_pending()
-    assert shown() == 5
-    cluster.policy = None
-    await reconciler.reconcile("default")
-    assert shown() == 3
 
 
 @pytest.mark.parametrize("approval", ["Approved", "Aborted"])

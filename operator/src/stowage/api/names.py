@@ -24,6 +24,10 @@ COMPONENT_LABEL: Final = f"{GROUP}/component"
 POLICY_LABEL: Final = f"{GROUP}/policy"
 """Label of a PackingPlan: the name of its policy."""
 
+# on plans and events
+TRACE_ANNOTATION: Final = f"{GROUP}/trace-id"
+"""The decision that an object comes from; log records of the same decision have it as `trace_id`."""
+
 # on plain pods
 GANG_LABEL: Final = f"{GROUP}/gang"
 GANG_SIZE_LABEL: Final = f"{GROUP}/gang-size"

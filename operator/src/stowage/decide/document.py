@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from msgspec import structs
 
 from stowage.api.durations import instant
-from stowage.api.names import MAX_STEPS, POLICY_LABEL
+from stowage.api.names import MAX_STEPS, POLICY_LABEL, TRACE_ANNOTATION
 from stowage.api.packing_plan import (
     Approval,
     PackingPlan,
@@ -37,7 +37,14 @@ _SHORT_MESSAGE = 1024
 
 
 def plan_document(
-    packing: Packing, policy: PackingPolicy, snapshot: Snapshot, *, steering: PlanSteering, suffix: str, now: float
+    packing: Packing,
+    policy: PackingPolicy,
+    snapshot: Snapshot,
+    *,
+    steering: PlanSteering,
+    suffix: str,
+    now: float,
+    trace: str = "",
 ) -> PackingPlan:
     """The plan that carries out a packing, as far as one plan may hold.
 
@@ -48,13 +55,18 @@ def plan_document(
         steering: what makes the pods land where the plan says.
         suffix: four random characters of a-z and 0-9 that make the name unique.
         now: seconds since the epoch.
+        trace: of the decision; empty when nobody follows it.
     """
     steps = within_limit(packing.steps, packing.slots, MAX_STEPS)
     slots = _slots(packing, steps, snapshot)
     moment = instant(now)
     enforce = policy.spec.mode is Mode.ENFORCE
     return PackingPlan(
-        metadata=Metadata(name=f"{policy.name}-{moment:%Y%m%d-%H%M%S}-{suffix}", labels={POLICY_LABEL: policy.name}),
+        metadata=Metadata(
+            name=f"{policy.name}-{moment:%Y%m%d-%H%M%S}-{suffix}",
+            labels={POLICY_LABEL: policy.name},
+            annotations={TRACE_ANNOTATION: trace} if trace else {},
+        ),
         spec=PackingPlanSpec(
             policy=policy.name,
             policy_uid=policy.metadata.uid,

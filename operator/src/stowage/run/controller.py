@@ -13,6 +13,7 @@ from typing import Final
 from stowage.act.plans import list_plans, plan_names
 from stowage.act.policies import list_policies
 from stowage.act.taints import release
+from stowage.api.names import SCHEDULER_NAME
 from stowage.decide.reservation import holder_of, keeps_nodes, leftovers
 from stowage.observe.store import Store
 from stowage.run.extender_pulse import Pulses
@@ -71,7 +72,8 @@ class Controller:
         self._store = store
         self._queue = queue
         self._lease = lease
-        pulses = Pulses(api, namespace=settings.namespace, clock=monotonic)
+        self._pulses = pulses = Pulses(api, namespace=settings.namespace, clock=monotonic)
+        self._extenders = 0
         self._plans = PlanReconciler(
             api=api,
             store=store,
@@ -94,6 +96,9 @@ class Controller:
             pulses=pulses,
             sight=sight,
         )
+
+        metrics.extenders.set_function(lambda: float(self._extenders if lease.leading else 0))
+        metrics.scheduler_waiting_pods.set_function(self._waiting_for_scheduler)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one key up to date; returns after how many seconds to look again, None: at the next ring."""
@@ -135,7 +140,14 @@ class Controller:
             self._queue.add(("policy", policy.name))
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
+        self._extenders = len(await self._pulses.alive())
         return LOOK_AT_ALL_SECONDS
+
+    def _waiting_for_scheduler(self) -> float:
+        """Pods that only the scheduler with the extender can bind."""
+        pods = self._store.pods.values()
+        waiting = (pod for pod in pods if pod.node is None and pod.scheduler_name == SCHEDULER_NAME)
+        return float(sum(not pod.finished and not pod.terminating for pod in waiting))
 
     async def _sweep(self) -> None:
         """Take away the taints of plans that do not run: what a crash, or a plan deleted under way, left behind."""

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Final
 
 from pythonjsonlogger.json import JsonFormatter
 
-FIELDS: Final = ("key", "policy", "plan", "step", "pod", "node")
-"""What a record may say beside its text, given as `extra=`."""
+FIELDS: Final = ("key", "policy", "plan", "step", "pod", "node", "trace_id")
+"""What a record may say beside its text, given as `extra=`; `trace_id` comes by itself within `traced`."""
+
+_trace: Final[ContextVar[str]] = ContextVar("trace", default="")
 
 QUIET: Final = ("kopf", "aiohttp.access", "asyncio", "aiohttp_retry")
 ALONE: Final = "kopf._core.reactor.running"  # warns that it does not handle signals: as wanted
+
+
+@contextlib.contextmanager
+def traced(trace: str) -> Iterator[None]:
+    """Give every record of the block the trace of a decision, those of the functions and tasks it calls too."""
+    token = _trace.set(trace)
+    try:
+        yield
+    finally:
+        _trace.reset(token)
 
 
 class HumanFormatter(logging.Formatter):
@@ -49,11 +64,20 @@ def in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
+def with_trace(record: logging.LogRecord) -> bool:
+    """Let a record say which decision it belongs to."""
+    trace = _trace.get()
+    if trace:
+        record.trace_id = trace
+    return True
+
+
 def configure(log_format: str, log_level: str) -> None:
     """Send all logs of the process to standard error; libraries below warnings stay quiet."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(log_format))
     handler.addFilter(in_one_line)
+    handler.addFilter(with_trace)
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

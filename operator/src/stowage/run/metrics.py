@@ -1,14 +1,21 @@
-"""The catalogue of metrics: every name, unit and label in one place."""
+"""The instruments of a process, made from the catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+import itertools
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
-FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-WORK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from stowage import __version__
+from stowage.run import catalogue
+from stowage.run.metric import Metric, Process
+
+MOST_AT_NOUGHT: Final = 128
 
 
 class Followed(Protocol):
@@ -21,76 +28,94 @@ class Followed(Protocol):
     on_failure: Callable[[str], None]
 
 
+class StateCounter(Collector):
+    """A counter that a part of the process keeps itself, read when it is scraped.
+
+    Args:
+        metric: its entry in the catalogue.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._sources: dict[tuple[str, ...], Callable[[], float]] = {}
+
+    def set_function(self, source: Callable[[], float], *labels: str) -> None:
+        """Read the series of these label values from `source`; it never falls while the process lives."""
+        self._sources[labels] = source
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The series as they are now."""
+        family = self._family()
+        for labels, source in self._sources.items():
+            family.add_metric(labels, source())
+        yield family
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """The name, for the registry."""
+        yield self._family()
+
+    def _family(self) -> CounterMetricFamily:
+        name = self._metric.name.removesuffix("_total")
+        return CounterMetricFamily(name, self._metric.text, labels=self._metric.label_names)
+
+
 class Metrics:
     """The metrics of one process.
 
-    Labels take values from closed sets only (reasons, outcomes, kinds), never names of pods or plans.
-
     Args:
         registry: where they are registered; None: a registry of their own.
+        process: whose metrics are shown; None: those of all processes.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None, *, process: Process | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        self._process = process
         self._shown: set[tuple[str, str]] = set()
-        self.plans = self._counter("plans", "Plans that ended, by outcome (the phase they ended in)", "outcome")
-        self.plan_seconds = self._histogram("plan_execution_seconds", "From approval to the end of a plan", "outcome")
-        self.solve_seconds = self._histogram("solve_seconds", "Time spent packing, by stage; `total` is all", "stage")
-        self.solver_timeouts = self._counter("solver_timeouts", "Solver workers killed because they overran")
-        self.packer_faults = self._counter(
-            "packer_faults", "Answers of the search that its own checks refused: a mistake in Stowage"
-        )
-        self.moves = self._counter("moves", "Moves done: the replacement of an evicted pod is bound as planned")
-        self.evictions = self._counter("evictions", "Answers to evictions: done, gone, blocked, failed", "outcome")
-        self.bindings = self._counter("bindings", "Answers to bindings: bound, elsewhere, gone, failed", "outcome")
-        self.ungatings = self._counter("ungatings", "Answers to letting a gang's pod go: done, gone, failed", "outcome")
-        self.pending_pods = self._gauge("pending_pods", "Pods that the last packing left pending", "reason")
-        self.rejected_objects = self._gauge("rejected_objects", "Objects left out because they make no sense", "kind")
-        self.queue_keys = self._gauge("queue_depth", "Keys that wait in the work queue, delayed ones included")
-        self.reconcile_seconds = self._histogram("reconcile_seconds", "Reconciling one key", "kind", "outcome")
-        self.watch_age_seconds = self._gauge("watch_age_seconds", "Since the last event or bookmark", "collection")
-        self.lists = self._gauge(
-            "watch_lists", "Full lists since the start; each after the first is a lost watch", "collection"
-        )
-        self.api_requests = self._counter(
-            "api_requests", "Requests to the API server; status 0: no answer", "method", "status"
-        )
-        self.watch_failures = self._counter(
-            "watch_failures", "Failed lists and watches, by what is followed and reason", "collection", "reason"
-        )
-        self.watch_connected = self._gauge(
-            "watch_connected", "1 while a watch is open, or was a moment ago", "collection"
-        )
-        self.watch_repeated_events = self._gauge(
-            "watch_repeated_events", "Events that told nothing new: repeated or overtaken ones", "collection"
-        )
-        self.degraded = self._gauge(
-            "degraded", "1 while something is not followed: nothing new is begun", "collection", "reason"
-        )
-        self.doorbell_starts = self._gauge("doorbell_starts", "How often the watch of policies and plans was started")
-        self.unheard_changes = self._gauge(
-            "doorbell_unheard_changes", "Changes of policies and plans that only the audit has told"
-        )
-        self.failing_keys = self._gauge("queue_failing_keys", "Keys whose last work failed, and which come back later")
-        self.clock_offset_seconds = self._gauge(
-            "clock_offset_seconds", "How far the wall clock is ahead of the steady one; not nought after it was set"
-        )
-        self.api_request_seconds = self._histogram(
-            "api_request_seconds", "Until the API server's whole answer; watches are left out", "method"
-        )
-        self.leader = self._gauge("leader", "1 while this process holds the lease")
-        self.epoch = self._gauge("leader_epoch", "Epoch of the lease while this process holds it")
-        self.extender_seconds = self._histogram(
-            "extender_request_seconds", "Answering the scheduler, by verb", "verb", buckets=FAST_SECONDS
-        )
-        self.extender_answers = self._counter(
-            "extender_answers", "Answers to the scheduler, by verb and outcome", "verb", "outcome"
-        )
-        self.extender_leases = self._gauge("extender_slot_leases", "Slots leased to pods and not yet bound")
-        self.extender_fresh = self._gauge(
-            "extender_fresh", "1 while pods and plans are followed; 0: every pod is admitted everywhere"
-        )
-        self.extender_open_slots = self._gauge("extender_open_slots", "Slots of active plans that wait for a pod")
+        self.packings = self._counter(catalogue.PACKINGS)
+        self.solve_seconds = self._histogram(catalogue.SOLVE)
+        self.event_to_plan_seconds = self._histogram(catalogue.EVENT_TO_PLAN)
+        self.gap_pods = self._gauge(catalogue.GAP)
+        self.pending_pods = self._gauge(catalogue.PENDING)
+        self.packer_faults = self._counter(catalogue.PACKER_FAULTS)
+        self.solver_failures = self._counter(catalogue.SOLVER_FAILURES)
+        self.rejected_objects = self._gauge(catalogue.REJECTED)
+        self.plans = self._counter(catalogue.PLANS)
+        self.plan_seconds = self._histogram(catalogue.PLAN_EXECUTION)
+        self.planned_pods = self._gauge(catalogue.PLANNED)
+        self.moves = self._counter(catalogue.MOVES)
+        self.evictions = self._counter(catalogue.EVICTIONS)
+        self.bindings = self._counter(catalogue.BINDINGS)
+        self.ungatings = self._counter(catalogue.UNGATINGS)
+        self.queue_keys = self._gauge(catalogue.QUEUE_DEPTH)
+        self.failing_keys = self._gauge(catalogue.FAILING_KEYS)
+        self.reconcile_seconds = self._histogram(catalogue.RECONCILE)
+        self.leader = self._gauge(catalogue.LEADER)
+        self.epoch = self._gauge(catalogue.EPOCH)
+        self.clock_offset_seconds = self._gauge(catalogue.CLOCK_OFFSET)
+        self.watch_age_seconds = self._gauge(catalogue.WATCH_AGE)
+        self.watch_connected = self._gauge(catalogue.WATCH_CONNECTED)
+        self.watch_failures = self._counter(catalogue.WATCH_FAILURES)
+        self.lists = self._kept(catalogue.WATCH_LISTS)
+        self.watch_repeated_events = self._kept(catalogue.WATCH_REPEATED)
+        self.degraded = self._gauge(catalogue.DEGRADED)
+        self.doorbell_starts = self._kept(catalogue.DOORBELL_STARTS)
+        self.unheard_changes = self._kept(catalogue.UNHEARD)
+        self.api_requests = self._counter(catalogue.API_REQUESTS)
+        self.api_request_seconds = self._histogram(catalogue.API_SECONDS)
+        self.extenders = self._gauge(catalogue.EXTENDERS)
+        self.scheduler_waiting_pods = self._gauge(catalogue.SCHEDULER_WAITING)
+        self.extender_seconds = self._histogram(catalogue.EXTENDER_SECONDS)
+        self.extender_answers = self._counter(catalogue.EXTENDER_ANSWERS)
+        self.extender_leases = self._gauge(catalogue.EXTENDER_LEASES)
+        self.extender_open_slots = self._gauge(catalogue.EXTENDER_OPEN_SLOTS)
+        self.extender_fresh = self._gauge(catalogue.EXTENDER_FRESH)
+        self.webhook_answers = self._counter(catalogue.WEBHOOK_ANSWERS)
+        self.webhook_seconds = self._histogram(catalogue.WEBHOOK_SECONDS)
+        self.webhook_certificate_expiry = self._gauge(catalogue.WEBHOOK_EXPIRY)
+        build = self._gauge(catalogue.BUILD)
+        if process is not None:
+            build.labels(__version__, process.value, platform.python_version()).set(1)
+            ProcessCollector(registry=self.registry)
 
     def queue_depth(self, keys: int) -> None:
         """Set the number of waiting keys."""
@@ -111,11 +136,11 @@ class Metrics:
             self.api_request_seconds.labels(method).observe(seconds)
 
     def show_reflector(self, kind: str, reflector: Followed, clock: Callable[[], float]) -> None:
-        """Let the gauges of one collection read its reflector when they are scraped."""
+        """Let the metrics of one collection read its reflector when they are scraped."""
         self.watch_age_seconds.labels(kind).set_function(lambda: clock() - reflector.last_event_at)
-        self.lists.labels(kind).set_function(lambda: float(reflector.lists))
+        self.lists.set_function(lambda: float(reflector.lists), kind)
         self.watch_connected.labels(kind).set_function(lambda: float(reflector.disconnected_since is None))
-        self.watch_repeated_events.labels(kind).set_function(lambda: float(reflector.repeated))
+        self.watch_repeated_events.set_function(lambda: float(reflector.repeated), kind)
         reflector.on_failure = lambda reason: self.watch_failures.labels(kind, reason).inc()
 
     def show_troubles(self, reasons: Mapping[str, str]) -> None:
@@ -126,11 +151,34 @@ class Metrics:
         for labels in reasons.items():
             self.degraded.labels(*labels).set(1)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"stowage_{name}_total", text, labels, registry=self.registry)
+    def _where(self, metric: Metric) -> CollectorRegistry | None:
+        """The registry, if this process shows the metric; code that several processes share may set the others too."""
+        return self.registry if self._process is None or self._process in metric.processes else None
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"stowage_{name}", text, labels, registry=self.registry)
+    def _counter(self, metric: Metric) -> Counter:
+        counter = Counter(metric.name, metric.text, metric.label_names, registry=self._where(metric))
+        for values in _known(metric):  # `increase` sees the first one only if the series was at nought before
+            counter.labels(*values)
+        return counter
 
-    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = WORK_SECONDS) -> Histogram:
-        return Histogram(f"stowage_{name}", text, labels, registry=self.registry, buckets=buckets)
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.text, metric.label_names, registry=self._where(metric))
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        names, where = metric.label_names, self._where(metric)
+        return Histogram(metric.name, metric.text, names, registry=where, buckets=metric.buckets)
+
+    def _kept(self, metric: Metric) -> StateCounter:
+        counter = StateCounter(metric)
+        where = self._where(metric)
+        if where is not None:
+            where.register(counter)
+        return counter
+
+
+def _known(metric: Metric) -> tuple[tuple[str, ...], ...]:
+    """All label values of a metric, if they are known and few."""
+    if not metric.labels or not all(label.closed for label in metric.labels):
+        return ()
+    found = tuple(itertools.product(*(label.values for label in metric.labels)))
+    return found if len(found) <= MOST_AT_NOUGHT else ()

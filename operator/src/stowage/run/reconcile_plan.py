@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from stowage.act.events import announce
+from stowage.act.events import Subject, announce
 from stowage.act.plans import (
     AbortedMeanwhile,
     StaleLeader,
@@ -18,6 +18,7 @@ from stowage.act.plans import (
 )
 from stowage.act.pods import pods_on
 from stowage.act.policies import get_policy
+from stowage.api.names import TRACE_ANNOTATION
 from stowage.api.packing_plan import PackingPlan, PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import StepReason
@@ -33,6 +34,7 @@ from stowage.observe.store import Store
 from stowage.run.extender_pulse import Pulses
 from stowage.run.freshness import ALL_SEEN, Sight
 from stowage.run.lease import Lease, term_of
+from stowage.run.logs import traced
 from stowage.run.metrics import Metrics
 from stowage.run.plan_actions import PlanActions
 from stowage.run.settings import OperatorSettings
@@ -100,6 +102,11 @@ class PlanReconciler:
             self._forget(name)
         if plan is None:
             return None
+        with traced(plan.metadata.annotations.get(TRACE_ANNOTATION, "")):
+            return await self._go_on(plan, leads)
+
+    async def _go_on(self, plan: PackingPlan, leads: Callable[[], bool]) -> float | None:
+        name = plan.name
         if plan.status.phase is not None and plan.status.phase.ended:
             return await self._after_end(plan, leads)
         self.under_way[name] = plan.spec.policy
@@ -136,7 +143,7 @@ class PlanReconciler:
             return None
         again_seconds, evicted = await self._act(written, facts, decision, leads)
         told = (*announcements(facts, decision), *departures(facts, evicted))
-        await announce(self._api, written, told, identity=self._identity, now=situation.now)
+        await announce(self._api, Subject.of_plan(written), told, identity=self._identity, now=situation.now)
         return again_seconds
 
     async def _abort(self, name: str, error: InvalidObjectError, leads: Callable[[], bool]) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import string
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct, structs
 
+from stowage.act.events import Subject, announce
 from stowage.act.plans import StaleLeader, create_plan, delete_plan, list_plans, write_status
 from stowage.act.policies import get_policy, list_policies, write_policy_status
 from stowage.api.packing_plan import PackingPlan
@@ -17,20 +17,24 @@ from stowage.api.packing_plan_status import PackingPlanStatus
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.decide import scope as scoping
+from stowage.decide.announcements import left_pending
 from stowage.decide.document import first_status, plan_document, stale_for, steering_of
 from stowage.decide.policy_status import PolicyView, policy_status
+from stowage.decide.trace import trace_id
 from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, trigger
 from stowage.observe.store import Store
 from stowage.run.extender_pulse import Pulses
 from stowage.run.freshness import ALL_SEEN, Sight
 from stowage.run.lease import Lease, term_of
+from stowage.run.logs import traced
 from stowage.run.metrics import Metrics
+from stowage.run.policy_metrics import PolicyMetrics
 from stowage.run.settings import OperatorSettings
-from stowage.run.solver import Solver, SolverError, SolverTimeout
+from stowage.run.solver import Solver, SolverError
 from stowage.transport import Api, ApiError
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
-from stowage_scheduler.packing import Packing
+from stowage_scheduler.packing import Packing, Reason
 
 PACKINGS_PER_PASS = 2  # an answer that the cluster overtook is thrown away once, then later
 ENDED_PLANS_KEPT = 20
@@ -45,6 +49,23 @@ class _Answer(Struct, frozen=True):
     scene: Snapshot
     packing: Packing | None = None
     error: str = ""
+
+
+class _Question(Struct, frozen=True):
+    """What is packed, for whom, and the trace of the decision; `others` are plans whose nodes are left alone."""
+
+    policy: PackingPolicy
+    scene: Snapshot
+    others: tuple[PackingPlan, ...]
+    options: PackOptions
+    trace: str
+
+
+class _Decision(Struct, frozen=True):
+    """What came of a question: what the policy says now, and the packing, if there is one."""
+
+    view: PolicyView
+    packing: Packing | None
 
 
 class PolicyReconciler:
@@ -81,15 +102,15 @@ class PolicyReconciler:
         self._store = store
         self._solver = solver
         self._lease = lease
-        self._metrics = metrics
+        self._numbers = PolicyMetrics(metrics, lambda: lease.leading)
         self._clock = clock
+        self._identity = settings.identity
         self._seed = settings.seed
         self._generator = generator
         self._pulses = pulses
         self._sight = sight
         self._memory: dict[str, Memory] = {}  # by policy UID
-        self._pending: dict[str, Counter[str]] = {}  # what the last packing of each policy left, by reason
-        self._reasons: set[str] = set()  # that were ever shown
+        self._told: dict[str, dict[str, Reason]] = {}  # why pods stay pending, as told last: by policy, then pod UID
         self.waiting: dict[str, int] = {}  # policies, and how many pods wait in each
 
     async def reconcile(self, name: str) -> tuple[float | None, tuple[str, ...]]:
@@ -103,12 +124,13 @@ class PolicyReconciler:
         alive = {one.metadata.uid for one in policies}
         self._memory = {uid: memory for uid, memory in self._memory.items() if uid in alive}
         plans = await list_plans(self._api)
+        self._numbers.under_way(plans)
         own = [plan for plan in plans if plan.spec.policy == name]
         policy = next((one for one in policies if one.name == name), None)
         if policy is None or policy.metadata.deletion_timestamp is not None:
             self.waiting.pop(name, None)
-            self._pending.pop(name, None)
-            self._show_pending()
+            self._told.pop(name, None)
+            self._numbers.rests(name)
             return None, tuple(plan.name for plan in own if not _ended(plan))
         snapshot = self._store.snapshot(self._clock())
         scope = scoping.scopes(policies, snapshot.nodes)[name]
@@ -145,65 +167,93 @@ class PolicyReconciler:
         seen = trigger(policy, facts, self._clock())
         self.waiting[policy.name] = seen.pending
         view = structs.replace(view, trigger=seen, fruitless=bool(memory.fruitless))
-        created = None
         asleep = policy.spec.paused or not view.scope.nodes
+        packing, trace = None, ""
         if seen.due and view.active is None and not asleep and leads():
-            answer = await self._pack(policy, scene, others, scoping.options(policy, left, nodes))
-            if answer.packing is not None and answer.packing.changes_anything:
-                words = await self._overtaken(policy, leads)
-                if words is not None:
-                    logger.info("policy %s: the answer is dropped: %s", policy.name, words)
-                    return SYNC_POLL_SECONDS, ()
-                try:
-                    created = await self._create(policy, answer.packing, answer.scene, leads)
-                except ApiError as error:  # a webhook may refuse it, or take too long: people shall read that
-                    await self._write(policy, structs.replace(view, refused=str(error)), leads)
-                    raise
-                view = structs.replace(view, active=created, plans=(*view.plans, created))
-            found = created is not None
-            if answer.packing is not None or answer.error:
-                # a packer that failed says nothing about the cluster: only the growing pause holds it back
-                known = "" if answer.error else mark
-                memory = remembered(memory, seen, known, self._clock(), found=found)
-                self._memory[policy.metadata.uid or ""] = memory
-            view = structs.replace(view, error=answer.error, fruitless=bool(memory.fruitless))
-            seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
+            trace = trace_id(policy.metadata.uid or "", mark, self._clock())
+            question = _Question(policy, scene, tuple(others), scoping.options(policy, left, nodes), trace)
+            with traced(trace):
+                decision = await self._decide(question, view, memory, mark, leads)
+            if decision is None:
+                return SYNC_POLL_SECONDS, ()
+            view, packing = decision.view, decision.packing
         if not seen.pending:
-            self._pending.pop(policy.name, None)
-        self._show_pending()
+            self._numbers.rests(policy.name)
         await self._write(policy, view, leads)
+        if packing is not None and leads():
+            await self._tell(policy, packing, trace)
         for plan in view.outdated:  # they are counted by now
             if leads():
                 await delete_plan(self._api, plan)
-        again = None if view.active is not None or asleep else seen.look_again_seconds
-        return again, tuple(plan.name for plan in (created, view.active) if plan is not None)
+        again = None if view.active is not None or asleep else view.trigger.look_again_seconds
+        return again, () if view.active is None else (view.active.name,)
+
+    async def _decide(
+        self, question: _Question, view: PolicyView, memory: Memory, mark: str, leads: Callable[[], bool]
+    ) -> _Decision | None:
+        """Pack, and write the plan if there is one; None when the answer came too late."""
+        policy, seen = question.policy, view.trigger
+        logger.info("policy %s: packing, %d pods ask for it", policy.name, len(seen.pods))
+        answer = await self._pack(question)
+        created = None
+        if answer.packing is not None and answer.packing.changes_anything:
+            words = await self._overtaken(policy, leads)
+            if words is not None:
+                logger.info("policy %s: the answer is dropped: %s", policy.name, words)
+                return None
+            try:
+                created = await self._create(question, answer.packing, answer.scene, leads)
+            except ApiError as error:  # a webhook may refuse it, or take too long: people shall read that
+                await self._write(policy, structs.replace(view, refused=str(error)), leads)
+                raise
+            new = [pod for pod in seen.pods if pod.uid not in memory.considered]
+            self._numbers.planned(new, answer.packing, self._clock())
+            view = structs.replace(view, active=created, plans=(*view.plans, created))
+        found = created is not None
+        if answer.packing is not None or answer.error:
+            # a packer that failed says nothing about the cluster: only the growing pause holds it back
+            known = "" if answer.error else mark
+            memory = remembered(memory, seen, known, self._clock(), found=found)
+            self._memory[policy.metadata.uid or ""] = memory
+        seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
+        view = structs.replace(view, trigger=seen, error=answer.error, fruitless=bool(memory.fruitless))
+        return _Decision(view, answer.packing)
+
+    async def _tell(self, policy: PackingPolicy, packing: Packing, trace: str) -> None:
+        """Say on pods why they stay pending, when that is new."""
+        now, before = self._clock(), self._told.get(policy.name, {})
+        events = left_pending(packing.unplaced, before, policy.name, now)
+        await announce(self._api, Subject.of_policy(policy, trace), events, identity=self._identity, now=now)
+        reasons = {one.pod.uid: one.reason for one in packing.unplaced}
+        kept = {uid: reason for uid, reason in before.items() if uid in reasons}
+        self._told[policy.name] = kept | {event.pod.uid: reasons[event.pod.uid] for event in events}
 
     async def _write(self, policy: PackingPolicy, view: PolicyView, leads: Callable[[], bool]) -> None:
         now = self._clock()
         await write_policy_status(self._api, policy, lambda fresh: policy_status(fresh, view, now), leads=leads)
 
-    async def _pack(
-        self, policy: PackingPolicy, scene: Snapshot, others: Sequence[PackingPlan], options: PackOptions
-    ) -> _Answer:
+    async def _pack(self, question: _Question) -> _Answer:
         """A packing that still fits the cluster when it is ready."""
+        policy, scene = question.policy, question.scene
         budget = Budget(
             seconds=policy.spec.budget.time.seconds, certify_seconds=policy.spec.budget.certify_within.seconds
         )
         for _ in range(PACKINGS_PER_PASS):
             try:
-                packing = await self._solver.solve(scene, options, budget, self._seed)
+                packing = await self._solver.solve(scene, question.options, budget, self._seed)
             except SolverError as error:
-                if isinstance(error, SolverTimeout):
-                    self._metrics.solver_timeouts.inc()
+                self._numbers.failed(error)
                 logger.warning("policy %s: %s", policy.name, error)
                 return _Answer(scene, error=str(error))
-            self._count(policy, packing)
+            self._numbers.packed(policy.name, packing)
+            if packing.faults:
+                logger.error("policy %s: the checks refused an answer: %s", policy.name, "; ".join(packing.faults[:3]))
             now_pods = {pod.uid: pod for pod in self._store.pods.values()}
             stale = stale_for(packing, now_pods)
             if stale is None:
                 return _Answer(scene, packing)
             logger.info("policy %s: the answer is stale, packing again: %s", policy.name, stale)
-            scene = scoping.without_planned(self._store.snapshot(self._clock()), others)
+            scene = scoping.without_planned(self._store.snapshot(self._clock()), question.others)
         return _Answer(scene)
 
     async def _overtaken(self, policy: PackingPolicy, leads: Callable[[], bool]) -> str | None:
@@ -222,11 +272,14 @@ class PolicyReconciler:
         return None
 
     async def _create(
-        self, policy: PackingPolicy, packing: Packing, scene: Snapshot, leads: Callable[[], bool]
+        self, question: _Question, packing: Packing, scene: Snapshot, leads: Callable[[], bool]
     ) -> PackingPlan:
+        policy, trace = question.policy, question.trace
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
         steering = steering_of(policy, await self._pulses.alive())
-        document = plan_document(packing, policy, scene, steering=steering, suffix=suffix, now=self._clock())
+        document = plan_document(
+            packing, policy, scene, steering=steering, suffix=suffix, now=self._clock(), trace=trace
+        )
         plan = await create_plan(self._api, document)
         numbers = first_status(packing)
 
@@ -250,22 +303,6 @@ class PolicyReconciler:
             for plan in ended[ENDED_PLANS_KEPT:]
             if (finished := plan.status.finished_at) is None or now - finished.timestamp() > scoping.HOUR_SECONDS
         )
-
-    def _count(self, policy: PackingPolicy, packing: Packing) -> None:
-        if packing.faults:
-            self._metrics.packer_faults.inc()
-            logger.error("policy %s: the checks refused an answer: %s", policy.name, "; ".join(packing.faults[:3]))
-        self._metrics.solve_seconds.labels("total").observe(packing.seconds)
-        for stage, seconds in packing.stages.items():
-            self._metrics.solve_seconds.labels(stage).observe(seconds)
-        self._pending[policy.name] = Counter(entry.reason.value for entry in packing.unplaced)
-
-    def _show_pending(self) -> None:
-        """Pods that the last packings left, over all policies; a reason that is gone stays, at nought."""
-        total: Counter[str] = sum(self._pending.values(), Counter())
-        self._reasons.update(total)
-        for reason in self._reasons:
-            self._metrics.pending_pods.labels(reason).set(total[reason])
 
 
 def _ended(plan: PackingPlan) -> bool:
