@@ -1,0 +1,25 @@
+"""What a check may know beside the object itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from stowage.api.packing_policy import PackingPolicy
+from stowage_scheduler.cluster import Snapshot
+
+
+class Known(Struct, frozen=True):
+    """The objects around the one that is judged.
+
+    Attributes:
+        policies: by name, read for this very question, because an object is refused for what they lack; None: they
+            could not be read. For a plan the one that it names is enough.
+        unread: why `policies` is None.
+        snapshot: the cluster as it was last seen, good for warnings only; None: not all of it has been seen yet.
+    """
+
+    policies: Mapping[str, PackingPolicy] | None = None
+    unread: str = "not asked for"
+    snapshot: Snapshot | None = None
