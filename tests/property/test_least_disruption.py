@@ -14,8 +14,8 @@ from stowage_scheduler.placement import Placement, Score
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.fillings import Ints, fillings
-from stowage_scheduler.solve.least import is_listable, least_disruption
-from stowage_scheduler.solve.prices import Prices
+from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
+from stowage_scheduler.solve.prices import Prices, _Objective
 
 
 @st.composite
@@ -123,6 +123,21 @@ def test_what_is_proven_is_the_best_placement(problem: Problem) -> None:
     assert found.placement.score() == best or not found.proven
 
 
+@settings(max_examples=200)
+@given(problems())
+def test_no_bound_on_tiers_lies_below_the_best_placement(problem: Problem) -> None:
+    """In the first tier that differs, for those below count on it."""
+    table = fillings(problem)
+    assert table is not None
+    everything = {
+        priority: sum(c.total for c in problem.classes if c.priority >= priority) + problem.fixed_from(priority)
+        for priority in problem.priorities
+    }
+    found = tightest(problem, table, everything, limit(), 10.0)
+    pairs = zip(found.values(), best_score(problem), strict=False)
+    assert next((bound > best for bound, best in pairs if bound != best), True)
+
+
 @settings(max_examples=100)
 @given(problems())
 def test_every_filling_is_part_of_one_that_is_listed(problem: Problem) -> None:
@@ -171,8 +186,8 @@ def test_the_bound_says_how_many_moves_it_takes() -> None:
 def test_a_mistake_in_the_relaxation_is_caught(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Prices._duals
 
-    def too_high(prices: Prices, losing: list[int], lost: int | None) -> tuple[Ints, int]:
-        worth, fixed = honest(prices, losing, lost)
+    def too_high(prices: Prices, aim: _Objective) -> tuple[Ints, int]:
+        worth, fixed = honest(prices, aim)
         return worth, fixed + parts
 
     assert not lies_above(a_swap())

@@ -18,7 +18,7 @@ from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
 from stowage_scheduler.solve.fillings import Fillings, fillings
 from stowage_scheduler.solve.gangs import place_gangs
-from stowage_scheduler.solve.least import is_listable, least_disruption
+from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
 from stowage_scheduler.solve.patterns import pattern_bounds
 from stowage_scheduler.solve.search import Search
 
@@ -96,7 +96,7 @@ def _solve(
 
     search = Search(start, random, limit, crew)
     table = fillings(problem) if small and is_listable(problem) else None
-    settled = _least(search, table, bounds.by_priority, amount * _LEAST_SHARE)
+    bounds, settled = _from_list(search, table, bounds, amount * _LEAST_SHARE)
     watch.lap("least")
     search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
     watch.lap("place")
@@ -124,6 +124,20 @@ def _solve(
     best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
     best = max(best, search.best, key=Placement.score)
     return Solution(best, start, bounds.raised(best), watch.stages)
+
+
+def _from_list(search: Search, table: Fillings | None, bounds: Bounds, share: float) -> tuple[Bounds, bool]:
+    """Try to meet the bounds, or those that are known from the list, at once; bounds, and what `_least` says."""
+    if table is None:
+        return bounds, False
+    settled = _least(search, table, bounds.by_priority, share)
+    if not bounds.met_by(search.best):
+        targets = Bounds(tightest(search.problem, table, bounds.by_priority, search.limit, share))
+        if targets != bounds:
+            settled = _least(search, table, targets.by_priority, share)
+        if targets.met_by(search.best):
+            bounds = targets
+    return bounds, settled
 
 
 def _least(search: Search, table: Fillings | None, targets: Mapping[int, int], share: float) -> bool:

@@ -84,6 +84,29 @@ def least_disruption(
     return None
 
 
+def tightest(
+    problem: Problem, table: Fillings, known: Mapping[int, int], limit: Clockwork, share: float
+) -> dict[int, int]:
+    """Bounds on pods placed by priority or higher, each given that the tiers above meet theirs.
+
+    A plan that meets them all is lexicographically best. Where none does, those below the first tier that is missed
+    say nothing.
+
+    Args:
+        problem: what to pack.
+        table: its fillings.
+        known: other such bounds.
+        limit: of the whole search.
+        share: seconds or units of it that this may take.
+    """
+    until = limit.left() - share
+    found: dict[int, int] = {}
+    for priority, bound in known.items():
+        most = Prices(problem, table, found).most_placed(priority, limit, until)
+        found[priority] = bound if most is None else min(bound, most)
+    return found
+
+
 def _all_placed(problem: Problem, targets: Mapping[int, int]) -> bool:
     lowest = problem.priorities[-1]
     return targets[lowest] - problem.fixed_from(lowest) == sum(c.total for c in problem.classes)
