@@ -101,7 +101,7 @@ class KindCluster:
         for worker in self.workers:
             if image in self.images(worker):
                 continue
-            archive = "/tmp/kube-scheduler.tar"  # noqa: S108 - inside the node
+            archive = "/kube-scheduler.tar"  # inside the nodes; their /tmp is hidden from docker cp
             run("docker", "exec", self.control_plane, "ctr", "-n", "k8s.io", "images", "export", archive, image)
             local = self.kubeconfig.with_name("kube-scheduler.tar")
             run("docker", "cp", f"{self.control_plane}:{archive}", local)

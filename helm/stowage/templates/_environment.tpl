@@ -33,9 +33,9 @@
   value: {{ divf (mulf . 2) 15 | printf "%.2f" | quote }}
 {{- end }}
 - name: STOWAGE_SCHEDULER_LEASE_NAMESPACE
-  value: {{ .Release.Namespace }}
+  value: {{ include "stowage.watchedLeaseNamespace" . }}
 - name: STOWAGE_SCHEDULER_LEASE_NAME
-  value: {{ include "stowage.schedulerLease" . }}
+  value: {{ include "stowage.watchedLease" . }}
 - name: STOWAGE_SEED
   value: {{ .Values.operator.seed | quote }}
 {{- with .Values.operator.solverWorkers }}
@@ -43,14 +43,31 @@
   value: {{ . | quote }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
+- name: STOWAGE_WEBHOOK_HOST
+  value: 0.0.0.0
 - name: STOWAGE_WEBHOOK_PORT
   value: "9443"
+- name: STOWAGE_WEBHOOK_NAME
+  value: {{ include "stowage.webhookService" . }}.{{ .Release.Namespace }}.svc
+{{- if .Values.webhook.certManager.enabled }}
+- name: STOWAGE_WEBHOOK_CERTIFICATES
+  value: /etc/stowage/webhook
+{{- else }}
 - name: STOWAGE_WEBHOOK_SECRET
   value: {{ include "stowage.webhookSecret" . }}
 - name: STOWAGE_WEBHOOK_CONFIGURATION
   value: {{ include "stowage.fullname" . }}
 {{- end }}
+{{- end }}
 {{- with .Values.operator.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- define "stowage.extenderEnvironment" -}}
+{{ include "stowage.environment" . }}
+- name: STOWAGE_METRICS_PORT
+  value: "8901"
+- name: STOWAGE_PORT
+  value: "8900"
 {{- end }}

@@ -24,8 +24,41 @@ so that each name made from it is a label too. */}}
 {{ include "stowage.fullname" . }}-scheduler
 {{- end }}
 
+{{- define "stowage.extenderName" -}}
+{{ include "stowage.fullname" . }}-extender
+{{- end }}
+
 {{- define "stowage.schedulerLease" -}}
 {{ include "stowage.schedulerName" . }}
+{{- end }}
+
+{{/* The lease of the scheduler that the extender stands beside: of the chart's, of the control plane's, of another. */}}
+{{- define "stowage.watchedLease" -}}
+{{- with .Values.operator.schedulerLease.name }}
+{{- . }}
+{{- else }}
+{{- ternary "kube-scheduler" (include "stowage.schedulerLease" .) .Values.controlPlaneExtender.enabled }}
+{{- end }}
+{{- end }}
+
+{{- define "stowage.watchedLeaseNamespace" -}}
+{{- with .Values.operator.schedulerLease.namespace }}
+{{- . }}
+{{- else }}
+{{- ternary "kube-system" .Release.Namespace .Values.controlPlaneExtender.enabled }}
+{{- end }}
+{{- end }}
+
+{{- define "stowage.webhookService" -}}
+{{ include "stowage.fullname" . }}-webhook
+{{- end }}
+
+{{- define "stowage.priorityClassName" -}}
+{{- if .Values.priorityClass.create }}
+{{- default (include "stowage.fullname" .) .Values.priorityClass.name }}
+{{- else }}
+{{- .Values.priorityClass.name }}
+{{- end }}
 {{- end }}
 
 {{- define "stowage.webhookSecret" -}}
@@ -81,5 +114,18 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- else -}}
 {{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The Deployments of this release: component → name. */}}
+{{- define "stowage.deployments" -}}
+{{- if .Values.packing.enabled }}
+operator: {{ include "stowage.fullname" . }}
+{{- end }}
+{{- if .Values.scheduler.enabled }}
+scheduler: {{ include "stowage.schedulerName" . }}
+{{- end }}
+{{- if .Values.controlPlaneExtender.enabled }}
+extender: {{ include "stowage.extenderName" . }}
 {{- end }}
 {{- end }}

@@ -24,8 +24,9 @@ seccompProfile:
 {{- define "stowage.placement" -}}
 {{- $component := index . 1 }}
 {{- $selector := include "stowage.selector" (list (index . 0) $component) }}
-{{- with index . 2 }}
-{{- with .priorityClassName }}
+{{- $priorityClass := include "stowage.priorityClassName" (index . 0) }}
+{{- with index . 2 -}}
+{{- with .priorityClassName | default $priorityClass -}}
 priorityClassName: {{ . }}
 {{- end }}
 {{- with .nodeSelector }}
@@ -66,7 +67,7 @@ topologySpreadConstraints:
 {{/* Probes of a process of Stowage; takes a list: the probes' values, the port's name. */}}
 {{- define "stowage.probes" -}}
 {{- $port := index . 1 }}
-{{- with index . 0 }}
+{{- with index . 0 -}}
 startupProbe:
   httpGet:
     path: /healthz
@@ -83,4 +84,32 @@ readinessProbe:
     port: {{ $port }}
   {{- toYaml .readiness | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* What each pod template says of its pod. */}}
+{{- define "stowage.podCommon" -}}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "stowage.podSecurity" . | nindent 2 }}
+terminationGracePeriodSeconds: 30
+{{- end }}
+
+{{/* Annotations that lead a Prometheus without operator to a port; takes a list: the root, the port. */}}
+{{- define "stowage.scrapeAnnotations" -}}
+{{- if (index . 0).Values.metrics.scrapeAnnotations -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ index . 1 | quote }}
+prometheus.io/path: /metrics
+{{- end }}
+{{- end }}
+
+{{- define "stowage.tmp" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 256Mi
 {{- end }}

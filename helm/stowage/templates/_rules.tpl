@@ -89,7 +89,7 @@
 - apiGroups: [admissionregistration.k8s.io]
   resources: [validatingwebhookconfigurations]
   resourceNames: ['{{ include "stowage.fullname" . }}']
-  verbs: [get, update]
+  verbs: [get, patch]
 {{- end }}
 
 {{/* pods, plans, and their acknowledgement */}}

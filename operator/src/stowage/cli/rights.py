@@ -82,13 +82,13 @@ NEEDED_RIGHTS: Final = (
 )
 
 WEBHOOK_RIGHTS: Final = (
-    # the certificate that the operator keeps by itself: the chart makes both objects, the operator fills them
+    # the certificate that the operator keeps by itself: the chart makes both objects, the operator fills them in
     Right(Process.OPERATOR, "", ("secrets",), ("get", "update"), Scope.WEBHOOK_SECRET, one_object=True),
     Right(
         Process.OPERATOR,
         "admissionregistration.k8s.io",
         ("validatingwebhookconfigurations",),
-        ("get", "update"),
+        ("get", "patch"),
         Scope.WEBHOOK_CONFIGURATION,
         one_object=True,
     ),

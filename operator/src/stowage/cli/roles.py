@@ -22,7 +22,7 @@ READING: Final = frozenset({"get", "list", "watch"})
 
 NAMES: Final = {
     Scope.OPERATOR_LEASE: '{{ include "stowage.operatorLease" . }}',
-    Scope.SCHEDULER_LEASE: '{{ include "stowage.schedulerLease" . }}',
+    Scope.SCHEDULER_LEASE: '{{ include "stowage.watchedLease" . }}',
     Scope.WEBHOOK_SECRET: '{{ include "stowage.webhookSecret" . }}',
     Scope.WEBHOOK_CONFIGURATION: '{{ include "stowage.fullname" . }}',
 }
