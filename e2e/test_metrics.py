@@ -21,7 +21,7 @@ IMAGE = "stowage-e2e-prometheus:1"
 QUERY = "/api/v1/namespaces/default/pods/prometheus:9090/proxy/api/v1/query?query="
 # these have data only after something went wrong, or while it does
 ONLY_AFTER_TROUBLE = {
-    "stowage_solver_timeouts_total",
+    "stowage_solver_failures_total",
     "stowage_packer_faults_total",
     "stowage_watch_failures_total",
     "stowage_rejected_objects",
@@ -81,6 +81,6 @@ async def test_dashboards_show_data_and_no_alert_fires(release: Release, prometh
     await eventually(all_have_data, timeout_seconds=SLOWLY_SECONDS, what="every panel shows data")
     firing = {alert["metric"]["alertname"] for alert in query(prometheus, 'ALERTS{alertstate="firing"}')}
     assert firing == set()
-    (starts,) = query(prometheus, "stowage_doorbell_starts")
+    (starts,) = query(prometheus, "stowage_doorbell_starts_total")
     assert starts["value"][1] == "1", "the watch of policies and plans ended and had to be started again"
     assert release.restarts() == {}

@@ -29,6 +29,7 @@ from stowage.run.extender_feed import Feed, read_pod
 from stowage.run.extender_plans import read_plan
 from stowage.run.extender_pulse import Pulse
 from stowage.run.freshness import Freshness, stuck
+from stowage.run.metric import Process
 from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import Port, ProcessSettings
@@ -182,7 +183,7 @@ async def run(settings: ExtenderSettings) -> None:
         ExceptionGroup: a part ended by itself.
     """
     stop = process.stop_on_signals()
-    metrics = Metrics()
+    metrics = Metrics(process=Process.EXTENDER)
     api = await Api.connect(
         kubeconfig=settings.kubeconfig, context=settings.context, user_agent=f"stowage-extender/{__version__}"
     )

@@ -24,6 +24,7 @@ from stowage.run.controller import CLUSTER, Controller
 from stowage.run.doorbell import Doorbell
 from stowage.run.freshness import Sight, stuck
 from stowage.run.lease import Lease, Terms
+from stowage.run.metric import Process
 from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import OperatorSettings
@@ -202,7 +203,7 @@ async def run(settings: OperatorSettings) -> None:
         ExceptionGroup: a part ended by itself.
     """
     stop = process.stop_on_signals()
-    metrics = Metrics()
+    metrics = Metrics(process=Process.OPERATOR)
     api = await Api.connect(
         kubeconfig=settings.kubeconfig, context=settings.context, user_agent=f"stowage-operator/{__version__}"
     )
