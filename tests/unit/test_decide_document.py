@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from stowage.api.packing_plan import PlanSteering
-from stowage.decide.document import first_status, plan_document, stale_for, within_limit
+from stowage.decide.document import first_status, plan_document, stale_for, steering_of, within_limit
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.packing import Packing, Reason, Step, Unplaced
 from stowage_scheduler.slots import Slot
@@ -186,3 +186,16 @@ class TestLimit:
 )
 def test_an_answer_that_the_cluster_overtook(pods: tuple[Any, ...], words: str | None) -> None:
     assert stale_for(packing(MOVE, PLACE), {one.uid: one for one in pods}) == words
+
+
+@pytest.mark.parametrize(
+    ("wish", "extenders", "taints", "steering"),
+    [
+        pytest.param("Auto", {"scheduler-1"}, True, PlanSteering.EXTENDER, id="an extender lives"),
+        pytest.param("Auto", (), True, PlanSteering.BIND, id="none lives"),
+        pytest.param("Auto", (), False, PlanSteering.EXTENDER, id="none lives, but nodes must not be tainted"),
+        pytest.param("Bind", {"scheduler-1"}, True, PlanSteering.BIND, id="as the policy says"),
+    ],
+)
+def test_what_steers_a_plan(wish: str, extenders: set[str], taints: bool, steering: PlanSteering) -> None:
+    assert steering_of(policy_resource(steering=wish), extenders, taints=taints) is steering

@@ -12,9 +12,11 @@ from stowage.decide.scope import (
     options,
     rival_of,
     scopes,
+    within,
     without_planned,
 )
 from stowage_scheduler.cluster import LabelSelector
+from stowage_scheduler.kube.matching import matches_selector
 from stowage_scheduler.options import BatchJobs, PackOptions
 from unit.builders import NOW, evict, node, place, plan_resource, pod, policy_resource, slot, snapshot
 
@@ -132,3 +134,24 @@ def test_of_two_plans_that_wait_for_the_extender_one_goes_first() -> None:
     one, two = (plan_resource(name, evict(1, WEB), status={"phase": "Approved"}) for name in ("p-1", "p-2"))
     assert rival_of(one, [one, two]) is None
     assert rival_of(two, [one, two]) is one
+
+
+@pytest.mark.parametrize(
+    ("given", "watched", "held"),
+    [
+        pytest.param(None, (), {"ml": True, "web": True}, id="the whole cluster"),
+        pytest.param(None, ("ml",), {"ml": True, "web": False}, id="one namespace"),
+        pytest.param({"matchLabels": {"team": "a"}}, ("ml", "web"), {"ml": True, "web": False}, id="and the policy's"),
+    ],
+)
+def test_a_policy_speaks_of_watched_namespaces_only(
+    given: dict[str, Any] | None, watched: tuple[str, ...], held: dict[str, bool]
+) -> None:
+    policy = within(policy_resource("a", **({"namespaceSelector": given} if given else {})), watched)
+    selector = options(policy, moves_left=1).namespace_selector
+    teams = {"ml": "a", "web": "b"}
+    found = {
+        name: selector is None or matches_selector(selector, {"kubernetes.io/metadata.name": name, "team": teams[name]})
+        for name in held
+    }
+    assert found == held

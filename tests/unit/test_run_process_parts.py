@@ -52,8 +52,25 @@ def test_settings_come_from_the_environment_and_flags_win(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
+    ("given", "read"),
+    [("", ()), ("ml", ("ml",)), ("ml, research,", ("ml", "research"))],
+)
+def test_watched_namespaces_are_separated_by_commas(
+    given: str, read: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOWAGE_WATCH_NAMESPACES", given)
+    assert OperatorSettings().watch_namespaces == read
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
-    [("METRICS_PORT", "70000"), ("LOG_FORMAT", "xml"), ("SOLVER_WORKERS", "0"), ("NAMESPACE", "")],
+    [
+        ("METRICS_PORT", "70000"),
+        ("WATCH_NAMESPACES", "no_such"),
+        ("LOG_FORMAT", "xml"),
+        ("SOLVER_WORKERS", "0"),
+        ("NAMESPACE", ""),
+    ],
 )
 def test_a_bad_setting_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"STOWAGE_{name}", value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct, structs
 
@@ -11,8 +11,10 @@ from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.reasons import StepReason
+from stowage.api.selectors import LabelSelector, SelectorExpression, SelectorOperator
 from stowage.decide.reservation import without_reservations
 from stowage_scheduler.cluster import Node, Snapshot
+from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.packing import Action
 from stowage_scheduler.slots import slot_class
@@ -26,6 +28,16 @@ class Scope(Struct, frozen=True):
 
     nodes: frozenset[str]
     lost: Mapping[str, str]
+
+
+def within(policy: PackingPolicy, namespaces: Collection[str]) -> PackingPolicy:
+    """The policy as far as it speaks of pods in these namespaces; with none given as it is."""
+    if not namespaces:
+        return policy
+    selector = policy.spec.namespace_selector or LabelSelector()
+    here = SelectorExpression(key=NAMESPACE_NAME_LABEL, operator=SelectorOperator.IN, values=tuple(sorted(namespaces)))
+    limited = selector.model_copy(update={"match_expressions": (*selector.match_expressions, here)})
+    return policy.model_copy(update={"spec": policy.spec.model_copy(update={"namespace_selector": limited})})
 
 
 def rank(policy: PackingPolicy) -> tuple[int, float, str]:

@@ -80,6 +80,7 @@ class PlanReconciler:
         self._clock = clock
         self._scheduler_lease = paths.lease(settings.scheduler_lease_namespace, settings.scheduler_lease_name)
         self._identity = settings.identity
+        self._may_touch_nodes = not settings.watch_namespaces
         self._actions = PlanActions(api, metrics, clock)
         self._pulses = pulses
         self._sight = sight
@@ -231,6 +232,8 @@ class PlanReconciler:
 
     async def _wake(self, plan: PackingPlan) -> float:
         """Wake pods that may take a slot now, once in a while until none of them sleeps."""
+        if not self._may_touch_nodes:
+            return WAKE_AGAIN_SECONDS
         now = self._clock()
         if now - self._woken.get(plan.name, 0.0) >= WAKE_AGAIN_SECONDS:
             self._woken[plan.name] = now
@@ -257,6 +260,8 @@ class PlanReconciler:
             return None  # what a crash has left behind is swept with the rest
         if plan.spec.steering is PlanSteering.BIND:
             await self._actions.release(plan_facts(plan), leads=leads)
+            return None
+        if not self._may_touch_nodes:
             return None
         await wake_pods(self._api, plan, mark="" if age < WAKE_AGAIN_SECONDS else "again")
         return WAKE_AGAIN_SECONDS - age if age < WAKE_AGAIN_SECONDS else None

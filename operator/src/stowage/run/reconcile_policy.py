@@ -106,6 +106,7 @@ class PolicyReconciler:
         self._clock = clock
         self._identity = settings.identity
         self._seed = settings.seed
+        self._namespaces = settings.watch_namespaces
         self._generator = generator
         self._pulses = pulses
         self._sight = sight
@@ -120,7 +121,7 @@ class PolicyReconciler:
             After how many seconds to look again, and the plans to look at now.
         """
         leads = term_of(self._lease)
-        policies = await list_policies(self._api)
+        policies = [scoping.within(one, self._namespaces) for one in await list_policies(self._api)]
         alive = {one.metadata.uid for one in policies}
         self._memory = {uid: memory for uid, memory in self._memory.items() if uid in alive}
         plans = await list_plans(self._api)
@@ -267,7 +268,8 @@ class PolicyReconciler:
             return "the lease was lost meanwhile"
         if fresh is None or fresh.metadata.uid != before.uid:
             return "the policy was deleted meanwhile"
-        if fresh.metadata.generation != before.generation or fresh.spec != policy.spec:
+        spec = scoping.within(fresh, self._namespaces).spec
+        if fresh.metadata.generation != before.generation or spec != policy.spec:
             return "the policy was changed meanwhile"
         return None
 
@@ -276,7 +278,7 @@ class PolicyReconciler:
     ) -> PackingPlan:
         policy, trace = question.policy, question.trace
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
-        steering = steering_of(policy, await self._pulses.alive())
+        steering = steering_of(policy, await self._pulses.alive(), taints=not self._namespaces)
         document = plan_document(
             packing, policy, scene, steering=steering, suffix=suffix, now=self._clock(), trace=trace
         )

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from stowage.api.fields import NamespaceName
 
 CGROUP: Final = Path("/sys/fs/cgroup")
 
@@ -65,6 +67,9 @@ class OperatorSettings(ProcessSettings):
     )
     scheduler_lease_namespace: Name = Field(default="kube-system", description="where the second scheduler's lease is")
     scheduler_lease_name: Name = "stowage-scheduler"
+    watch_namespaces: Annotated[tuple[NamespaceName, ...], NoDecode] = Field(
+        default=(), description="plan and act for pods of these namespaces only, separated by commas; none: of all"
+    )
     queue_workers: int = Field(default=8, ge=1, le=256, description="keys reconciled at once")
     solver_workers: int = Field(
         default_factory=cpu_limit,
@@ -76,6 +81,11 @@ class OperatorSettings(ProcessSettings):
         default=20.0, gt=0, le=600, description="between two looks for changes of policies and plans that went unheard"
     )
     seed: int = Field(default=1, ge=0, description="seed of the packer")
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, given: object) -> object:
+        return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
     @field_validator("renew_within_seconds")
     @classmethod
