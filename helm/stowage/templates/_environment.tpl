@@ -36,6 +36,10 @@
   value: {{ include "stowage.watchedLeaseNamespace" . }}
 - name: STOWAGE_SCHEDULER_LEASE_NAME
   value: {{ include "stowage.watchedLease" . }}
+{{- with .Values.watchNamespaces }}
+- name: STOWAGE_WATCH_NAMESPACES
+  value: {{ join "," . }}
+{{- end }}
 - name: STOWAGE_SEED
   value: {{ .Values.operator.seed | quote }}
 {{- with .Values.operator.solverWorkers }}

@@ -24,11 +24,14 @@
   resources: [packingpolicies]
   verbs: [get, list, watch]
 - apiGroups: ['']
+  resources: [nodes]
+  verbs: [get]
+- apiGroups: ['']
   resources: [pods]
   verbs: [get]
 {{- end }}
 
-{{/* plans and their nodes: objects of the cluster, so no namespace can hold the operator to them */}}
+{{/* policies and plans, which belong to the cluster */}}
 {{- define "stowage.rules.operator.plan" -}}
 - apiGroups: [stowage.dev]
   resources: [packingplans]
@@ -36,9 +39,13 @@
 - apiGroups: [stowage.dev]
   resources: [packingpolicies/status, packingplans/status]
   verbs: [update]
+{{- end }}
+
+{{/* taints and annotations of nodes, which no namespace can bound */}}
+{{- define "stowage.rules.operator.nodes" -}}
 - apiGroups: ['']
   resources: [nodes]
-  verbs: [get, patch]
+  verbs: [patch]
 {{- end }}
 
 {{/* what carrying out a plan changes in the namespaces of workloads */}}
@@ -72,7 +79,7 @@
 {{- define "stowage.rules.operator.schedulerLease" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  resourceNames: ['{{ include "stowage.schedulerLease" . }}']
+  resourceNames: ['{{ include "stowage.watchedLease" . }}']
   verbs: [get]
 {{- end }}
 

@@ -63,7 +63,8 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, GROUP, ("packingpolicies/status", "packingplans/status"), ("update",)),
     # carrying a plan out: evictions, the annotation of a node that wakes pods, events
     Right(Process.OPERATOR, "", ("pods/eviction",), ("create",), on_workloads=True),
-    Right(Process.OPERATOR, "", ("nodes",), ("get", "patch")),
+    Right(Process.OPERATOR, "", ("nodes",), ("get",)),
+    Right(Process.OPERATOR, "", ("nodes",), ("patch",)),
     # steering Bind: bindings; gangs: gates taken away
     Right(Process.OPERATOR, "", ("pods",), ("get",)),
     Right(Process.OPERATOR, "", ("pods",), ("patch",), on_workloads=True),

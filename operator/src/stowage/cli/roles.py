@@ -14,6 +14,7 @@ import typer
 import yaml
 from msgspec import Struct
 
+from stowage.api.names import GROUP
 from stowage.cli.rights import ALL_RIGHTS, Process, Right, Scope
 
 FILE: Final = Path("helm/stowage/templates/_rules.tpl")
@@ -59,8 +60,13 @@ RULE_SETS: Final = (
     RuleSet("operator.read", "the facts of a snapshot", lambda right: _in_cluster(right) and _reads(right)),
     RuleSet(
         "operator.plan",
-        "plans and their nodes: objects of the cluster, so no namespace can hold the operator to them",
-        lambda right: _in_cluster(right) and not _reads(right) and not right.on_workloads,
+        "policies and plans, which belong to the cluster",
+        lambda right: _in_cluster(right) and not _reads(right) and right.group == GROUP,
+    ),
+    RuleSet(
+        "operator.nodes",
+        "taints and annotations of nodes, which no namespace can bound",
+        lambda right: _in_cluster(right) and not _reads(right) and right.resources == ("nodes",),
     ),
     RuleSet(
         "operator.workloads",
