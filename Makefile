@@ -19,7 +19,7 @@ PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 IMAGE ?= stowage:dev
 DOCKER_BUILD_ARGUMENTS ?= --network host
 
-.PHONY: help install tools up down demo image sbom e2e test unit integration faults bench verify lint format type crds lock clean
+.PHONY: help install tools up down demo image sbom docs e2e test unit integration faults bench verify lint format type crds lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ sbom: $(INSTALLED) ## write the bill of materials of the image's Python packages
 	@mkdir -p build
 	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --mc-type application \
 	  --output-reproducible --of JSON --output-file build/stowage.cdx.json
+
+docs: $(INSTALLED) ## build the documentation into build/site; a broken link fails
+	$(BIN)/mkdocs build --strict --quiet
 
 e2e: $(INSTALLED) ## prove image and chart on kind clusters with real kubelets; needs docker, kind, kubectl, helm
 	$(PYTEST) e2e
