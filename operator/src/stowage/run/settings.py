@@ -81,6 +81,16 @@ class OperatorSettings(ProcessSettings):
         default=20.0, gt=0, le=600, description="between two looks for changes of policies and plans that went unheard"
     )
     seed: int = Field(default=1, ge=0, description="seed of the packer")
+    webhook_port: Port | None = Field(default=None, description="port of the admission webhook; unset: none")
+    webhook_host: str = Field(default="127.0.0.1", description="address the webhook listens on")
+    webhook_name: str = Field(
+        default="", description="name in the webhook's certificate: SERVICE.NAMESPACE.svc, or an address"
+    )
+    webhook_secret: Name = "stowage-webhook-tls"
+    webhook_configuration: Name = "stowage"
+    webhook_certificates: Path | None = Field(
+        default=None, description="folder with tls.crt and tls.key, as cert-manager keeps them; unset: Stowage makes them"
+    )
 
     @field_validator("watch_namespaces", mode="before")
     @classmethod
