@@ -27,12 +27,13 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
 PROGRESS_EVERY_SECONDS = 15.0
+VERSION_ARGUMENTS = {"kubectl": ["version", "--client"], "helm": ["version"], "kubeconform": ["-v"]}
 BUILD_ENVIRONMENT = {
     "CGO_ENABLED": "0",
     "GOFLAGS": "-trimpath -buildvcs=false -mod=readonly",
@@ -55,10 +56,16 @@ class Module:
     go_version: tuple[int, ...]
     packages: Mapping[str, str]
     """Program name → package."""
+    version_variable: str = ""
+    """Go variable from which the program tells its version; empty: it knows by itself."""
+    tags: str = ""
+    """Build tags, comma-separated."""
 
     @property
     def linker_flags(self) -> str:
         """Strips the programs and, for Kubernetes, stamps the version that /version and `--version` report."""
+        if self.version_variable:
+            return f"-s -w -X {self.version_variable}=v{self.version}"
         if self.path != "k8s.io/kubernetes":
             return "-s -w"
         major, minor, *_ = self.version.split(".")
@@ -73,7 +80,7 @@ class Module:
         return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in stamps.items())])
 
 
-def read_module(folder: Path, path: str) -> Module:
+def read_module(folder: Path, path: str, *, version_variable: str = "", tags: str = "") -> Module:
     """What go.mod in `folder` says of the module `path`: its version, the Go version, the programs (`tool` lines)."""
     text = (folder / "go.mod").read_text(encoding="utf-8")
     version = re.search(rf"^\s*(?:require )?{re.escape(path)} v(\S+)", text, re.MULTILINE)
@@ -83,7 +90,7 @@ def read_module(folder: Path, path: str) -> Module:
         raise ToolsError(f"{folder / 'go.mod'}: no version of {path}, no go line or no tool line")
     # the package of etcd ends in server/v3: its name is the folder's
     programs = {(name.rpartition("/")[2] if "/cmd/" in name else folder.name): name for name in packages}
-    return Module(folder, path, version[1], version_numbers(go_version[1]), programs)
+    return Module(folder, path, version[1], version_numbers(go_version[1]), programs, version_variable, tags)
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
@@ -101,11 +108,12 @@ def modules() -> list[Module]:
     ]
 
 
-def cache_folder() -> Path:
-    """Where the programs of exactly these pins are kept."""
+def cache_folder(pins: Path | None = None) -> Path:
+    """Where the programs of exactly these pins, the go.mod files one level below the folder, are kept."""
     base = os.environ.get("STOWAGE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    pins = pins or TOOLS
     digest = hashlib.sha256()
-    for file in sorted([*TOOLS.glob("*/go.mod"), *TOOLS.glob("*/go.sum")]):
+    for file in sorted([*pins.glob("*/go.mod"), *pins.glob("*/go.sum")]):
         digest.update(f"{file.parent.name}/{file.name}\0".encode() + file.read_bytes())
     return Path(base).absolute() / "stowage" / "tools" / digest.hexdigest()[:16]
 
@@ -117,7 +125,7 @@ def say(message: str) -> None:
 
 def has_version(program: Path, version: str) -> bool:
     """Whether the program runs and reports that version."""
-    arguments = ["version", "--client"] if program.name == "kubectl" else ["--version"]
+    arguments = VERSION_ARGUMENTS.get(program.name, ["--version"])
     try:
         result = subprocess.run(  # noqa: S603
             [program, *arguments], capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
@@ -136,9 +144,9 @@ def complete(folder: Path, pinned: list[Module], *, verify: bool) -> bool:
     )
 
 
-def on_path(program: str, version: str) -> Path | None:
-    """The program of that name on PATH if its version is right."""
-    found = shutil.which(program)
+def on_path(program: str, version: str, path: str | None = None) -> Path | None:
+    """The program of that name on `path`, by default PATH, if its version is right."""
+    found = shutil.which(program, path=path)
     return Path(found).resolve() if found and has_version(Path(found), version) else None
 
 
@@ -224,7 +232,7 @@ def go_version(program: Path) -> tuple[int, ...]:
 
 def build(module: Module, go: Path, stage: Path, logs: Path) -> None:
     """Builds the programs of a module into the folder `stage`, in one call so that they share what they compile."""
-    command: list[str | Path] = [go, "build", "-ldflags", module.linker_flags]
+    command: list[str | Path] = [go, "build", "-tags", module.tags, "-ldflags", module.linker_flags]
     if len(module.packages) == 1:
         command += ["-o", stage / next(iter(module.packages))]
     else:
@@ -235,14 +243,14 @@ def build(module: Module, go: Path, stage: Path, logs: Path) -> None:
     run_logged(what, [*command, *module.packages.values()], logs / f"{module.folder.name}.log", environment)
 
 
-def provide(module: Module, cache: Path) -> None:
-    """Brings the programs of one module into the cache: copies of those on PATH, else built."""
+def provide(module: Module, cache: Path, path: str | None = None) -> None:
+    """Brings the programs of one module into the cache: copies of those on `path`, by default PATH, else built."""
     programs = cache / "bin"
     if all(os.access(programs / program, os.X_OK) for program in module.packages):
         return
     with tempfile.TemporaryDirectory(prefix="stage-", dir=cache) as folder:
         stage = Path(folder)
-        installed = {program: on_path(program, module.version) for program in module.packages}
+        installed = {program: on_path(program, module.version, path) for program in module.packages}
         if all(installed.values()):
             for program, source in installed.items():
                 say(f"taking {source}")
@@ -265,7 +273,11 @@ def programs_folder() -> Path:
         if complete(Path(given), pinned, verify=True):
             return Path(given).absolute()
         say(f"STOWAGE_TOOLS_BIN={given} lacks some of the programs in the pinned versions; not used")
-    cache = cache_folder()
+    return filled(cache_folder(), pinned)
+
+
+def filled(cache: Path, pinned: list[Module], path: str | None = None) -> Path:
+    """The cache's folder of programs, with all of them; what is missing is copied from `path` (PATH) or built."""
     programs = cache / "bin"
     if not complete(programs, pinned, verify=False):
         with only_one(cache / "lock"):
@@ -273,17 +285,21 @@ def programs_folder() -> Path:
             for leftover in cache.glob("stage-*"):
                 shutil.rmtree(leftover)
             for module in pinned:
-                provide(module, cache)
+                provide(module, cache, path)
     return programs
 
 
 def check() -> int:
     """Prints for each program where it would come from; 1 if one has to be built."""
+    return where(modules(), cache_folder())
+
+
+def where(pinned: list[Module], cache: Path) -> int:
+    """Prints for each of the programs where it would come from; 1 if one has to be built."""
     missing = 0
     given = os.environ.get("STOWAGE_TOOLS_BIN")
-    pinned = modules()
     places = [Path(given)] if given else []
-    places.append(cache_folder() / "bin")
+    places.append(cache / "bin")
     for module in pinned:
         for program in module.packages:
             candidates = (place / program for place in places)
@@ -294,17 +310,17 @@ def check() -> int:
     return 1 if missing else 0
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Make the programs of the local cluster available.")
+def command_line(description: str, provide_all: Callable[[], Path], say_where: Callable[[], int]) -> int:
+    """Reads the command line and does what it says; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="build nothing, say what is missing")
     arguments = parser.parse_args()
     # so that an ended run ends its build too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if arguments.check:
-            return check()
-        print(programs_folder())
+            return say_where()
+        print(provide_all())
     except (ToolsError, OSError) as error:
         print(f"tools: {error}", file=sys.stderr)
         return 1
@@ -314,4 +330,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line("Make the programs of the local cluster available.", programs_folder, check))
