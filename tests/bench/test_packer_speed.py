@@ -79,7 +79,7 @@ async def test_32_pods_on_8_nodes_in_the_operator(usage: int, record: Record) ->
             milliseconds.append((clock() - began) * 1e3)
             certified += packing.certified
             assert never_worse(packing)
-    target = at_most(50) if usage < 95 else None  # beyond, searching and proving take what they take
+    target = at_most(50) if usage <= 95 else None  # beyond, not all pods fit, and the proof takes what it takes
     record(BENCH, f"32 pods, 8 nodes, {usage} %: plan", median(milliseconds), "ms", target=target, every=milliseconds)
     record(BENCH, f"32 pods, 8 nodes, {usage} %: certified", certified / len(milliseconds) * 100, "%")
 

@@ -26,7 +26,7 @@ from stowage_scheduler.solve.search import Search
 _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
 _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
-_LEAST_SHARE = 0.05  # for a plan with the least disruption from a list of all that nodes can hold
+_LIST_SHARE = 0.25  # for a plan that meets the bounds from a list of all that nodes can hold; most take 1 %
 _LEAST_PROOF_SHARE = 0.01  # for proving that no plan with the same pods moves less
 _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
@@ -96,7 +96,7 @@ def _solve(
 
     search = Search(start, random, limit, crew)
     table = fillings(problem) if small and is_listable(problem) else None
-    bounds, settled = _from_list(search, table, bounds, amount * _LEAST_SHARE)
+    bounds, settled = _from_list(search, table, bounds, amount * _LIST_SHARE)
     watch.lap("least")
     search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
     watch.lap("place")
@@ -116,7 +116,7 @@ def _solve(
     search.place(bounds.by_priority, amount * _CALM_SHARE)
     watch.lap("place")
     bounds = tightened(bounds)
-    settled = settled or _least(search, table, search.best.placed_by_priority(), amount * _LEAST_SHARE)
+    settled = settled or _least(search, table, search.best.placed_by_priority(), limit.left() / 2)
     watch.lap("least")
     if not settled:
         _calm(search, amount, small=small)
@@ -130,11 +130,13 @@ def _from_list(search: Search, table: Fillings | None, bounds: Bounds, share: fl
     """Try to meet the bounds, or those that are known from the list, at once; bounds, and what `_least` says."""
     if table is None:
         return bounds, False
-    settled = _least(search, table, bounds.by_priority, share)
+    until = max(0.0, search.limit.left() - share)
+    settled = _least(search, table, bounds.by_priority, share / 2)
     if not bounds.met_by(search.best):
+        share = search.limit.left() - until
         targets = Bounds(tightest(search.problem, table, bounds.by_priority, search.limit, share))
         if targets != bounds:
-            settled = _least(search, table, targets.by_priority, share)
+            settled = _least(search, table, targets.by_priority, search.limit.left() - until)
         if targets.met_by(search.best):
             bounds = targets
     return bounds, settled

@@ -53,7 +53,7 @@ def least_disruption(
     Returns:
         None when nothing was found in time or what was found breaks a limit that spans nodes.
     """
-    until = limit.left() - share
+    until = max(0.0, limit.left() - share)
     prices = Prices(placement.problem, table, targets)
     reached = all(count >= targets[p] for p, count in placement.placed_by_priority().items())
     most_lost, most_moves = placement.disruption()
@@ -99,7 +99,7 @@ def tightest(
         limit: of the whole search.
         share: seconds or units of it that this may take.
     """
-    until = limit.left() - share
+    until = max(0.0, limit.left() - share)
     found: dict[int, int] = {}
     for priority, bound in known.items():
         most = Prices(problem, table, found).most_placed(priority, limit, until)
