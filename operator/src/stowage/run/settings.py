@@ -86,10 +86,10 @@ class OperatorSettings(ProcessSettings):
     webhook_name: str = Field(
         default="", description="name in the webhook's certificate: SERVICE.NAMESPACE.svc, or an address"
     )
-    webhook_secret: Name = "stowage-webhook-tls"
+    webhook_secret: Name = Field(default="stowage-webhook-tls", description="Secret that holds them")
     webhook_configuration: Name = "stowage"
     webhook_certificates: Path | None = Field(
-        default=None, description="folder with tls.crt and tls.key, as cert-manager keeps them; unset: Stowage makes them"
+        default=None, description="folder of tls.crt and tls.key, as cert-manager keeps them; unset: Stowage makes them"
     )
 
     @field_validator("watch_namespaces", mode="before")
