@@ -23,6 +23,7 @@ ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = Path("docs/metrics.md")
 BOARDS: Final = (PACKING, OPERATOR, EXTENDER)
 DASHBOARDS: Final = Path("helm/stowage/dashboards")
+PREFIX: Final = "stowage-"  # of the boards' UIDs, which share one space with all other boards
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS: Final = 24  # of Grafana's grid
 HEIGHTS: Final = {"stat": 4, "timeseries": 8}
@@ -176,7 +177,7 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
 def files() -> dict[Path, str]:
     """What is written, by path below the repository."""
     boards = {
-        DASHBOARDS / f"{board.uid}.json": json.dumps(dashboard(board), indent=2, ensure_ascii=False) + "\n"
+        DASHBOARDS / f"{board.uid.removeprefix(PREFIX)}.json": json.dumps(dashboard(board), indent=2, ensure_ascii=False) + "\n"
         for board in BOARDS
     }
     return {REFERENCE: reference(), **boards}

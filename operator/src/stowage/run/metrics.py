@@ -135,6 +135,11 @@ class Metrics:
         if method != "WATCH":
             self.api_request_seconds.labels(method).observe(seconds)
 
+    def webhook_answered(self, kind: str, outcome: str, seconds: float) -> None:
+        """Record one review of an object."""
+        self.webhook_answers.labels(kind, outcome).inc()
+        self.webhook_seconds.labels(kind).observe(seconds)
+
     def show_reflector(self, kind: str, reflector: Followed, clock: Callable[[], float]) -> None:
         """Let the metrics of one collection read its reflector when they are scraped."""
         self.watch_age_seconds.labels(kind).set_function(lambda: clock() - reflector.last_event_at)
