@@ -176,11 +176,12 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
 
 def files() -> dict[Path, str]:
     """What is written, by path below the repository."""
-    boards = {
-        DASHBOARDS / f"{board.uid.removeprefix(PREFIX)}.json": json.dumps(dashboard(board), indent=2, ensure_ascii=False) + "\n"
-        for board in BOARDS
-    }
+    boards = {DASHBOARDS / f"{board.uid.removeprefix(PREFIX)}.json": _json(dashboard(board)) for board in BOARDS}
     return {REFERENCE: reference(), **boards}
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
