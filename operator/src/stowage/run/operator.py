@@ -29,6 +29,7 @@ from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
+from stowage.run.webhook_server import AdmissionServer, WebhookOptions
 from stowage.transport import Api, paths
 from stowage_scheduler.kube.facts import Fact
 
@@ -100,6 +101,7 @@ class Operator:
             sight=self.sight,
         )
         self.store.subscribe(self.controller.on_store_event)
+        self.webhook = self._webhook(generator) if settings.webhook_port is not None else None
         self._show()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -121,6 +123,8 @@ class Operator:
         parts["sight"] = self._look()
         parts["solver workers"] = self._keep_warm()
         parts["queue"] = self._reconcile()
+        if self.webhook is not None:
+            parts["webhook"] = self.webhook.run()
         await process.run_parts(parts, stop)
 
     async def _keep_warm(self) -> None:
@@ -178,7 +182,28 @@ class Operator:
 
     def ready(self) -> list[str]:
         """Why the process is of no use now; a standby is of use."""
-        return self.sight.problems()
+        return [*self.sight.problems(), *(self.webhook.problems() if self.webhook is not None else [])]
+
+    def _webhook(self, generator: random.Random) -> AdmissionServer:
+        """The admission webhook; every replica serves it."""
+        settings, metrics = self._settings, self._metrics
+        return AdmissionServer(
+            self._api,
+            lambda: self.store.snapshot(wall_clock()) if self.store.synced else None,
+            WebhookOptions(
+                host=settings.webhook_host,
+                port=settings.webhook_port or 0,
+                name=settings.webhook_name,
+                namespace=settings.namespace,
+                secret=settings.webhook_secret,
+                configuration=settings.webhook_configuration,
+                certificates=settings.webhook_certificates,
+            ),
+            now=wall_clock,
+            generator=generator,
+            on_answer=metrics.webhook_answered,
+            on_certificate=metrics.webhook_certificate_expiry.set,
+        )
 
     def _show(self) -> None:
         """Let gauges that follow state read it when they are scraped."""
