@@ -19,7 +19,7 @@ PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 IMAGE ?= stowage:dev
 DOCKER_BUILD_ARGUMENTS ?= --network host
 
-.PHONY: help install tools up down demo image sbom docs e2e test unit integration faults bench verify lint format type crds lock clean
+.PHONY: help install tools up down demo image sbom docs e2e test unit integration faults bench verify lint format type crds chart lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,9 +69,15 @@ bench: $(INSTALLED) ## run the benchmarks
 	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \
 	else echo "there are no benchmarks yet (tests/bench)"; fi
 
-verify: lint type ## check style, types, imports, generated files and the rules of the repository
+verify: lint type ## check style, types, imports, generated files, chart, alerts and the rules of the repository
+	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile
+	$(BIN)/shellcheck .ci/run
 	$(BIN)/python -m stowage.api --check
-	$(PYTEST) tests/unit/test_repository.py
+	$(BIN)/python -m stowage.api --directory helm/stowage/files/crds --check
+	$(BIN)/python -m stowage.cli.roles --check
+	$(BIN)/python tools/metrics_reference.py --check
+	$(BIN)/python tools/chart_docs.py --check
+	$(PYTEST) tests/unit/test_repository.py tests/chart
 
 lint: $(INSTALLED) ## check style and the direction of imports
 	$(BIN)/ruff check $(STYLED)
@@ -88,6 +94,12 @@ type: $(INSTALLED) ## check types
 
 crds: $(INSTALLED) ## write crds/ anew from the models
 	$(BIN)/python -m stowage.api
+
+chart: $(INSTALLED) crds ## write anew what the chart and the docs have from the code: resources, roles, dashboards, tables
+	$(BIN)/python -m stowage.api --directory helm/stowage/files/crds
+	$(BIN)/python -m stowage.cli.roles
+	$(BIN)/python tools/metrics_reference.py
+	$(BIN)/python tools/chart_docs.py
 
 lock: $(INSTALLED) ## pin the requirements anew (UPGRADE=1: to the newest versions)
 	$(PIP) install --require-hashes --requirement requirements/lock.txt
