@@ -15,6 +15,7 @@ from stowage_scheduler.solve.patterns import NodeKind, node_kinds
 
 Ints = npt.NDArray[np.int64]
 _MOST = 50_000  # fillings of one kind of nodes, partial ones included: about 40 ms
+_MOST_IN_ALL = 200_000  # of all kinds: in a cluster each node may be a kind of its own
 _MOST_CELLS = 500_000  # fillings times nodes; each has a cost
 
 
@@ -38,9 +39,13 @@ def fillings(problem: Problem) -> Fillings | None:
     kinds = node_kinds(problem)
     kind_of = [0] * len(problem.nodes)
     tables: list[Ints] = []
+    left = _MOST_IN_ALL
     for number, kind in enumerate(kinds):
-        table = _table(problem, kind)
+        table, listed = _table(problem, kind, min(_MOST, left))
         if table is None:
+            return None
+        left -= listed
+        if listed * (len(kinds) - number - 1) > left:  # kinds differ little in how much they can hold
             return None
         tables.append(table)
         for node in kind.nodes:
@@ -50,7 +55,8 @@ def fillings(problem: Problem) -> Fillings | None:
     return Fillings(tuple(kind_of), tuple(tables))
 
 
-def _table(problem: Problem, kind: NodeKind) -> Ints | None:
+def _table(problem: Problem, kind: NodeKind, most_listed: int) -> tuple[Ints | None, int]:
+    """The fillings to which nothing can be added, None when too many; and how many there are with all others."""
     requests = np.array([c.requests for c in problem.classes], dtype=np.int64)
     most = np.array(kind.most, dtype=np.int64)
     room = np.array([kind.free], dtype=np.int64)
@@ -68,10 +74,10 @@ def _table(problem: Problem, kind: NodeKind) -> Ints | None:
             more[:, index] += 1
             tables.append(more)
             rooms.append(left[fits])
-            if sum(map(len, tables)) > _MOST:
-                return None
+            if sum(map(len, tables)) > most_listed:
+                return None, 0
         table, room = np.concatenate(tables), np.concatenate(rooms)
     extensible = np.zeros(len(table), dtype=bool)
     for index, amounts in enumerate(requests):
         extensible |= (table[:, index] < most[index]) & (room >= amounts).all(axis=1)
-    return table[~extensible]
+    return table[~extensible], len(table)

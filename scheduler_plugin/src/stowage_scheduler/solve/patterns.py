@@ -127,6 +127,7 @@ class _Tier:
             # what one more pod of a class on nodes would be worth, and one more place asked of a tier above
             prices = [max(0, round(-row.dual_value() * _SCALE)) for row in self.covered]
             fines = [max(0, round(-row.dual_value() * _SCALE)) for row in self.kept]
+            margins = [round(row.dual_value() * _SCALE) for row in self.used]  # read before the programme changes
             total = 0
             improved = False
             for number, (kind, pricing) in enumerate(zip(self.kinds, self.pricing, strict=True)):
@@ -134,7 +135,7 @@ class _Tier:
                 total += worth * len(kind.nodes)
                 if pattern is not None:
                     value = sum(p * count for p, count in zip(prices, pattern, strict=True))
-                    if value > round(self.used[number].dual_value() * _SCALE) + len(self.classes):
+                    if value > margins[number] + len(self.classes):
                         self._add(number, pattern)
                         improved = True
             best = min(best, self.fixed + self._lagrangian(prices, fines, total) // _SCALE)
