@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from kind_cluster import KindCluster
@@ -23,6 +24,7 @@ class Release:
     image: str
     name: str = "stowage"
     namespace: str = NAMESPACE
+    away: list[tuple[datetime, datetime]] = field(default_factory=list)  # from when to when it was being removed
 
     def install(self, **values: Any) -> None:
         """Install it, or upgrade it to these values, and wait until it is Ready.
@@ -48,7 +50,19 @@ class Release:
 
     def uninstall(self) -> None:
         """Remove it; custom resources stay."""
+        began = datetime.now(UTC)
         self._helm("uninstall", self.name, "--wait", "--timeout", "2m")
+        self.away.append((began, datetime.now(UTC)))
+
+    def leave(self, node: str) -> None:
+        """Let all of its pods run elsewhere."""
+        self.cluster.kubectl("cordon", node)
+        self.cluster.kubectl(
+            *("delete", "pods", "--namespace", self.namespace, "--field-selector", f"spec.nodeName={node}"),
+            "--wait",
+        )
+        self.cluster.kubectl("rollout", "status", "deployments", "--namespace", self.namespace, "--timeout=2m")
+        self.cluster.kubectl("uncordon", node)
 
     def restarts(self) -> dict[str, int]:
         """How often containers of Stowage ended and were started again, by pod and container; those that did."""

@@ -82,6 +82,12 @@ class Scene(Story):
         await self.bench.until_ready("small", 2, timeout_seconds=SLOWLY_SECONDS)
         assert list((await self.bench.bound("small")).values()) == [2]
 
+    async def packed_by_recommendation(self) -> None:
+        """Approve the next plan, and wait until it is done."""
+        await self.approve(await self.plan_in("Proposed", timeout_seconds=SLOWLY_SECONDS))
+        await self.plan_in("Done", timeout_seconds=SLOWLY_SECONDS)
+        await self.until_packed()
+
     async def _cordon(self, node: str, *, cordoned: bool) -> None:
         await self.bench.api.merge_patch(paths.node(node), {"spec": {"unschedulable": cordoned or None}})
 

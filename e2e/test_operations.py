@@ -74,15 +74,19 @@ async def test_a_second_operator_takes_over(release: Release, scene: Scene) -> N
 
 
 async def test_a_worker_that_stops_in_the_middle_of_a_plan_and_comes_back(release: Release, scene: Scene) -> None:
-    await scene.held_back()
-    (from_node,) = {step["from"] for step in (await scene.plan_in("Running"))["spec"]["steps"] if step.get("from")}
-    release.cluster.pause(from_node)
+    stopped = release.cluster.workers[0]
+    release.leave(stopped)
+    plan = await scene.held_back()
+    release.cluster.pause(stopped)
     try:
-        release.cluster.wait("condition=Ready=Unknown", f"node/{from_node}")
-        await scene.plan_in("Aborted", "Superseded", timeout_seconds=SLOWLY_SECONDS)
+        release.cluster.wait("condition=Ready=Unknown", f"node/{stopped}")
+        ended = await scene.plan_in("Aborted", "Superseded", timeout_seconds=SLOWLY_SECONDS)
+        assert ended["metadata"]["name"] == plan["metadata"]["name"]
     finally:
-        release.cluster.unpause(from_node)
-    release.cluster.wait("condition=Ready", f"node/{from_node}")
+        release.cluster.unpause(stopped)
+    release.cluster.wait("condition=Ready", f"node/{stopped}")
+    await scene.let_go()
+    await scene.packed_by_recommendation()
 
 
 async def test_uninstalling_leaves_workloads_and_resources_and_installing_again_goes_on(

@@ -6,6 +6,7 @@ Last of the tests on its cluster (pytest goes by file names): it reads what all 
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 from programs import run
@@ -53,8 +54,18 @@ def granted(release: Release) -> set[Right]:
     return found
 
 
+def while_being_removed(release: Release, entry: dict[str, Any]) -> bool:
+    """Helm takes roles away before the last pod has ended."""
+    at = datetime.fromisoformat(entry["requestReceivedTimestamp"])
+    return any(began <= at <= ended + timedelta(seconds=30) for began, ended in release.away)
+
+
 def test_no_request_was_forbidden(release: Release) -> None:
-    forbidden = {asked(entry) for entry in audited(release) if entry.get("responseStatus", {}).get("code") == 403}
+    forbidden = {
+        asked(entry)
+        for entry in audited(release)
+        if entry.get("responseStatus", {}).get("code") == 403 and not while_being_removed(release, entry)
+    }
     assert forbidden == set()
 
 
