@@ -17,7 +17,7 @@ from harness import virtual_time
 from stowage.run.certificates import DAY_SECONDS, CertificateError, Lifetimes, Pair, from_secret, issue, serves
 from stowage.run.certificates_files import MountedCertificates
 from stowage.run.certificates_secret import SecretCertificates
-from stowage.run.webhook_server import LOOK_EVERY_SECONDS, AdmissionServer, WebhookOptions
+from stowage.run.webhook_server import LOOK_EVERY_SECONDS, LOOK_SOON_SECONDS, AdmissionServer, WebhookOptions
 from stowage.run.webhook_tls import ServingContext
 from stowage.transport import Api, ApiUnavailable, Conflict, Forbidden, NotFound
 
@@ -312,6 +312,19 @@ def test_a_wiped_bundle_is_back_after_one_look() -> None:
         server.register()
         await asyncio.sleep(LOOK_EVERY_SECONDS)
         assert server.bundle == told
+
+    play(server, scenario)
+
+
+def test_a_webhook_that_is_registered_after_the_start_is_told_within_seconds() -> None:
+    server = Server(registered=False)
+
+    async def scenario(served: AdmissionServer) -> None:
+        await asyncio.sleep(10)
+        assert served.problems() == []
+        server.register()
+        await asyncio.sleep(LOOK_SOON_SECONDS)
+        assert server.bundle
 
     play(server, scenario)
 

@@ -24,13 +24,17 @@ class MountedCertificates:
         self._folder = folder
         self._use = use
 
-    async def look(self) -> None:
+    async def look(self) -> bool:
         """Use what the files hold now.
+
+        Returns:
+            True: who keeps the files tells API servers, too.
 
         Raises:
             CertificateError: they are not there, or certificate and key are not of one pair.
         """
         self._use(Pair(b"", self._read(CERTIFICATE), self._read(KEY)))
+        return True
 
     def _read(self, name: str) -> bytes:
         path = self._folder / name

@@ -68,8 +68,11 @@ class SecretCertificates:
         self._use = use
         self._lifetimes = lifetimes
 
-    async def look(self) -> None:
+    async def look(self) -> bool:
         """Use what the replicas have agreed on, tell API servers of it, and begin the next stage when it is due.
+
+        Returns:
+            Whether API servers know; False while the webhook is not registered.
 
         Raises:
             ApiError: the Secret or the configuration could not be read or written.
@@ -82,7 +85,7 @@ class SecretCertificates:
                 logger.warning(
                     "Secret %s holds no pair of certificate and key that can be read; it is replaced", self._name
                 )
-            trouble = await self._use_and_publish(keys) if keys is not None else None
+            told, trouble = await self._use_and_publish(keys) if keys is not None else (False, None)
             due = advance(keys, self._names, self._now(), self._lifetimes, published=trouble is None)
             try:
                 if due is not keys:
@@ -90,10 +93,11 @@ class SecretCertificates:
                 elif trouble is not None:
                     raise trouble
                 else:
-                    return
+                    return told
             except Conflict:  # another replica was faster: what it wrote counts
                 if tried == TRIES - 1:
                     raise
+        return False  # stages that are due again and again: the next look goes on
 
     async def _read(self) -> Document | None:
         try:
@@ -115,25 +119,25 @@ class SecretCertificates:
         )
         logger.info("certificate of the webhook in Secret %s: %s", self._name, stage)
 
-    async def _use_and_publish(self, keys: Keys) -> ApiError | CertificateError | None:
-        """Serve the pair; returns why that failed, or why API servers could not be told of the bundle."""
+    async def _use_and_publish(self, keys: Keys) -> tuple[bool, ApiError | CertificateError | None]:
+        """Serve the pair, and tell API servers of the bundle; returns whether they know, and what went wrong."""
         try:
             self._use(keys.serving)
-            await self._publish(base64.b64encode(keys.bundle).decode())
+            return await self._publish(base64.b64encode(keys.bundle).decode()), None
         except (ApiError, CertificateError) as error:
-            return error
-        return None
+            return False, error
 
-    async def _publish(self, bundle: str) -> None:
+    async def _publish(self, bundle: str) -> bool:
         try:
             found = await self._api.get(self._configuration)
         except NotFound:
-            return  # nobody asks us; who registers the webhook is served at the next look
+            return False  # nobody asks us; who registers the webhook is served at the next look
         webhooks = found.get("webhooks") or []
         if all((one.get("clientConfig") or {}).get("caBundle") == bundle for one in webhooks):
-            return
+            return True
         told = [{**one, "clientConfig": {**(one.get("clientConfig") or {}), "caBundle": bundle}} for one in webhooks]
         # the list is replaced as a whole, so it must be the one that was read
         metadata = {"resourceVersion": found["metadata"]["resourceVersion"]}
         await self._api.merge_patch(self._configuration, {"metadata": metadata, "webhooks": told})
         logger.info("told API servers which certificates of the webhook to trust")
+        return True

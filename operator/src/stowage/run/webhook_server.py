@@ -26,6 +26,7 @@ from stowage.transport.backoff import Backoff
 from stowage_scheduler.cluster import Snapshot
 
 LOOK_EVERY_SECONDS: Final = 30.0  # far less than a stage of a rotation lasts; a bundle that was wiped is back by then
+LOOK_SOON_SECONDS: Final = 3.0  # while the webhook is not registered: an install does that last
 LOOK_WITHIN_SECONDS: Final = 20.0
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class WebhookOptions(Struct, frozen=True):
 
 
 class _Certificates(Protocol):
-    async def look(self) -> None: ...
+    async def look(self) -> bool: ...
 
 
 class AdmissionServer:
@@ -131,22 +132,24 @@ class AdmissionServer:
         finally:
             await runner.cleanup()
 
-    async def look(self) -> None:
+    async def look(self) -> bool:
         """Look after the certificate once.
+
+        Returns:
+            Whether API servers know whom to trust; False while the webhook is not registered.
 
         Raises:
             ApiError: the Secret or the configuration could not be read or written.
             CertificateError: there is none that can be used.
         """
-        await self._certificates.look()
+        return await self._certificates.look()
 
     async def _keep_certificate(self) -> None:
         backoff = Backoff(self._generator)
         while True:
-            pause_seconds = LOOK_EVERY_SECONDS * self._generator.uniform(0.8, 1.0)
             try:
                 async with asyncio.timeout(LOOK_WITHIN_SECONDS):
-                    await self.look()
+                    told = await self.look()
             except (ApiError, CertificateError, TimeoutError) as error:
                 asked = error.retry_after_seconds if isinstance(error, ApiError) else None
                 pause_seconds = backoff.next_seconds(asked)
@@ -154,6 +157,8 @@ class AdmissionServer:
             else:
                 backoff.reset()
                 self._trouble = ""
+                longest_seconds = LOOK_EVERY_SECONDS if told else LOOK_SOON_SECONDS
+                pause_seconds = longest_seconds * self._generator.uniform(0.8, 1.0)
             await asyncio.sleep(pause_seconds)
 
     def _tell(self, words: str) -> None:
