@@ -72,7 +72,7 @@ def test_the_authority_s_key_is_kept_nowhere() -> None:
     assert not any(authority.public_key() == key for authority in authorities for key in private)
 
 
-@pytest.mark.parametrize("names", [[], ["bücher.example"]], ids=["no name", "no name for a certificate"])
+@pytest.mark.parametrize("names", [[], [""], ["bücher.example"]], ids=["no name", "an empty one", "none of DNS"])
 def test_what_is_no_name_is_told(names: list[str]) -> None:
     with pytest.raises(CertificateError, match="name"):
         issue(names, NOW, DAY_SECONDS)

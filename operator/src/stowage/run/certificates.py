@@ -125,7 +125,7 @@ def issue(names: Iterable[str], now: float, valid_seconds: float) -> Pair:
     Raises:
         CertificateError: a name is neither, or there is none.
     """
-    alternatives = [_alternative(name) for name in names]
+    alternatives = [_alternative(name) for name in names if name]
     if not alternatives:
         raise CertificateError("a certificate needs a name: set webhook_name to SERVICE.NAMESPACE.svc")
     signing_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

@@ -30,7 +30,7 @@ from stowage_scheduler.cluster import Snapshot
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024  # old and new object, each at most what etcd takes
 READ_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 4.0  # less than the API server waits, so that the failure has our words
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8  # bodies held in memory; the others wait
 THREADS: Final = 2
 OTHER_KIND: Final = "Other"
 
