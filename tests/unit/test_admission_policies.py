@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stowage.admission.judge import judge
 from stowage.admission.known import Known
@@ -172,6 +173,10 @@ def test_policies_that_could_not_be_read_are_told_and_refuse_nothing() -> None:
     verdict = judge(request(policy()), Known(None, "GET packingpolicies: no answer", CLUSTER))
     assert verdict.allowed
     assert verdict.warnings == ("not checked against the nodes of other policies: GET packingpolicies: no answer",)
+
+
+def test_namespaces_that_are_not_followed_are_not_missed() -> None:
+    assert judge(request(policy()), Known({}, snapshot=structs.replace(CLUSTER, namespace_labels={}))) == Verdict()
 
 
 def test_a_cluster_that_is_not_seen_yet_warns_of_nothing() -> None:

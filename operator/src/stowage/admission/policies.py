@@ -87,7 +87,7 @@ def _by_the_cluster(policy: PackingPolicy, cluster: Snapshot) -> Iterator[str]:
     if wanted is not None and not any(matches_selector(wanted, one) for one in cluster.namespace_labels.values()):
         yield f"spec.namespaceSelector selects none of the {len(cluster.namespace_labels)} namespaces now"
     unknown = [name for name in protect.namespaces if name not in cluster.namespace_labels]
-    if unknown:
+    if unknown and cluster.namespace_labels:  # without any, they are not followed
         yield f"spec.disruption.protect.namespaces: {_some(unknown)} not in this cluster; check the spelling"
     highest = max((one.value for one in cluster.priority_classes), default=None)
     if highest is not None and protect.priority_at_least > highest:
