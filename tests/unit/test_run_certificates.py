@@ -182,6 +182,12 @@ def test_what_is_stored_is_read_back_as_it_was() -> None:
         assert from_secret(to_secret(keys)) == keys
 
 
+def test_a_stage_begins_no_later_for_having_been_stored() -> None:
+    stored = from_secret(to_secret(structs.replace(begun(None, NOW), changed_at=1e9 + 0.9)))
+    assert stored is not None
+    assert stored.changed_at == 1e9
+
+
 @pytest.mark.parametrize(
     "data",
     [

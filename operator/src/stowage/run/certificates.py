@@ -188,7 +188,7 @@ def to_secret(keys: Keys) -> dict[str, str]:
         parts |= dict(zip(_NEXT_KEYS, following, strict=True))
     if keys.former is not None:
         parts[_FORMER_KEY] = keys.former
-    parts[_CHANGED_KEY] = f"{keys.changed_at:.0f}".encode()
+    parts[_CHANGED_KEY] = b"%d" % int(keys.changed_at)  # rounded up, a stage would come late
     return {name: base64.b64encode(part).decode() for name, part in parts.items()}
 
 
