@@ -31,8 +31,8 @@ INTRODUCTION: Final = """\
 
 Both kinds belong to the group `stowage.dev` and to the cluster, not to a namespace; `kubectl get stowage` lists them
 together. The API server fills defaults in, refuses values outside of the limits below, and drops fields that it does
-not know (`kubectl` warns of them; `--validate=strict` refuses them). `[]` stands for each item of a list, `*` for any
-key of a map. Durations are strings like `90s` or `1h30m`.
+not know; `kubectl` refuses such fields, unless it is told `--validate=warn` or `ignore`. `[]` stands for each item of a
+list, `*` for any key of a map. Durations are strings like `90s` or `1h30m`.
 """
 
 Schema = Mapping[str, Any]

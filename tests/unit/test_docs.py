@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", *ROOT.glob("helm/stowage/README.md")])
 CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`([^`\n]+)`")
+INLINE = re.compile(r"`([^`]+)`")
 SHELL = {"sh", "console"}
 COMMANDS: Any = typer.main.get_command(app)
 
@@ -37,7 +37,8 @@ def commands(text: str) -> Iterator[str]:
         lines = block.replace("\\\n", " ").splitlines()
         prompted = [line.strip()[2:] for line in lines if line.strip().startswith("$ ")]
         yield from prompted if language == "console" else map(str.strip, lines)
-    yield from INLINE.findall(CODE.sub("", text))
+    for paragraph in re.split(r"\n\s*\n", CODE.sub("\n\n", text)):
+        yield from INLINE.findall(paragraph.replace("\n", " "))
 
 
 def single_commands(text: str) -> Iterator[list[str]]:
