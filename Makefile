@@ -60,7 +60,7 @@ sbom: $(INSTALLED) ## write the bill of materials of the image's Python packages
 	  --output-reproducible --of JSON --output-file build/stowage.cdx.json
 
 docs: $(INSTALLED) ## build the documentation into build/site; a broken link fails
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 e2e: $(INSTALLED) ## prove image and chart on kind clusters with real kubelets; needs docker, kind, kubectl, helm
 	$(PYTEST) e2e
@@ -76,8 +76,10 @@ verify: lint type ## check style, types, imports, generated files, chart, alerts
 	$(BIN)/python -m stowage.api --directory helm/stowage/files/crds --check
 	$(BIN)/python -m stowage.cli.roles --check
 	$(BIN)/python tools/metrics_reference.py --check
+	$(BIN)/python tools/crd_reference.py --check
 	$(BIN)/python tools/chart_docs.py --check
 	$(PYTEST) tests/unit/test_repository.py tests/chart
+	$(MAKE) docs
 
 lint: $(INSTALLED) ## check style and the direction of imports
 	$(BIN)/ruff check $(STYLED)
@@ -99,6 +101,7 @@ chart: $(INSTALLED) crds ## write anew what the chart and the docs have from the
 	$(BIN)/python -m stowage.api --directory helm/stowage/files/crds
 	$(BIN)/python -m stowage.cli.roles
 	$(BIN)/python tools/metrics_reference.py
+	$(BIN)/python tools/crd_reference.py
 	$(BIN)/python tools/chart_docs.py
 
 lock: $(INSTALLED) ## pin the requirements anew (UPGRADE=1: to the newest versions)

@@ -208,8 +208,8 @@ class PackingPolicySpec(SpecFields):
     steering: Annotated[
         Steering,
         Field(
-            description="What makes a replacement land where the plan says. Auto is Extender in this version. "
-            "With Bind, which this version does not do yet, no plan is made and condition Ready says so."
+            description="What makes a replacement land where the plan says. Auto: the extender where one lives, "
+            "else bindings."
         ),
     ] = Steering.AUTO
     trigger: Trigger = Trigger()
@@ -267,7 +267,7 @@ class PackingPolicyStatus(StatusFields):
     last_plan: ResourceName | None = None
     """The newest plan."""
     conditions: Conditions = ()
-    """Ready and Conflict."""
+    """Ready, Conflict and Degraded."""
 
 
 class PackingPolicy(Resource):
