@@ -83,6 +83,10 @@ class KindCluster:
         """Let it go on."""
         run("docker", "unpause", node)
 
+    def kill(self, node: str, command: str) -> None:
+        """SIGKILL to the processes of a node with these words in their command line."""
+        run("docker", "exec", node, "pkill", "--signal", "KILL", "--full", command)
+
     def load(self, image: str) -> None:
         """Give an image of the local engine to all nodes."""
         run("kind", "load", "docker-image", image, "--name", self.name)

@@ -64,6 +64,21 @@ class Release:
         self.cluster.kubectl("rollout", "status", "deployments", "--namespace", self.namespace, "--timeout=2m")
         self.cluster.kubectl("uncordon", node)
 
+    def leader(self) -> str:
+        """Who holds the operators' lease: the name of a pod, `_` and something unique; empty when nobody does."""
+        lease = self.cluster.get("lease", "stowage-operator", "--namespace", self.namespace)
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    def nodes_of(self, component: str) -> dict[str, str]:
+        """On which node each pod of a component runs."""
+        selector = f"app.kubernetes.io/component={component}"
+        pods = self.cluster.get("pods", "--namespace", self.namespace, "--selector", selector)["items"]
+        return {
+            pod["metadata"]["name"]: pod["spec"]["nodeName"]
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+
     def restarts(self) -> dict[str, int]:
         """How often containers of Stowage ended and were started again, by pod and container; those that did."""
         pods = self.cluster.get("pods", "--namespace", self.namespace)["items"]

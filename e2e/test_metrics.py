@@ -15,7 +15,7 @@ from harness.waiting import eventually
 from kind_cluster import KindCluster
 from programs import ROOT, run
 from release import CHART, Release
-from scene import SLOWLY_SECONDS, Scene
+from scene import GPUS, SLOWLY_SECONDS, Scene
 
 FOLDER = ROOT / "e2e" / "prometheus"
 IMAGE = "stowage-e2e-prometheus:1"
@@ -66,6 +66,7 @@ def dashboard_expressions() -> dict[str, str]:
 
 async def test_dashboards_show_data_and_no_alert_fires(release: Release, prometheus: KindCluster, scene: Scene) -> None:
     await scene.begin()
+    await scene.bench.replica_set("giant", 1, **scene.pod(gpus=2 * GPUS))  # stays pending, for dashboards to tell
     await scene.plan_in("Done", timeout_seconds=SLOWLY_SECONDS)
     expressions = dashboard_expressions()
     assert expressions
