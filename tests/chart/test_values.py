@@ -62,6 +62,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an extender without holder": ({"controlPlaneExtender": {"enabled": True}}, "controlPlaneExtender/holder"),
     "an address that is none": ({"controlPlaneExtender": {"clusterIP": "extender"}}, "controlPlaneExtender/clusterIP"),
     "a failure policy in capitals": ({"webhook": {"failurePolicy": "IGNORE"}}, "webhook/failurePolicy"),
+    "a policy that nobody is there to admit": ({"webhook": {"failurePolicy": "Fail"}}, "defaultPolicy/enabled"),
     "an issuer of another kind": ({"webhook": {"certManager": {"issuerRef": {"kind": "Vault"}}}}, "issuerRef/kind"),
     "a switch in words": ({"crds": {"keep": "yes"}}, "crds/keep"),
     "an interval without unit": ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "serviceMonitor/interval"),

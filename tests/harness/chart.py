@@ -115,7 +115,10 @@ MATRIX: dict[str, dict[str, Any]] = {
     "two operators": {"replicaCount": 2},
     "held to namespaces": {"watchNamespaces": ["team-a", "team-b"], "scheduler": {"enabled": True}},
     "nothing to pack": {"packing": {"enabled": False}},
-    "certificates by cert-manager": {"webhook": {"certManager": {"enabled": True}, "failurePolicy": "Fail"}},
+    "certificates by cert-manager, and needed": {
+        "webhook": {"certManager": {"enabled": True}, "failurePolicy": "Fail"},
+        "packing": {"defaultPolicy": {"enabled": False}},
+    },
     "certificates by an issuer of the cluster": {
         "webhook": {"certManager": {"enabled": True, "issuerRef": {"name": "ca", "kind": "ClusterIssuer"}}}
     },

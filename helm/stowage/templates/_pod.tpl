@@ -25,6 +25,7 @@ seccompProfile:
 {{- $component := index . 1 }}
 {{- $selector := include "stowage.selector" (list (index . 0) $component) }}
 {{- $priorityClass := include "stowage.priorityClassName" (index . 0) }}
+{{- $nodeLossSeconds := int (index . 0).Values.nodeLossSeconds }}
 {{- with index . 2 -}}
 {{- with .priorityClassName | default $priorityClass -}}
 priorityClassName: {{ . }}
@@ -33,10 +34,16 @@ priorityClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .tolerations }}
 tolerations:
+  {{- range tuple "not-ready" "unreachable" }}
+  - key: node.kubernetes.io/{{ . }}
+    operator: Exists
+    effect: NoExecute
+    tolerationSeconds: {{ $nodeLossSeconds }}
+  {{- end }}
+  {{- with .tolerations }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 affinity:
   {{- if .affinity }}
   {{- toYaml .affinity | nindent 2 }}
