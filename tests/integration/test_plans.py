@@ -42,7 +42,7 @@ async def test_a_plan_moves_a_pod_to_make_room_for_one_that_waits(story: Story) 
     assert plan["status"]["approvedBy"]["manager"] == "stowage-operator"
     events = (await story.bench.api.get(paths.events(story.bench.namespace)))["items"]
     ours = {event["reason"] for event in events if event.get("reportingController") == "stowage.dev/operator"}
-    assert ours == {"Moving", "Placed"}
+    assert ours == {"PlacementPlanned", "Moving", "Placed"}
     policy = await story.bench.api.get(paths.packing_policy(story.policy))
     assert policy["status"]["lastPlan"] == plan["metadata"]["name"]
 

@@ -7,15 +7,20 @@ import json
 import logging
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from stowage.api.names import TRACE_ANNOTATION
 from stowage.decide.trace import trace_id
+from stowage.decide.trigger import LONGEST_BACKOFF_SECONDS
 from stowage.run import logs
 from stowage.run.reconcile_policy import PolicyReconciler
+from unit import one_move
 from unit.builders import NOW
+from unit.one_move import NEW
 from unit.test_run_reconcile import NAME, Cluster, Document, Packer, enforcing, running
 
 
@@ -78,6 +83,23 @@ async def test_the_records_of_a_decision_and_its_plan_have_one_trace(records: Re
     said = {one["message"]: one.get("trace_id") for one in records.documents}
     assert said["still at it"] == trace
     assert [given for words, given in said.items() if "1 steps" in words] == [trace]
+
+
+async def test_a_pod_left_pending_is_told_once_with_the_trace_of_the_packing(records: Records) -> None:
+    cluster, now = Telling(enforcing()), NOW
+    giant = structs.replace(NEW, requests={**NEW.requests, "cpu": 64_000})
+    parts = {**cluster.parts(), "clock": lambda: now}
+    parts["store"] = SimpleNamespace(snapshot=lambda _: one_move.cluster(giant), pods={giant.key: giant}, rejected=[])
+    reconciler = PolicyReconciler(**parts, solver=cast("Any", Packer(lambda: None)), generator=random.Random(1))
+    for _ in range(3):
+        await reconciler.reconcile("default")
+        now += LONGEST_BACKOFF_SECONDS
+    (event,) = [one for one in cluster.created if one["kind"] == "Event"]
+    assert (event["reason"], event["regarding"]["name"], event["action"]) == ("StaysPending", giant.name, "Pack")
+    assert "InsufficientCpu" in event["note"]
+    packings = [one["trace_id"] for one in records.documents if "packing, 1 pods" in one["message"]]
+    assert len(set(packings)) == 3, "each packing is a decision of its own"
+    assert event["metadata"]["annotations"] == {TRACE_ANNOTATION: packings[0]}
 
 
 async def test_the_records_and_events_of_a_plan_have_the_trace_of_its_decision(records: Records) -> None:

@@ -31,8 +31,8 @@ OPERATOR: Final = Board(
                 ),
                 stat(
                     "Webhook certificate ends in",
-                    "Rotated long before; negative without a webhook",
-                    f"min(stowage_webhook_certificate_expiry_timestamp_seconds{{{JOB}}}) - time()",
+                    "Renewed 30 days before; empty without a webhook",
+                    f"min(stowage_webhook_certificate_expiry_timestamp_seconds{{{JOB}}} > 0) - time()",
                     unit="s",
                 ),
                 stat("Epoch", "Of the lease; rises with each leader", f"max(stowage_leader_epoch{{{JOB}}})"),

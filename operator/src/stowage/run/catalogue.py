@@ -80,7 +80,7 @@ _KEY: Final = Label("kind", ("policy", "plan", "cluster"))
 _WORKED: Final = Label("outcome", ("ok", "error"))
 _VERB: Final = Label("verb", ("filter", "preempt"))
 _ANSWERED: Final = Label("outcome", _values(Outcome))
-_REVIEWED_KIND: Final = Label("kind", ("PackingPolicy", "PackingPlan"))
+_REVIEWED_KIND: Final = Label("kind", ("PackingPolicy", "PackingPlan", "Other"))
 
 
 def _counter(name: str, unit: Unit, text: str, *labels: Label, processes: frozenset[Process] = OPERATOR) -> Metric:

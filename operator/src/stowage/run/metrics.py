@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -68,6 +68,8 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None, *, process: Process | None = None) -> None:
+        # or each counter has one more series, which the catalogue would have to name
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry or CollectorRegistry()
         self._process = process
         self._shown: set[tuple[str, str]] = set()
