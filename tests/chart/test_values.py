@@ -46,7 +46,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown mode": ({"packing": {"defaultPolicy": {"mode": "Auto"}}}, "defaultPolicy/mode"),
     "an unknown steering": ({"packing": {"defaultPolicy": {"steering": "Gate"}}}, "defaultPolicy/steering"),
     "more moves than a plan holds": ({"packing": {"defaultPolicy": {"maxMovesPerPlan": 257}}}, "maxMovesPerPlan"),
-    "a policy's name that leaves plans none": ({"packing": {"defaultPolicy": {"name": "p" * 43}}}, "defaultPolicy/name"),
+    "a name that leaves plans none": (
+        {"packing": {"defaultPolicy": {"name": "p" * 43}}},
+        "defaultPolicy/name",
+    ),
     "bindings without rights on nodes": (
         {"watchNamespaces": ["a"], "packing": {"defaultPolicy": {"steering": "Bind"}}},
         "defaultPolicy/steering",
@@ -84,7 +87,9 @@ def test_a_bad_value_is_refused_where_it_stands(values: dict[str, Any], place: s
     assert place in str(refused.value)
 
 
-def closed_places(values: dict[str, Any], schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def closed_places(
+    values: dict[str, Any], schema: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
     """Paths of the mappings in values.yaml whose keys are fixed."""
     yield path
     for key, value in values.items():

@@ -67,8 +67,13 @@ def manifest(
 
 
 def objects(values: Mapping[str, Any] | None = None, **how: Any) -> list[Object]:
-    """The objects that helm would make, its hooks included."""
-    return [one for one in yaml.safe_load_all(manifest(values, **how)) if one]
+    """The objects that helm would make, its hooks included; shared among tests, so not to be changed."""
+    return _parsed(manifest(values, **how))
+
+
+@cache
+def _parsed(text: str) -> list[Object]:
+    return [one for one in yaml.load_all(text, yaml.CSafeLoader) if one]
 
 
 def of_kind(found: list[Object], *kinds: str) -> list[Object]:
