@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from stowage.api.packing_plan_status import PlanPhase, StepState
-from stowage.api.reasons import PlanReason
+from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.announcements import MOST_AT_ONCE, TELL_AGAIN_SECONDS, announcements, departures, left_pending
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import StepStatus
@@ -78,6 +78,21 @@ def test_a_pod_left_pending_is_told_why_when_that_is_new(entry: Unplaced, told: 
     for one in found:
         words = "no plan places it: InsufficientGpu; would help: one node with 8 free nvidia.com/gpu"
         assert (one.reason, one.note, one.warning) == ("StaysPending", f"policy default: {words}", True)
+
+
+def test_a_refusal_for_good_is_another_event_than_one_that_is_tried_again() -> None:
+    facts = structs.replace(FACTS, phase=PlanPhase.RUNNING)
+    keys = set()
+    for state, reason in (
+        (StepState.INTENDED, StepReason.EVICTION_FAILED),
+        (StepState.FAILED, StepReason.EVICTION_REFUSED),
+    ):
+        status = {"s001": StepStatus(state, reason, NOW)}
+        advance = Advance(PlanPhase.RUNNING, PlanReason.EXECUTING, step_status=status)
+        (told,) = announcements(facts, advance)
+        assert told.reason == "EvictionRefused"
+        keys.add(told.key)
+    assert len(keys) == 2
 
 
 def test_many_pods_left_pending_make_no_storm() -> None:

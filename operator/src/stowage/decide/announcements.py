@@ -87,7 +87,8 @@ def announcements(plan: PlanFacts, advance: Advance) -> tuple[Announcement, ...]
         words = _words(step, after.state, after.reason, targets.get(step.slot or ""), advance.message)
         if words is not None:
             reason, note = words
-            found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", step.id))
+            key = f"{step.id}/{after.reason}"  # a refusal for good is told after one that is tried again
+            found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", key))
     return tuple(found[:MOST_AT_ONCE])
 
 
