@@ -16,9 +16,9 @@ import yaml
 from stowage.api.reasons import PlanCondition, PlanReason, PolicyCondition, PolicyReason, StepReason
 from stowage.cli.app import app
 from stowage.cli.rights import ALL_RIGHTS, Process
-from stowage.decide.announcements import EventReason
+from stowage.decide.announcements import Announcement, EventReason
 from stowage.observe.trouble import TroubleReason
-from stowage_scheduler.packing import Reason
+from stowage_scheduler.packing import PodRef, Reason
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -136,6 +136,12 @@ def first_cells(text: str) -> list[str]:
 def test_each_reason_has_its_row_and_no_other_word_has_one(heading: str, reasons: type[StrEnum]) -> None:
     rows = first_cells(sections(DOCS / "reasons.md")[heading])
     assert set(rows) == {reason.value for reason in reasons}
+
+
+def test_events_that_are_warnings_are_set_in_bold() -> None:
+    bold = re.findall(r"^\| \*\*`([^`]+)`\*\* \|", sections(DOCS / "reasons.md")["Events on pods"], re.MULTILINE)
+    pod = PodRef("ml", "train-0", "u1")
+    assert set(bold) == {reason.value for reason in EventReason if Announcement(pod, reason, "").warning}
 
 
 def test_each_type_of_condition_is_named() -> None:
