@@ -149,6 +149,9 @@ WAITS = Trigger(due=False, pending=2)
             {}, {"active": plan(status={"phase": "Proposed"})}, "True", PolicyReason.AWAITING_APPROVAL, id="proposed"
         ),
         pytest.param(
+            {}, {"active": plan(approval="Pending")}, "True", PolicyReason.AWAITING_APPROVAL, id="written-a-moment-ago"
+        ),
+        pytest.param(
             {},
             {"plans": (plan(status={"phase": "Aborted", "reason": "ExtenderUnavailable"}),)},
             "False",

@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from stowage.api.packing_plan import PackingPlan
-from stowage.decide.trigger import Considered, Memory, fingerprint, pends, remembered, trigger
+from stowage.decide.trigger import Considered, Memory, fingerprint, pends, remembered, ripens_at, trigger
 from stowage_scheduler.cluster import Gang, Pod
 from stowage_scheduler.packing import Action
 from unit.builders import NOW, budget, node, place, plan_resource, pod, policy_resource, replica_set, slot, snapshot
@@ -163,6 +163,18 @@ class TestFruitlessPackings:
         late = structs.replace(self.after(times), at=NOW - pause)
         assert ask(self.ONE, memory=late, mark=mark).due
 
+    @pytest.mark.parametrize(
+        ("ripens_in", "pause"),
+        [
+            pytest.param(40, 40, id="a pod comes of age soon"),
+            pytest.param(2, 5, id="but not at once again"),
+            pytest.param(900, 300, id="long after the next look"),
+        ],
+    )
+    def test_an_unchanged_cluster_is_looked_at_when_the_next_pod_may_move(self, ripens_in: float, pause: float) -> None:
+        facts = Considered(snapshot(node("n1"), self.ONE), (), self.after(1), "same", NOW + ripens_in)
+        assert trigger(POLICY, facts, NOW).look_again_seconds == pause
+
     def test_a_new_pod_ends_the_pause(self) -> None:
         assert ask(self.ONE, waiting("new-2"), memory=self.after(3), mark="same").due
 
@@ -191,6 +203,35 @@ def test_fingerprint(change: dict[str, Any], same: bool) -> None:
     assert (mark(structs.replace(one, **change), two) == mark(one, two)) is same
 
 
+YOUNG = policy_resource(disruption={"minPodAge": "60s", "ownerSettled": "30s"})
+
+
+@pytest.mark.parametrize(
+    ("facts", "at"),
+    [
+        pytest.param((pod("web-1", "n1", bound_at=NOW - 20),), NOW + 40, id="a young pod"),
+        pytest.param((pod("web-1", "n1", bound_at=NOW - 90),), None, id="an old pod"),
+        pytest.param((pod("web-1", "n2", bound_at=NOW - 20),), None, id="a young pod elsewhere"),
+        pytest.param(
+            (pod("web-1", "n1", bound_at=0.0), replica_set("web", 1, replicas_changed_at=NOW - 10)),
+            NOW + 20,
+            id="an owner that was scaled",
+        ),
+        pytest.param(
+            (pod("web-1", "n1", bound_at=NOW - 20), replica_set("web", 1, replicas_changed_at=NOW - 10)),
+            NOW + 20,
+            id="what comes first",
+        ),
+    ],
+)
+def test_when_the_next_pod_may_move(facts: tuple[Any, ...], at: float | None) -> None:
+    nodes, before = frozenset({"n1"}), snapshot(node("n1"), node("n2"), *facts)
+    assert ripens_at(YOUNG, before, nodes) == at
+    if at is not None:
+        after = structs.replace(before, now=at)
+        assert fingerprint(YOUNG, after, 5, nodes) != fingerprint(YOUNG, before, 5, nodes)
+
+
 OWNER, BUDGET = replica_set("web", 1), budget("web")
 
 
@@ -200,7 +241,8 @@ OWNER, BUDGET = replica_set("web", 1), budget("web")
         pytest.param((BUDGET, node("n1"), OWNER), True, id="another-order"),
         pytest.param((node("n1", labels={"gpu": "h100"}), OWNER, BUDGET), False, id="node-labelled"),
         pytest.param((node("n1"), replica_set("web", 1, newest=False), BUDGET), False, id="owner-rolls-out"),
-        pytest.param((node("n1"), replica_set("web", 1, replicas_changed_at=NOW), BUDGET), True, id="time-of-scaling"),
+        pytest.param((node("n1"), replica_set("web", 1, replicas_changed_at=NOW), BUDGET), False, id="scaled-just-now"),
+        pytest.param((node("n1"), replica_set("web", 1, replicas_changed_at=1.0), BUDGET), True, id="scaled-long-ago"),
         pytest.param((node("n1"), OWNER, structs.replace(BUDGET, selector=None)), False, id="budget-selects-others"),
         pytest.param((node("n1"), OWNER, BUDGET, node("n2")), True, id="a-node-of-others"),
     ],

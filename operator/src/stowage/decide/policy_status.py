@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from stowage.api.conditions import with_condition
 from stowage.api.durations import instant
-from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.api.reasons import PlanReason, PolicyCondition, PolicyReason
@@ -96,8 +96,10 @@ def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason
     if not view.scope.nodes:
         return False, PolicyReason.NO_MATCHING_NODE, words or "spec.nodeSelector selects no node it may use"
     if view.active is not None:
-        proposed = view.active.status.phase is PlanPhase.PROPOSED
-        reason = PolicyReason.AWAITING_APPROVAL if proposed else PolicyReason.PLAN_RUNNING
+        phase = view.active.status.phase
+        # a plan that was written a moment ago has no phase yet
+        waits = phase is PlanPhase.PROPOSED or (phase is None and view.active.spec.approval is Approval.PENDING)
+        reason = PolicyReason.AWAITING_APPROVAL if waits else PolicyReason.PLAN_RUNNING
         return True, reason, words or f"plan {view.active.name}"
     newest = max(view.plans, key=_age_key, default=None)
     if newest is not None and newest.status.reason == PlanReason.EXTENDER_UNAVAILABLE.value:

@@ -14,7 +14,7 @@ from stowage.api.packing_policy import Trigger as TriggerSpec
 from stowage.api.reasons import PlanReason
 from stowage.decide.refusals import REFUSED, UNTOLERATED
 from stowage.decide.scope import HOUR_SECONDS
-from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.cluster import Pod, Snapshot, Workload
 from stowage_scheduler.gangs import GangKey, foreign_gates, gang_key, gangs
 from stowage_scheduler.kube.matching import matches_selector
 
@@ -54,12 +54,16 @@ class Trigger(Struct, frozen=True):
 
 
 class Considered(Struct, frozen=True):
-    """Facts behind a trigger: the snapshot, the plans of all policies and the memory of the last packing."""
+    """Facts behind a trigger: the snapshot, the plans of all policies and the memory of the last packing.
+
+    `ripens_at` is when the next pod may move that may not for its age, or its owner's (`ripens_at`).
+    """
 
     snapshot: Snapshot
     plans: tuple[PackingPlan, ...] = ()
     memory: Memory = field(default_factory=Memory)
     fingerprint: str = ""
+    ripens_at: float | None = None
 
 
 def trigger(policy: PackingPolicy, facts: Considered, now: float) -> Trigger:
@@ -214,19 +218,20 @@ def _later(
 
 
 def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, nodes: frozenset[str]) -> str:
-    """A digest of what a packing for `policy` on `nodes` depends on, time apart: same digest, same answer.
+    """A digest of what a packing for `policy` on `nodes` depends on: same digest, same answer.
 
-    Rules may speak of pods on other nodes too; those change seldom enough to wait for the next look.
+    Of times it knows whether they are past: a pod that comes of age changes it. Rules may speak of pods on other nodes
+    too; those change seldom enough to wait for the next look.
     """
     pods = [pod for pod in snapshot.pods if not pod.finished and (pod.node in nodes or pends(pod))]
     namespaces = {pod.namespace for pod in pods}
     facts: list[Struct] = [structs.replace(node, created_at=0.0) for node in snapshot.nodes if node.name in nodes]
+    untimed = {"bound_at": None, "unschedulable_since": None, "unschedulable_message": ""}
     facts += [
-        structs.replace(pod, created_at=0.0, bound_at=None, unschedulable_since=None, unschedulable_message="")
-        for pod in pods
+        structs.replace(pod, created_at=float(_pod_ripens(policy, pod) > snapshot.now), **untimed) for pod in pods
     ]
     facts += [
-        structs.replace(workload, replicas_changed_at=None)
+        structs.replace(workload, replicas_changed_at=float(_owner_ripens(policy, workload) > snapshot.now))
         for workload in snapshot.workloads
         if workload.namespace in namespaces
     ]
@@ -240,6 +245,27 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
     return digest.hexdigest()
 
 
+def ripens_at(policy: PackingPolicy, snapshot: Snapshot, nodes: frozenset[str]) -> float | None:
+    """When the next pod on `nodes` may move that may not yet, for its age or for its owner's; None: none will."""
+    pods = [pod for pod in snapshot.pods if pod.node in nodes and not pod.finished]
+    namespaces = {pod.namespace for pod in pods}
+    times = [_pod_ripens(policy, pod) for pod in pods]
+    times += [_owner_ripens(policy, owner) for owner in snapshot.workloads if owner.namespace in namespaces]
+    return min((time for time in times if time > snapshot.now), default=None)
+
+
+def _pod_ripens(policy: PackingPolicy, pod: Pod) -> float:
+    if pod.node is None:
+        return 0.0
+    started = pod.bound_at if pod.bound_at is not None else pod.created_at
+    return started + policy.spec.disruption.min_pod_age.seconds
+
+
+def _owner_ripens(policy: PackingPolicy, workload: Workload) -> float:
+    changed = workload.replicas_changed_at
+    return 0.0 if changed is None else changed + policy.spec.disruption.owner_settled.seconds
+
+
 def _due_at(spec: TriggerSpec, pod: Pod) -> float:
     since = pod.created_at if pod.gated else pod.unschedulable_since or 0.0
     return since + spec.unschedulable_for.seconds
@@ -251,9 +277,12 @@ def _pause(facts: Considered, now: float) -> float:
     if not memory.fruitless:
         return 0.0  # a plan ran since: what it left is looked at once
     backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(memory.fruitless - 1, 10))
-    # ages and settled owners change with time alone: an unchanged cluster is looked at again, but seldom
-    wanted = LONGEST_BACKOFF_SECONDS if memory.fingerprint == facts.fingerprint else backoff
-    return memory.at + wanted - now
+    again = memory.at + backoff
+    if memory.fingerprint == facts.fingerprint:
+        # with time alone pods come of age; for what else might change, it is looked at again, but seldom
+        seldom = memory.at + LONGEST_BACKOFF_SECONDS
+        again = seldom if facts.ripens_at is None else min(seldom, max(again, facts.ripens_at))
+    return again - now
 
 
 def _leaves_hour(plans: Iterable[PackingPlan], now: float) -> float:

@@ -21,7 +21,7 @@ from stowage.decide.announcements import left_pending
 from stowage.decide.document import first_status, plan_document, stale_for, steering_of
 from stowage.decide.policy_status import PolicyView, policy_status
 from stowage.decide.trace import trace_id
-from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, trigger
+from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, ripens_at, trigger
 from stowage.observe.store import Store
 from stowage.run.extender_pulse import Pulses
 from stowage.run.freshness import ALL_SEEN, Sight
@@ -164,7 +164,7 @@ class PolicyReconciler:
         nodes = scoping.free_nodes(view.scope, others)
         memory = self._memory.get(policy.metadata.uid or "", Memory())
         mark = fingerprint(policy, scene, left, nodes)
-        facts = Considered(scene, tuple(plans), memory, mark)
+        facts = Considered(scene, tuple(plans), memory, mark, ripens_at(policy, scene, nodes))
         seen = trigger(policy, facts, self._clock())
         self.waiting[policy.name] = seen.pending
         view = structs.replace(view, trigger=seen, fruitless=bool(memory.fruitless))
