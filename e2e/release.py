@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,10 +36,12 @@ class Release:
         repository, _, tag = self.image.partition(":")
         paths = {key.replace("__", "."): value for key, value in values.items()}
         chosen = {"image.repository": repository, "image.tag": tag, **paths}
+        began = time.monotonic()  # noqa: TID251
         self._helm(
             *("upgrade", self.name, CHART, "--install", "--create-namespace", "--wait", "--timeout", "3m"),
             *(part for path, value in chosen.items() for part in ("--set-json", f"{path}={json.dumps(value)}")),
         )
+        print(f"helm upgrade --install --wait: {time.monotonic() - began:.1f} s")  # noqa: TID251
 
     def rollback(self) -> None:
         """Go back to the revision before."""
