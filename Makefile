@@ -78,7 +78,7 @@ verify: lint type ## check style, types, imports, generated files, chart, alerts
 	$(BIN)/python tools/metrics_reference.py --check
 	$(BIN)/python tools/crd_reference.py --check
 	$(BIN)/python tools/chart_docs.py --check
-	$(PYTEST) tests/unit/test_repository.py tests/chart
+	$(PYTEST) tests/unit/test_repository.py tests/chart tests/alerts
 	$(MAKE) docs
 
 lint: $(INSTALLED) ## check style and the direction of imports
