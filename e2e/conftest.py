@@ -1,6 +1,7 @@
 """Real clusters for the tests: image built once, at most two clusters for all of them.
 
-`STOWAGE_IMAGE`: an image that is there already. `STOWAGE_E2E_KEEP=1`: leave the clusters for a look.
+`STOWAGE_IMAGE`: an image that is there already. `STOWAGE_E2E_NAME`: what the names of the clusters begin with.
+`STOWAGE_E2E_KEEP=1`: leave the clusters for a look.
 Logs, events, plans and pods of a test that failed are kept in `build/e2e/`.
 """
 
@@ -85,9 +86,10 @@ def start_cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started: list[KindCluster] = []
 
     def start(configuration: str) -> KindCluster:
-        folder = tmp_path_factory.mktemp("kind")
-        cluster = KindCluster.create(f"stowage-e2e-{os.getpid()}-{configuration}", configuration, folder)
+        name = os.environ.get("STOWAGE_E2E_NAME", f"stowage-e2e-{os.getpid()}")
+        cluster = KindCluster(f"{name}-{configuration}", tmp_path_factory.mktemp("kind") / "kubeconfig")
         started.append(cluster)
+        cluster.create(configuration)
         cluster.load(image)
         give_gpus(cluster)
         return cluster
@@ -120,7 +122,11 @@ def restricted_namespace(cluster: KindCluster) -> str:
 def installed(cluster: KindCluster, image: str, restricted_namespace: str) -> Release:
     """The chart with a second scheduler, installed once."""
     release = Release(cluster, image, namespace=restricted_namespace)
-    release.install(**STANDARD)
+    try:
+        release.install(**STANDARD)
+    except AssertionError:
+        keep_artifacts(release, "install")
+        raise
     return release
 
 

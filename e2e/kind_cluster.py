@@ -16,29 +16,26 @@ READY_SECONDS = 180
 
 @dataclass(frozen=True)
 class KindCluster:
-    """A running cluster."""
+    """A cluster by its name, started or not."""
 
     name: str
     kubeconfig: Path
 
-    @classmethod
-    def create(cls, name: str, configuration: str, folder: Path) -> KindCluster:
-        """Start a cluster with `clusters/CONFIGURATION.yaml` and wait until all of it is Ready.
+    def create(self, configuration: str) -> None:
+        """Start it with `clusters/CONFIGURATION.yaml` and wait until all of it is Ready.
 
         The node image is `$KIND_NODE_IMAGE`, else kind's own.
         """
-        cluster = cls(name, folder / f"{name}.kubeconfig")
         image = os.environ.get("KIND_NODE_IMAGE")
         run(
-            *("kind", "create", "cluster", "--name", name, "--config", f"{configuration}.yaml"),
-            *("--kubeconfig", cluster.kubeconfig),
+            *("kind", "create", "cluster", "--name", self.name, "--config", f"{configuration}.yaml"),
+            *("--kubeconfig", self.kubeconfig),
             *(("--image", image) if image else ()),
             folder=CLUSTERS,  # paths of extraMounts are relative to it
         )
-        for node in cluster.nodes():
-            cluster.wait("condition=Ready", f"node/{node}")
-        cluster.wait("condition=Ready", "pods", "--all", "--namespace", "kube-system")
-        return cluster
+        for node in self.nodes():
+            self.wait("condition=Ready", f"node/{node}")
+        self.wait("condition=Ready", "pods", "--all", "--namespace", "kube-system")
 
     def delete(self) -> None:
         """End it and all that ran there."""

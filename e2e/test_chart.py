@@ -43,19 +43,20 @@ def test_the_webhook_refuses_what_could_never_work(release: Release) -> None:
         release.cluster.kubectl("create", "--filename", file, "--dry-run=server")
 
 
-def test_it_is_ready_soon(release: Release) -> None:
-    pods = ("pods", "--namespace", release.namespace, "--selector", "app.kubernetes.io/component=operator")
-    release.cluster.kubectl("delete", *pods, "--wait")
+def test_a_new_operator_is_ready_soon(release: Release) -> None:
     began = time.monotonic()  # noqa: TID251
+    release.cluster.kubectl("rollout", "restart", "deployment", "stowage", "--namespace", release.namespace)
     release.cluster.kubectl("rollout", "status", "deployment", "stowage", "--namespace", release.namespace)
-    print(f"a new operator is Ready after {time.monotonic() - began:.1f} s")  # noqa: TID251
+    print(f"another operator is Ready {time.monotonic() - began:.1f} s after a restart was asked for")  # noqa: TID251
 
 
-def test_the_image_starts_at_once(image: str) -> None:
+def test_the_image_starts_with_nothing_writable(image: str) -> None:
     began = time.monotonic()  # noqa: TID251
-    run("docker", "run", "--rm", "--read-only", "--cap-drop=ALL", image, "operator", "--help")
+    with pytest.raises(AssertionError, match="no cluster"):
+        run("docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--user=65532", image, "operator")
+    seconds = time.monotonic() - began  # noqa: TID251
     size = int(run("docker", "image", "inspect", image, "--format", "{{.Size}}"))
-    print(f"{image}: {size / 1e6:.0f} MB, `operator --help` after {time.monotonic() - began:.1f} s")  # noqa: TID251
+    print(f"{image}: {size / 1e6:.0f} MB; the operator misses its cluster after {seconds:.1f} s")
 
 
 async def test_it_can_be_kept_to_one_namespace(release: Release, scene: Scene, api: Api) -> None:

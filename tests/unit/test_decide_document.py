@@ -195,6 +195,7 @@ def test_an_answer_that_the_cluster_overtook(pods: tuple[Any, ...], words: str |
         pytest.param("Auto", (), True, PlanSteering.BIND, id="none lives"),
         pytest.param("Auto", (), False, PlanSteering.EXTENDER, id="none lives, but nodes must not be tainted"),
         pytest.param("Bind", {"scheduler-1"}, True, PlanSteering.BIND, id="as the policy says"),
+        pytest.param("Bind", (), False, PlanSteering.EXTENDER, id="as the policy says, but nodes must not be tainted"),
     ],
 )
 def test_what_steers_a_plan(wish: str, extenders: set[str], taints: bool, steering: PlanSteering) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import random
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ class Cluster:
         self.refuses_plans: Exception | None = None
         self.rejected: list[Rejected] = []
         self.unheard: list[str] = []  # pods on every node that the store has not heard of
+        self.settings = OperatorSettings()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Document:
         await asyncio.sleep(0)  # others have their turn while a request is under way
@@ -98,7 +100,7 @@ class Cluster:
             "lease": cast("Lease", self.lease),
             "metrics": Metrics(),
             "clock": lambda: NOW,
-            "settings": OperatorSettings(),
+            "settings": self.settings,
             "pulses": SimpleNamespace(alive=self.extenders),
         }
 
@@ -317,3 +319,28 @@ async def test_a_plan_that_a_webhook_refuses_is_told_in_the_policy_and_tried_aga
     (ready,) = [one for one in cluster.statuses[-1]["conditions"] if one["type"] == "Ready"]
     assert (ready["status"], ready["reason"]) == ("False", "PlanRefused")
     assert "denied by guard.example.com" in ready["message"]
+
+
+@pytest.mark.parametrize("steering", ["Extender", "Bind"])
+@pytest.mark.parametrize(("watched", "touches"), [((), True), (("a",), False)], ids=["whole cluster", "a namespace"])
+async def test_after_a_plan_nodes_are_touched_only_by_who_may(
+    steering: str, watched: tuple[str, ...], touches: bool
+) -> None:
+    ended = {"phase": "Done", "epoch": 3, "finishedAt": "2027-01-15T08:00:00Z"}
+    plan = plan_resource(NAME, MOVE, PLACE, slots=(TO_N2, TO_N1), status=ended, steering=steering).to_document()
+    cluster = Cluster(enforcing(), plan)
+    cluster.settings = OperatorSettings(watch_namespaces=watched)
+    reads: list[str] = []
+    answer = cluster.get
+
+    async def get(path: str, query: Mapping[str, str] | None = None) -> Document:
+        reads.append(path)
+        return await answer(path, query)
+
+    cluster.get = get  # type: ignore[method-assign]
+    with contextlib.suppress(NotFound):  # the fake has no nodes to read
+        await cluster.plan_pass().reconcile(NAME)
+    nodes = {path for path in reads if path.startswith(paths.NODES)} | {
+        name for verb, name in cluster.writes if verb == "PATCH"
+    }
+    assert bool(nodes) is touches

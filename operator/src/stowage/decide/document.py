@@ -85,10 +85,12 @@ def steering_of(policy: PackingPolicy, extenders: Collection[str], *, taints: bo
         policy: whose `spec.steering` decides, unless it is `Auto`.
         extenders: holders whose extender lives. The operator cannot tell which scheduler they stand beside before a
             plan is acknowledged, so with `Auto` any of them will do.
-        taints: whether the operator may taint nodes; binding pods beside an untouched scheduler needs that.
+        taints: whether the operator may taint nodes; without that it cannot bind pods beside an untouched scheduler.
     """
+    if not taints:
+        return PlanSteering.EXTENDER
     if policy.spec.steering is Steering.AUTO:
-        return PlanSteering.EXTENDER if extenders or not taints else PlanSteering.BIND
+        return PlanSteering.EXTENDER if extenders else PlanSteering.BIND
     return PlanSteering(policy.spec.steering.value)
 
 

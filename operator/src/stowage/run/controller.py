@@ -72,6 +72,7 @@ class Controller:
         self._store = store
         self._queue = queue
         self._lease = lease
+        self._may_touch_nodes = not settings.watch_namespaces
         self._pulses = pulses = Pulses(api, namespace=settings.namespace, clock=monotonic)
         self._extenders = 0
         self._plans = PlanReconciler(
@@ -134,13 +135,13 @@ class Controller:
                 self._queue.add(("policy", policy), POLICY_DELAY_SECONDS)
 
     async def _ring_all(self) -> float:
-        if self._store.synced:
-            await self._sweep()
         for policy in await list_policies(self._api):
             self._queue.add(("policy", policy.name))
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
         self._extenders = len(await self._pulses.alive())
+        if self._store.synced:
+            await self._sweep()
         return LOOK_AT_ALL_SECONDS
 
     def _waiting_for_scheduler(self) -> float:
@@ -156,6 +157,12 @@ class Controller:
         if not any(holder_of(node) for node in nodes):
             return
         running = {plan.metadata.uid or "" for plan in await list_plans(self._api) if keeps_nodes(plan)}
-        for node, uid in leftovers(nodes, running).items():
+        left = leftovers(nodes, running)
+        if left and not self._may_touch_nodes:
+            logger.warning(
+                "nodes are kept for plans that do not run; `stowage doctor --fix` frees them: %s", sorted(left)
+            )
+            return
+        for node, uid in left.items():
             logger.info("node %s was kept for a plan that does not run: %s", node, uid)
             await release(self._api, node, uid=uid, leads=leads)

@@ -258,10 +258,10 @@ class PlanReconciler:
         age = self._clock() - finished.timestamp() if finished is not None else WAKE_WITHIN_SECONDS
         if age >= WAKE_WITHIN_SECONDS:
             return None  # what a crash has left behind is swept with the rest
+        if not self._may_touch_nodes:
+            return None
         if plan.spec.steering is PlanSteering.BIND:
             await self._actions.release(plan_facts(plan), leads=leads)
-            return None
-        if not self._may_touch_nodes:
             return None
         await wake_pods(self._api, plan, mark="" if age < WAKE_AGAIN_SECONDS else "again")
         return WAKE_AGAIN_SECONDS - age if age < WAKE_AGAIN_SECONDS else None
