@@ -115,7 +115,7 @@ def test_every_object_says_whose_it_is(values: dict[str, Any]) -> None:
         if one["kind"] in CLUSTER_SCOPED:
             assert "namespace" not in one["metadata"]
         else:
-            assert one["metadata"]["namespace"] in {NAMESPACE, "kube-system", "team-a", "team-b"}
+            assert one["metadata"]["namespace"] in {NAMESPACE, "kube-system", *values.get("watchNamespaces", ())}
 
 
 def test_another_name_is_everywhere() -> None:

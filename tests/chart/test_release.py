@@ -128,7 +128,7 @@ def test_pods_get_their_scheduler_where_the_server_can_do_that(apis: tuple[str, 
     if version:
         selector = policies[1]["spec"]["matchResources"]["namespaceSelector"]
         assert selector["matchLabels"] == {SCHEDULER_LABEL: SCHEDULER_ENABLED}
-        assert selector["matchExpressions"][0]["values"] == ["kube-system"]
+        assert selector["matchExpressions"][0]["values"] == ["kube-system", NAMESPACE]
         assert policies[0]["spec"]["failurePolicy"] == "Ignore"
 
 
@@ -146,6 +146,20 @@ def test_an_upgrade_names_nothing_that_the_operator_fills_in() -> None:
     found = objects()
     assert "caBundle" not in named(found, "ValidatingWebhookConfiguration", "stowage")["webhooks"][0]["clientConfig"]
     assert not {"data", "stringData"} & set(named(found, "Secret", "stowage-webhook-tls"))
+
+
+def test_certificates_can_be_handed_to_cert_manager_and_back() -> None:
+    found = objects({"webhook": {"certManager": {"enabled": True}}})
+    name = named(found, "Certificate", "stowage-webhook")["spec"]["secretName"]
+    # not the name of the Secret that Helm makes and deletes
+    assert name == "stowage-webhook-cert"
+    volumes = named(found, "Deployment", "stowage")["spec"]["template"]["spec"]["volumes"]
+    assert [one["secret"]["secretName"] for one in volumes if "secret" in one] == [name]
+
+
+def test_no_alerts_and_dashboards_for_what_does_not_run() -> None:
+    found = objects({"packing": {"enabled": False}, "metrics": MATRIX["all metrics"]["metrics"]})
+    assert of_kind(found, "ConfigMap", "PrometheusRule", "ServiceMonitor") == []
 
 
 @pytest.mark.parametrize(
@@ -221,3 +235,13 @@ def test_the_test_of_the_release_asks_about_its_own_leases() -> None:
         f"--operator-lease={NAMESPACE}/stowage-operator",
         f"--scheduler-lease={NAMESPACE}/stowage-scheduler",
     ]
+
+
+def test_the_test_leaves_its_logs_and_no_rights() -> None:
+    hooks = [one for one in objects() if one["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]
+    policies = {one["kind"]: one["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for one in hooks}
+    # Helm 3 deletes by hook-succeeded before it reads logs
+    assert policies.pop("Pod") == "before-hook-creation"
+    assert policies == dict.fromkeys(
+        ("ServiceAccount", "ClusterRole", "ClusterRoleBinding"), "before-hook-creation,hook-succeeded"
+    )

@@ -41,6 +41,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "extraEnv/0/valueFrom",
     ),
     "a label value with blanks": ({"commonLabels": {"team": "a b"}}, "commonLabels/team"),
+    "a label by which Helm finds its objects": ({"commonLabels": {"helm.sh/chart": "mine"}}, "commonLabels"),
+    "a label by which Services find the operator": (
+        {"operator": {"podLabels": {"app.kubernetes.io/name": "mine"}}},
+        "operator/podLabels",
+    ),
+    "a label by which Services find the scheduler": (
+        {"scheduler": {"podLabels": {"app.kubernetes.io/component": "mine"}}},
+        "scheduler/podLabels",
+    ),
+    "more namespaces than a policy's expression holds": (
+        {"watchNamespaces": [f"team-{number}" for number in range(65)]},
+        "watchNamespaces",
+    ),
     "a namespace with an underscore": ({"watchNamespaces": ["team_a"]}, "watchNamespaces/0"),
     "a namespace twice": ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
     "an unknown mode": ({"packing": {"defaultPolicy": {"mode": "Auto"}}}, "defaultPolicy/mode"),
@@ -62,6 +75,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"scheduler": {"enabled": True}, "controlPlaneExtender": {"enabled": True, "holder": "n"}},
         "'not' failed",
     ),
+    "a scheduler that nobody plans for": (
+        {"packing": {"enabled": False}, "scheduler": {"enabled": True}},
+        "scheduler/enabled",
+    ),
+    "an extender that nobody plans for": (
+        {"packing": {"enabled": False}, "controlPlaneExtender": {"enabled": True, "holder": "n"}},
+        "controlPlaneExtender/enabled",
+    ),
     "an extender without holder": ({"controlPlaneExtender": {"enabled": True}}, "controlPlaneExtender/holder"),
     "an address that is none": ({"controlPlaneExtender": {"clusterIP": "extender"}}, "controlPlaneExtender/clusterIP"),
     "a failure policy in capitals": ({"webhook": {"failurePolicy": "IGNORE"}}, "webhook/failurePolicy"),
@@ -73,6 +94,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a port beyond all ports": ({"networkPolicy": {"apiServerPorts": [70000]}}, "apiServerPorts/0"),
     "no way to the API server": ({"networkPolicy": {"apiServerPorts": []}}, "apiServerPorts"),
     "a budget that blocks drains": ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),
+    "a budget that blocks drains, in percent": ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "maxUnavailable"),
     "a priority that is kept for the system": ({"priorityClass": {"value": 2000000000}}, "priorityClass/value"),
     "an account that nobody makes": ({"serviceAccount": {"create": False}}, "serviceAccount/name"),
     "a probe that never fails": ({"probes": {"liveness": {"failureThreshold": 0}}}, "liveness/failureThreshold"),

@@ -119,7 +119,32 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
     "two operators": {"replicaCount": 2},
     "held to namespaces": {"watchNamespaces": ["team-a", "team-b"], "scheduler": {"enabled": True}},
+    "held to as many namespaces as an expression holds": {
+        "watchNamespaces": [f"team-{number}" for number in range(64)],
+        "scheduler": {"enabled": True},
+    },
     "nothing to pack": {"packing": {"enabled": False}},
+    "the largest integers": {
+        "replicaCount": 5,
+        "nodeLossSeconds": 86400,
+        "operator": {
+            "seed": 2147483647,
+            "leaseSeconds": 3600,
+            "solverWorkers": 256,
+            "resources": {"limits": {"cpu": 256, "memory": 1099511627776}},
+            "tolerations": [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 2147483647}],
+        },
+        "packing": {"defaultPolicy": {"maxMovesPerPlan": 256, "maxMovesPerHour": 100000}},
+        "scheduler": {
+            "enabled": True,
+            "replicaCount": 5,
+            "percentageOfNodesToScore": 100,
+            "goGarbageCollection": 10000,
+            "clientConnection": {"qps": 10000, "burst": 20000},
+        },
+        "networkPolicy": {"apiServerPorts": [65535]},
+        "priorityClass": {"value": 1000000000},
+    },
     "certificates by cert-manager, and needed": {
         "webhook": {"certManager": {"enabled": True}, "failurePolicy": "Fail"},
         "packing": {"defaultPolicy": {"enabled": False}},

@@ -24,7 +24,7 @@
 - name: STOWAGE_LEASE_NAME
   value: {{ include "stowage.operatorLease" . }}
 {{- /* of 15 s: renewed within 10 s, tried every 2 s; terms of other lengths keep the proportions */}}
-{{- with .Values.operator.leaseSeconds }}
+{{- with int .Values.operator.leaseSeconds }}
 - name: STOWAGE_LEASE_SECONDS
   value: {{ . | quote }}
 - name: STOWAGE_RENEW_WITHIN_SECONDS
@@ -41,10 +41,10 @@
   value: {{ join "," . }}
 {{- end }}
 - name: STOWAGE_SEED
-  value: {{ .Values.operator.seed | quote }}
+  value: {{ int64 .Values.operator.seed | quote }}
 {{- with .Values.operator.solverWorkers }}
 - name: STOWAGE_SOLVER_WORKERS
-  value: {{ . | quote }}
+  value: {{ int . | quote }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
 - name: STOWAGE_WEBHOOK_HOST

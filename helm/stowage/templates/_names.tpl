@@ -65,6 +65,11 @@ so that each name made from it is a label too. */}}
 {{ include "stowage.fullname" . }}-webhook-tls
 {{- end }}
 
+{{/* cert-manager's Secret is of another type, and not Helm's: with one name, neither could follow the other. */}}
+{{- define "stowage.certManagerSecret" -}}
+{{ include "stowage.fullname" . }}-webhook-cert
+{{- end }}
+
 {{- define "stowage.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "stowage.fullname" .) .Values.serviceAccount.name }}

@@ -146,7 +146,8 @@ async def check_definitions(api: Api) -> Check:
         if conditions.get("Established") != "True":
             missing.append(f"{plural} (not established yet)")
     if missing:
-        found = f"missing: {', '.join(missing)}; install them with kubectl apply -f crds/"
+        cure = "install them with the chart (where others made some: --take-ownership), or kubectl apply -f crds/"
+        found = f"missing: {', '.join(missing)}; {cure}"
         return Check("custom resources", Result.FAILED, found)
     return Check("custom resources", Result.PASSED, "packingpolicies, packingplans")
 
