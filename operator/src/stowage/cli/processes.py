@@ -119,6 +119,31 @@ def operator(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the packer. Default: 1.")] = None,
+    watch_namespaces: Annotated[
+        str | None,
+        typer.Option("--watch-namespaces", help="Pods of these alone, separated by commas. Default: of all."),
+    ] = None,
+    webhook_port: Annotated[
+        int | None, typer.Option("--webhook-port", help="Port of the admission webhook. Default: there is none.")
+    ] = None,
+    webhook_host: Annotated[
+        str | None, typer.Option("--webhook-host", help="Address it listens on. Default: 127.0.0.1.")
+    ] = None,
+    webhook_name: Annotated[
+        str | None,
+        typer.Option("--webhook-name", help="Name in its certificate: SERVICE.NAMESPACE.svc, or an address."),
+    ] = None,
+    webhook_secret: Annotated[
+        str | None, typer.Option("--webhook-secret", help="Secret of its certificates. Default: stowage-webhook-tls.")
+    ] = None,
+    webhook_configuration: Annotated[
+        str | None,
+        typer.Option("--webhook-configuration", help="ValidatingWebhookConfiguration to keep. Default: stowage."),
+    ] = None,
+    webhook_certificates: Annotated[
+        str | None,
+        typer.Option("--webhook-certificates", help="Folder of tls.crt and tls.key that somebody else renews."),
+    ] = None,
 ) -> None:
     """Run the operator until it is told to end."""
     given = dict(locals())
