@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.chart import CHART, programs
 from harness.workbench import Workbench
@@ -26,18 +27,28 @@ class Release:
         self._environment = {**cluster.environment, "HOME": cache, "KUBECACHEDIR": f"{cache}/kube"}
 
     def helm(self, *arguments: str) -> str:
-        command = [str(programs() / "helm"), *arguments, "--namespace", self.name]
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=self._environment, timeout=WITHIN_SECONDS
-        )
+        result = self._run(*arguments)
         assert not result.returncode, result.stderr
         return result.stdout
 
-    def upgrade(self, *options: str) -> None:
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(programs() / "helm"), *arguments, "--namespace", self.name]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self._environment, timeout=WITHIN_SECONDS
+        )
+
+    def upgrade(self, *options: str) -> str:
+        return self.helm(*self._upgrade(*options))
+
+    def fail_to_install(self) -> None:
+        # there are no nodes that could make pods ready
+        assert self._run(*self._upgrade("--wait", "--timeout", "2s")).returncode
+
+    def _upgrade(self, *options: str) -> tuple[str, ...]:
         # the definitions are there already, made by the cluster's start
         policy = f"packing.defaultPolicy.name={self.name}"
         given = ("--install", "--take-ownership", "--set", policy, "--set", "scheduler.enabled=true")
-        self.helm("upgrade", self.name, str(CHART), *given, *options)
+        return ("upgrade", self.name, str(CHART), *given, *options)
 
 
 @pytest.fixture
@@ -73,7 +84,7 @@ async def test_what_is_not_the_charts_outlives_upgrade_rollback_and_removal(
         }
 
     expected = {"mode": "Enforce", "same policy": True, "certificate": filled}
-    release.upgrade("--set", "replicaCount=2")
+    assert f'The policy "{name}" is in mode Enforce' in release.upgrade("--set", "replicaCount=2")
     deployment = f"/apis/apps/v1/namespaces/{name}/deployments/{stem}"
     assert ((await api.get(deployment))["spec"]["replicas"], await untouched()) == (2, expected)
     release.helm("rollback", name)
@@ -84,3 +95,16 @@ async def test_what_is_not_the_charts_outlives_upgrade_rollback_and_removal(
     assert kept["metadata"]["uid"] == made
     assert "finalizers" not in kept["metadata"]
     await api.delete(policy)
+
+
+async def test_after_a_failed_first_installation_the_notes_tell_how_to_make_the_policy(
+    workbench: Workbench, release: Release
+) -> None:
+    release.fail_to_install()
+    notes = release.upgrade()
+    assert f'The policy "{release.name}" was not found' in notes
+    await workbench.api.create(
+        paths.PACKING_POLICIES, yaml.safe_load(notes.partition("<<END\n")[2].partition("\nEND\n")[0])
+    )
+    assert f'The policy "{release.name}" is in mode Recommend' in release.upgrade()
+    await workbench.api.delete(paths.packing_policy(release.name))

@@ -11,6 +11,7 @@ from stowage.cli.checks import (
     Evidence,
     Places,
     ReadyAnswer,
+    check_definitions,
     check_handshake,
     check_operator,
     check_policies,
@@ -171,6 +172,14 @@ async def test_a_process_leads_while_its_lease_is_fresh(spec: Document | None, r
     assert operator.result is (Result.PASSED if result is Result.PASSED else Result.WARNING)
     assert scheduler.found
     assert "stowage-system/stowage-operator" in operator.found or operator.result is Result.PASSED
+
+
+async def test_missing_definitions_come_with_the_chart_or_by_hand() -> None:
+    found = await check_definitions(OneLease(None))
+    assert found.result is Result.FAILED
+    assert "missing: packingpolicies, packingplans;" in found.found
+    assert "--take-ownership" in found.found
+    assert "kubectl apply -f crds/" in found.found
 
 
 class MayDoNothing:
