@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from harness.waiting import eventually
 from harness.workbench import Workbench
 from kind_cluster import KindCluster
 from release import Release
@@ -36,7 +37,24 @@ async def api(cluster: KindCluster) -> AsyncIterator[Api]:
         yield connected
 
 
+async def restart_scheduler(cluster: KindCluster) -> None:
+    """Let it connect anew: its connection may be from before the Service was there, to whoever answered then."""
+
+    def leader() -> str:
+        lease = cluster.get("lease", "kube-scheduler", "--namespace", "kube-system")
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    before = leader()
+    cluster.kill(cluster.control_plane, "kube-scheduler")
+
+    async def another() -> bool:
+        return leader() not in {"", before}
+
+    await eventually(another, timeout_seconds=SLOWLY_SECONDS, what="the scheduler leads again")
+
+
 async def test_the_large_pod_gets_its_place(release: Release, workbench: Workbench, cluster: KindCluster) -> None:
+    await restart_scheduler(cluster)
     scene = Scene(workbench, cluster)
     scene.scheduler_name, scene.steering = "default-scheduler", "Extender"
     await scene.begin()
