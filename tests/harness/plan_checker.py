@@ -191,10 +191,30 @@ class _Checker:
         for step in steps.values():
             if (step["action"] == "Ungate") != bool(_gates(self.pods[step["pod"]])):
                 yield f"{step['pod']} has gates {_gates(self.pods[step['pod']])}, but its step is {step['action']}"
+        at_once = self._landing_at_once(steps)
         for seed in range(5):
-            yield from self._replay(steps, Random(seed))
+            yield from self._replay(steps, at_once, Random(seed))
 
-    def _replay(self, steps: dict[str, Document], random: Random) -> Iterator[str]:
+    def _landing_at_once(self, steps: dict[str, Document]) -> set[str]:
+        """Pods that have room where they go once the steps that theirs waits for are over.
+
+        The others are swaps: their slots open later, even where somebody else has left room by chance.
+        """
+        found: set[str] = set()
+        before: dict[str, set[str]] = {}
+        for step in _in_order(steps):
+            before[step["id"]] = {other for one in step["after"] for other in (one, *before.get(one, ()))}
+            if step["pod"] not in self.end:
+                continue
+            over = {steps[one]["pod"] for one in before[step["id"]] if one in steps}
+            where = {name: node for name, node in self.start.items() if node and name not in over}
+            where |= {name: self.end[name] for name in (over & found) | {step["pod"]}}
+            target = self.end[step["pod"]]
+            if not list(self._capacity({name: node for name, node in where.items() if node == target}, "trial")):
+                found.add(step["pod"])
+        return found
+
+    def _replay(self, steps: dict[str, Document], at_once: set[str], random: Random) -> Iterator[str]:
         """Run the steps in one order that their edges allow.
 
         A replacement lands at once, or when all else is over: in between it might take room kept for others,
@@ -214,7 +234,8 @@ class _Checker:
                 del where[step["pod"]]
             if step["pod"] in self.end:
                 homeless.append(step["pod"])
-            for name in [n for n in homeless if n == step["pod"] or len(done) == len(steps)]:
+            arrives = step["action"] in _ARRIVES or step["pod"] in at_once
+            for name in [n for n in homeless if (n == step["pod"] and arrives) or len(done) == len(steps)]:
                 neighbours = {n: node for n, node in where.items() if node == self.end[name]}
                 if not list(self._capacity({**neighbours, name: self.end[name]}, "trial")):
                     homeless.remove(name)
@@ -223,6 +244,14 @@ class _Checker:
                 yield f"step {step['id']} places {step['pod']} where no room is yet"
         if homeless:
             yield f"{homeless} find no room"
+
+
+def _in_order(steps: dict[str, Document]) -> Iterator[Document]:
+    """Each step after those that it waits for, as far as they do not wait for each other."""
+    left = dict(steps)
+    while ready := [step for step in left.values() if not any(one in left for one in step["after"])]:
+        for step in ready:
+            yield left.pop(step["id"])
 
 
 def _ends(pod: Document) -> bool:
