@@ -233,9 +233,11 @@ def required(*terms: dict[str, Any]) -> dict[str, Any]:
             set(),
             id="a soft one is no rule",
         ),
-        pytest.param({"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}, {"Volumes"}, id="a claim"),
-        pytest.param({"volumes": [{"ephemeral": {}}]}, {"Volumes"}, id="a generic ephemeral volume"),
-        pytest.param({"volumes": [{"csi": {"driver": "d"}}]}, {"Volumes"}, id="an inline CSI volume"),
+        pytest.param({"volumes": [{"name": "v", "rbd": {}}]}, {"Volumes"}, id="a volume of an in-tree driver"),
+        pytest.param(
+            {"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}, set(), id="claims are looked up later"
+        ),
+        pytest.param({"volumes": [{"csi": {"driver": "d"}}]}, set(), id="no plugin looks at an inline CSI volume"),
         pytest.param({"resourceClaims": [{"name": "gpu"}]}, {"ResourceClaims"}, id="a resource claim"),
         pytest.param({"schedulingGroup": {"podGroupName": "g"}}, {"SchedulingGroup"}, id="a scheduling group"),
         pytest.param({"workloadRef": {"name": "w"}}, {"SchedulingGroup"}, id="a workload reference of 1.35"),

@@ -20,6 +20,8 @@ CPU = "cpu"
 MEMORY = "memory"
 EPHEMERAL_STORAGE = "ephemeral-storage"
 PODS = "pods"
+ATTACHMENTS = "attachable-volumes-csi-"
+"""Begins the resource that counts what a CSI driver attaches, as Kubernetes named it (`GetCSIAttachLimitKey`)."""
 
 
 class Effect(StrEnum):
@@ -90,6 +92,47 @@ class HostPort(Struct, frozen=True, order=True, gc=False):
     port: int
 
 
+class ClaimUse(Struct, frozen=True, order=True, gc=False):
+    """A PersistentVolumeClaim that a pod mounts, in its own namespace.
+
+    `ephemeral`: a generic ephemeral volume, whose claim is made for this pod and goes with it.
+    """
+
+    name: str
+    ephemeral: bool = False
+
+
+class VolumeNeeds(Struct, frozen=True, gc=False):
+    """What the volumes of a pod ask of its node.
+
+    `terms`: of each volume, terms of which one must match (plugin VolumeBinding). `zones`: label keys with the values
+    that a node may have there, for nodes that tell their zone or region at all (plugin VolumeZone).
+    """
+
+    terms: tuple[tuple[NodeSelectorTerm, ...], ...] = ()
+    zones: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+NO_VOLUME_NEEDS = VolumeNeeds()
+
+
+class QuotaMarks(Struct, frozen=True, gc=False):
+    """What ResourceQuotas look at in a pod besides its requests.
+
+    `limits` are the resources for which it has a limit. `unset` are those of cpu and memory, requests and limits,
+    that a container of it leaves open: a quota on them refuses such a pod.
+    """
+
+    best_effort: bool = False
+    deadline: bool = False  # has activeDeadlineSeconds
+    priority_class: str = ""
+    limits: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
+
+
+NO_QUOTA_MARKS = QuotaMarks()
+
+
 class OwnerRef(Struct, frozen=True, gc=False):
     """The controller that owns an object."""
 
@@ -133,7 +176,9 @@ class Pod(Struct, frozen=True, gc=False):
     """A pod: what it asks for, where it runs and what is known about moving it.
 
     `requests` follow kube-scheduler: sum of containers, init and sidecar formula, overhead, pod-level
-    resources, in-place resize (maximum of spec and status), plus `pods: 1`.
+    resources, in-place resize (maximum of spec and status), plus `pods: 1`. In a snapshot they hold what
+    CSI drivers attach as well, by driver (`ATTACHMENTS`), and its claims are looked up: see
+    `stowage_scheduler.kube.volume_resolution`.
     """
 
     namespace: str
@@ -171,6 +216,12 @@ class Pod(Struct, frozen=True, gc=False):
     host_path: bool = False
     local_volume: bool = False
     empty_dir: bool = False
+    claims: tuple[ClaimUse, ...] = ()
+    volume_needs: VolumeNeeds = NO_VOLUME_NEEDS
+    volume_obstacle: str = ""  # why no node can have its volumes now, for people
+    shared_volume: bool = False  # one that a single node may attach, and another pod uses it too
+    unbound_volume: bool = False  # kube-scheduler chooses a volume together with the node
+    quota_marks: QuotaMarks = NO_QUOTA_MARKS
 
     @property
     def key(self) -> str:
@@ -220,6 +271,20 @@ class DisruptionBudget(Struct, frozen=True, gc=False):
     fresh: bool = True
 
 
+class ResourceQuota(Struct, frozen=True, gc=False):
+    """A ResourceQuota, as far as it can refuse pods.
+
+    `scopes` must all match, as if the pod's scopes were labels. `tracked` are the names that it limits, `exceeded`
+    those of which more is used than it allows: a pod that counts in one of them is refused, whatever else goes.
+    """
+
+    namespace: str
+    name: str
+    scopes: tuple[Requirement, ...] = ()
+    tracked: tuple[str, ...] = ()
+    exceeded: tuple[str, ...] = ()
+
+
 class PriorityClass(Struct, frozen=True, gc=False):
     """A PriorityClass."""
 
@@ -255,3 +320,4 @@ class Snapshot(Struct, frozen=True, gc=False):
     priority_classes: tuple[PriorityClass, ...] = ()
     namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
+    quotas: tuple[ResourceQuota, ...] = ()

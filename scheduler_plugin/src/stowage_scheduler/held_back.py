@@ -13,6 +13,8 @@ _REASONS = {
     Immovable.OUT_OF_SCOPE: Reason.OUT_OF_SCOPE,
     Immovable.GATED: Reason.GATED,
     Immovable.NOMINATED: Reason.NOMINATED,
+    Immovable.VOLUME_UNAVAILABLE: Reason.VOLUME_UNAVAILABLE,
+    Immovable.UNBOUND_VOLUME: Reason.UNBOUND_VOLUME,
     Immovable.GANG_SIZE_UNREADABLE: Reason.GANG_SIZE_UNREADABLE,
     Immovable.GANG_INCOMPLETE: Reason.GANG_INCOMPLETE,
     Immovable.GANG_GATED: Reason.GANG_GATED,
@@ -37,6 +39,13 @@ def held_back(
 
 
 def _help(pod: Pod, why: Immovable, gang: GangState | None, left_out: Mapping[str, Immovable]) -> str:
+    own = _help_of_pod(pod, why)
+    if own is not None:
+        return own
+    return _not_modelled(pod, why) if gang is None else _help_of_gang(pod, why, gang, left_out)
+
+
+def _help_of_pod(pod: Pod, why: Immovable) -> str | None:
     match why:
         case Immovable.GATED if GANG_GATE in pod.gates and len(pod.gates) == 1:
             return "labels stowage.dev/gang and stowage.dev/gang-size: its gate is for pods of a gang"
@@ -44,8 +53,15 @@ def _help(pod: Pod, why: Immovable, gang: GangState | None, left_out: Mapping[st
             return f"whoever set {_gates(pod)} has to remove it"
         case Immovable.NOMINATED:
             return f"nothing: kube-scheduler is making room for it on node {pod.nominated_node}"
-    if gang is None:
-        return _not_modelled(pod, why)
+        case Immovable.VOLUME_UNAVAILABLE:
+            return f"its volumes: {pod.volume_obstacle}"
+        case Immovable.UNBOUND_VOLUME:
+            return "steering Extender, or a claim that is bound: kube-scheduler has to choose its volume"
+        case _:
+            return None
+
+
+def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[str, Immovable]) -> str:
     name = gang.key[1]
     match why:
         case Immovable.GANG_SIZE_UNREADABLE:
@@ -83,6 +99,8 @@ def _not_modelled(pod: Pod, why: Immovable) -> str:
 def _obstacle(pod: Pod, why: Immovable) -> str:
     if pod.unmodelled:
         return f"it uses {describe(pod.unmodelled)}, which the packer does not model yet"
+    if why is Immovable.VOLUME_UNAVAILABLE:
+        return pod.volume_obstacle
     return str(why)
 
 

@@ -13,6 +13,7 @@ from stowage_scheduler.gangs import GangKey, GangState, gang_key, gangs
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import Budgets
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
+from stowage_scheduler.kube.quotas import Quotas
 from stowage_scheduler.options import BatchJobs, PackOptions
 
 _ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
@@ -47,6 +48,7 @@ class Movability:
         self.gangs: Mapping[GangKey, GangState] = gangs(snapshot.pods)
         self._gang_blocked: dict[GangKey, Immovable | None] = {}
         self._budgets = Budgets(snapshot.budgets)
+        self._quotas = Quotas(snapshot.quotas)
 
     def in_scope(self, pod: Pod) -> bool:
         """Whether the options cover a pod at all: scheduler name, namespace and pod selector."""
@@ -85,6 +87,8 @@ class Movability:
             return Immovable.TERMINATING
         if pod.unmodelled:
             return Immovable.NOT_MODELLED
+        if pod.volume_obstacle or (pod.unbound_volume and self.options.binds and not pod.gated):
+            return Immovable.VOLUME_UNAVAILABLE if pod.volume_obstacle else Immovable.UNBOUND_VOLUME
         return Immovable.ENTANGLED if pod.uid in self._entangled else None
 
     def _gang_obstacle(self, gang: GangState | None) -> Immovable | None:
@@ -103,6 +107,7 @@ class Movability:
             self._by_scope(pod)
             or self._by_kind(pod)
             or self._by_protection(pod)
+            or self._by_replacement(pod)
             or self._by_owner(pod)
             or self._by_budget(pod)
             or self._by_age(pod)
@@ -141,6 +146,16 @@ class Movability:
         if pod.host_path or pod.local_volume or (pod.empty_dir and options.protect_empty_dir):
             return Immovable.LOCAL_STORAGE
         return None
+
+    def _by_replacement(self, pod: Pod) -> Immovable | None:
+        """What would keep a replacement from starting, or from its data."""
+        if any(claim.ephemeral for claim in pod.claims):
+            return Immovable.EPHEMERAL_VOLUME
+        if pod.shared_volume:
+            return Immovable.SHARED_VOLUME
+        if pod.volume_obstacle:
+            return Immovable.VOLUME_UNAVAILABLE
+        return None if self._quotas.refusing(pod) is None else Immovable.QUOTA_EXHAUSTED
 
     def _by_owner(self, pod: Pod) -> Immovable | None:
         owner = self._workloads.get(pod.owner.uid) if pod.owner else None

@@ -35,6 +35,7 @@ class PackOptions(Struct, frozen=True):
     evict_lower_priority: bool = True
     batch_jobs: BatchJobs = BatchJobs.NEVER
     protect_empty_dir: bool = False
+    binds: bool = False  # pods are bound without kube-scheduler, which alone can choose volumes for them
 
 
 class Budget(Struct, frozen=True):

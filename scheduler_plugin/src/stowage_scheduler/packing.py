@@ -42,6 +42,10 @@ class Reason(StrEnum):
     TAINTS_NOT_TOLERATED = "TaintsNotTolerated"
     UNREADABLE_POD = "UnreadablePod"  # a pod on the node makes no sense, so nobody knows what room is left
     HOST_PORT_TAKEN = "HostPortTaken"
+    VOLUME_NODE_AFFINITY = "VolumeNodeAffinity"  # its volumes are bound to other nodes or zones
+    VOLUME_LIMIT = "VolumeLimit"  # a CSI driver attaches no more to a node
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"  # a claim is missing, lost, going, not bound yet, or for one pod alone
+    UNBOUND_VOLUME = "UnboundVolume"  # in steering Bind: kube-scheduler has to choose the volume
     NO_READY_NODE = "NoReadyNode"
     NOT_MODELLED = "NotModelled"
     OUT_OF_SCOPE = "OutOfScope"
@@ -68,6 +72,8 @@ _NOT_ABOUT_NODES = frozenset(
         Reason.OUT_OF_SCOPE,
         Reason.GATED,
         Reason.NOMINATED,
+        Reason.VOLUME_UNAVAILABLE,
+        Reason.UNBOUND_VOLUME,
         Reason.GANG_INCOMPLETE,
         Reason.GANG_SIZE_UNREADABLE,
         Reason.GANG_GATED,

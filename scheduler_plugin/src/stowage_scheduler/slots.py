@@ -1,7 +1,8 @@
 """Slots: places kept for pods of a class, the contract between a plan and the extender.
 
 A class is what makes replicas interchangeable: same controller, same template revision, same requests.
-A slot of a StatefulSet is for one pod name as well, for its replicas are not interchangeable.
+A slot of a StatefulSet is for one pod name as well, for its replicas are not interchangeable; nor are pods with
+volumes of their own (generic ephemeral ones), which may be bound to a zone before the pod is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import Pod
+from stowage_scheduler.cluster import ATTACHMENTS, Pod
 
 
 class SlotClass(Struct, frozen=True, gc=False):
@@ -41,10 +42,16 @@ class Slot(Struct, frozen=True):
 
 
 def slot_class(pod: Pod) -> SlotClass:
-    """The class of a pod. A pod without a controller is a class of its own."""
-    text = ",".join(f"{name}={amount}" for name, amount in sorted(pod.requests.items()))
+    """The class of a pod. A pod without a controller is a class of its own.
+
+    What drivers attach does not count: it is not in the pod, and the extender, which knows pods alone, has to find
+    the same class.
+    """
+    requests = sorted(item for item in pod.requests.items() if not item[0].startswith(ATTACHMENTS))
+    text = ",".join(f"{name}={amount}" for name, amount in requests)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     if pod.owner is None:
         return SlotClass(pod.uid, "", digest, pod.name)
-    name = pod.name if pod.owner.kind == "StatefulSet" else ""
+    own = pod.owner.kind == "StatefulSet" or any(claim.ephemeral for claim in pod.claims)
+    name = pod.name if own else ""
     return SlotClass(pod.owner.uid, pod.template_hash, digest, name)

@@ -29,6 +29,12 @@ COLLECTIONS = {
     paths.STATEFUL_SETS: "StatefulSet",
     paths.DAEMON_SETS: "DaemonSet",
     paths.JOBS: "Job",
+    paths.PERSISTENT_VOLUME_CLAIMS: "PersistentVolumeClaim",
+    paths.PERSISTENT_VOLUMES: "PersistentVolume",
+    paths.STORAGE_CLASSES: "StorageClass",
+    paths.CSI_NODES: "CSINode",
+    paths.CSI_DRIVERS: "CSIDriver",
+    paths.RESOURCE_QUOTAS: "ResourceQuota",
     paths.PACKING_POLICIES: "PackingPolicy",
 }
 

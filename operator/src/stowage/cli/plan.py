@@ -101,10 +101,12 @@ def options_for(policy: PackingPolicy | None) -> PackOptions:
 
     if policy is None:
         return PackOptions()
+    from stowage.api.packing_policy import Steering
     from stowage.decide.scope import options
 
     # what earlier plans spent of maxMovesPerHour limits the operator, not a question
-    return options(policy, moves_left=policy.spec.disruption.max_moves_per_hour)
+    binds = policy.spec.steering is Steering.BIND
+    return options(policy, moves_left=policy.spec.disruption.max_moves_per_hour, binds=binds)
 
 
 def _budget(policy: PackingPolicy | None, seconds: float | None, units: float | None) -> Budget:

@@ -56,6 +56,8 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, "batch", ("jobs",), _READ),
     Right(Process.OPERATOR, "policy", ("poddisruptionbudgets",), _READ),
     Right(Process.OPERATOR, "scheduling.k8s.io", ("priorityclasses",), _READ),
+    Right(Process.OPERATOR, "", ("persistentvolumeclaims", "persistentvolumes", "resourcequotas"), _READ),
+    Right(Process.OPERATOR, "storage.k8s.io", ("storageclasses", "csinodes", "csidrivers"), _READ),
     # policies and plans; kopf looks for their definitions
     Right(Process.OPERATOR, "apiextensions.k8s.io", ("customresourcedefinitions",), _READ),
     Right(Process.OPERATOR, GROUP, ("packingpolicies",), ("get", *_READ)),

@@ -12,6 +12,7 @@ from stowage.decide.plan_facts import PlanFacts
 from stowage.decide.slot_balance import PodFacts
 from stowage_scheduler.cluster import Node, Pod, Resources
 from stowage_scheduler.kube.matching import matches_node_affinity, tolerates_node
+from stowage_scheduler.kube.volume_matching import volumes_admit
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.slots import Slot, SlotClass, slot_class
 
@@ -107,7 +108,9 @@ def _closed(node: Node, slots: Iterable[Slot], facts: PodFacts) -> str | None:
         tolerant = [pod for pod in pods if tolerates_node(pod, node)]
         if node.unschedulable and not tolerant:
             return "is cordoned"
-        if pods and not any(matches_node_affinity(pod, node) for pod in tolerant):
+        if pods and not any(
+            matches_node_affinity(pod, node) and volumes_admit(pod.volume_needs, node) for pod in tolerant
+        ):
             return f"no longer admits pods like {pods[0].key}"
     return None
 

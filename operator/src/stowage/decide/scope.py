@@ -64,13 +64,16 @@ def scopes(policies: Iterable[PackingPolicy], nodes: Iterable[Node]) -> dict[str
     return {policy.name: Scope(frozenset(held[policy.name]), lost[policy.name]) for policy in ranked}
 
 
-def options(policy: PackingPolicy, moves_left: int, nodes: frozenset[str] | None = None) -> PackOptions:
+def options(
+    policy: PackingPolicy, moves_left: int, nodes: frozenset[str] | None = None, *, binds: bool = False
+) -> PackOptions:
     """What a packing for `policy` may do.
 
     Args:
         policy: whose limits hold.
         moves_left: moves and evictions that the policy may still cause in this hour.
         nodes: those that it may use now; None: all that it selects.
+        binds: whether its plans bind pods (steering Bind).
     """
     spec = policy.spec
     limits = spec.disruption
@@ -89,6 +92,7 @@ def options(policy: PackingPolicy, moves_left: int, nodes: frozenset[str] | None
         evict_lower_priority=limits.evict_lower_priority,
         batch_jobs=limits.batch_jobs,
         protect_empty_dir=limits.protect_empty_dir,
+        binds=binds,
     )
 
 

@@ -236,6 +236,7 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
         if workload.namespace in namespaces
     ]
     facts += [budget for budget in snapshot.budgets if budget.namespace in namespaces]
+    facts += [quota for quota in snapshot.quotas if quota.namespace in namespaces]
     facts += [one for one in snapshot.rejected if one.node in nodes]
     labels = {namespace: snapshot.namespace_labels.get(namespace) for namespace in namespaces}
     policy_read = (policy.metadata.uid, policy.metadata.generation, moves_left)

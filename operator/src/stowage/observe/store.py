@@ -43,6 +43,12 @@ COLLECTIONS: Final = (
     Collection("StatefulSet", paths.STATEFUL_SETS),
     Collection("DaemonSet", paths.DAEMON_SETS),
     Collection("Job", paths.JOBS),
+    Collection("PersistentVolumeClaim", paths.PERSISTENT_VOLUME_CLAIMS),
+    Collection("PersistentVolume", paths.PERSISTENT_VOLUMES),
+    Collection("StorageClass", paths.STORAGE_CLASSES),
+    Collection("CSINode", paths.CSI_NODES),
+    Collection("CSIDriver", paths.CSI_DRIVERS),
+    Collection("ResourceQuota", paths.RESOURCE_QUOTAS),
 )
 
 

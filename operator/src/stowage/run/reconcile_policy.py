@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from stowage.act.events import Subject, announce
 from stowage.act.plans import StaleLeader, create_plan, delete_plan, list_plans, write_status
 from stowage.act.policies import get_policy, list_policies, write_policy_status
-from stowage.api.packing_plan import PackingPlan
+from stowage.api.packing_plan import PackingPlan, PlanSteering
 from stowage.api.packing_plan_status import PackingPlanStatus
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
@@ -52,12 +52,16 @@ class _Answer(Struct, frozen=True):
 
 
 class _Question(Struct, frozen=True):
-    """What is packed, for whom, and the trace of the decision; `others` are plans whose nodes are left alone."""
+    """What is packed, for whom, how its plan is steered, and the trace of the decision.
+
+    `others` are plans whose nodes are left alone.
+    """
 
     policy: PackingPolicy
     scene: Snapshot
     others: tuple[PackingPlan, ...]
     options: PackOptions
+    steering: PlanSteering
     trace: str
 
 
@@ -172,7 +176,9 @@ class PolicyReconciler:
         packing, trace = None, ""
         if seen.due and view.active is None and not asleep and leads():
             trace = trace_id(policy.metadata.uid or "", mark, self._clock())
-            question = _Question(policy, scene, tuple(others), scoping.options(policy, left, nodes), trace)
+            steering = steering_of(policy, await self._pulses.alive(), taints=not self._namespaces)
+            options = scoping.options(policy, left, nodes, binds=steering is PlanSteering.BIND)
+            question = _Question(policy, scene, tuple(others), options, steering, trace)
             with traced(trace):
                 decision = await self._decide(question, view, memory, mark, leads)
             if decision is None:
@@ -278,9 +284,8 @@ class PolicyReconciler:
     ) -> PackingPlan:
         policy, trace = question.policy, question.trace
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
-        steering = steering_of(policy, await self._pulses.alive(), taints=not self._namespaces)
         document = plan_document(
-            packing, policy, scene, steering=steering, suffix=suffix, now=self._clock(), trace=trace
+            packing, policy, scene, steering=question.steering, suffix=suffix, now=self._clock(), trace=trace
         )
         plan = await create_plan(self._api, document)
         numbers = first_status(packing)

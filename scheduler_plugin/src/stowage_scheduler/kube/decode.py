@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stowage_scheduler.kube import objects, workload_objects
+from stowage_scheduler.kube import objects, quota_objects, volume_objects, workload_objects
 from stowage_scheduler.kube.facts import KubernetesObject
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
 from stowage_scheduler.kube.metadata import NO_NAME, full_name
@@ -31,6 +31,12 @@ DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = MappingProxyType(
             workload_objects.StatefulSet,
             workload_objects.DaemonSet,
             workload_objects.Job,
+            volume_objects.PersistentVolumeClaim,
+            volume_objects.PersistentVolume,
+            volume_objects.StorageClass,
+            volume_objects.CSINode,
+            volume_objects.CSIDriver,
+            quota_objects.ResourceQuota,
         )
     }
 )

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import DisruptionBudget, Effect, Node, Pod, PriorityClass, Taint, Workload
-from stowage_scheduler.kube import objects
+from stowage_scheduler.cluster import (
+    DisruptionBudget,
+    Effect,
+    Node,
+    Pod,
+    PriorityClass,
+    ResourceQuota,
+    Taint,
+    Workload,
+)
+from stowage_scheduler.kube import objects, volume_objects
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL
 from stowage_scheduler.kube.metadata import (
@@ -20,12 +29,22 @@ from stowage_scheduler.kube.metadata import (
 )
 from stowage_scheduler.kube.pod_facts import pod_fact
 from stowage_scheduler.kube.priorities import NEVER, PREEMPT, Priorities
+from stowage_scheduler.kube.quota_facts import quota_fact
+from stowage_scheduler.kube.quota_objects import ResourceQuota as RawQuota
 from stowage_scheduler.kube.requests import node_amounts
+from stowage_scheduler.kube.volume_facts import VolumeFact, volume_fact
 from stowage_scheduler.kube.workload_facts import workload_fact
 from stowage_scheduler.kube.workload_objects import Workload as RawWorkload
 
 KubernetesObject = (
-    objects.Pod | objects.Node | objects.Namespace | objects.PriorityClass | objects.PodDisruptionBudget | RawWorkload
+    objects.Pod
+    | objects.Node
+    | objects.Namespace
+    | objects.PriorityClass
+    | objects.PodDisruptionBudget
+    | RawWorkload
+    | RawQuota
+    | volume_objects.VolumeObject
 )
 
 
@@ -36,7 +55,7 @@ class Namespace(Struct, frozen=True):
     labels: dict[str, str]
 
 
-Fact = Pod | Node | Namespace | PriorityClass | DisruptionBudget | Workload
+Fact = Pod | Node | Namespace | PriorityClass | DisruptionBudget | Workload | ResourceQuota | VolumeFact
 
 _NO_CLASSES = Priorities()
 
@@ -59,8 +78,12 @@ def fact_of(raw: KubernetesObject, priorities: Priorities = _NO_CLASSES) -> Fact
                 return _priority_class(raw)
             case objects.Namespace():
                 return _namespace(raw)
-            case _:
+            case RawQuota():
+                return quota_fact(raw)
+            case RawWorkload():
                 return workload_fact(raw)
+            case _:
+                return volume_fact(raw)
     except FieldError as error:
         kind = type(raw).__name__
         name = full_name(kind, raw.metadata.namespace, raw.metadata.name)

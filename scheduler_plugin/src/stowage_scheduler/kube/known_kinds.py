@@ -20,6 +20,12 @@ NEEDED: Mapping[str, str] = MappingProxyType(
         "StatefulSet": "apps",
         "DaemonSet": "apps",
         "Job": "batch",
+        "PersistentVolumeClaim": "",
+        "PersistentVolume": "",
+        "StorageClass": "storage.k8s.io",
+        "CSINode": "storage.k8s.io",
+        "CSIDriver": "storage.k8s.io",
+        "ResourceQuota": "",
     }
 )
 """Kinds that packing reads, with their API group."""
@@ -32,11 +38,10 @@ SKIPPED: Mapping[str, frozenset[str]] = MappingProxyType(
                 "Endpoints",
                 "Event",
                 "LimitRange",
-                "PersistentVolume",
-                "PersistentVolumeClaim",
                 "PodTemplate",
+                "ReplicationController",
             }
-            | {"ReplicationController", "ResourceQuota", "Secret", "Service", "ServiceAccount"}
+            | {"Secret", "Service", "ServiceAccount"}
         ),
         "apps": frozenset({"ControllerRevision"}),
         "batch": frozenset({"CronJob"}),

@@ -12,9 +12,24 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, PriorityClass, Rejected, Snapshot, Workload
+import msgspec
+
+from stowage_scheduler.cluster import (
+    DisruptionBudget,
+    Node,
+    Pod,
+    PriorityClass,
+    Rejected,
+    ResourceQuota,
+    Snapshot,
+    Workload,
+)
+from stowage_scheduler.kube.claim_lookup import Storage
 from stowage_scheduler.kube.facts import Fact, Namespace
+from stowage_scheduler.kube.sharing import shared
 from stowage_scheduler.kube.snapshot import assemble, stray, with_newest
+from stowage_scheduler.kube.volume_facts import Claim, CSIDriver, CSINode, StorageClass, Volume
+from stowage_scheduler.kube.volume_resolution import VolumeResolution, drivers_of
 
 _F = TypeVar("_F", bound=Fact)
 _T = TypeVar("_T")
@@ -122,17 +137,33 @@ class Ledger:
         self._budgets: _Register[DisruptionBudget] = _Register()
         self._priority_classes: _Register[PriorityClass] = _Register()
         self._namespaces: _Register[Namespace] = _Register()
+        self._quotas: _Register[ResourceQuota] = _Register()
+        self._claims: _Register[Claim] = _Register()
+        self._volumes: _Register[Volume] = _Register()
+        self._storage_classes: _Register[StorageClass] = _Register()
+        self._csi_nodes: _Register[CSINode] = _Register()
+        self._csi_drivers: _Register[CSIDriver] = _Register()
         self._registers: Mapping[str, _Register[Any]] = {
             "Node": self._nodes,
             "Pod": self._pods,
             "PodDisruptionBudget": self._budgets,
             "PriorityClass": self._priority_classes,
             "Namespace": self._namespaces,
+            "ResourceQuota": self._quotas,
+            "PersistentVolumeClaim": self._claims,
+            "PersistentVolume": self._volumes,
+            "StorageClass": self._storage_classes,
+            "CSINode": self._csi_nodes,
+            "CSIDriver": self._csi_drivers,
             **dict.fromkeys(WORKLOAD_KINDS, self._workloads),
         }
         self._refused: dict[tuple[str, str], Rejected] = {}
         self._refusals = 0  # changes with each refusal that comes or goes
         self._standing: _Derived[tuple[tuple[Pod, ...], tuple[Rejected, ...]]] = _Derived()
+        self._resolution: _Derived[VolumeResolution] = _Derived()
+        self._resolved: _Derived[tuple[Pod, ...]] = _Derived()
+        self._drivers: _Derived[frozenset[str]] = _Derived()
+        self._offering: _Derived[tuple[Node, ...]] = _Derived()
         self._aged: _Derived[tuple[Workload, ...]] = _Derived()
         self._namespace_labels: _Derived[dict[str, dict[str, str]]] = _Derived()
         self._rejected: _Derived[tuple[Rejected, ...]] = _Derived()
@@ -196,10 +227,14 @@ class Ledger:
         nodes, pods, workloads = self._nodes.ordered, self._pods.ordered, self._workloads.ordered
         namespaces = self._namespaces.ordered
         standing, strays = self._standing.of(lambda: self._sorted_out(pods), pods, self._nodes.names_version)
+        storage = self._storage()
+        resolution = self._resolution.of(lambda: VolumeResolution(storage), *msgspec.structs.astuple(storage))
+        resolved = self._resolved.of(lambda: resolution.pods(standing), standing, resolution)
+        drivers = shared(self._drivers.of(lambda: drivers_of(resolved), resolved))
         return Snapshot(
             now=now,
-            nodes=nodes,
-            pods=standing,
+            nodes=self._offering.of(lambda: resolution.nodes(nodes, drivers), nodes, resolution, drivers),
+            pods=resolved,
             workloads=self._aged.of(lambda: tuple(with_newest(workloads)), workloads),
             budgets=self._budgets.ordered,
             priority_classes=self._priority_classes.ordered,
@@ -207,6 +242,16 @@ class Ledger:
             rejected=self._rejected.of(
                 lambda: tuple(sorted([*self._refused.values(), *strays])), strays, self._refusals
             ),
+            quotas=self._quotas.ordered,
+        )
+
+    def _storage(self) -> Storage:
+        return Storage(
+            claims=self._claims.ordered,
+            volumes=self._volumes.ordered,
+            classes=self._storage_classes.ordered,
+            nodes=self._csi_nodes.ordered,
+            drivers=self._csi_drivers.ordered,
         )
 
     def _mend(self, kind: str, name: str) -> bool:
@@ -232,6 +277,8 @@ class Ledger:
             budgets=self._budgets.ordered,
             priority_classes=self._priority_classes.ordered,
             namespace_labels={namespace.name: namespace.labels for namespace in self._namespaces.ordered},
+            storage=self._storage(),
+            quotas=self._quotas.ordered,
             rejected=self._refused.values(),
         )
 

@@ -55,7 +55,12 @@ def matches_node_affinity(pod: Pod, node: Node) -> bool:
     """Whether the pod's node selector and required node affinity admit the node (plugin NodeAffinity)."""
     if not all(node.labels.get(key) == value for key, value in pod.node_selector.items()):
         return False
-    return pod.node_affinity is None or any(_matches_term(term, node) for term in pod.node_affinity)
+    return pod.node_affinity is None or matches_terms(pod.node_affinity, node)
+
+
+def matches_terms(terms: Iterable[NodeSelectorTerm], node: Node) -> bool:
+    """Whether one of several node selector terms matches the node."""
+    return any(_matches_term(term, node) for term in terms)
 
 
 def tolerates(toleration: Toleration, taint: Taint) -> bool:

@@ -20,7 +20,9 @@ LONGEST_ANNOTATION = 4096
 DEFAULT_NAMESPACE = "default"
 NO_NAME = "(no name)"
 
-_CLUSTER_SCOPED = frozenset({"Node", "Namespace", "PriorityClass", "PackingPolicy"})
+_CLUSTER_SCOPED = frozenset({"Node", "Namespace", "PriorityClass", "PackingPolicy"}) | frozenset(
+    {"PersistentVolume", "StorageClass", "CSINode", "CSIDriver"}
+)
 _READ_PREFIX = "stowage.dev/"
 _READ_ANNOTATIONS = frozenset({"karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict"})
 _NO_LABELS: Mapping[str, str] = {}

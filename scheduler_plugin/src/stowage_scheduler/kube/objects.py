@@ -181,7 +181,6 @@ class Volume(Part, frozen=True):
     host_path: Present | None = None
     persistent_volume_claim: PersistentVolumeClaimSource | None = None
     ephemeral: Present | None = None
-    csi: Present | None = None
     aws_elastic_block_store: Present | None = field(default=None, name="awsElasticBlockStore")
     azure_disk: Present | None = None
     cinder: Present | None = None
@@ -212,6 +211,7 @@ class PodSpec(Part, frozen=True):
     priority: int | None = None
     priority_class_name: str | None = None
     preemption_policy: str | None = None
+    active_deadline_seconds: int | None = None
     host_network: bool | None = None
     node_selector: Labels | None = None
     affinity: Affinity | None = None

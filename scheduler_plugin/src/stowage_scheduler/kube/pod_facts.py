@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from stowage_scheduler.cluster import (
+    ClaimUse,
     Gang,
     HostPort,
     LabelSelector,
@@ -32,6 +33,7 @@ from stowage_scheduler.kube.metadata import (
     uid_of,
 )
 from stowage_scheduler.kube.priorities import Priorities
+from stowage_scheduler.kube.quota_facts import quota_marks
 from stowage_scheduler.kube.requests import is_sidecar, pod_requests
 from stowage_scheduler.kube.sharing import REMEMBERED, shared
 
@@ -107,6 +109,8 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         mirror=_is_mirror(annotations, owner),
         host_path=any(volume.host_path is not None for volume in volumes),
         empty_dir=any(volume.empty_dir is not None for volume in volumes),
+        claims=shared(tuple(sorted(set(_claims(volumes))))),
+        quota_marks=quota_marks(spec),
     )
 
 
@@ -180,6 +184,15 @@ def _spread_selectors(spec: objects.PodSpec) -> Iterator[LabelSelector]:
             yield selector
 
 
+def _claims(volumes: Iterable[objects.Volume]) -> Iterator[ClaimUse]:
+    """The claims that a pod mounts; the one of an ephemeral volume goes by the name of the volume."""
+    for volume in volumes:
+        if volume.persistent_volume_claim is not None:
+            yield ClaimUse(volume.persistent_volume_claim.claim_name)
+        elif volume.ephemeral is not None and volume.name:
+            yield ClaimUse(volume.name, ephemeral=True)
+
+
 def _unmodelled(raw: objects.Pod) -> Iterator[Unmodelled]:
     """Rules of the pod that the packer does not know yet."""
     spec, affinity = raw.spec, raw.spec.affinity
@@ -199,15 +212,16 @@ def _unmodelled(raw: objects.Pod) -> Iterator[Unmodelled]:
 
 
 def _is_placed_volume(volume: objects.Volume) -> bool:
-    """Whether a volume has a zone, an attach limit or a single writer (plugins VolumeZone, NodeVolumeLimits, …)."""
+    """Whether a volume of the pod itself is one that kube-scheduler translates for a CSI driver or keeps for one pod.
+
+    Claims are looked up when a snapshot is assembled. Volumes of the pod from a CSI driver come and go with it on any
+    node: no plugin looks at them.
+    """
     if volume == objects.Volume(name=volume.name):
         return False  # most are: tokens, config maps and the like
     return any(
         source is not None
         for source in (
-            volume.persistent_volume_claim,
-            volume.ephemeral,
-            volume.csi,
             volume.aws_elastic_block_store,
             volume.azure_disk,
             volume.cinder,

@@ -10,9 +10,12 @@ from stowage_scheduler.kube.decode import DECODERS
 from stowage_scheduler.kube.known_kinds import POLICY_KIND, is_needed
 from stowage_scheduler.kube.metadata import is_read_annotation
 from stowage_scheduler.kube.pod_facts import MIRROR_ANNOTATION, SOURCE_ANNOTATION
+from stowage_scheduler.kube.volume_facts import BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION
 from stowage_scheduler.kube.workload_facts import REVISION_ANNOTATION
 
-_READ_ELSEWHERE = frozenset({MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNOTATION})
+_READ_ELSEWHERE = frozenset({MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNOTATION}) | frozenset(
+    {BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION}
+)
 _POLICY_METADATA = frozenset({"name", "uid", "generation", "creationTimestamp", "labels", "resourceVersion"})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -14,17 +14,22 @@ from stowage_scheduler.cluster import (
     Pod,
     PriorityClass,
     Rejected,
+    ResourceQuota,
     Snapshot,
     Workload,
 )
 from stowage_scheduler.kube import objects
+from stowage_scheduler.kube.claim_lookup import Storage
 from stowage_scheduler.kube.facts import KubernetesObject, Namespace, fact_of
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
 from stowage_scheduler.kube.priorities import Priorities
+from stowage_scheduler.kube.volume_facts import Claim, CSIDriver, CSINode, StorageClass, Volume
+from stowage_scheduler.kube.volume_resolution import VolumeResolution, drivers_of
 
 _NO_CLASSES = Priorities()
+_NO_STORAGE = Storage()
 
-_T = TypeVar("_T", Node, Pod, Workload, DisruptionBudget, PriorityClass, Namespace)
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class _Gathered:
@@ -32,12 +37,7 @@ class _Gathered:
 
     def __init__(self, rejected: list[Rejected]) -> None:
         self.rejected = rejected
-        self.nodes: list[Node] = []
-        self.pods: list[Pod] = []
-        self.workloads: list[Workload] = []
-        self.budgets: list[DisruptionBudget] = []
-        self.priority_classes: list[PriorityClass] = []
-        self.namespaces: list[Namespace] = []
+        self._facts: defaultdict[type[msgspec.Struct], list[msgspec.Struct]] = defaultdict(list)
 
     def add(self, raw: KubernetesObject, priorities: Priorities) -> None:
         """Convert one object and file it."""
@@ -46,19 +46,11 @@ class _Gathered:
         except MalformedObject as error:
             self.rejected.append(error.rejected)
             return
-        match fact:
-            case Pod():
-                self.pods.append(fact)
-            case Node():
-                self.nodes.append(fact)
-            case Workload():
-                self.workloads.append(fact)
-            case DisruptionBudget():
-                self.budgets.append(fact)
-            case PriorityClass():
-                self.priority_classes.append(fact)
-            case Namespace():
-                self.namespaces.append(fact)
+        self._facts[type(fact)].append(fact)
+
+    def of(self, kind: type[_T]) -> list[_T]:
+        """The facts of one kind."""
+        return cast("list[_T]", self._facts[kind])
 
 
 def build_snapshot(now: float, raws: Iterable[KubernetesObject], rejected: Iterable[Rejected] = ()) -> Snapshot:
@@ -76,19 +68,27 @@ def build_snapshot(now: float, raws: Iterable[KubernetesObject], rejected: Itera
             pods.append(raw)
         else:
             gathered.add(raw, _NO_CLASSES)
-    classes = _unique(gathered.priority_classes, lambda c: ("PriorityClass", c.name), gathered.rejected)
-    namespaces = _unique(gathered.namespaces, lambda n: ("Namespace", n.name), gathered.rejected)
+    classes = _unique(gathered.of(PriorityClass), lambda c: ("PriorityClass", c.name), gathered.rejected)
+    namespaces = _unique(gathered.of(Namespace), lambda n: ("Namespace", n.name), gathered.rejected)
     priorities = Priorities(classes)
     for pod in pods:
         gathered.add(pod, priorities)
     return assemble(
         now,
-        nodes=gathered.nodes,
-        pods=gathered.pods,
-        workloads=gathered.workloads,
-        budgets=gathered.budgets,
+        nodes=gathered.of(Node),
+        pods=gathered.of(Pod),
+        workloads=gathered.of(Workload),
+        budgets=gathered.of(DisruptionBudget),
         priority_classes=classes,
         namespace_labels={namespace.name: namespace.labels for namespace in namespaces},
+        storage=Storage(
+            claims=tuple(gathered.of(Claim)),
+            volumes=tuple(gathered.of(Volume)),
+            classes=tuple(gathered.of(StorageClass)),
+            nodes=tuple(gathered.of(CSINode)),
+            drivers=tuple(gathered.of(CSIDriver)),
+        ),
+        quotas=gathered.of(ResourceQuota),
         rejected=gathered.rejected,
     )
 
@@ -102,13 +102,15 @@ def assemble(
     budgets: Iterable[DisruptionBudget] = (),
     priority_classes: Iterable[PriorityClass] = (),
     namespace_labels: Mapping[str, Mapping[str, str]] | None = None,
+    storage: Storage = _NO_STORAGE,
+    quotas: Iterable[ResourceQuota] = (),
     rejected: Iterable[Rejected] = (),
 ) -> Snapshot:
     """The snapshot of facts that are sound each by itself, after looking at them together.
 
     Of objects with the same name or the same UID one is kept. Pods on a node that is not there are left
-    out; finished ones silently, for they hold nothing. ReplicaSets learn whether they are the newest of
-    their Deployment. The result does not depend on the order of the arguments.
+    out; finished ones silently, for they hold nothing. Claims are looked up. ReplicaSets learn whether they are
+    the newest of their Deployment. The result does not depend on the order of the arguments.
     """
     left_out = list(rejected)
     kept_nodes = _unique(nodes, lambda node: ("Node", node.name), left_out)
@@ -119,15 +121,26 @@ def assemble(
             kept_pods.append(pod)
         elif not pod.finished:
             left_out.append(stray(pod))
+    resolution = VolumeResolution(
+        Storage(
+            claims=tuple(_unique(storage.claims, lambda c: ("PersistentVolumeClaim", c.key), left_out)),
+            volumes=tuple(_unique(storage.volumes, lambda v: ("PersistentVolume", v.name), left_out)),
+            classes=tuple(_unique(storage.classes, lambda c: ("StorageClass", c.name), left_out)),
+            nodes=tuple(_unique(storage.nodes, lambda n: ("CSINode", n.name), left_out)),
+            drivers=tuple(_unique(storage.drivers, lambda d: ("CSIDriver", d.name), left_out)),
+        )
+    )
+    resolved = resolution.pods(tuple(kept_pods))
     kept_workloads = _unique(workloads, lambda w: (w.kind, f"{w.namespace}/{w.name}"), left_out, uid=lambda w: w.uid)
     return Snapshot(
         now=now,
-        nodes=tuple(kept_nodes),
-        pods=tuple(kept_pods),
+        nodes=resolution.nodes(tuple(kept_nodes), drivers_of(resolved)),
+        pods=resolved,
         workloads=tuple(with_newest(kept_workloads)),
         budgets=tuple(_unique(budgets, lambda b: ("PodDisruptionBudget", f"{b.namespace}/{b.name}"), left_out)),
         priority_classes=tuple(_unique(priority_classes, lambda c: ("PriorityClass", c.name), left_out)),
         namespace_labels=dict(sorted((namespace_labels or {}).items())),
+        quotas=tuple(_unique(quotas, lambda q: ("ResourceQuota", f"{q.namespace}/{q.name}"), left_out)),
         rejected=tuple(sorted(left_out)),
     )
 

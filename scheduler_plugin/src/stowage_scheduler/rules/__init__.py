@@ -16,6 +16,7 @@ from stowage_scheduler.rules import (
     readiness,
     resources,
     taints,
+    volumes,
 )
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     readiness.Readiness(),
     node_affinity.NodeAffinity(),
     taints.Taints(),
+    volumes.Volumes(),
     RESOURCES,
     host_ports.HostPorts(),
     closed_nodes.ClosedNodes(),
