@@ -15,6 +15,7 @@ from stowage_scheduler.cluster import (
     PriorityClass,
     Requirement,
     Toleration,
+    SpreadConstraint,
     Unmodelled,
 )
 from stowage_scheduler.kube.decode import decode_object
@@ -218,21 +219,6 @@ def required(*terms: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "rules"),
     [
-        pytest.param({"affinity": {"podAffinity": required({"topologyKey": "z"})}}, {"PodAffinity"}, id="affinity"),
-        pytest.param(
-            {"affinity": {"podAntiAffinity": required({"topologyKey": "z"})}}, {"PodAntiAffinity"}, id="anti-affinity"
-        ),
-        pytest.param({"affinity": {"podAffinity": required()}}, set(), id="no required term"),
-        pytest.param(
-            {"topologySpreadConstraints": [{"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]},
-            {"TopologySpread"},
-            id="a hard spread constraint",
-        ),
-        pytest.param(
-            {"topologySpreadConstraints": [{"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}]},
-            set(),
-            id="a soft one is no rule",
-        ),
         pytest.param({"volumes": [{"name": "v", "rbd": {}}]}, {"Volumes"}, id="a volume of an in-tree driver"),
         pytest.param(
             {"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}, set(), id="claims are looked up later"
@@ -245,6 +231,29 @@ def required(*terms: dict[str, Any]) -> dict[str, Any]:
 )
 def test_rules_that_are_not_modelled_are_told(spec: dict[str, Any], rules: set[str]) -> None:
     assert read(spec=spec).unmodelled == tuple(sorted(Unmodelled(rule) for rule in rules))
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fact"),
+    [
+        pytest.param({}, SpreadConstraint("z", 1, None), id="without a selector it counts nobody"),
+        pytest.param({"whenUnsatisfiable": "ScheduleAnyway"}, None, id="a soft one is no rule"),
+        pytest.param(
+            {"maxSkew": 2, "minDomains": 3, "nodeAffinityPolicy": "Ignore", "nodeTaintsPolicy": "Honor"},
+            SpreadConstraint("z", 2, None, 3, honors_affinity=False, honors_taints=True),
+            id="which domains it counts",
+        ),
+        pytest.param(
+            {"labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["rev", "absent"]},
+            SpreadConstraint("z", 1, LabelSelector((("app", "web"), ("rev", "7")))),
+            id="its own revision alone",
+        ),
+    ],
+)
+def test_spread_constraints(constraint: dict[str, Any], fact: SpreadConstraint | None) -> None:
+    usual = {"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    pod = read({"labels": {"app": "web", "rev": "7"}}, {"topologySpreadConstraints": [{**usual, **constraint}]})
+    assert pod.spread == (() if fact is None else (fact,))
 
 
 def test_pod_terms_speak_of_the_own_namespace_unless_they_say_otherwise() -> None:

@@ -176,14 +176,13 @@ TABLE = {
             pod(
                 "lonely-1",
                 on="a",
-                unmodelled=(Unmodelled.POD_ANTI_AFFINITY,),
                 anti_affinity_terms=(PodAffinityTerm("host", LabelSelector((("app", "noisy"),)), ("default",)),),
             ),
             pod("noisy-1", labels={"app": "noisy"}),
             pod("quiet-1", labels={"app": "quiet"}),
         ),
         {"lonely-1": "a", "quiet-1": "a"},
-        reasons={"noisy-1": Reason.NOT_MODELLED},
+        reasons={"noisy-1": Reason.POD_ANTI_AFFINITY},
     ),
 }
 
@@ -215,7 +214,7 @@ NEVER_MOVES = {
     "marked karpenter.sh/do-not-disrupt": {"annotations": {"karpenter.sh/do-not-disrupt": "true"}},
     "not safe-to-evict": {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}},
     "of a batch Job": {"owner": JOB},
-    "with rules that are not modelled": {"unmodelled": (Unmodelled.TOPOLOGY_SPREAD,)},
+    "with rules that are not modelled": {"unmodelled": (Unmodelled.RESOURCE_CLAIMS,)},
     "terminating": {"terminating": True},
 }
 
@@ -248,16 +247,12 @@ OWNER_CASES = {
     "its budget allows nothing": {"budgets": (budget(0),)},
     "its budget's status is stale": {"budgets": (budget(1, fresh=False),)},
     "it is under two budgets": {"budgets": (budget(1), budget(1, "second"))},
-    "another pod's affinity selects it": {},
 }
 
 
 @pytest.mark.parametrize("facts", OWNER_CASES.values(), ids=OWNER_CASES.keys())
 def test_pod_stays_because(facts: dict[str, object]) -> None:
     cluster = replace(crowded(**OWNED), **facts)
-    if not facts:
-        friend = pod("friend-1", 1, on="b", affinity_terms=(PodAffinityTerm("host", COVERED, ("default",)),))
-        cluster = replace(cluster, pods=(*cluster.pods, friend))
     packing = packed(cluster, replace(OPTIONS, owner_settled_seconds=60.0))
     assert packing.moves == packing.evictions == ()
     assert places(packing)["small-1"] == "a"

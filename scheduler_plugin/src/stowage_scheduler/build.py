@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from math import gcd
 
@@ -11,12 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import HostPort, Node, Pod, Snapshot
-from stowage_scheduler.entanglement import ClosedDomains
 from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
+from stowage_scheduler.relate import Related, Roles
+from stowage_scheduler.relations import Apart, Relation, Role
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.slots import SlotClass, slot_class
 
@@ -48,6 +49,7 @@ class _ClassKey(Struct, frozen=True):
     budgets: tuple[int, ...]
     preempts: bool
     gang: int | None
+    roles: Roles
 
 
 def build(snapshot: Snapshot, options: PackOptions) -> Build:
@@ -62,7 +64,6 @@ class _Builder:
         self.movability = Movability(snapshot, options)
         self.nodes = sorted(self.movability.nodes.values(), key=lambda node: node.name)
         self.index = {node.name: number for number, node in enumerate(self.nodes)}
-        self.closed = ClosedDomains(snapshot, self.movability.nodes)
         self.used: list[Counter[str]] = [Counter() for _ in self.nodes]
         self.running: list[Counter[str]] = [Counter() for _ in self.nodes]  # movable pods alone
         self.ports: list[set[HostPort]] = [set() for _ in self.nodes]
@@ -70,6 +71,7 @@ class _Builder:
         self.left_out: dict[str, Immovable] = {}
         self.movable: list[Pod] = []
         self.pending: list[Pod] = []
+        self.staying: list[tuple[Pod, str]] = []  # no plan touches them; with the node that holds room for them
         self.gangs: dict[GangKey, int] = {}  # those whose waiting pods are planned for
         self.modest: set[GangKey] = set()  # of these, with a pod that preempts nobody
         alike: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)
@@ -85,6 +87,7 @@ class _Builder:
     def build(self) -> Build:
         for pod in sorted(self.snapshot.pods, key=lambda p: (p.key, p.uid)):
             self._sort_in(pod)
+        self.related = self._relate()
         for pod in self.movable:
             self.running[self.index[pod.node or ""]].update(pod.requests)
         self.overfull, self.unread = self._overfull(), self._unread()
@@ -96,10 +99,10 @@ class _Builder:
         for pod in [*self.movable, *self.pending]:
             groups[self._class_key(pod, limits)].append(pod)
         resources = sorted({name for pod in [*self.movable, *self.pending] for name in pod.requests})
-        classes = tuple(
-            self._class(number, key, pods, resources)
-            for number, (key, pods) in enumerate(sorted(groups.items(), key=lambda item: item[1][0].key))
-        )
+        ordered = sorted(groups.items(), key=lambda item: item[1][0].key)
+        classes = tuple(self._class(number, key, pods, resources) for number, (key, pods) in enumerate(ordered))
+        relations = self._relations([key.roles for key, _ in ordered])
+        classes = _with_alone(classes, relations)
         problem = Problem(
             resources=tuple(resources),
             nodes=tuple(node.name for node in self.nodes),
@@ -115,6 +118,7 @@ class _Builder:
                 WholeGang("/".join(key), tuple(c.index for c in classes if c.gang == number))
                 for key, number in self.gangs.items()
             ),
+            relations=relations,
             max_moves=self.options.max_moves,
             may_evict=self.options.evict_lower_priority,
             fixed=dict(self.fixed),
@@ -142,11 +146,35 @@ class _Builder:
             self.movable.append(pod)
             return
         where = pod.node if pod.node is not None else pod.nominated_node
+        if where is not None:
+            self._leave(pod, where)
+
+    def _leave(self, pod: Pod, where: str) -> None:
+        """The pod stays where it is, whatever the plan."""
+        self.staying.append((pod, where))
         if where in self.index:
             if pod.node is not None and not pod.leaving and self.movability.in_scope(pod):
                 self.fixed[pod.priority] += 1
             self.used[self.index[where]].update(pod.requests)
             self.ports[self.index[where]].update(pod.host_ports)
+
+    def _relate(self) -> Related:
+        """The rules between pods. Who stands where such a rule is broken stays there, so that no plan starts wrong."""
+        related = Related(self.snapshot, self.nodes, self.staying, self.movable, self.pending)
+        if not related.spoiled:
+            return related
+        for pod in self.movable:
+            if pod.uid in related.spoiled:
+                self._leave(pod, pod.node or "")
+        self.movable = [pod for pod in self.movable if pod.uid not in related.spoiled]
+        return Related(self.snapshot, self.nodes, self.staying, self.movable, self.pending)
+
+    def _relations(self, roles_of_classes: Sequence[Roles]) -> tuple[Relation, ...]:
+        roles: list[dict[int, Role]] = [{} for _ in range(self.related.count)]
+        for index, of_class in enumerate(roles_of_classes):
+            for number, role in of_class:
+                roles[number][index] = role
+        return self.related.relations(roles)
 
     def _unread(self) -> frozenset[int]:
         """Nodes with pods that nobody could read, so nobody knows what room is left: they take nothing new."""
@@ -185,18 +213,20 @@ class _Builder:
             budgets=tuple(limits[budget.uid] for budget in budgets),
             preempts=preempts,
             gang=None if gang is None else self.gangs[gang],
+            roles=self.related.roles(pod),
         )
 
     def _eligible(self, pod: Pod) -> frozenset[int]:
         """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
-        constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations)
+        selector = tuple(sorted(pod.node_selector.items()))
+        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys)
         amounts = tuple(sorted(pod.requests.items()))
         if amounts not in self._sizes:
             self._sizes[amounts] = self._size(pod)
         kind = (constraints, self._sizes[amounts])
         if kind not in self._allowed:
             self._allowed[kind] = (self._admitted(pod, constraints) & self._large_enough(*kind[1])) - self.unread
-        closed = {self.index[name] for name in self.closed.closed_nodes(pod) if name in self.index}
+        closed = self.related.closed(pod)
         return self._allowed[kind] - closed if closed else self._allowed[kind]
 
     def _size(self, pod: Pod) -> _Size:
@@ -244,6 +274,13 @@ class _Builder:
                 for node, held in running.items()
             },
         )
+
+
+def _with_alone(classes: Iterable[PodClass], relations: Iterable[Relation]) -> tuple[PodClass, ...]:
+    """The classes, with what their anti-affinity says about single nodes."""
+    by_node = [relation for relation in relations if isinstance(relation, Apart) and relation.is_by_node]
+    alone = {index for relation in by_node for index, role in relation.roles.items() if role is Role.BOTH}
+    return tuple(replace(c, alone=True) if c.index in alone else c for c in classes)
 
 
 def _move_cost(pod: Pod) -> int:

@@ -84,6 +84,22 @@ class PodAffinityTerm(Struct, frozen=True, gc=False):
     namespace_selector: LabelSelector | None = None
 
 
+class SpreadConstraint(Struct, frozen=True, gc=False):
+    """A topology spread constraint that must hold (`whenUnsatisfiable: DoNotSchedule`).
+
+    `selector` has the labels of `matchLabelKeys` merged in; None selects no pods. Domains and pods are counted on
+    nodes that have the keys of all constraints of the pod, that its node affinity admits (`honors_affinity`) and
+    whose taints it tolerates (`honors_taints`).
+    """
+
+    topology_key: str
+    max_skew: int
+    selector: LabelSelector | None
+    min_domains: int = 1
+    honors_affinity: bool = True
+    honors_taints: bool = False
+
+
 class HostPort(Struct, frozen=True, order=True, gc=False):
     """A port that a pod takes on its node."""
 
@@ -144,9 +160,6 @@ class OwnerRef(Struct, frozen=True, gc=False):
 class Unmodelled(StrEnum):
     """Rules of a pod that the packer does not model yet: such a pod is neither moved nor planned for."""
 
-    POD_AFFINITY = "PodAffinity"
-    POD_ANTI_AFFINITY = "PodAntiAffinity"
-    TOPOLOGY_SPREAD = "TopologySpread"
     VOLUMES = "Volumes"
     RESOURCE_CLAIMS = "ResourceClaims"
     SCHEDULING_GROUP = "SchedulingGroup"
@@ -210,7 +223,7 @@ class Pod(Struct, frozen=True, gc=False):
     host_ports: tuple[HostPort, ...] = ()
     affinity_terms: tuple[PodAffinityTerm, ...] = ()
     anti_affinity_terms: tuple[PodAffinityTerm, ...] = ()
-    spread_selectors: tuple[LabelSelector, ...] = ()  # of DoNotSchedule constraints
+    spread: tuple[SpreadConstraint, ...] = ()
     unmodelled: tuple[Unmodelled, ...] = ()
     mirror: bool = False  # static pod, shown by its mirror
     host_path: bool = False
@@ -227,6 +240,12 @@ class Pod(Struct, frozen=True, gc=False):
     def key(self) -> str:
         """`namespace/name`, the name users know a pod by."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def topology_keys(self) -> tuple[str, ...]:
+        """Labels that a node must have for the pod's required affinity and its spread constraints."""
+        keys = {term.topology_key for term in self.affinity_terms} | {one.topology_key for one in self.spread}
+        return tuple(sorted(keys))
 
     @property
     def gated(self) -> bool:

@@ -13,8 +13,9 @@ from functools import cached_property
 from msgspec import Struct
 
 from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, HostPort, Node, Pod, Snapshot, Taint
-from stowage_scheduler.entanglement import ClosedDomains
+from stowage_scheduler.kube import between_pods
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
+from stowage_scheduler.kube.standing import Standing
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.rules.resources import insufficient
@@ -47,7 +48,8 @@ class Explainer:
         """`nodes` are those that may be used at all."""
         self.nodes = sorted(nodes, key=lambda node: node.name)
         self.residents = {node.name: tuple(residents.get(node.name, ())) for node in self.nodes}
-        self.closed = ClosedDomains(snapshot, {node.name: node for node in self.nodes})
+        every = {node.name: node for node in snapshot.nodes}
+        self.standing = Standing(every, residents, snapshot.namespace_labels)
         self.unread = {rejected.node for rejected in snapshot.rejected}
         self.used: dict[str, Counter[str]] = {}
         self.ports: dict[str, list[HostPort]] = {}
@@ -118,7 +120,8 @@ class Explainer:
         for pod in pods:
             constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations, pod.host_ports)
             requests = tuple(sorted(pod.requests.items()))
-            groups[requests, constraints, self.closed.closed_nodes(pod)].append(pod)
+            others = (tuple(pod.labels.items()), pod.affinity_terms, pod.anti_affinity_terms, pod.spread)
+            groups[requests, constraints, others].append(pod)
         return sorted(groups.values(), key=lambda group: [-amount for _, amount in sorted(group[0].requests.items())])
 
     def _settle(self, alike: Sequence[Pod]) -> Sequence[Pod]:
@@ -139,18 +142,17 @@ class Explainer:
 
     def _candidates(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
         """Nodes (by number) that could take the pod if they were empty, and how many each reason excludes."""
-        constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations)
+        selector = tuple(sorted(pod.node_selector.items()))
+        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys)
         if constraints not in self._admitted:
             self._admitted[constraints] = self._admit(pod)
         found, refused = self._admitted[constraints]
         too_small = self.size.lacking(pod, found)
         excluded = Counter(refused)
         excluded.update({insufficient(resource): count for resource, count in too_small.first.items()})
-        closed = self.closed.closed_nodes(pod)
-        for name, count in Counter(self._closed_by(number, closed) for number in too_small.nothing).items():
-            if name is not None:
-                excluded[name] += count
-        return [number for number in too_small.nothing if self._closed_by(number, closed) is None], excluded
+        closed_by = {number: self._closed_by(number, pod) for number in too_small.nothing}
+        excluded.update(reason for reason in closed_by.values() if reason is not None)
+        return [number for number, reason in closed_by.items() if reason is None], excluded
 
     def _admit(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
         """Nodes that no rule but their size closes to the pod, and how many each of those rules excludes."""
@@ -165,20 +167,19 @@ class Explainer:
                 excluded[reason] += 1
         return found, excluded
 
-    def _closed_by(self, number: int, closed: frozenset[str]) -> Reason | None:
-        name = self.nodes[number].name
-        if name in self.unread:
-            return Reason.UNREADABLE_POD
-        return Reason.NOT_MODELLED if name in closed else None
+    def _closed_by(self, number: int, pod: Pod) -> Reason | None:
+        """What other pods keep a pod from a node by."""
+        node = self.nodes[number]
+        return Reason.UNREADABLE_POD if node.name in self.unread else between_pods.refuses(pod, node, self.standing)
 
-    def _refusal(self, pod: Pod, node: Node, closed: frozenset[str]) -> Reason | None:
+    def _refusal(self, pod: Pod, node: Node) -> Reason | None:
         for rule in RULES:
             reason = rule.refuses(pod, node)
             if reason is not None:
                 return reason
         if node.name in self.unread:
             return Reason.UNREADABLE_POD
-        return Reason.NOT_MODELLED if node.name in closed else None
+        return between_pods.refuses(pod, node, self.standing)
 
     def _short(self, pod: Pod, node: Node) -> dict[str, int]:
         """What is missing on a node, by resource."""
@@ -246,8 +247,14 @@ class Explainer:
                 return f"another host port than {ports}, or one more node"
             case Reason.UNREADABLE_POD:
                 return "pods that can be read: see the rejected objects"
-            case Reason.NOT_MODELLED:
-                return "a node outside of the domains that other pods' anti-affinity closes"
+            case Reason.POD_AFFINITY:
+                keys = ", ".join(sorted({term.topology_key for term in pod.affinity_terms}))
+                return f"room beside the pods that it has affinity to (by {keys})"
+            case Reason.POD_ANTI_AFFINITY:
+                return "a node outside of the domains that its anti-affinity, or that of pods there, closes"
+            case Reason.TOPOLOGY_SPREAD:
+                keys = ", ".join(sorted({constraint.topology_key for constraint in pod.spread}))
+                return f"room in the domains with the fewest of its pods (by {keys}), or a larger maxSkew"
             case _:
                 return f"one node with {_amounts(pod.requests)}: {self._largest(pod)}"
 
@@ -256,8 +263,7 @@ class Explainer:
         large = [node for node in self.nodes if RESOURCES.refuses(pod, node) is None]
         if not large:
             return "no node is large enough"
-        closed = self.closed.closed_nodes(pod)
-        reasons = Counter(reason for node in large if (reason := self._refusal(pod, node, closed)) is not None)
+        reasons = Counter(reason for node in large if (reason := self._refusal(pod, node)) is not None)
         reason = max(sorted(reasons), key=lambda name: reasons[name])
         taints = [t for node in large if (t := untolerated_taint(pod, node)) is not None]
         remedy = _toleration(taints) if reason is Reason.TAINTS_NOT_TOLERATED else self._help(pod, reason)

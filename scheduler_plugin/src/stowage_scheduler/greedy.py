@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.relations import Relation
 
 _PARTS = 1_000_000  # shares of a node are counted in millionths, so that no float decides
 _BITS = 40  # of an amount that decides
@@ -45,6 +46,7 @@ def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
     problem = placement.problem
     waiting = [c for c in problem.classes if placement.unplaced(c)]
     filling = _Filling(placement) if waiting else None
+    before = placement.copy() if problem.relations and problem.gangs else None
     met: set[int] = set()
     for pod_class in sorted(waiting, key=lambda c: (-c.priority, order(c), c.index)):
         if filling is None or pod_class.gang in met:
@@ -55,6 +57,8 @@ def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
             met.add(pod_class.gang)
             if not whole:
                 filling.take_back_halved_gangs()
+    if before is not None and not placement.relations_hold():  # a gang that was taken back was company for others
+        return before
     return placement
 
 
@@ -74,11 +78,14 @@ class _Filling:
         largest = self.free.max(axis=0, initial=0)
         self.shifts = [max(0, int(amount).bit_length() - _BITS) for amount in largest]  # so that parts stay in 64 bits
         self.nodes: dict[frozenset[int], _Ints] = {}
+        self.domains: dict[int, _Ints] = {}
 
     def put(self, pod_class: PodClass) -> bool:
         """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
         nodes = self._fitting(pod_class)
         left = self._left(pod_class, nodes)
+        related = self.placement.problem.roles_of[pod_class.index]  # then each pod changes where the next may go
+        disturbing = [number for number, role in related if not role.obeys]  # rules of others alone
         while self.placement.unplaced(pod_class):
             if not len(left):
                 return False
@@ -90,8 +97,16 @@ class _Filling:
                 left[best] = _NOTHING
                 continue
             self.placement.add(pod_class, node, 1)
+            if disturbing and not all(self.placement.holds(number) for number in disturbing):
+                self.placement.add(pod_class, node, -1)
+                left[best] = _NOTHING
+                continue
             self.room[node] = self.placement.room[node]
-            left[best] = self._left(pod_class, nodes[best : best + 1])[0]
+            if related:
+                nodes = self._fitting(pod_class)
+                left = self._left(pod_class, nodes)
+            else:
+                left[best] = self._left(pod_class, nodes[best : best + 1])[0]
         return True
 
     def take_back_halved_gangs(self) -> None:
@@ -108,7 +123,17 @@ class _Filling:
         for resource, amount in enumerate(pod_class.requests):
             if amount:
                 nodes = nodes[self.room[nodes, resource] >= amount]
+        for relation, admitted in self.placement.tallies.admitted(pod_class):
+            listed = np.isin(self._domains(relation)[nodes], list(admitted.domains))
+            nodes = nodes[listed != admitted.but]
         return nodes
+
+    def _domains(self, relation: Relation) -> _Ints:
+        """The domain of each node, as an array; relations on the same key share it."""
+        key = id(relation.domain_of)  # it is as long as the cluster is large
+        if key not in self.domains:
+            self.domains[key] = np.array(relation.domain_of, dtype=np.int64)
+        return self.domains[key]
 
     def _left(self, pod_class: PodClass, nodes: _Ints) -> _Ints:
         """Shares of each node that are left beside one more pod; `_NOTHING` where it does not fit."""

@@ -32,7 +32,6 @@ class Immovable(StrEnum):
     OWNER_UNSETTLED = "its owner's replicas changed a moment ago"
     TOO_YOUNG = "it started a moment ago"
     NOT_MODELLED = "it has a rule that is not modelled yet"
-    ENTANGLED = "a rule of another pod that is not modelled yet speaks of it"
     GANG = "it belongs to a gang, and moving one of its pods stops them all"
     GATED = "a scheduling gate keeps it from every scheduler"
     NOMINATED = "kube-scheduler is making room for it"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Workload
-from stowage_scheduler.entanglement import entangled
 from stowage_scheduler.gangs import GangKey, GangState, gang_key, gangs
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import Budgets
@@ -44,7 +43,6 @@ class Movability:
             and (options.nodes is None or node.name in options.nodes)
         }
         self._workloads: dict[str, Workload] = {workload.uid: workload for workload in snapshot.workloads}
-        self._entangled = entangled(snapshot)
         self.gangs: Mapping[GangKey, GangState] = gangs(snapshot.pods)
         self._gang_blocked: dict[GangKey, Immovable | None] = {}
         self._budgets = Budgets(snapshot.budgets)
@@ -87,9 +85,9 @@ class Movability:
             return Immovable.TERMINATING
         if pod.unmodelled:
             return Immovable.NOT_MODELLED
-        if pod.volume_obstacle or (pod.unbound_volume and self.options.binds and not pod.gated):
-            return Immovable.VOLUME_UNAVAILABLE if pod.volume_obstacle else Immovable.UNBOUND_VOLUME
-        return Immovable.ENTANGLED if pod.uid in self._entangled else None
+        if pod.volume_obstacle:
+            return Immovable.VOLUME_UNAVAILABLE
+        return Immovable.UNBOUND_VOLUME if pod.unbound_volume and self.options.binds and not pod.gated else None
 
     def _gang_obstacle(self, gang: GangState | None) -> Immovable | None:
         if gang is None:  # all of its pods are on their way out
@@ -120,9 +118,7 @@ class Movability:
             return Immovable.NODE_OUT_OF_SCOPE
         if pod.leaving:
             return Immovable.TERMINATING
-        if pod.unmodelled:
-            return Immovable.NOT_MODELLED
-        return Immovable.ENTANGLED if pod.uid in self._entangled else None
+        return Immovable.NOT_MODELLED if pod.unmodelled else None
 
     def _by_kind(self, pod: Pod) -> Immovable | None:
         if pod.gang is not None:

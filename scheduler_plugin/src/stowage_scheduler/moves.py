@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from stowage_scheduler.assign import Change
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.edges import between_pods
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.packing import Action, PodRef, Step
 from stowage_scheduler.problem import PodClass
@@ -58,6 +59,8 @@ def order(build: Build, changes: Iterable[Change]) -> tuple[tuple[Step, ...], tu
     """
     simulation = _simulate(build, tuple(changes))
     needs = {**_needs(simulation), **_spared_budgets(simulation.starts)}
+    for step, others in between_pods(build.problem, simulation.starts, simulation.events).items():
+        needs[step] = tuple(sorted({*needs[step], *map(_step_id, others)}, key=_step_number))
     return _steps(build, simulation.starts, {**needs, **_of_gangs(simulation.starts, needs)})
 
 
@@ -88,8 +91,11 @@ def _simulate(build: Build, changes: tuple[Change, ...]) -> Simulation:
 def _needs(simulation: Simulation) -> dict[int, tuple[str, ...]]:
     """By step, the ids of the departures that must be over before its pod fits."""
     needs: dict[int, tuple[str, ...]] = {}
-    for room, events in zip(simulation.room_at_start, simulation.events, strict=True):
-        needs.update(_needs_on_node(room, events))
+    by_node: dict[int, list[Event]] = defaultdict(list)
+    for event in simulation.events:
+        by_node[event.node].append(event)
+    for node, events in by_node.items():
+        needs.update(_needs_on_node(simulation.room_at_start[node], events))
     return needs
 
 
@@ -118,8 +124,7 @@ def _shortest(beside_arrivals: Sequence[int], departed: Iterable[Event], pod_cla
 def _of_gangs(starts: Sequence[Start], needs: Mapping[int, tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
     """By step of a pod of a gang, the ids that any pod of the gang needs.
 
-    No circle comes of that: no step needs an arrival, and in the sequence all departures that a gang needs come
-    before the first of its arrivals.
+    No circle comes of that: in the sequence all that a gang needs comes before the first of its arrivals.
     """
     gangs: dict[int, list[int]] = defaultdict(list)
     for number, start in enumerate(starts):

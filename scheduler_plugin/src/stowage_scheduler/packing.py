@@ -42,6 +42,9 @@ class Reason(StrEnum):
     TAINTS_NOT_TOLERATED = "TaintsNotTolerated"
     UNREADABLE_POD = "UnreadablePod"  # a pod on the node makes no sense, so nobody knows what room is left
     HOST_PORT_TAKEN = "HostPortTaken"
+    POD_AFFINITY = "PodAffinity"  # no domain has the pods that it wants to be with
+    POD_ANTI_AFFINITY = "PodAntiAffinity"  # its own, or that of a pod that stands there
+    TOPOLOGY_SPREAD = "TopologySpread"
     VOLUME_NODE_AFFINITY = "VolumeNodeAffinity"  # its volumes are bound to other nodes or zones
     VOLUME_LIMIT = "VolumeLimit"  # a CSI driver attaches no more to a node
     VOLUME_UNAVAILABLE = "VolumeUnavailable"  # a claim is missing, lost, going, not bound yet, or for one pod alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stowage_scheduler.cluster import HostPort
 from stowage_scheduler.problem import PodClass, Problem, WholeGang
+from stowage_scheduler.relations import NOBODY, OUTSIDE, Relation, Tallies, Tally, counted
 
 Score = tuple[int, ...]
 
@@ -24,6 +25,7 @@ class Placement:
         self.on_node: list[dict[int, int]] = [{} for _ in problem.nodes]
         self.placed_of = [0] * len(problem.classes)
         self.placed_at: dict[int, int] = dict(problem.fixed)
+        self.tallies = Tallies(problem)
         for pod_class in problem.classes:
             for node, count in pod_class.running.items():
                 self.add(pod_class, node, count)
@@ -47,6 +49,7 @@ class Placement:
         twin.on_node = [dict(held) for held in self.on_node]
         twin.placed_of = list(self.placed_of)
         twin.placed_at = dict(self.placed_at)
+        twin.tallies = self.tallies.copy()
         return twin
 
     def add(self, pod_class: PodClass, node: int, count: int) -> None:
@@ -60,6 +63,7 @@ class Placement:
         else:
             self.counts[pod_class.index].pop(node)
             self.on_node[node].pop(pod_class.index)
+        self.tallies.add(pod_class, node, count)
         self.placed_of[pod_class.index] += count
         self.placed_at[pod_class.priority] = self.placed_at.get(pod_class.priority, 0) + count
         room = self.room[node]
@@ -139,8 +143,8 @@ class Placement:
         return sum(self.leaving(c) for c in self.problem.classes)
 
     def within_limits(self) -> bool:
-        """Whether the limits that span all nodes hold: whole gangs, the cap on moves, and the disruption budgets."""
-        if self.halved_gangs():
+        """Whether the limits that span nodes hold: whole gangs, relations, the cap on moves, disruption budgets."""
+        if self.halved_gangs() or not self.relations_hold():
             return False
         limit = self.problem.max_moves
         if limit is not None and self.disrupted() > limit:
@@ -152,6 +156,29 @@ class Placement:
             if lost > budget.allowed or (leaving > lost and lost >= budget.allowed):
                 return False
         return True
+
+    def relations_hold(self) -> bool:
+        """Whether every rule between pods holds."""
+        return all(self.holds(number) for number in range(len(self.problem.relations)))
+
+    def holds(self, number: int) -> bool:
+        """Whether one rule between pods holds."""
+        relation = self.problem.relations[number]
+        return relation.holds(self.tallies.of[number], self.arrivals(relation))
+
+    def arrivals(self, relation: Relation) -> dict[int, Tally]:
+        """Pods that have the rule and come to a node where they do not run, by domain."""
+        found: dict[int, Tally] = {}
+        for index, role in relation.roles.items():
+            if not role.obeys:
+                continue
+            running = self.problem.classes[index].running
+            for node, count in self.counts[index].items():
+                more = count - running.get(node, 0)
+                domain = relation.domain_of[node]
+                if more > 0 and domain != OUTSIDE:
+                    found[domain] = counted(found.get(domain, NOBODY), role, more)
+        return found
 
     def score(self) -> Score:
         """The objective, lexicographic, higher is better: tiers by priority, then least disruption."""

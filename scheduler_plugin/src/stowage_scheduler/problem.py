@@ -17,6 +17,7 @@ from heapq import nlargest
 from msgspec import Struct
 
 from stowage_scheduler.cluster import HostPort
+from stowage_scheduler.relations import Relation, Role
 
 
 class PodClass(Struct, frozen=True, dict=True):
@@ -25,7 +26,7 @@ class PodClass(Struct, frozen=True, dict=True):
     `running[n]` counts those that run on node `n` and may move; `eligible` are the nodes that may receive
     one. `move_cost` is in restart seconds. `budgets` index `Problem.budgets`, `gang` indexes `Problem.gangs`:
     then all pending pods of the class get a place together with those of the gang's other classes, or none.
-    Pods of a gang that run are fixed, so such a class has none.
+    Pods of a gang that run are fixed, so such a class has none. With `alone` a node takes one of the class.
     """
 
     index: int
@@ -39,6 +40,7 @@ class PodClass(Struct, frozen=True, dict=True):
     budgets: tuple[int, ...] = ()
     move_cost: int = 1
     gang: int | None = None
+    alone: bool = False
     preempts: bool = True  # with preemptionPolicy Never only free room is taken, and nobody moves for it
     pending_uids: tuple[str, ...] = ()
     running_uids: Mapping[int, tuple[str, ...]] = {}  # by node, the ones to move first come first
@@ -57,7 +59,7 @@ class PodClass(Struct, frozen=True, dict=True):
         """Most pods of the class that `node` may hold by the rules that look at one pod alone."""
         if node not in self.eligible:
             return self.running.get(node, 0)
-        return 1 if self.ports else self.total
+        return 1 if self.ports or self.alone else self.total
 
 
 class BudgetLimit(Struct, frozen=True):
@@ -84,6 +86,7 @@ class Problem(Struct, frozen=True, dict=True):
     ports: tuple[frozenset[HostPort], ...] = ()  # taken by fixed pods, per node
     budgets: tuple[BudgetLimit, ...] = ()
     gangs: tuple[WholeGang, ...] = ()
+    relations: tuple[Relation, ...] = ()
     max_moves: int | None = None
     may_evict: bool = True
     fixed: Mapping[int, int] = {}
@@ -92,6 +95,15 @@ class Problem(Struct, frozen=True, dict=True):
     def priorities(self) -> tuple[int, ...]:
         """Distinct priorities, highest first."""
         return tuple(sorted({c.priority for c in self.classes} | set(self.fixed), reverse=True))
+
+    @cached_property
+    def roles_of(self) -> tuple[tuple[tuple[int, Role], ...], ...]:
+        """By class, the relations that it has a role in."""
+        found: list[list[tuple[int, Role]]] = [[] for _ in self.classes]
+        for number, relation in enumerate(self.relations):
+            for index, role in relation.roles.items():
+                found[index].append((number, role))
+        return tuple(map(tuple, found))
 
     def together_with(self, pod_class: PodClass) -> tuple[PodClass, ...]:
         """The classes that get places only together with this one, itself among them."""

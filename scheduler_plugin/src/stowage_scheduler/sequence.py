@@ -22,6 +22,7 @@ from stowage_scheduler.cluster import HostPort
 from stowage_scheduler.cycles import Cycle, cycles
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.relations import Tallies
 
 _FOR_A_CYCLE = 2  # disruptions: one for the swap, one for the moves until its replacement has landed
 _FOR_MOVES = 1
@@ -61,6 +62,7 @@ class Event(Struct, frozen=True):
 
     step: int
     pod_class: PodClass
+    node: int
     arrives: bool
 
 
@@ -112,11 +114,14 @@ class Simulation:
         self.picks = picks
         self.options: list[int] = []  # at each choice so far, how many there were
         self.starts: list[Start] = []
-        self.events: list[list[Event]] = [[] for _ in problem.nodes]
+        self.events: list[Event] = []
         self.ports: list[list[tuple[HostPort, ...]]] = [
             [fixed] if (fixed := tuple(ports)) else [] for ports in problem.ports or [()] * len(problem.nodes)
         ]
         self.room = [list(free) for free in problem.free]
+        self.roles_of = problem.roles_of
+        self.serial = frozenset(n for n, relation in enumerate(problem.relations) if relation.is_serial)
+        self.tallies = Tallies(problem)
         for pod_class in problem.classes:
             for node, count in pod_class.running.items():
                 self._take(pod_class, node, count)
@@ -124,11 +129,13 @@ class Simulation:
         self.allowed = [budget.allowed for budget in problem.budgets]
         self.together = self._gangs()
         self.left = dict.fromkeys(range(len(parts)))  # those that have not ended, in order
+        self.away: set[str] = set()  # UIDs of pods that left in a swap
         self.parked: dict[int, int] = {}  # swaps whose replacement waits: index to step
         self.to_lose = deque(i for i, p in enumerate(parts) if isinstance(p, Departure) and not p.pod_class.budgets)
         self.to_try: list[tuple[int, int]] = []
         self.for_room: dict[int, list[int]] = defaultdict(list)  # by node
         self.for_budget: dict[int, list[int]] = defaultdict(list)
+        self.for_others: list[int] = []  # until pods that a rule speaks of come or go
 
     def _gangs(self) -> dict[int, tuple[int, ...]]:
         """By the index of each arrival of a gang all of the gang's, the one that speaks for them first."""
@@ -172,13 +179,13 @@ class Simulation:
     def _try(self, index: int) -> None:
         """Carry out an arrival or a move that has room, or note what it waits for."""
         part = self.parts[index]
-        if isinstance(part, Departure):
+        if isinstance(part, Departure) or index not in self.left:
             return
         if index in self.together:
             self._try_gang(index)
             return
         if not self._fits(part):
-            self.for_room[part.target].append(index)
+            self._wait(index, part)
             return
         if index in self.parked:
             self._arrive(self.parked.pop(index), part)
@@ -200,11 +207,17 @@ class Simulation:
         arrivals = self._arriving(speaker)
         blocked = self._blocked(arrivals)
         if blocked is not None:
-            self.for_room[blocked.target].append(speaker)
+            self._wait(speaker, blocked)
             return
         for index, arrival in zip(self.together[speaker], arrivals, strict=True):
             self._arrive(self._start(arrival), arrival)
             del self.left[index]
+
+    def _wait(self, index: int, blocked: Arrival | Transfer) -> None:
+        """Look again when a pod leaves the node, or pods come or go that a rule between pods speaks of."""
+        self.for_room[blocked.target].append(index)
+        if self.roles_of[blocked.pod_class.index]:
+            self.for_others.append(index)
 
     def _arriving(self, index: int) -> list[Arrival | Transfer]:
         """What arrives together with a change, itself among it."""
@@ -238,6 +251,8 @@ class Simulation:
         tight = [i for c in found if c.closed and not c.nodes & still_to_lose for i in c.moves]
         loose = [i for c in found for i in c.moves if i not in set(tight)]
         options = [*self._swaps(tight, moves), *losses, *self._swaps(loose, moves)]
+        if not options and self.for_others:
+            options = self._swaps(moves, moves)  # pods of different nodes may be in each other's way as well
         if not options:
             raise StuckError(tuple(self.left))
         turn = len(self.options)
@@ -260,7 +275,12 @@ class Simulation:
 
     def _swaps(self, indices: Iterable[int], moves: dict[int, Transfer]) -> list[int]:
         """Moves that may be taken out of their cycle now, the best one first."""
-        return sorted((i for i in indices if self._may_evict(moves[i])), key=lambda i: self._harm(moves[i]))
+        may_swap = (i for i in indices if self._may_evict(moves[i]) and not self._is_serial(moves[i].pod_class))
+        return sorted(may_swap, key=lambda i: self._harm(moves[i]))
+
+    def _is_serial(self, pod_class: PodClass) -> bool:
+        """Whether it matters to others when a pod of a class lands: a swap can not tell."""
+        return any(number in self.serial for number, _ in self.roles_of[pod_class.index])
 
     def _harm(self, move: Transfer) -> tuple[bool, float, bool, int, str]:
         """How bad a swap is: budgets first, then whether it makes room for anybody, then what it costs."""
@@ -291,6 +311,7 @@ class Simulation:
         self._budget(move, -1)
         step = self._start(move, swap=True)
         self.parked[index] = step
+        self.away.add(move.uid)
         self._depart(step, move)
 
     def _start(self, part: Part, *, swap: bool = False) -> int:
@@ -298,16 +319,24 @@ class Simulation:
         return len(self.starts) - 1
 
     def _arrive(self, step: int, part: Arrival | Transfer) -> None:
-        self.events[part.target].append(Event(step, part.pod_class, arrives=True))
+        self._note(Event(step, part.pod_class, part.target, arrives=True))
         self._take(part.pod_class, part.target, 1)
 
     def _depart(self, step: int, part: Departure | Transfer) -> None:
-        self.events[part.source].append(Event(step, part.pod_class, arrives=False))
+        self._note(Event(step, part.pod_class, part.source, arrives=False))
         self._take(part.pod_class, part.source, -1)
         self._try_again(self.for_room.pop(part.source, ()))
 
+    def _note(self, event: Event) -> None:
+        """Keep what happened, and look again at whom it may help."""
+        self.events.append(event)
+        if self.roles_of[event.pod_class.index] and self.for_others:
+            waiting, self.for_others = self.for_others, []
+            self._try_again(waiting)
+
     def _take(self, pod_class: PodClass, node: int, count: int) -> None:
         take_room(self.room[node], pod_class, count)
+        self.tallies.add(pod_class, node, count)
         if pod_class.ports:
             if count > 0:
                 self.ports[node].append(pod_class.ports)
@@ -318,7 +347,20 @@ class Simulation:
         if short(self.room[part.target], part.pod_class):
             return False
         ports = part.pod_class.ports
-        return not ports or all(port_conflict(ports, taken) is None for taken in self.ports[part.target])
+        if ports and any(port_conflict(ports, taken) is not None for taken in self.ports[part.target]):
+            return False
+        return self._admitted(part)
+
+    def _admitted(self, part: Arrival | Transfer) -> bool:
+        """Whether the rules between pods let a pod come, once it has left where it is."""
+        if not self.roles_of[part.pod_class.index]:
+            return True
+        if not isinstance(part, Transfer) or part.uid in self.away:
+            return self.tallies.admits(part.pod_class, part.target)
+        self.tallies.add(part.pod_class, part.source, -1)
+        admitted = self.tallies.admits(part.pod_class, part.target)
+        self.tallies.add(part.pod_class, part.source, 1)
+        return admitted
 
     def _may_evict(self, part: Departure | Transfer) -> bool:
         return all(self.allowed[budget] > 0 for budget in part.pod_class.budgets)

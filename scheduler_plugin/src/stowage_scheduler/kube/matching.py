@@ -83,13 +83,21 @@ def untolerated_taint(pod: Pod, node: Node) -> Taint | None:
     A cordoned node has the taint `node.kubernetes.io/unschedulable` as well, seen or not (plugins
     TaintToleration and NodeUnschedulable).
     """
-    taints = (UNSCHEDULABLE_TAINT, *node.taints) if node.unschedulable else node.taints
+    return _first_untolerated(pod, (UNSCHEDULABLE_TAINT, *node.taints) if node.unschedulable else node.taints)
+
+
+def _first_untolerated(pod: Pod, taints: Iterable[Taint]) -> Taint | None:
     for taint in taints:
         if taint.effect is Effect.PREFER_NO_SCHEDULE:
             continue
         if not any(tolerates(toleration, taint) for toleration in pod.tolerations):
             return taint
     return None
+
+
+def tolerates_taints(pod: Pod, node: Node) -> bool:
+    """Whether the pod tolerates every hard taint that is written on the node; a cordon alone is none."""
+    return _first_untolerated(pod, node.taints) is None
 
 
 def tolerates_node(pod: Pod, node: Node) -> bool:

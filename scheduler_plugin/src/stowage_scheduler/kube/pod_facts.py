@@ -14,6 +14,7 @@ from stowage_scheduler.cluster import (
     OwnerRef,
     Pod,
     PodAffinityTerm,
+    SpreadConstraint,
     Toleration,
     Unmodelled,
 )
@@ -104,7 +105,7 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         host_ports=shared(tuple(sorted(set(_host_ports(spec))))),
         affinity_terms=shared(_pod_terms(affinity.pod_affinity, namespace)),
         anti_affinity_terms=shared(_pod_terms(affinity.pod_anti_affinity, namespace)),
-        spread_selectors=shared(tuple(_spread_selectors(spec))),
+        spread=shared(tuple(_spread(spec, labels))),
         unmodelled=shared(tuple(sorted(set(_unmodelled(raw))))),
         mirror=_is_mirror(annotations, owner),
         host_path=any(volume.host_path is not None for volume in volumes),
@@ -177,11 +178,23 @@ def _pod_terms(affinity: objects.PodAffinity | None, namespace: str) -> tuple[Po
     )
 
 
-def _spread_selectors(spec: objects.PodSpec) -> Iterator[LabelSelector]:
+def _spread(spec: objects.PodSpec, labels: Mapping[str, str]) -> Iterator[SpreadConstraint]:
+    """Constraints that must hold; one that counts with its own labels says so by `matchLabelKeys`."""
     for constraint in spec.topology_spread_constraints or ():
+        if constraint.when_unsatisfiable != "DoNotSchedule":
+            continue
         selector = label_selector(constraint.label_selector)
-        if constraint.when_unsatisfiable == "DoNotSchedule" and selector is not None:
-            yield selector
+        own = {(key, labels[key]) for key in constraint.match_label_keys or () if key in labels}
+        if selector is not None and own:
+            selector = LabelSelector(tuple(sorted({*selector.labels, *own})), selector.expressions)
+        yield SpreadConstraint(
+            topology_key=constraint.topology_key,
+            max_skew=1 if constraint.max_skew is None else constraint.max_skew,
+            selector=selector,
+            min_domains=1 if constraint.min_domains is None else constraint.min_domains,
+            honors_affinity=constraint.node_affinity_policy != "Ignore",
+            honors_taints=constraint.node_taints_policy == "Honor",
+        )
 
 
 def _claims(volumes: Iterable[objects.Volume]) -> Iterator[ClaimUse]:
@@ -195,14 +208,7 @@ def _claims(volumes: Iterable[objects.Volume]) -> Iterator[ClaimUse]:
 
 def _unmodelled(raw: objects.Pod) -> Iterator[Unmodelled]:
     """Rules of the pod that the packer does not know yet."""
-    spec, affinity = raw.spec, raw.spec.affinity
-    if affinity is not None:
-        if affinity.pod_affinity is not None and affinity.pod_affinity.required:
-            yield Unmodelled.POD_AFFINITY
-        if affinity.pod_anti_affinity is not None and affinity.pod_anti_affinity.required:
-            yield Unmodelled.POD_ANTI_AFFINITY
-    if any(c.when_unsatisfiable == "DoNotSchedule" for c in spec.topology_spread_constraints or ()):
-        yield Unmodelled.TOPOLOGY_SPREAD
+    spec = raw.spec
     if any(_is_placed_volume(volume) for volume in spec.volumes or ()):
         yield Unmodelled.VOLUMES
     if spec.resource_claims or (raw.status is not None and raw.status.extended_resource_claim_status is not None):

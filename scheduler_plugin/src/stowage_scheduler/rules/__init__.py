@@ -5,6 +5,8 @@ or solving the model is caught before anybody sees the plan.
 """
 
 from stowage_scheduler.rules import (
+    affinity,
+    anti_affinity,
     budgets,
     closed_nodes,
     evictions,
@@ -15,6 +17,7 @@ from stowage_scheduler.rules import (
     node_affinity,
     readiness,
     resources,
+    spread,
     taints,
     volumes,
 )
@@ -28,6 +31,9 @@ RULES: tuple[Rule, ...] = (
     volumes.Volumes(),
     RESOURCES,
     host_ports.HostPorts(),
+    affinity.Affinity(),
+    anti_affinity.AntiAffinity(),
+    spread.TopologySpread(),
     closed_nodes.ClosedNodes(),
     never_moves.NeverMoves(),
     evictions.Evictions(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_scheduler.kube.standing import Standing
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.packing import Reason
 
@@ -66,6 +67,25 @@ class Outcome(Struct, frozen=True, dict=True):
             for pod in self.snapshot.pods
             if pod.node is not None and not pod.finished and not pod.leaving and self.after.get(pod.uid) != pod.node
         ]
+
+    @cached_property
+    def staying(self) -> list[Pod]:
+        """Running pods that end where they are."""
+        return [pod for pod in self.snapshot.pods if pod.node is not None and self.after.get(pod.uid) == pod.node]
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Who stands where at the end, for rules between pods."""
+        return Standing(self.nodes, self.residents, self.snapshot.namespace_labels)
+
+    @cached_property
+    def standing_before(self) -> Standing:
+        """Who stands where now."""
+        residents: dict[str, list[Pod]] = {}
+        for pod in self.snapshot.pods:
+            if pod.node is not None and not pod.finished:
+                residents.setdefault(pod.node, []).append(pod)
+        return Standing(self.nodes, residents, self.snapshot.namespace_labels)
 
     @cached_property
     def evicted(self) -> list[Pod]:

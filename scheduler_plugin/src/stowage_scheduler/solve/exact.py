@@ -9,6 +9,7 @@ from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
+from stowage_scheduler.relations import Near
 from stowage_scheduler.rules.rule import Rule
 from stowage_scheduler.solve.bound import Bounds
 from stowage_scheduler.solve.effort import Aim, Clockwork, Effort, apply_effort
@@ -30,8 +31,10 @@ def exact_tiers(
     Stops at the first tier that it can not settle within `share` seconds or units in all.
     """
     problem = placement.problem
-    # the model does not place pods that preempt nobody, so it proves nothing while some of them wait
-    held_back = any(not c.preempts and placement.unplaced(c) for c in problem.classes)
+    # the model does not place pods that preempt nobody, and asks more of those that want company than they need, so
+    # it proves nothing while some of them wait
+    followers = {i for r in problem.relations if isinstance(r, Near) for i, role in r.roles.items() if role.obeys}
+    held_back = any(placement.unplaced(c) and (not c.preempts or c.index in followers) for c in problem.classes)
     proven = dict(bounds.by_priority)
     best = placement
     until = limit.left() - share

@@ -15,6 +15,7 @@ from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.relations import Apart
 from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
 from stowage_scheduler.solve.fillings import Fillings
 from stowage_scheduler.solve.prices import SCALE, Priced, Prices
@@ -34,7 +35,9 @@ class Least(Struct, frozen=True):
 
 
 def is_listable(problem: Problem) -> bool:
-    """Whether fillings say all about a node: no ports that clash, no pods that take only free room."""
+    """Whether fillings say all about a node: no ports that clash, no rules over nodes, nobody takes only free room."""
+    if not all(isinstance(relation, Apart) and relation.is_of_one_class for relation in problem.relations):
+        return False
     return not any(c.ports or (c.pending and not c.preempts) for c in problem.classes)
 
 
