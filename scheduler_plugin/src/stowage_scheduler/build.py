@@ -43,6 +43,7 @@ class _ClassKey(Struct, frozen=True):
     """Everything that rules look at: pods with the same key are interchangeable."""
 
     kind: SlotClass
+    requests: tuple[tuple[str, int], ...]  # more than the slot says: volumes count, too
     priority: int
     eligible: frozenset[int]
     ports: tuple[HostPort, ...]
@@ -207,6 +208,7 @@ class _Builder:
             preempts = gang not in self.modest
         return _ClassKey(
             kind=kind,
+            requests=tuple(sorted(pod.requests.items())),
             priority=pod.priority,
             eligible=self._eligible(pod),
             ports=tuple(sorted(pod.host_ports)),
@@ -219,7 +221,7 @@ class _Builder:
     def _eligible(self, pod: Pod) -> frozenset[int]:
         """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
         selector = tuple(sorted(pod.node_selector.items()))
-        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys)
+        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, pod.volume_needs)
         amounts = tuple(sorted(pod.requests.items()))
         if amounts not in self._sizes:
             self._sizes[amounts] = self._size(pod)

@@ -12,10 +12,22 @@ from functools import cached_property
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import CPU, EPHEMERAL_STORAGE, MEMORY, PODS, HostPort, Node, Pod, Snapshot, Taint
+from stowage_scheduler.cluster import (
+    ATTACHMENTS,
+    CPU,
+    EPHEMERAL_STORAGE,
+    MEMORY,
+    PODS,
+    HostPort,
+    Node,
+    Pod,
+    Snapshot,
+    Taint,
+)
 from stowage_scheduler.kube import between_pods
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
 from stowage_scheduler.kube.standing import Standing
+from stowage_scheduler.kube.volume_matching import describe_needs
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.rules.resources import insufficient
@@ -30,6 +42,7 @@ _SHORTAGES = (
     Reason.INSUFFICIENT_GPU,
     Reason.INSUFFICIENT_PODS,
     Reason.INSUFFICIENT_RESOURCE,
+    Reason.VOLUME_LIMIT,
 )
 
 
@@ -119,7 +132,7 @@ class Explainer:
         groups: dict[object, list[Pod]] = defaultdict(list)
         for pod in pods:
             constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations, pod.host_ports)
-            requests = tuple(sorted(pod.requests.items()))
+            requests = (tuple(sorted(pod.requests.items())), pod.volume_needs)
             others = (tuple(pod.labels.items()), pod.affinity_terms, pod.anti_affinity_terms, pod.spread)
             groups[requests, constraints, others].append(pod)
         return sorted(groups.values(), key=lambda group: [-amount for _, amount in sorted(group[0].requests.items())])
@@ -143,7 +156,7 @@ class Explainer:
     def _candidates(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
         """Nodes (by number) that could take the pod if they were empty, and how many each reason excludes."""
         selector = tuple(sorted(pod.node_selector.items()))
-        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys)
+        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, pod.volume_needs)
         if constraints not in self._admitted:
             self._admitted[constraints] = self._admit(pod)
         found, refused = self._admitted[constraints]
@@ -247,6 +260,8 @@ class Explainer:
                 return f"another host port than {ports}, or one more node"
             case Reason.UNREADABLE_POD:
                 return "pods that can be read: see the rejected objects"
+            case Reason.VOLUME_NODE_AFFINITY:
+                return f"a node that its volumes can be attached to: {describe_needs(pod.volume_needs)}"
             case Reason.POD_AFFINITY:
                 keys = ", ".join(sorted({term.topology_key for term in pod.affinity_terms}))
                 return f"room beside the pods that it has affinity to (by {keys})"
@@ -285,6 +300,8 @@ def _amounts(resources: Mapping[str, int]) -> str:
 def _amount(name: str, amount: int) -> str:
     if name == CPU:
         return f"{amount}m {name}" if amount % 1000 else f"{amount // 1000} {name}"
+    if name.startswith(ATTACHMENTS):
+        return f"{amount} volume{'s' if amount > 1 else ''} of {name.removeprefix(ATTACHMENTS)}"
     if name in _BYTES:
         return f"{-(-amount // _MEBIBYTE)}Mi {name}"
     return f"{amount} {name}"

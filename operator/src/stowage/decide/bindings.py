@@ -17,6 +17,7 @@ from stowage.decide.plan_validity import room_now
 from stowage.decide.situation import Situation
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.kube.between_pods import refuses
 from stowage_scheduler.packing import Action, PodRef
 from stowage_scheduler.slots import SlotClass
 
@@ -102,9 +103,12 @@ def _can_be_bound(pod: Pod) -> bool:
 
 
 def _fits(progress: Progress, pod: Pod, node: str, expected: list[SlotClass]) -> bool:
+    """Whether a node has room, and no pod that came since the plan was made keeps this one from it."""
     room = room_now(node, progress.facts, expected)
     wanted = Counter({resource: amount for resource, amount in pod.requests.items() if amount})
-    return room is not None and all(amount <= room.get(resource, 0) for resource, amount in wanted.items())
+    if room is None or any(amount > room.get(resource, 0) for resource, amount in wanted.items()):
+        return False
+    return refuses(pod, progress.facts.nodes[node], progress.facts.neighbours) is None
 
 
 def _is_due(binding: Binding, situation: Situation) -> bool:

@@ -14,6 +14,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from stowage_scheduler.cluster import Node, Pod, Snapshot, Workload
+from stowage_scheduler.kube.standing import Standing
 from stowage_scheduler.packing import Action, PodRef, Step
 from stowage_scheduler.slots import Slot, SlotClass, slot_class
 
@@ -62,6 +63,11 @@ class PodFacts(Struct, frozen=True, dict=True):
             if pod.node is not None and not pod.finished:
                 nodes[pod.node].append(pod)
         return nodes
+
+    @cached_property
+    def neighbours(self) -> Standing:
+        """Who stands where, for rules between pods."""
+        return Standing(self.nodes, self.on_node, self.snapshot.namespace_labels)
 
     @cached_property
     def workloads(self) -> dict[str, Workload]:
