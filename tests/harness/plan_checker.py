@@ -1,7 +1,7 @@
 """Checks a plan document against the dump it was made for; shares no code with the product.
 
 Knows the format of `stowage plan -o json` (design section 6) and plain Kubernetes objects: resources,
-pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets, gangs and what never moves. It
+pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets, gangs, volumes and what never moves. It
 replays the steps in many orders that their edges allow and checks capacity after each.
 """
 
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from random import Random
 from typing import Any
+
+from harness.volume_checker import VolumeChecker
 
 Document = dict[str, Any]
 _ARRIVES = {"Place", "Ungate"}
@@ -37,6 +39,7 @@ class _Checker:
         self.plan = plan
         self.nodes = {i["metadata"]["name"]: i for i in items if i["kind"] == "Node"}
         self.pods = {_name(i): i for i in items if i["kind"] == "Pod" and not _ends(i)}
+        self.volumes = VolumeChecker(i for i in items if i["kind"] != "Pod" or not _ends(i))
         self.budgets = [i for i in items if i["kind"] == "PodDisruptionBudget"]
         self.start = {name: pod["spec"].get("nodeName") for name, pod in self.pods.items()}
         self.end = {entry["pod"]: entry["node"] for entry in plan["assignments"]}
@@ -52,6 +55,7 @@ class _Checker:
                 yield from self._departure(name)
         for name in self.gone:
             yield from self._departure(name)
+        yield from self.volumes.together({name: node for name, node in self.start.items() if node}, self.end)
         yield from self._counts()
         yield from self._steps()
         for (namespace, name), members in self._gangs().items():
@@ -110,6 +114,7 @@ class _Checker:
             )
             if taint["effect"] != "PreferNoSchedule" and not tolerated:
                 yield f"{name} does not tolerate {taint['key']} of {node}"
+        yield from self.volumes.arrival(self.pods[name], target)
 
     def _departure(self, name: str) -> Iterator[str]:
         meta = self.pods[name]["metadata"]
@@ -129,6 +134,7 @@ class _Checker:
         ]
         if len(covering) > 1 or any(b["status"]["disruptionsAllowed"] < 1 for b in covering):
             yield f"{name} is protected by a PodDisruptionBudget"
+        yield from self.volumes.departure(self.pods[name])
 
     def _counts(self) -> Iterator[str]:
         before = Counter(self.pods[n]["spec"].get("priority", 0) for n, node in self.start.items() if node)
@@ -209,10 +215,16 @@ class _Checker:
             over = {steps[one]["pod"] for one in before[step["id"]] if one in steps}
             where = {name: node for name, node in self.start.items() if node and name not in over}
             where |= {name: self.end[name] for name in (over & found) | {step["pod"]}}
-            target = self.end[step["pod"]]
-            if not list(self._capacity({name: node for name, node in where.items() if node == target}, "trial")):
+            if self._has_room(step["pod"], where):
                 found.add(step["pod"])
         return found
+
+    def _has_room(self, name: str, where: dict[str, str]) -> bool:
+        """Whether a pod fits where it ends beside those that stand there now."""
+        target = self.end[name]
+        others = {other: node for other, node in where.items() if node == target and other != name}
+        fits = not list(self._capacity({**others, name: target}, "trial"))
+        return fits and not list(self.volumes.limits_broken(others, {**others, name: target}))
 
     def _replay(self, steps: dict[str, Document], at_once: set[str], random: Random) -> Iterator[str]:
         """Run the steps in one order that their edges allow.
@@ -236,8 +248,7 @@ class _Checker:
                 homeless.append(step["pod"])
             arrives = step["action"] in _ARRIVES or step["pod"] in at_once
             for name in [n for n in homeless if (n == step["pod"] and arrives) or len(done) == len(steps)]:
-                neighbours = {n: node for n, node in where.items() if node == self.end[name]}
-                if not list(self._capacity({**neighbours, name: self.end[name]}, "trial")):
+                if self._has_room(name, where):
                     homeless.remove(name)
                     where[name] = self.end[name]
             if step["action"] in _ARRIVES and step["pod"] in homeless:
