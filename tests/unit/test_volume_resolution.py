@@ -398,6 +398,27 @@ def test_without_limits_nothing_is_counted() -> None:
             {"p": 1},
             id="a claim that is mounted twice",
         ),
+        pytest.param(
+            [pod("p", "c", on="a"), claim("c", "v", bound=False), volume("v")],
+            {"p": 1},
+            id="a pod that stands with a claim which is not bound yet",
+        ),
+        pytest.param(
+            [pod("p", "c", on="a"), claim("c", storage_class="immediate"), IMMEDIATE],
+            {"p": 1},
+            id="a pod that stands with a claim whose volume is not made yet",
+        ),
+        pytest.param(
+            [pod("p", "c", on="a"), claim("c", "v", storage_class="immediate"), IMMEDIATE, volume("w")],
+            {"p": 1},
+            id="a pod that stands with a claim whose volume is gone: its class tells the driver",
+        ),
+        pytest.param(
+            [pod("p", "c", on="a"), claim("c", "v", deleted=True), volume("v")],
+            {"p": 1},
+            id="a pod that stands with a claim that is being deleted",
+        ),
+        pytest.param([pod("p", "c", on="a"), claim("d", "v"), volume("v")], {"p": 0}, id="a claim that is not there"),
     ],
 )
 def test_what_counts_as_an_attachment(items: list[Document], counts: dict[str, int]) -> None:

@@ -96,9 +96,9 @@ class ClaimLookup:
                 return Found(key, modelled=False)
             return Found(key, f"claim {name} is not made yet" if ephemeral else f"claim {name} does not exist")
         if claim.lost:
-            return Found(key, f"claim {name} has lost its volume")
+            return self._obstructed(claim, f"claim {name} has lost its volume")
         if claim.deleting:
-            return Found(key, f"claim {name} is being deleted")
+            return self._obstructed(claim, f"claim {name} is being deleted")
         if claim.bound:
             return self._bound(claim, ephemeral=ephemeral)
         return self._unbound(claim)
@@ -108,7 +108,7 @@ class ClaimLookup:
         if volume is None:
             if not self._volumes:
                 return Found(claim.key, modelled=False)
-            return Found(claim.key, f"volume {claim.volume} of claim {claim.name} does not exist")
+            return self._obstructed(claim, f"volume {claim.volume} of claim {claim.name} does not exist")
         driver = self._drivers.get(volume.driver)
         attached = volume.attachable and (driver is None or driver.attaches)
         modes = volume.access_modes
@@ -129,7 +129,7 @@ class ClaimLookup:
         if kind is None and claim.storage_class and not self._classes:
             return Found(claim.key, modelled=False)
         if claim.volume or kind is None or not kind.waits:
-            return Found(claim.key, f"claim {claim.name} has no volume yet")
+            return self._obstructed(claim, f"claim {claim.name} has no volume yet")
         terms: list[tuple[NodeSelectorTerm, ...]] = [(on_node(claim.selected_node),)] if claim.selected_node else []
         if kind.provisioner == NO_PROVISIONER:
             return self._from_free(claim, () if claim.selected_node else self._by_class[kind.name])
@@ -146,6 +146,16 @@ class ClaimLookup:
             one_node=driver is not None and driver.attaches and _MANY_NODES.isdisjoint(claim.access_modes),
             unbound=True,
         )
+
+    def _obstructed(self, claim: Claim, obstacle: str) -> Found:
+        """A claim that no pod can begin to use; where one stands with it, kube-scheduler counts the attachment."""
+        volume, kind = self._volumes.get(claim.volume), self._classes.get(claim.storage_class)
+        attachment = _NO_ATTACHMENT
+        if volume is not None:
+            attachment = (volume.driver, volume.handle) if volume.driver and volume.handle else _NO_ATTACHMENT
+        elif kind is not None and not kind.provisioner.startswith(_IN_TREE):
+            attachment = kind.provisioner, claim.key
+        return Found(claim.key, obstacle, attachment=attachment)
 
     def _from_free(self, claim: Claim, volumes: Iterable[Volume]) -> Found:
         """A claim that nobody makes a volume for: one of those that are free."""
