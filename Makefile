@@ -19,10 +19,10 @@ PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 IMAGE ?= stowage:dev
 DOCKER_BUILD_ARGUMENTS ?= --network host
 
-.PHONY: help install tools up down demo image sbom docs e2e test unit integration faults bench verify lint format type crds chart lock clean
+.PHONY: help install tools up down demo image sbom docs e2e test unit integration faults agreement bench bench-packing verify lint format type crds chart lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## install Stowage and all it needs into .venv
 
@@ -51,6 +51,9 @@ integration: $(INSTALLED) ## run the tests on a real control plane, without faul
 faults: $(INSTALLED) ## kill processes at every change they ask for, and play all other faults; takes long
 	$(PYTEST) tests/faults --faults=all
 
+agreement: $(INSTALLED) ## ask kube-scheduler about 4,000 generated pods; it and Stowage shall name the same nodes
+	$(PYTEST) tests/integration/test_scheduler_agreement.py --agreement=all
+
 image: ## build the container image (IMAGE=name:tag, DOCKER_BUILD_ARGUMENTS)
 	docker build $(DOCKER_BUILD_ARGUMENTS) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE) .
 
@@ -68,6 +71,9 @@ e2e: $(INSTALLED) ## prove image and chart on kind clusters with real kubelets; 
 bench: $(INSTALLED) ## run the benchmarks
 	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \
 	else echo "there are no benchmarks yet (tests/bench)"; fi
+
+bench-packing: $(INSTALLED) ## run the benchmarks of the packer; PYTEST_ARGUMENTS=--grid=all for the whole grid, hours
+	$(PYTEST) tests/bench/packing
 
 verify: lint type ## check style, types, imports, generated files, chart, alerts and the rules of the repository
 	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile

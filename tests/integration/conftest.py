@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.agreement.report import FILE, REPORT
 from harness.waiting import eventually
 from harness.workbench import Workbench
 from stowage.demo import local_cluster
@@ -29,6 +30,23 @@ LOGS = pytest.StashKey[list[ManagedProcess]]()
 LOG_LINES = 60
 
 Start = Callable[..., ManagedProcess]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("agreement")
+    group.addoption(
+        "--agreement", choices=("sample", "all"), default="sample", help="states to compare: a sample, or all"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    report = config.stash.get(REPORT, None)
+    if report is not None:
+        terminalreporter.section("agreement with kube-scheduler")
+        for line in report.table():
+            terminalreporter.write_line(line)
+        if config.getoption("--agreement") == "all":
+            terminalreporter.write_line(f"written to {FILE.relative_to(config.rootpath)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
