@@ -62,7 +62,8 @@ def clusters(draw: st.DrawFn, nodes: int = 5, sets: int = 5, replicas: int = 4, 
             "spread": tuple(draw(st.lists(SPREADS, max_size=2))),
         }
         if draw(st.integers(0, 5)) == 0:
-            template |= {"gang": Gang(f"g{number}", 1), "gates": (GANG_GATE,)}
+            required = draw(st.sampled_from([(), ("zone",)]))
+            template |= {"gang": Gang(f"g{number}", 1, required), "gates": (GANG_GATE,)}
         for one in range(draw(st.integers(1, replicas))):
             name = f"rs{number}-{one}"
             runs = "gang" not in template and draw(st.booleans())
@@ -141,6 +142,7 @@ def test_every_pod_lands_where_the_rules_admit_it(cluster: Snapshot, seed: int) 
     replay = Replay(cluster, packing)
     replay.run(random.Random(seed))
     assert replay.where == {entry.pod.uid: entry.node for entry in packing.assignments}
+    assert gangs_stand_together(replay.rules, replay.where)
 
 
 @settings(max_examples=80)
@@ -180,8 +182,20 @@ def is_valid(rules: Rules, start: dict[str, str], where: dict[str, str]) -> bool
         pod, node = rules.pods[uid], rules.nodes[name]
         if start.get(uid) != name and not rules.admits(pod, node, where):
             return False
+    if not gangs_stand_together(rules, where):
+        return False
     gangs = {(pod.gang.name, pod.uid in where) for pod in rules.pods.values() if pod.gang is not None}
     return len(gangs) == len({name for name, _ in gangs})
+
+
+def gangs_stand_together(rules: Rules, where: dict[str, str]) -> bool:
+    """Whether each gang that asks for one zone has one."""
+    zones: dict[str, set[str | None]] = {}
+    for uid, name in where.items():
+        gang = rules.pods[uid].gang
+        if gang is not None and gang.required:
+            zones.setdefault(gang.name, set()).add(rules.nodes[name].labels.get("zone"))
+    return all(len(found) == 1 and None not in found for found in zones.values())
 
 
 @pytest.mark.parametrize(

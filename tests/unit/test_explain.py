@@ -193,7 +193,7 @@ HELD_BACK = {
     "a gang of two sizes": (
         [ring(1), ring(2), ring(3, size=4)],
         Reason.GANG_SIZE_UNREADABLE,
-        "the same number, 1 to 10000, as label stowage.dev/gang-size of all pods of gang ring",
+        "the same number, 1 to 10000, as label stowage.dev/gang-size of all pods of gang ring, and one topology",
     ),
     "a gang of which one pod is behind another gate": (
         [ring(1), ring(2), ring(3, gates=(GANG_GATE, "example.com/quota"))],

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from stowage_scheduler.cluster import (
+    Gang,
     HostPort,
     LabelSelector,
     NodeSelectorTerm,
@@ -14,8 +15,8 @@ from stowage_scheduler.cluster import (
     PodAffinityTerm,
     PriorityClass,
     Requirement,
-    Toleration,
     SpreadConstraint,
+    Toleration,
     Unmodelled,
 )
 from stowage_scheduler.kube.decode import decode_object
@@ -254,6 +255,22 @@ def test_spread_constraints(constraint: dict[str, Any], fact: SpreadConstraint |
     usual = {"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
     pod = read({"labels": {"app": "web", "rev": "7"}}, {"topologySpreadConstraints": [{**usual, **constraint}]})
     assert pod.spread == (() if fact is None else (fact,))
+
+
+@pytest.mark.parametrize(
+    ("annotations", "gang"),
+    [
+        pytest.param({}, Gang("ring", 2), id="none"),
+        pytest.param({"required-topology": "rack, block"}, Gang("ring", 2, ("block", "rack")), id="two levels"),
+        pytest.param({"preferred-topology": "a.io/nvlink"}, Gang("ring", 2, (), ("a.io/nvlink",)), id="a wish"),
+        pytest.param({"required-topology": "not a key"}, Gang("ring", 0), id="what is no key makes it unreadable"),
+        pytest.param({"required-topology": "a,b,c,d,e"}, Gang("ring", 0), id="too many levels"),
+    ],
+)
+def test_topology_of_a_gang(annotations: dict[str, str], gang: Gang) -> None:
+    labels = {"stowage.dev/gang": "ring", "stowage.dev/gang-size": "2"}
+    notes = {f"stowage.dev/{key}": value for key, value in annotations.items()}
+    assert read({"labels": labels, "annotations": notes}).gang == gang
 
 
 def test_pod_terms_speak_of_the_own_namespace_unless_they_say_otherwise() -> None:

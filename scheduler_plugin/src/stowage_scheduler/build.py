@@ -116,7 +116,7 @@ class _Builder:
                 if budget.uid in limits
             ),
             gangs=tuple(
-                WholeGang("/".join(key), tuple(c.index for c in classes if c.gang == number))
+                WholeGang("/".join(key), tuple(c.index for c in classes if c.gang == number), self._levels(key))
                 for key, number in self.gangs.items()
             ),
             relations=relations,
@@ -176,6 +176,21 @@ class _Builder:
             for number, role in of_class:
                 roles[number][index] = role
         return self.related.relations(roles)
+
+    def _levels(self, key: GangKey) -> tuple[tuple[frozenset[int], ...], ...]:
+        """Domains in which to look for places for a gang: preferred ones first, small ones before large ones."""
+        gang = self.movability.gangs[key]
+        preferred = sorted((self._domains(label) for label in gang.preferred), key=len, reverse=True)
+        required = max((self._domains(label) for label in gang.required), key=len, default=())
+        anywhere = (frozenset(range(len(self.nodes))),) if preferred else ()
+        return tuple(level for level in (*preferred, required or anywhere) if level)
+
+    def _domains(self, label: str) -> tuple[frozenset[int], ...]:
+        found: dict[str, set[int]] = defaultdict(set)
+        for number, node in enumerate(self.nodes):
+            if label in node.labels:
+                found[node.labels[label]].add(number)
+        return tuple(frozenset(found[value]) for value in sorted(found))
 
     def _unread(self) -> frozenset[int]:
         """Nodes with pods that nobody could read, so nobody knows what room is left: they take nothing new."""

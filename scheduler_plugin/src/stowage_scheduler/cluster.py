@@ -179,10 +179,15 @@ class Node(Struct, frozen=True, gc=False):
 
 
 class Gang(Struct, frozen=True, gc=False):
-    """What a pod says of its gang: it and at least `size` pods of this name in its namespace run together, or none."""
+    """What a pod says of its gang: it and at least `size` pods of this name in its namespace run together, or none.
+
+    All of it stands in one domain of each node label of `required`, and if possible of those of `preferred`.
+    """
 
     name: str
     size: int  # 0: nobody can read it, so the gang is never planned for
+    required: tuple[str, ...] = ()
+    preferred: tuple[str, ...] = ()
 
 
 class Pod(Struct, frozen=True, gc=False):
@@ -243,9 +248,9 @@ class Pod(Struct, frozen=True, gc=False):
 
     @property
     def topology_keys(self) -> tuple[str, ...]:
-        """Labels that a node must have for the pod's required affinity and its spread constraints."""
+        """Labels that a node must have for the pod's required affinity, its spread constraints and its gang."""
         keys = {term.topology_key for term in self.affinity_terms} | {one.topology_key for one in self.spread}
-        return tuple(sorted(keys))
+        return tuple(sorted(keys.union(self.gang.required if self.gang is not None else ())))
 
     @property
     def gated(self) -> bool:

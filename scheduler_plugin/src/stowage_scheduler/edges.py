@@ -30,7 +30,7 @@ def between_pods(problem: Problem, starts: Sequence[Start], events: Sequence[Eve
             _after_those_in_the_way(relation.domain_of, mine, needs)
         elif isinstance(relation, Near) and all(event.arrives or not role.counts for event, role in mine):
             _after_the_first(relation, mine, needs)
-        elif mine:
+        elif mine and relation.is_serial:
             _one_after_the_other(starts, [event for event, _ in mine], needs)
     return {
         step: frozenset(other for other in others if _group(starts, other) != _group(starts, step))

@@ -103,29 +103,33 @@ class Explainer:
 
     def explain_gang(self, name: str, waiting: Sequence[Pod], *, limited: bool = False) -> Explanation:
         """Why the pods of a gang that wait have no place together: of the first that finds none beside the others."""
+        homeless, alone = self.homeless(waiting, limited=limited)
+        if alone is None:
+            return Explanation(Reason.LOWER_PRIORITY, f"gang {name} fits: plan again with more time", {})
+        fitting = len(waiting) - len(homeless)
+        gang = (
+            f"gang {name} starts as a whole, and {fitting} of its {len(waiting)} waiting pods would fit: it needs "
+            f"{more_nodes(homeless)}"
+        )
+        help_text = gang if alone.reason in _SHORTAGES else f"{gang}; {alone.help}"
+        return Explanation(alone.reason, help_text, alone.excluded)
+
+    def homeless(self, waiting: Sequence[Pod], *, limited: bool = False) -> tuple[list[Pod], Explanation | None]:
+        """The pods of a gang that find no place beside the others, and why the first of them does not."""
         used, ports = self.used, self.ports
         self.used = {node: Counter(amounts) for node, amounts in used.items()}
         self.ports = {node: list(taken) for node, taken in ports.items()}
         alone: Explanation | None = None
-        homeless: list[Pod] = []
+        found: list[Pod] = []
         for alike in self._alike(waiting):
             left = self._settle(alike)
             self.room = Room(self.nodes, self.used)
             if left and alone is None:
                 alone = self.explain(left[0], limited=limited)
-            homeless += left
+            found += left
         self.used, self.ports = used, ports
         self.room = Room(self.nodes, used)
-        if alone is None:
-            return Explanation(Reason.LOWER_PRIORITY, f"gang {name} fits: plan again with more time", {})
-        fitting, more = len(waiting) - len(homeless), len(homeless)
-        amounts = " or ".join(sorted({_amounts(pod.requests) for pod in homeless})[:_MOST_KINDS])
-        gang = (
-            f"gang {name} starts as a whole, and {fitting} of its {len(waiting)} waiting pods would fit: it needs "
-            f"{more} more node{'s' if more > 1 else ''} with {amounts} free"
-        )
-        help_text = gang if alone.reason in _SHORTAGES else f"{gang}; {alone.help}"
-        return Explanation(alone.reason, help_text, alone.excluded)
+        return found, alone
 
     def _alike(self, pods: Iterable[Pod]) -> list[list[Pod]]:
         """Pods grouped by what decides where they fit, those that ask for most first."""
@@ -262,6 +266,8 @@ class Explainer:
                 return "pods that can be read: see the rejected objects"
             case Reason.VOLUME_NODE_AFFINITY:
                 return f"a node that its volumes can be attached to: {describe_needs(pod.volume_needs)}"
+            case Reason.GANG_TOPOLOGY:
+                return f"nodes with the labels {', '.join(pod.gang.required if pod.gang else ())}"
             case Reason.POD_AFFINITY:
                 keys = ", ".join(sorted({term.topology_key for term in pod.affinity_terms}))
                 return f"room beside the pods that it has affinity to (by {keys})"
@@ -270,8 +276,10 @@ class Explainer:
             case Reason.TOPOLOGY_SPREAD:
                 keys = ", ".join(sorted({constraint.topology_key for constraint in pod.spread}))
                 return f"room in the domains with the fewest of its pods (by {keys}), or a larger maxSkew"
-            case _:
+            case _ if reason in _SHORTAGES:
                 return f"one node with {_amounts(pod.requests)}: {self._largest(pod)}"
+            case _:
+                return f"a node that admits it ({reason})"
 
     def _largest(self, pod: Pod) -> str:
         """What keeps the pod from nodes that are large enough; those it may use are too small."""
@@ -283,6 +291,12 @@ class Explainer:
         taints = [t for node in large if (t := untolerated_taint(pod, node)) is not None]
         remedy = _toleration(taints) if reason is Reason.TAINTS_NOT_TOLERATED else self._help(pod, reason)
         return f"node {large[0].name} is large enough, but closed to it ({reason}); or {remedy}"
+
+
+def more_nodes(homeless: Sequence[Pod]) -> str:
+    """The nodes that pods of a gang without a place would need."""
+    amounts = " or ".join(sorted({_amounts(pod.requests) for pod in homeless})[:_MOST_KINDS])
+    return f"{len(homeless)} more node{'s' if len(homeless) > 1 else ''} with {amounts} free"
 
 
 def _toleration(taints: Sequence[Taint]) -> str:

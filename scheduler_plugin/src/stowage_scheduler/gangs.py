@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import Pod
+from stowage_scheduler.cluster import Gang, Pod
 from stowage_scheduler.immovable import Immovable
 
 GANG_GATE = "stowage.dev/gang"
@@ -25,7 +25,8 @@ class GangState(Struct, frozen=True):
 
     `members` are its pods that exist: neither finished nor on their way out. Each of them either has a node
     (`running`) or has none (`waiting`), both in the order of their names. `size` is how many it needs at least,
-    0 when its pods do not agree or nobody can read it.
+    0 when its pods do not agree or nobody can read it. `required` and `preferred` are keys of node labels: all of it
+    stands in one domain of each.
 
     `why` is what keeps the waiting pods from being planned for, as far as the gang itself tells: whether a
     policy covers them all and whether their rules are modelled is another question.
@@ -36,6 +37,8 @@ class GangState(Struct, frozen=True):
     running: tuple[Pod, ...]
     waiting: tuple[Pod, ...]
     why: Immovable | None = None
+    required: tuple[str, ...] = ()
+    preferred: tuple[str, ...] = ()
 
     @property
     def members(self) -> tuple[Pod, ...]:
@@ -65,14 +68,16 @@ def gangs(pods: Iterable[Pod]) -> Mapping[GangKey, GangState]:
 
 def _state(key: GangKey, members: list[Pod]) -> GangState:
     members = sorted(members, key=lambda pod: (pod.name, pod.uid))
-    sizes = {pod.gang.size for pod in members if pod.gang is not None}
-    size = sizes.pop() if len(sizes) == 1 else 0
+    said = {pod.gang for pod in members if pod.gang is not None}
+    gang = said.pop() if len(said) == 1 else Gang(key[1], 0)
     return GangState(
         key=key,
-        size=size,
+        size=gang.size,
         running=tuple(pod for pod in members if pod.node is not None),
         waiting=tuple(pod for pod in members if pod.node is None),
-        why=_why_not(size, members),
+        why=_why_not(gang.size, members),
+        required=gang.required,
+        preferred=gang.preferred,
     )
 
 

@@ -6,7 +6,7 @@ that places more wins (first-fit decreasing leaves fewer holes, small first plac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +51,11 @@ def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
     for pod_class in sorted(waiting, key=lambda c: (-c.priority, order(c), c.index)):
         if filling is None or pod_class.gang in met:
             continue
-        together = sorted(problem.together_with(pod_class), key=lambda c: (order(c), c.index))
-        whole = all(filling.put(one) for one in together)
-        if pod_class.gang is not None:
-            met.add(pod_class.gang)
-            if not whole:
-                filling.take_back_halved_gangs()
+        if pod_class.gang is None:
+            filling.put(pod_class)
+            continue
+        met.add(pod_class.gang)
+        filling.put_gang(sorted(problem.together_with(pod_class), key=lambda c: (order(c), c.index)))
     if before is not None and not placement.relations_hold():  # a gang that was taken back was company for others
         return before
     return placement
@@ -80,9 +79,39 @@ class _Filling:
         self.nodes: dict[frozenset[int], _Ints] = {}
         self.domains: dict[int, _Ints] = {}
 
-    def put(self, pod_class: PodClass) -> bool:
+    def put_gang(self, together: Sequence[PodClass]) -> None:
+        """Put all classes of a gang on nodes or none of them: in the fullest of its best domains that has the room."""
+        levels = self.placement.problem.gangs[together[0].gang or 0].levels
+        for level in levels or ((None,),):
+            for domain in sorted(level, key=self._free_in):
+                if not all(self._might_hold(one, domain) for one in together):
+                    continue
+                if all(self.put(one, domain) for one in together):
+                    return
+                self._take_back_halved_gangs()
+
+    def _free_in(self, domain: frozenset[int] | None) -> tuple[float, tuple[int, ...]]:
+        """How much of a domain's room is left, as a share; of equal ones the first."""
+        if domain is None:
+            return 0.0, ()
+        nodes = sorted(domain)
+        left = self.room[nodes].sum(axis=0) / np.maximum(1, self.free.sum(axis=0))
+        return float(left.sum()), tuple(nodes)
+
+    def _might_hold(self, pod_class: PodClass, domain: frozenset[int] | None) -> bool:
+        """Whether the nodes of a domain have room for all of a class that waits, if nobody else came."""
+        if domain is None:
+            return True
+        fits = np.full(len(self.room), pod_class.total, dtype=np.int64)
+        for resource, amount in enumerate(pod_class.requests):
+            if amount:
+                np.minimum(fits, self.room[:, resource] // amount, out=fits)
+        nodes = sorted(domain & pod_class.eligible)
+        return int(np.maximum(0, fits[nodes]).sum()) >= self.placement.unplaced(pod_class)
+
+    def put(self, pod_class: PodClass, domain: frozenset[int] | None = None) -> bool:
         """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
-        nodes = self._fitting(pod_class)
+        nodes = self._fitting(pod_class, domain)
         left = self._left(pod_class, nodes)
         related = self.placement.problem.roles_of[pod_class.index]  # then each pod changes where the next may go
         disturbing = [number for number, role in related if not role.obeys]  # rules of others alone
@@ -103,26 +132,28 @@ class _Filling:
                 continue
             self.room[node] = self.placement.room[node]
             if related:
-                nodes = self._fitting(pod_class)
+                nodes = self._fitting(pod_class, domain)
                 left = self._left(pod_class, nodes)
             else:
                 left[best] = self._left(pod_class, nodes[best : best + 1])[0]
         return True
 
-    def take_back_halved_gangs(self) -> None:
+    def _take_back_halved_gangs(self) -> None:
         """Take the places of gangs away that did not get all of them."""
         for node, held in self.placement.without_halved_gangs().items():
             self.placement.replace(node, held)
             self.room[node] = self.placement.room[node]
 
-    def _fitting(self, pod_class: PodClass) -> _Ints:
-        """Nodes that have room for one more pod of a class."""
+    def _fitting(self, pod_class: PodClass, domain: frozenset[int] | None) -> _Ints:
+        """Nodes, of a domain or all, that have room for one more pod of a class."""
         nodes = self.nodes.get(pod_class.eligible)
         if nodes is None:
             nodes = self.nodes[pod_class.eligible] = np.array(sorted(pod_class.eligible), dtype=np.int64)
         for resource, amount in enumerate(pod_class.requests):
             if amount:
                 nodes = nodes[self.room[nodes, resource] >= amount]
+        if domain is not None:
+            nodes = nodes[np.isin(nodes, sorted(domain))]
         for relation, admitted in self.placement.tallies.admitted(pod_class):
             listed = np.isin(self._domains(relation)[nodes], list(admitted.domains))
             nodes = nodes[listed != admitted.but]

@@ -65,7 +65,8 @@ def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[s
     name = gang.key[1]
     match why:
         case Immovable.GANG_SIZE_UNREADABLE:
-            return f"the same number, 1 to 10000, as label stowage.dev/gang-size of all pods of gang {name}"
+            same = f"the same number, 1 to 10000, as label stowage.dev/gang-size of all pods of gang {name}"
+            return f"{same}, and one topology"
         case Immovable.GANG_INCOMPLETE:
             return f"more pods: {len(gang.running) + len(gang.waiting)} of {gang.size} pods of gang {name} exist"
         case Immovable.GANG_GATED:

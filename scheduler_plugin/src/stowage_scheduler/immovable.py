@@ -35,7 +35,7 @@ class Immovable(StrEnum):
     GANG = "it belongs to a gang, and moving one of its pods stops them all"
     GATED = "a scheduling gate keeps it from every scheduler"
     NOMINATED = "kube-scheduler is making room for it"
-    GANG_SIZE_UNREADABLE = "the pods of its gang do not agree on a size"
+    GANG_SIZE_UNREADABLE = "the pods of its gang do not agree on a size, or on the topology that they need"
     GANG_INCOMPLETE = "pods of its gang are missing"
     GANG_GATED = "another gate holds a pod of its gang"
     GANG_NOMINATED = "kube-scheduler is making room for a pod of its gang"

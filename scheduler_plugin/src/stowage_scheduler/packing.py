@@ -58,6 +58,7 @@ class Reason(StrEnum):
     GANG_SIZE_UNREADABLE = "GangSizeUnreadable"
     GANG_GATED = "GangGated"  # another pod of its gang is behind a gate that is not ours
     GANG_TOO_LARGE = "GangTooLarge"  # it would start with one plan, and does not fit into one
+    GANG_TOPOLOGY = "GangTopology"  # no single domain that it may use has room for all of it
     GANG_HELD_BACK = "GangHeldBack"  # another pod of its gang can not be planned for
     LOWER_PRIORITY = "LowerPriority"  # it would fit, but pods of higher or equal priority need the room
     MOVE_LIMIT = "MoveLimit"

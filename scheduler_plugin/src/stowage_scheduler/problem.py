@@ -74,6 +74,7 @@ class WholeGang(Struct, frozen=True):
 
     name: str  # namespace/name
     classes: tuple[int, ...]
+    levels: tuple[tuple[frozenset[int], ...], ...] = ()  # domains in which to look for room, the best level first
 
 
 class Problem(Struct, frozen=True, dict=True):

@@ -12,10 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from stowage_scheduler.cluster import Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
+from stowage_scheduler.cluster import Gang, Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
 from stowage_scheduler.kube.matching import matches_pod_term
 from stowage_scheduler.kube.standing import counts_nodes, counts_pod
-from stowage_scheduler.relations import NOBODY, OUTSIDE, Apart, Near, Relation, Role, Spread, Tally, counted
+from stowage_scheduler.relations import (
+    NOBODY,
+    OUTSIDE,
+    Apart,
+    Near,
+    Relation,
+    Role,
+    Spread,
+    Tally,
+    Within,
+    counted,
+    with_leading,
+)
 
 Roles = tuple[tuple[int, Role], ...]
 """Relations by number, with the role in each."""
@@ -86,7 +98,7 @@ class Related:
             self._kinds[self._kind(pod)].waits = True
         self._closed: dict[int, set[int]] = defaultdict(set)  # nodes by kind
         self._spoiled: set[str] = set()
-        self._drafts = [*self._apart(), *self._near(), *self._spread()]
+        self._drafts = [*self._apart(), *self._near(), *self._spread(), *self._within()]
         self._roles: list[list[tuple[int, Role]]] = [[] for _ in self._kinds]
         for number, draft in enumerate(self._drafts):
             for one, role in draft.roles.items():
@@ -118,13 +130,15 @@ class Related:
             domain_of = tuple(draft.domain_of.get(node.name, OUTSIDE) for node in self._nodes)
             shared = made.setdefault(domain_of, domain_of)
             found.append(replace(draft.relation, domain_of=shared, roles=of_classes))
-        return tuple(found)
+        return with_leading(found)
 
     def _kind(self, pod: Pod) -> int:
         key: tuple[object, ...] = (pod.namespace, tuple(pod.labels.items()))
         if pod.affinity_terms or pod.anti_affinity_terms or pod.spread:
             where = _where_it_counts(pod) if pod.spread else ()
             key = (*key, pod.affinity_terms, pod.anti_affinity_terms, pod.spread, where)
+        if pod.gang is not None and pod.gang.required:
+            key = (*key, pod.gang)
         if key not in self._number:
             self._number[key] = len(self._kinds)
             self._in_namespace[pod.namespace].append(len(self._kinds))
@@ -207,6 +221,19 @@ class Related:
                 f"spread over {key}", (), {}, standing, constraint.max_skew, len(numbers), constraint.min_domains
             )
             yield _Draft(relation, roles, domain_of)
+
+    def _within(self) -> Iterator[_Draft]:
+        gangs: dict[tuple[str, Gang], set[int]] = defaultdict(set)
+        for number, kind in enumerate(self._kinds):
+            if kind.pod.gang is not None and kind.pod.gang.required:
+                gangs[kind.pod.namespace, kind.pod.gang].add(number)
+        for (_, gang), members in gangs.items():
+            if not self._any_planned(members):
+                continue
+            for key in gang.required:
+                domain_of, roles = self._by_label(key), _roles(members, set())
+                relation = Within(f"one {key} for gang {gang.name}", (), {}, self._standing(roles, domain_of, _LASTING))
+                yield _Draft(relation, roles, domain_of)
 
     def _matched(self, terms: tuple[PodAffinityTerm, ...]) -> set[int]:
         """Kinds that every term speaks of."""

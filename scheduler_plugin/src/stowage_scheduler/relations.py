@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from stowage_scheduler.problem import PodClass, Problem
@@ -123,11 +124,13 @@ class Near(Relation, frozen=True, dict=True):
     """Required affinity: who has the rule comes only to a domain with a pod of which it speaks.
 
     `may_begin`: nobody of whom it speaks stands anywhere, so the first pod that matches its own rule is free to
-    choose, and all others follow it. `accompanied` are the domains with company when the plan was made.
+    choose, and all others follow it. `accompanied` are the domains with company when the plan was made. `leading` are
+    the classes that are company and may come first: they do not wait for those that wait for them.
     """
 
     may_begin: bool = False
     accompanied: frozenset[int] = frozenset()
+    leading: frozenset[int] = frozenset()
 
     def admitted(self, tallies: Mapping[int, Tally], role: Role) -> Admitted:
         """Domains with company."""
@@ -148,6 +151,35 @@ class Near(Relation, frozen=True, dict=True):
             if domain in arrivals and not both - arrivals[domain][Role.BOTH] + objects:
                 begun += 1
         return begun <= self.may_begin
+
+
+def with_leading(relations: Sequence[Relation]) -> tuple[Relation, ...]:
+    """The relations, with the classes that lead in each of affinity."""
+    wants: dict[int, set[int]] = {}
+    for relation in relations:
+        if isinstance(relation, Near):
+            company = {index for index, role in relation.roles.items() if role.counts}
+            for index, role in relation.roles.items():
+                if role.obeys:
+                    wants.setdefault(index, set()).update(company)
+    return tuple(
+        replace(relation, leading=_leading(relation, wants)) if isinstance(relation, Near) else relation
+        for relation in relations
+    )
+
+
+def _leading(relation: Near, wants: Mapping[int, set[int]]) -> frozenset[int]:
+    followers = {index for index, role in relation.roles.items() if role.obeys}
+    found = set()
+    for index, role in relation.roles.items():
+        reached, edge = {index}, [index]
+        while edge:
+            fresh = wants.get(edge.pop(), set()) - reached
+            reached |= fresh
+            edge += fresh
+        if role is Role.OBJECT and reached.isdisjoint(followers):
+            found.add(index)
+    return frozenset(found)
 
 
 class Spread(Relation, frozen=True, dict=True):
@@ -182,6 +214,27 @@ class Spread(Relation, frozen=True, dict=True):
         """Whether no domain is too far ahead to which pods come that have the rule."""
         most = self.least(tallies) + self.max_skew
         return all(sum(tallies[domain][Role.BOTH :]) <= most for domain in arrivals)
+
+
+class Within(Relation, frozen=True, dict=True):
+    """All pods that have the rule stand in one domain: a gang in one rack."""
+
+    @property
+    def is_serial(self) -> bool:
+        """No: fewer pods are in no more domains."""
+        return False
+
+    def admitted(self, tallies: Mapping[int, Tally], role: Role) -> Admitted:
+        """The domain where the first one stands; any, as long as there is none."""
+        del role
+        chosen = frozenset(domain for domain, tally in tallies.items() if any(tally))
+        if len(chosen) > 1:  # some that run are apart: nobody can join them
+            return Admitted(frozenset(), but=False)
+        return Admitted(chosen or frozenset(self.nodes_of), but=False)
+
+    def holds(self, tallies: Mapping[int, Tally], arrivals: Mapping[int, Tally]) -> bool:
+        """Whether whoever comes stands with all others."""
+        return not arrivals or sum(any(tally) for tally in tallies.values()) == 1
 
 
 class Tallies:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.explain import Explainer, Explanation
+from stowage_scheduler.explain_topology import explain_topology
 from stowage_scheduler.gangs import GangKey, gang_key
 from stowage_scheduler.held_back import held_back
 from stowage_scheduler.packing import PodRef, Unplaced
@@ -26,15 +27,21 @@ def unplaced(built: Build, outcome: Outcome, *, limited: bool) -> tuple[Unplaced
             gang = gang_key(pod)
             kind = slot_class(pod) if gang is None else gang
             if kind not in said:  # once for all replicas
-                said[kind] = _explanation(explainer, built, pod, gang, limited=limited)
+                said[kind] = _explanation(explainer, built, outcome, pod, gang, limited=limited)
             found.append(_entry(pod, said[kind]))
     return tuple(sorted(found))
 
 
-def _explanation(explainer: Explainer, built: Build, pod: Pod, gang: GangKey | None, *, limited: bool) -> Explanation:
+def _explanation(
+    explainer: Explainer, built: Build, outcome: Outcome, pod: Pod, gang: GangKey | None, *, limited: bool
+) -> Explanation:
     if gang is None:
         return explainer.explain(pod, limited=limited)
-    return explainer.explain_gang(gang[1], built.gangs[gang].waiting, limited=limited)
+    state = built.gangs[gang]
+    homeless, _ = explainer.homeless(state.waiting)
+    if state.required and not homeless:
+        return explain_topology(outcome.snapshot, built.node_facts, outcome.residents, state)
+    return explainer.explain_gang(gang[1], state.waiting, limited=limited)
 
 
 def _left_out(built: Build) -> Iterator[Unplaced]:

@@ -175,7 +175,7 @@ def _matches_field(requirement: Requirement, node_name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parses(selector: LabelSelector) -> bool:
-    return all(_valid_key(key) and _valid_value(value) for key, value in selector.labels) and all(
+    return all(is_label_key(key) and _valid_value(value) for key, value in selector.labels) and all(
         requirement.operator in _SELECTOR_OPERATORS and _well_formed(requirement)
         for requirement in selector.expressions
     )
@@ -193,14 +193,15 @@ def _well_formed(requirement: Requirement) -> bool:
             counted = len(values) == 1 and _int64(values[0]) is not None
         case _:
             counted = False
-    return counted and _valid_key(requirement.key) and all(_valid_value(value) for value in values)
+    return counted and is_label_key(requirement.key) and all(_valid_value(value) for value in values)
 
 
 def _well_formed_field(requirement: Requirement) -> bool:
     return requirement.operator in {"In", "NotIn"} and len(requirement.values) == 1
 
 
-def _valid_key(key: str) -> bool:
+def is_label_key(key: str) -> bool:
+    """Whether a text can be the key of a label."""
     prefix, slash, name = key.rpartition("/")
     if slash and (len(prefix) > _LONGEST_PREFIX or _LABEL_PREFIX.fullmatch(prefix) is None):
         return False

@@ -20,7 +20,7 @@ from stowage_scheduler.cluster import (
 )
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.malformed import FieldError
-from stowage_scheduler.kube.matching import ANY_ADDRESS
+from stowage_scheduler.kube.matching import ANY_ADDRESS, is_label_key
 from stowage_scheduler.kube.metadata import (
     checked_labels,
     checked_name,
@@ -41,7 +41,10 @@ from stowage_scheduler.kube.sharing import REMEMBERED, shared
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 GANG_LABEL = "stowage.dev/gang"
 GANG_SIZE_LABEL = "stowage.dev/gang-size"
+REQUIRED_TOPOLOGY = "stowage.dev/required-topology"
+PREFERRED_TOPOLOGY = "stowage.dev/preferred-topology"
 MAX_GANG_SIZE = 10_000
+MAX_TOPOLOGY_LEVELS = 4
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
 
 _TEMPLATE_HASH_LABELS = ("pod-template-hash", "controller-revision-hash")
@@ -93,7 +96,7 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         unschedulable_message=(unschedulable.message or "")[:_LONGEST_MESSAGE] if unschedulable else "",
         nominated_node=status.nominated_node_name or None,
         gates=tuple(sorted(gate.name for gate in spec.scheduling_gates or () if gate.name)),
-        gang=_gang(labels),
+        gang=_gang(labels, annotations),
         disruption_target=_holds(conditions.get("DisruptionTarget")),
         owner=owner,
         template_hash=next((labels[key] for key in _TEMPLATE_HASH_LABELS if key in labels), ""),
@@ -115,14 +118,23 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
     )
 
 
-def _gang(labels: Mapping[str, str]) -> Gang | None:
-    """The gang that the labels name; a size that is missing or no number is 0, for the pod still holds its room."""
+def _gang(labels: Mapping[str, str], annotations: Mapping[str, str]) -> Gang | None:
+    """The gang that the labels name; what makes no sense gives size 0, for the pod still holds its room."""
     name = labels.get(GANG_LABEL)
     if name is None:
         return None
     size = labels.get(GANG_SIZE_LABEL, "")
+    required, preferred = (_node_labels(annotations.get(key, "")) for key in (REQUIRED_TOPOLOGY, PREFERRED_TOPOLOGY))
     readable = size.isascii() and size.isdigit() and int(size) <= MAX_GANG_SIZE
-    return Gang(name, int(size) if readable else 0)
+    if not readable or required is None or preferred is None:
+        return Gang(name, 0)
+    return Gang(name, int(size), required, preferred)
+
+
+def _node_labels(text: str) -> tuple[str, ...] | None:
+    """Keys of node labels, separated by commas; None when they are none."""
+    keys = tuple(sorted({key.strip() for key in text.split(",") if key.strip()}))
+    return keys if len(keys) <= MAX_TOPOLOGY_LEVELS and all(is_label_key(key) for key in keys) else None
 
 
 def _holds(condition: objects.Condition | None) -> bool:

@@ -72,7 +72,7 @@ def _find_company(model: CountModel, domain: Domain, *, may_begin: bool) -> cp_m
     model.at_most([*_each(coming, 1), *_each(stays, -1), (-domain.most, arrives)], 0)
     if any(domain.arriving):
         model.cp.add(arrives == 1)
-    company = _each([*domain.staying(Role.BOTH), *domain.of(Role.OBJECT)], 1)
+    company = _each([*domain.staying(Role.BOTH, Role.OBJECT), *domain.leading], 1)
     _, both, objects = domain.outside
     there = both + objects - domain.arriving[Role.BOTH]
     begins = model.cp.new_bool_var("") if may_begin else None

@@ -1,4 +1,4 @@
-"""Gangs: the pods that wait get their places together or not at all, and those that run are left alone."""
+"""Gangs: the pods that wait get their places together or not at all, in one domain if they ask for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 from ortools.sat.python import cp_model
 
+from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.gangs import gangs
+from stowage_scheduler.packing import Reason
+from stowage_scheduler.relations import Role, Within
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
+from stowage_scheduler.solve.domains import domains
 from stowage_scheduler.solve.model import CountModel
 
 
@@ -16,6 +20,11 @@ class Gangs(Rule):
     """All or nothing."""
 
     name = "Gangs"
+
+    def refuses(self, pod: Pod, node: Node) -> Reason | None:
+        """GangTopology on a node without the label that tells its domain."""
+        absent = pod.gang is not None and any(key not in node.labels for key in pod.gang.required)
+        return Reason.GANG_TOPOLOGY if absent else None
 
     def constrain(self, model: CountModel) -> None:
         """One row per class of a gang: its pods here are those that have no place outside, or none."""
@@ -29,6 +38,9 @@ class Gangs(Rule):
                 terms = [(1, variable) for variable in here[index]]
                 model.at_most([*terms, (-rest, whole)], 0)
                 model.at_least([*terms, (-rest, whole)], 0)
+        for number, relation in enumerate(model.problem.relations):
+            if isinstance(relation, Within):
+                _keep_together(model, number)
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
         """Gangs that end in part, that nobody may plan for, or that lose a pod that runs."""
@@ -45,3 +57,23 @@ class Gangs(Rule):
                 yield Violation(self.name, who, f"{len(placed)} of the {len(gang.waiting)} pods that wait get a place")
             if len(gang.running) + len(placed) < gang.size:
                 yield Violation(self.name, who, f"{len(gang.running) + len(placed)} of {gang.size} pods have a place")
+            where = [outcome.nodes[outcome.after[pod.uid]] for pod in (*gang.running, *placed)]
+            for key in gang.required:
+                values = {node.labels.get(key) for node in where}
+                if len(values) > 1 or None in values:
+                    yield Violation(self.name, who, f"it stands in {len(values)} domains of {key}")
+
+
+def _keep_together(model: CountModel, number: int) -> None:
+    """All in one domain, be it one of the model's or one outside of it."""
+    here = list(domains(model, number))
+    decided = {domain.number for domain in here}
+    elsewhere = any(any(t) for d, t in model.placement.tallies.of[number].items() if d not in decided)
+    chosen = []
+    for domain in here:
+        chosen.append(model.cp.new_bool_var(""))
+        model.at_most([*((1, variable) for variable in domain.of(*Role)), (-domain.most, chosen[-1])], 0)
+        if any(domain.outside):
+            model.cp.add(chosen[-1] == 1)
+    if chosen:
+        model.cp.add(sum(chosen) <= (0 if elsewhere else 1))

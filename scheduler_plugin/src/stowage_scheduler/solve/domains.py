@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from ortools.sat.python import cp_model
 
-from stowage_scheduler.relations import NOBODY, OUTSIDE, Role, Tally, counted
+from stowage_scheduler.relations import NOBODY, OUTSIDE, Near, Role, Tally, counted
 
 if TYPE_CHECKING:
     from stowage_scheduler.solve.model import CountModel
@@ -19,7 +19,8 @@ Variables = Mapping[Role, list[cp_model.IntVar]]
 class Domain(Struct, frozen=True):
     """Pods of a relation in one domain, by role.
 
-    `counts` and `stays` are variables of nodes in the model, `most` bounds their sum. `outside` counts pods that the
+    `counts` and `stays` are variables of nodes in the model, `most` bounds their sum, and `leading` are those counts
+    that others may come after (`Near.leading`). `outside` counts pods that the
     model does not decide on, `standing` those of them that no plan touches, and `arriving` those that have the rule
     and come to a node.
     """
@@ -27,6 +28,7 @@ class Domain(Struct, frozen=True):
     number: int
     counts: Variables
     stays: Variables
+    leading: list[cp_model.IntVar]
     most: int
     outside: Tally
     standing: Tally
@@ -61,6 +63,8 @@ def _domain(model: CountModel, number: int, domain: int, nodes: Iterable[int], a
     stays: dict[Role, list[cp_model.IntVar]] = {role: [] for role in Role}
     outside = placement.tallies.of[number].get(domain, NOBODY)
     most = 0
+    first = relation.leading if isinstance(relation, Near) else frozenset()
+    leading: list[cp_model.IntVar] = []
     for node in nodes:
         for index in placement.on_node[node].keys() & relation.roles.keys():
             role, now = relation.roles[index], placement.on_node[node][index]
@@ -71,7 +75,9 @@ def _domain(model: CountModel, number: int, domain: int, nodes: Iterable[int], a
             if index in relation.roles:
                 role = relation.roles[index]
                 counts[role].append(variable)
+                if index in first:
+                    leading.append(variable)
                 most += model.problem.classes[index].total
                 if (index, node) in model.stay:
                     stays[role].append(model.stay[index, node])
-    return Domain(domain, counts, stays, most, outside, relation.standing.get(domain, NOBODY), arriving)
+    return Domain(domain, counts, stays, leading, most, outside, relation.standing.get(domain, NOBODY), arriving)

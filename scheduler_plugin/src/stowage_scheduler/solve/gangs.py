@@ -13,9 +13,10 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from stowage_scheduler.placement import Placement
-from stowage_scheduler.problem import Problem, WholeGang
+from stowage_scheduler.problem import PodClass, Problem, WholeGang
 from stowage_scheduler.solve.search import Search
 
+_MOST_DOMAINS = 6  # each gets an equal share of the time
 _STALL = 2  # fruitless changes between filling and gathering until a gang is given up
 
 
@@ -32,11 +33,31 @@ def place_gangs(search: Search, searching: Callable[[Placement], Search], until:
         share = (search.limit.left() - until) / (len(waiting) - turn)
         if share <= 0:
             return
-        for above, left in ((False, share / 2), (True, 0.0)):
-            found = _attempt(search.best, number, searching, search.limit.left() - share + left, above=above)
+        tries = [(domain, above) for domain in _domains(search.best, number) for above in (False, True)]
+        end = search.limit.left() - share
+        for left, (domain, above) in zip(range(len(tries), 0, -1), tries, strict=True):
+            spare = end + (search.limit.left() - end) * (left - 1) / left
+            found = _attempt(search.best, number, searching, spare, domain, above=above)
             if found is not None and found.score() > search.best_score:
                 search.adopt(found)
                 break
+
+
+def _domains(placement: Placement, number: int) -> list[frozenset[int]]:
+    """Where to look for room for a gang; of its domains those that could hold it, the emptiest first."""
+    problem = placement.problem
+    gang = problem.gangs[number]
+    if not gang.levels:
+        return [frozenset(range(len(problem.nodes)))]
+    classes = [problem.classes[index] for index in gang.classes]
+    found = [domain for level in gang.levels for domain in level if all(_holds(problem, c, domain) for c in classes)]
+    taken = {domain: sum(sum(placement.on_node[node].values()) for node in domain) / len(domain) for domain in found}
+    return sorted(found, key=lambda domain: (taken[domain], sorted(domain)))[:_MOST_DOMAINS]
+
+
+def _holds(problem: Problem, pod_class: PodClass, domain: frozenset[int]) -> bool:
+    nodes = domain & pod_class.eligible
+    return sum(min(pod_class.limit(n), problem.fit(pod_class, n)) for n in nodes) >= pod_class.total
 
 
 def _waiting(placement: Placement) -> list[int]:
@@ -52,13 +73,19 @@ def _waiting(placement: Placement) -> list[int]:
 
 
 def _attempt(
-    best: Placement, number: int, searching: Callable[[Placement], Search], until: float, *, above: bool
+    best: Placement,
+    number: int,
+    searching: Callable[[Placement], Search],
+    until: float,
+    domain: frozenset[int],
+    *,
+    above: bool,
 ) -> Placement | None:
-    """The placement with the gang in place, None when some of its pods found none.
+    """The placement with the gang in place on nodes of a domain, None when some of its pods found none.
 
     With `above` its pods count more than others of their priority: one of them may take the place of several.
     """
-    loose = _loosened(best, number, above=above)
+    loose = _loosened(best, number, domain, above=above)
     start = best.within(loose)
     target = start.placed_by_priority()
     total = 0
@@ -78,15 +105,16 @@ def _members(placement: Placement, number: int) -> tuple[int, ...]:
     return placement.problem.gangs[number].classes
 
 
-def _loosened(best: Placement, number: int, *, above: bool) -> Problem:
-    """The problem in which one gang is no gang, and only its pods wait. Tiers are twice as fine."""
+def _loosened(best: Placement, number: int, domain: frozenset[int], *, above: bool) -> Problem:
+    """The problem in which one gang is none, keeps to a domain and waits alone. Tiers are twice as fine."""
     problem = best.problem
     members = set(_members(best, number))
     classes = []
     for pod_class in problem.classes:
         if pod_class.index in members:
             tier = 2 * pod_class.priority + above
-            classes.append(replace(pod_class, gang=None, priority=tier))
+            nodes = pod_class.eligible & domain
+            classes.append(replace(pod_class, gang=None, priority=tier, eligible=nodes))
         else:
             kept = max(0, best.placed(pod_class) - pod_class.running_total)
             classes.append(replace(pod_class, pending=kept, priority=2 * pod_class.priority))

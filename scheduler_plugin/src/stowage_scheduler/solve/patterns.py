@@ -52,8 +52,10 @@ def pattern_bounds(placement: Placement, bounds: Bounds, limit: Clockwork, share
     A tier is bounded given what the tiers above reach, so it stops at the first one that stays unproven.
     """
     problem = placement.problem
+    if len(problem.classes) > _MOST_CLASSES or _is_crowded(placement):
+        return bounds
     kinds = node_kinds(problem)
-    if len(kinds) > _MOST_KINDS or len(problem.classes) > _MOST_CLASSES or _is_crowded(placement):
+    if len(kinds) > _MOST_KINDS:
         return bounds
     placed = placement.placed_by_priority()
     found = dict(bounds.by_priority)

@@ -1,0 +1,51 @@
+"""Why a gang finds no place in one domain, although it would find one in the whole cluster."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_scheduler.explain import Explainer, Explanation, more_nodes
+from stowage_scheduler.gangs import GangState
+from stowage_scheduler.packing import Reason
+
+
+def explain_topology(
+    snapshot: Snapshot, nodes: Iterable[Node], residents: Mapping[str, Iterable[Pod]], gang: GangState
+) -> Explanation:
+    """What the best domain lacks.
+
+    Args:
+        snapshot: for rules that look at the whole cluster.
+        nodes: those that may be used.
+        residents: by the name of a node the pods that stand there.
+        gang: it asks for one domain of some node labels.
+    """
+    by_key = {key: _domains(nodes, key) for key in gang.required}
+    key = max(by_key, key=lambda one: len(by_key[one]))  # the narrowest
+    running = {pod.node for pod in gang.running}
+    best: tuple[int, str, list[Pod]] | None = None
+    for value, inside in sorted(by_key[key].items()):
+        if not running <= {node.name for node in inside}:
+            continue
+        homeless, _ = Explainer(snapshot, inside, residents).homeless(gang.waiting)
+        if best is None or len(homeless) < best[0]:
+            best = len(homeless), value, homeless
+    if best is None:
+        return Explanation(Reason.GANG_TOPOLOGY, f"gang {gang.key[1]} runs in more than one {key} already", {})
+    missing, value, homeless = best
+    fitting = len(gang.waiting) - missing
+    start = f"gang {gang.key[1]} starts as a whole in one {key}"
+    if not missing:
+        return Explanation(Reason.LOWER_PRIORITY, f"{start}, and {value} has room: plan again with more time", {})
+    words = f"{start}, and in the best, {value}, {fitting} of its {len(gang.waiting)} waiting pods would fit"
+    return Explanation(Reason.GANG_TOPOLOGY, f"{words}: it needs {more_nodes(homeless)} there", {})
+
+
+def _domains(nodes: Iterable[Node], key: str) -> Mapping[str, list[Node]]:
+    found: dict[str, list[Node]] = defaultdict(list)
+    for node in nodes:
+        if key in node.labels:
+            found[node.labels[key]].append(node)
+    return found
