@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from stowage.cli import approval, demo, doctor, dump, plan, processes, top, why
+from stowage.cli import approval, demo, doctor, dump, plan, processes, simulate, top, why
 from stowage.cli.errors import CommandError, ExitCode
 
 _SHOW_TRACEBACK = "STOWAGE_TRACEBACK"
@@ -34,6 +34,7 @@ app.command("abort", short_help="Stop a plan.")(approval.abort)
 app.command("pause", short_help="Stop all planning and eviction of a policy.")(approval.pause)
 app.command("resume", short_help="Let a paused policy act again.")(approval.resume)
 app.command("top", short_help="Show how full nodes and GPUs are.")(top.top)
+app.add_typer(simulate.simulate, short_help="Replay recorded workloads.")
 app.command("demo", short_help="Show it all on a simulated cluster.")(demo.demo)
 app.command("doctor", short_help="Check the installation.")(doctor.doctor)
 app.command("operator", short_help="Run the operator.")(processes.operator)

@@ -1,0 +1,1 @@
+"""Replay of recorded workloads against placement policies, without a cluster."""
