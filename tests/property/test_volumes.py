@@ -44,53 +44,82 @@ ZONES = ("a", "b")
 NODES = ("a0", "a1", "b0", "b1")
 
 
+SORTS = st.sampled_from(
+    [
+        "zonal",
+        "zonal",
+        "labelled",
+        "anywhere",
+        "anywhere",
+        "local",
+        "going",
+        WAITING,
+        "in-a",
+        "in-a",
+        "by-hand",
+        "missing",
+    ]
+)
+
+
 @st.composite
 def clusters(draw: st.DrawFn) -> list[Document]:
-    """Four nodes in two zones, up to eight pods, and claims of every sort; what stands, stands where it may."""
-    items = [node(name, zone=name[0], cpu="6") for name in NODES]
-    items += [csi_node(name, draw(st.integers(1, 3))) for name in NODES if draw(st.booleans())]
+    """Four tight nodes in two zones, and pods with claims of every sort; what stands, stands where it may."""
+    items = [node(name, zone=name[0], cpu="4") for name in NODES]
+    items += [csi_node(name, draw(st.integers(1, 2))) for name in NODES if draw(st.booleans())]
     items += [storage_class(), storage_class("in-a", zones=("a",)), storage_class("at-once", waits=False)]
     items += [storage_class("by-hand", provisioner="kubernetes.io/no-provisioner")]
     for number in range(draw(st.integers(0, 2))):
-        host = draw(st.sampled_from(NODES))
-        local = {"local": {"path": "/x"}, "affinity": on_host(host), "storage_class": "by-hand"}
-        items.append(volume(f"free{number}", driver=None, phase="Available", **local))
+        local = {"local": {"path": "/x"}, "affinity": on_host(draw(st.sampled_from(NODES)))}
+        items.append(volume(f"free{number}", driver=None, phase="Available", storage_class="by-hand", **local))
     zones: dict[str, str] = {}  # of claims that are bound to one
-    for number in range(draw(st.integers(1, 5))):
-        name, modes = f"c{number}", draw(MODES)
-        sort = draw(
-            st.sampled_from(["zonal", "labelled", "anywhere", "local", "going", WAITING, "in-a", "at-once", "by-hand"])
-        )
-        if sort in {WAITING, "in-a", "at-once", "by-hand"}:
-            items.append(claim(name, storage_class=sort, modes=modes if sort != "by-hand" else ("ReadWriteOnce",)))
-            continue
-        place = draw(st.sampled_from(ZONES))
-        zones |= {name: place} if sort in {"zonal", "labelled"} else {}
-        items.append(claim(name, f"v{number}", modes=modes, deleted=sort == "going"))
-        fields: dict[str, Any] = {"zones": (place,)} if sort == "zonal" else {}
-        fields |= {"labels": {"topology.kubernetes.io/zone": place}} if sort == "labelled" else {}
-        fields |= {"driver": None, "hostPath": {"path": "/x"}} if sort == "local" else {}
-        items.append(volume(f"v{number}", modes=modes, **fields))
-    names = [item["metadata"]["name"] for item in items if item["kind"] == "PersistentVolumeClaim"]
-    room = dict.fromkeys(NODES, 6)
-    for number in range(draw(st.integers(1, 8))):
-        used = draw(st.lists(st.sampled_from([*names, "missing"]), max_size=2, unique=True))
-        cpu = draw(st.integers(1, 4))
+    names: list[str] = []
+    room = dict.fromkeys(NODES, 4)
+    for number in range(draw(st.integers(2, 10))):
+        sort = draw(st.none() | SORTS)
+        share = bool(names) and draw(st.integers(0, 4)) == 0
+        used = [draw(st.sampled_from(names))] if share else []
+        if sort is not None:
+            used.append(f"c{number}")
+            names.append(f"c{number}")
+            items += a_claim(draw, f"c{number}", sort, zones)
+        cpu = draw(st.integers(1, 3))
         fits = [n for n in NODES if room[n] >= cpu and all(zones.get(one, n[0]) == n[0] for one in used)]
-        on = draw(st.sampled_from([None, *fits]))
+        stands = sort not in {WAITING, "in-a", "by-hand"} and draw(st.booleans())
+        on = draw(st.sampled_from(fits)) if fits and stands else None
         if on is not None:
             room[on] -= cpu
-        ephemeral = draw(st.sampled_from([None, None, None, "scratch"]))
+        ephemeral = draw(st.sampled_from([None] * 5 + ["scratch"]))
         items.append(pod(f"p{number}", *used, on=on, cpu=str(cpu), ephemeral=ephemeral))
         if ephemeral:
             items.append(claim(f"p{number}-scratch", storage_class=WAITING, owner=f"p{number}"))
     return items
 
 
+def a_claim(draw: st.DrawFn, name: str, sort: str, zones: dict[str, str]) -> list[Document]:
+    """A claim of some sort, with its volume if it has one; notes the zone that it is bound to."""
+    if sort == "missing":
+        return []
+    if sort in {WAITING, "in-a", "by-hand"}:
+        return [claim(name, storage_class=sort)]
+    place, modes = draw(st.sampled_from(ZONES)), draw(MODES)
+    fields: dict[str, Any] = {}
+    if sort in {"zonal", "labelled"}:
+        zones[name] = place
+        fields = {"zones": (place,)} if sort == "zonal" else {"labels": {"topology.kubernetes.io/zone": place}}
+    elif sort == "local":
+        fields = {"driver": None, "hostPath": {"path": "/x"}}
+    return [
+        claim(name, f"v-{name}", modes=modes, deleted=sort == "going"),
+        volume(f"v-{name}", modes=modes, **fields),
+    ]
+
+
 def snapshot(items: list[Document]) -> Snapshot:
     return read_dump(json.dumps(as_list(*items)).encode()).snapshot
 
 
+@settings(max_examples=200)
 @given(clusters())
 def test_no_plan_sends_a_pod_where_its_volumes_can_not_follow(items: list[Document]) -> None:
     packing = packed(snapshot(items), PackOptions(), BUDGET)

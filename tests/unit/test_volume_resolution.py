@@ -9,6 +9,7 @@ import pytest
 from harness.volume_documents import (
     DRIVER,
     WAITING,
+    ZONE,
     Document,
     as_list,
     claim,
@@ -431,6 +432,31 @@ def test_what_counts_as_an_attachment(items: list[Document], counts: dict[str, i
 def test_data_on_a_node_stays_there(source: Document) -> None:
     found = resolved(pod("p", "c", on="a"), claim("c", "v"), volume("v", driver=None, affinity=on_host("a"), **source))
     assert found.local_volume
+
+
+@pytest.mark.parametrize(
+    ("affinity", "stays"),
+    [
+        pytest.param(on_host("a"), True, id="by a label that names nodes"),
+        pytest.param(
+            {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["a", "b"]}]},
+            False,
+            id="two nodes",
+        ),
+        pytest.param(
+            {"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["a"]}]}, False, id="a zone of one node"
+        ),
+        pytest.param(
+            {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["b"]}]},
+            False,
+            id="all nodes but one",
+        ),
+    ],
+)
+def test_a_volume_that_names_one_node_is_as_good_as_a_local_one(affinity: Document, stays: bool) -> None:
+    items = [claim("c", "v"), volume("v", affinity=affinity)]
+    assert resolved(pod("p", "c", on="a"), *items).local_volume is stays
+    assert not resolved(pod("p", "c"), *items).local_volume, "a pod that waits keeps nothing yet"
 
 
 def test_needs_are_told_to_people() -> None:

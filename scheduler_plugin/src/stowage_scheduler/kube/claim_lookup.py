@@ -64,9 +64,11 @@ class ClaimLookup:
 
     Args:
         storage: what to look in.
+        before: answers about an earlier state, which hold for bound claims that have not changed.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, before: ClaimLookup | None = None) -> None:
+        self.storage = storage
         self._claims = {claim.key: claim for claim in storage.claims}
         self._volumes = {volume.name: volume for volume in storage.volumes}
         self._classes = {one.name: one for one in storage.classes}
@@ -75,6 +77,8 @@ class ClaimLookup:
         for volume in storage.volumes:
             self._by_class[volume.storage_class].append(volume)
         self._found: dict[tuple[str, bool], Found] = {}
+        self.of_bound: dict[tuple[str, bool], tuple[Claim, Volume, CSIDriver | None, Found]] = {}
+        self._before = before.of_bound if before is not None else {}
 
     def of(self, pod: Pod, use: ClaimUse) -> Found:
         """What is known of a claim that a pod mounts."""
@@ -110,18 +114,11 @@ class ClaimLookup:
                 return Found(claim.key, modelled=False)
             return self._obstructed(claim, f"volume {claim.volume} of claim {claim.name} does not exist")
         driver = self._drivers.get(volume.driver)
-        attached = volume.attachable and (driver is None or driver.attaches)
-        modes = volume.access_modes
-        return Found(
-            key=claim.key,
-            modelled=volume.readable,
-            terms=() if volume.terms is None else (volume.terms,),
-            zones=() if ephemeral else volume.zones,
-            attachment=(volume.driver, volume.handle) if volume.driver and volume.handle else _NO_ATTACHMENT,
-            one_pod=_ONE_POD in claim.access_modes,
-            one_node=attached and bool(modes) and _MANY_NODES.isdisjoint(modes),
-            local=volume.local,
-        )
+        known = self._before.get((claim.key, ephemeral))
+        if known is None or known[0] is not claim or known[1] is not volume or known[2] is not driver:
+            known = claim, volume, driver, _of_volume(claim, volume, driver, ephemeral=ephemeral)
+        self.of_bound[claim.key, ephemeral] = known
+        return known[3]
 
     def _unbound(self, claim: Claim) -> Found:
         """An unbound claim waits for its volume, or kube-scheduler finds it one together with the node."""
@@ -172,6 +169,22 @@ class ClaimLookup:
             unbound=True,
             free=frozenset(volume.name for volume in free),
         )
+
+
+def _of_volume(claim: Claim, volume: Volume, driver: CSIDriver | None, *, ephemeral: bool) -> Found:
+    """What the volume of a bound claim says."""
+    attached = volume.attachable and (driver is None or driver.attaches)
+    modes = volume.access_modes
+    return Found(
+        key=claim.key,
+        modelled=volume.readable,
+        terms=() if volume.terms is None else (volume.terms,),
+        zones=() if ephemeral else volume.zones,
+        attachment=(volume.driver, volume.handle) if volume.driver and volume.handle else _NO_ATTACHMENT,
+        one_pod=_ONE_POD in claim.access_modes,
+        one_node=attached and bool(modes) and _MANY_NODES.isdisjoint(modes),
+        local=volume.local,
+    )
 
 
 def on_node(name: str) -> NodeSelectorTerm:

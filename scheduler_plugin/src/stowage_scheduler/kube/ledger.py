@@ -12,8 +12,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-import msgspec
-
 from stowage_scheduler.cluster import (
     DisruptionBudget,
     Node,
@@ -26,10 +24,9 @@ from stowage_scheduler.cluster import (
 )
 from stowage_scheduler.kube.claim_lookup import Storage
 from stowage_scheduler.kube.facts import Fact, Namespace
-from stowage_scheduler.kube.sharing import shared
 from stowage_scheduler.kube.snapshot import assemble, stray, with_newest
 from stowage_scheduler.kube.volume_facts import Claim, CSIDriver, CSINode, StorageClass, Volume
-from stowage_scheduler.kube.volume_resolution import VolumeResolution, drivers_of
+from stowage_scheduler.kube.volume_resolution import VolumeResolution
 
 _F = TypeVar("_F", bound=Fact)
 _T = TypeVar("_T")
@@ -160,10 +157,9 @@ class Ledger:
         self._refused: dict[tuple[str, str], Rejected] = {}
         self._refusals = 0  # changes with each refusal that comes or goes
         self._standing: _Derived[tuple[tuple[Pod, ...], tuple[Rejected, ...]]] = _Derived()
-        self._resolution: _Derived[VolumeResolution] = _Derived()
-        self._resolved: _Derived[tuple[Pod, ...]] = _Derived()
-        self._drivers: _Derived[frozenset[str]] = _Derived()
-        self._offering: _Derived[tuple[Node, ...]] = _Derived()
+        self._storage_now: _Derived[Storage] = _Derived()
+        self._resolution = VolumeResolution()
+        self._resolved: _Derived[tuple[tuple[Pod, ...], tuple[Node, ...]]] = _Derived()
         self._aged: _Derived[tuple[Workload, ...]] = _Derived()
         self._namespace_labels: _Derived[dict[str, dict[str, str]]] = _Derived()
         self._rejected: _Derived[tuple[Rejected, ...]] = _Derived()
@@ -228,12 +224,12 @@ class Ledger:
         namespaces = self._namespaces.ordered
         standing, strays = self._standing.of(lambda: self._sorted_out(pods), pods, self._nodes.names_version)
         storage = self._storage()
-        resolution = self._resolution.of(lambda: VolumeResolution(storage), *msgspec.structs.astuple(storage))
-        resolved = self._resolved.of(lambda: resolution.pods(standing), standing, resolution)
-        drivers = shared(self._drivers.of(lambda: drivers_of(resolved), resolved))
+        resolved, offering = self._resolved.of(
+            lambda: self._resolution.resolve(storage, standing, nodes), standing, nodes, storage
+        )
         return Snapshot(
             now=now,
-            nodes=self._offering.of(lambda: resolution.nodes(nodes, drivers), nodes, resolution, drivers),
+            nodes=offering,
             pods=resolved,
             workloads=self._aged.of(lambda: tuple(with_newest(workloads)), workloads),
             budgets=self._budgets.ordered,
@@ -246,13 +242,11 @@ class Ledger:
         )
 
     def _storage(self) -> Storage:
-        return Storage(
-            claims=self._claims.ordered,
-            volumes=self._volumes.ordered,
-            classes=self._storage_classes.ordered,
-            nodes=self._csi_nodes.ordered,
-            drivers=self._csi_drivers.ordered,
+        kinds = (
+            *(self._claims.ordered, self._volumes.ordered, self._storage_classes.ordered),
+            *(self._csi_nodes.ordered, self._csi_drivers.ordered),
         )
+        return self._storage_now.of(lambda: Storage(*kinds), *kinds)
 
     def _mend(self, kind: str, name: str) -> bool:
         """An object makes sense again, or is gone."""

@@ -24,7 +24,7 @@ from stowage_scheduler.kube.facts import KubernetesObject, Namespace, fact_of
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
 from stowage_scheduler.kube.priorities import Priorities
 from stowage_scheduler.kube.volume_facts import Claim, CSIDriver, CSINode, StorageClass, Volume
-from stowage_scheduler.kube.volume_resolution import VolumeResolution, drivers_of
+from stowage_scheduler.kube.volume_resolution import VolumeResolution
 
 _NO_CLASSES = Priorities()
 _NO_STORAGE = Storage()
@@ -121,20 +121,18 @@ def assemble(
             kept_pods.append(pod)
         elif not pod.finished:
             left_out.append(stray(pod))
-    resolution = VolumeResolution(
-        Storage(
-            claims=tuple(_unique(storage.claims, lambda c: ("PersistentVolumeClaim", c.key), left_out)),
-            volumes=tuple(_unique(storage.volumes, lambda v: ("PersistentVolume", v.name), left_out)),
-            classes=tuple(_unique(storage.classes, lambda c: ("StorageClass", c.name), left_out)),
-            nodes=tuple(_unique(storage.nodes, lambda n: ("CSINode", n.name), left_out)),
-            drivers=tuple(_unique(storage.drivers, lambda d: ("CSIDriver", d.name), left_out)),
-        )
+    kept_storage = Storage(
+        claims=tuple(_unique(storage.claims, lambda c: ("PersistentVolumeClaim", c.key), left_out)),
+        volumes=tuple(_unique(storage.volumes, lambda v: ("PersistentVolume", v.name), left_out)),
+        classes=tuple(_unique(storage.classes, lambda c: ("StorageClass", c.name), left_out)),
+        nodes=tuple(_unique(storage.nodes, lambda n: ("CSINode", n.name), left_out)),
+        drivers=tuple(_unique(storage.drivers, lambda d: ("CSIDriver", d.name), left_out)),
     )
-    resolved = resolution.pods(tuple(kept_pods))
+    resolved, offering = VolumeResolution().resolve(kept_storage, tuple(kept_pods), tuple(kept_nodes))
     kept_workloads = _unique(workloads, lambda w: (w.kind, f"{w.namespace}/{w.name}"), left_out, uid=lambda w: w.uid)
     return Snapshot(
         now=now,
-        nodes=resolution.nodes(tuple(kept_nodes), drivers_of(resolved)),
+        nodes=offering,
         pods=resolved,
         workloads=tuple(with_newest(kept_workloads)),
         budgets=tuple(_unique(budgets, lambda b: ("PodDisruptionBudget", f"{b.namespace}/{b.name}"), left_out)),

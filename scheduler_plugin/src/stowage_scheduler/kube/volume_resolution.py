@@ -11,7 +11,7 @@ Source: plugins VolumeBinding, VolumeZone, VolumeRestrictions and NodeVolumeLimi
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -21,15 +21,19 @@ from stowage_scheduler.cluster import (
     Node,
     NodeSelectorTerm,
     Pod,
+    Requirement,
     Resources,
     Unmodelled,
     VolumeNeeds,
 )
 from stowage_scheduler.kube.claim_lookup import ClaimLookup, Found, Storage, on_node
 from stowage_scheduler.kube.sharing import Memo, shared
+from stowage_scheduler.kube.volume_facts import CSINode
 
 UNLIMITED = 2**31 - 1
 """What a node offers where its driver tells no limit: limits are 32 bits wide."""
+
+_WIDE = ("/zone", "/region")  # labels of places that have nodes, be it one
 
 _requests: Memo[Resources] = Memo()
 
@@ -47,85 +51,110 @@ class _Outcome(Struct, frozen=True):
 
 
 class _User(Struct):
-    """A pod that holds or wants volumes, with what was found for each claim."""
+    """A pod that holds or wants volumes, with what was found for each claim, and how it was written last."""
 
     pod: Pod
     found: tuple[Found, ...]
-
-
-class _Written(Struct):
-    """A pod before and after; `alone`: nothing that was found depends on other pods."""
-
-    before: Pod
-    alone: bool
-    outcome: _Outcome
-    after: Pod
+    draws: bool  # on volumes that are free
+    alone: bool = False  # nothing that was written depends on other pods
+    outcome: _Outcome | None = None
+    after: Pod | None = None
 
 
 class VolumeResolution:
-    """Looks claims up for one state of storage; remembers what it found, so asking again about the same pods is cheap.
+    """Looks claims up; what it answers depends on the arguments alone, but what it found before makes it cheap."""
 
-    Args:
-        storage: claims, volumes, classes, nodes and drivers.
-    """
+    def __init__(self) -> None:
+        self._lookup = ClaimLookup(Storage())
+        self._limited: frozenset[str] = frozenset()
+        self._places = _Places(())
+        self._users: dict[str, _User] = {}
+        self._offered: tuple[tuple[CSINode, ...], tuple[Node, ...], frozenset[str], tuple[Node, ...]] | None = None
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._lookup = ClaimLookup(storage)
-        self._limited = {driver for node in storage.nodes for driver, _ in node.limits}
-        self._written: dict[str, _Written] = {}
+    def resolve(
+        self, storage: Storage, pods: tuple[Pod, ...], nodes: tuple[Node, ...]
+    ) -> tuple[tuple[Pod, ...], tuple[Node, ...]]:
+        """Pods with their claims looked up, and nodes with the limits of drivers, each in the order given.
 
-    def pods(self, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
-        """The pods, in the order given, with their claims looked up; the same tuple when none has claims."""
+        Where there is nothing to write the same tuple comes back.
+        """
+        changed = self._lookup.storage is not storage
+        if changed:
+            self._lookup = ClaimLookup(storage, self._lookup)
+            limited = frozenset(driver for node in storage.nodes for driver, _ in node.limits)
+            if limited != self._limited:
+                self._limited, self._users = limited, {}
+        if not self._places.are_of(nodes):
+            self._places, self._users = _Places(nodes), {}
+        written = self._pods(pods, changed=changed)
+        used = drivers_of(written) if written is not pods else frozenset()
+        return written, self._nodes(storage.nodes, nodes, used)
+
+    def _pods(self, pods: tuple[Pod, ...], *, changed: bool) -> tuple[Pod, ...]:
         users = [
-            _User(pod, tuple([self._lookup.of(pod, use) for use in pod.claims]))
-            for pod in pods
+            (place, self._user(pod, changed=changed))
+            for place, pod in enumerate(pods)
             if pod.claims and not pod.finished
         ]
+        self._users = {user.pod.uid: user for _, user in users}
         if not users:
             return pods
         by_claim: dict[str, list[Pod]] = defaultdict(list)
-        for user in users:
+        for _, user in users:
             for found in user.found:
                 by_claim[found.key].append(user.pod)
+        shared_claims = {key for key, sharing in by_claim.items() if len(sharing) > 1}
         together: list[_User] = []
-        written: dict[str, _Written] = {}
-        for user in users:
-            if any(found.free or len(by_claim[found.key]) > 1 for found in user.found):
+        for _, user in users:
+            if user.draws or not shared_claims.isdisjoint([found.key for found in user.found]):
                 together.append(user)
-                continue
-            known = self._written.get(user.pod.uid)
-            if known is None or not known.alone or known.before is not user.pod:
-                known = self._write(user.pod, _outcome(user, self._attached(user)), alone=True)
-            written[user.pod.uid] = known
+            elif not user.alone:
+                self._write(user, _outcome(user, self._attached(user)), alone=True)
         for user, outcome in self._outcomes(together, by_claim):
-            written[user.pod.uid] = self._write(user.pod, outcome, alone=False)
-        self._written = written
-        return tuple([written[pod.uid].after if pod.uid in written else pod for pod in pods])
+            self._write(user, outcome, alone=False)
+        written = list(pods)
+        for place, user in users:
+            written[place] = user.after or user.pod
+        return tuple(written)
 
-    def nodes(self, nodes: tuple[Node, ...], drivers: Collection[str]) -> tuple[Node, ...]:
-        """The nodes with their limits for some drivers (`drivers_of`); the same tuple without any."""
+    def _nodes(self, limits: tuple[CSINode, ...], nodes: tuple[Node, ...], drivers: frozenset[str]) -> tuple[Node, ...]:
+        """The nodes with their limits for the drivers that pods use."""
         if not drivers:
             return nodes
-        limits = {node.name: dict(node.limits) for node in self._storage.nodes}
-        return tuple([_with_limits(node, limits.get(node.name, {}), drivers) for node in nodes])
+        known = self._offered
+        if known is None or known[0] is not limits or known[1] is not nodes or known[2] != drivers:
+            by_name = {node.name: dict(node.limits) for node in limits}
+            offered = tuple([_with_limits(node, by_name.get(node.name, {}), drivers) for node in nodes])
+            known = self._offered = limits, nodes, drivers, offered
+        return known[3]
 
-    def _write(self, pod: Pod, outcome: _Outcome, *, alone: bool) -> _Written:
-        known = self._written.get(pod.uid)
-        if known is not None and known.before is pod and known.outcome == outcome:
-            return _Written(pod, alone, outcome, known.after)
+    def _user(self, pod: Pod, *, changed: bool) -> _User:
+        """What is found for the claims of a pod; what was written of it before stands if that is still the same."""
+        known = self._users.get(pod.uid)
+        if known is not None and known.pod is pod and not changed:
+            return known
+        found = tuple([self._lookup.of(pod, use) for use in pod.claims])
+        if known is not None and known.pod is pod and known.found == found:
+            return known
+        return _User(pod, found, any(one.free for one in found))
+
+    def _write(self, user: _User, outcome: _Outcome, *, alone: bool) -> None:
+        user.alone = alone
+        if user.outcome == outcome:
+            return
+        pod = user.pod
         unmodelled = {*pod.unmodelled, Unmodelled.VOLUMES} if outcome.unmodelled else pod.unmodelled
-        after = msgspec.structs.replace(
+        user.outcome = outcome
+        user.after = msgspec.structs.replace(
             pod,
             requests=_with_attachments(pod.requests, outcome.attachments),
             volume_needs=shared(outcome.needs),
             volume_obstacle=outcome.obstacle,
             unmodelled=shared(tuple(sorted(unmodelled))),
-            local_volume=pod.local_volume or outcome.local,
+            local_volume=pod.local_volume or outcome.local or self._places.hold(pod.node, outcome.needs),
             shared_volume=outcome.shared,
             unbound_volume=outcome.unbound,
         )
-        return _Written(pod, alone, outcome, after)
 
     def _attached(self, user: _User) -> set[tuple[str, str]]:
         """Driver and handle of what a pod attaches through drivers with a limit."""
@@ -157,11 +186,58 @@ class VolumeResolution:
             yield user, outcome
 
 
+class _Places:
+    """Nodes by their labels: pods whose volume is on a single node may be many, and each is on another one.
+
+    Args:
+        nodes: all that there are.
+    """
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self._nodes = nodes
+        self._by_label: dict[str, Mapping[str, str]] = {}
+
+    def are_of(self, nodes: tuple[Node, ...]) -> bool:
+        """Whether these are the same nodes with the same labels."""
+        if self._nodes is not nodes:
+            if len(nodes) != len(self._nodes):
+                return False
+            if not all(a.labels is b.labels and a.name == b.name for a, b in zip(nodes, self._nodes, strict=True)):
+                return False
+            self._nodes = nodes
+        return True
+
+    def hold(self, node: str | None, needs: VolumeNeeds) -> bool:
+        """Whether a volume names this node and no other: then it is as good as a local one, and its pod stays."""
+        return node is not None and any(
+            all(any(self._names_alone(node, one) for one in term.expressions) for term in terms)
+            for terms in needs.terms
+        )
+
+    def _names_alone(self, node: str, requirement: Requirement) -> bool:
+        if requirement.operator != "In" or requirement.key.endswith(_WIDE):
+            return False
+        if requirement.key not in self._by_label:
+            self._by_label[requirement.key] = self._nodes_by(requirement.key)
+        by_value = self._by_label[requirement.key]
+        return bool(by_value) and all(by_value.get(value, node) == node for value in requirement.values)
+
+    def _nodes_by(self, key: str) -> Mapping[str, str]:
+        """By value of a label the node that has it; empty when nodes share values: it does not name nodes then."""
+        found = [(node.labels[key], node.name) for node in self._nodes if key in node.labels]
+        by_value = dict(found)
+        return by_value if len(by_value) == len(found) else {}
+
+
 def drivers_of(pods: Iterable[Pod]) -> frozenset[str]:
     """The drivers whose limits pods run against."""
-    with_claims = (pod for pod in pods if pod.claims)
-    names = (name for pod in with_claims for name in pod.requests if name.startswith(ATTACHMENTS))
-    return frozenset(name.removeprefix(ATTACHMENTS) for name in names)
+    each = {id(pod.requests): pod.requests for pod in pods if pod.claims}  # pods of one template share theirs
+    return frozenset(
+        name.removeprefix(ATTACHMENTS)
+        for requests in each.values()
+        for name in requests
+        if name.startswith(ATTACHMENTS)
+    )
 
 
 def _outcome(
