@@ -27,6 +27,7 @@ class Residents:
         self._whole = np.zeros(most, np.int64)
         self._cpu_milli = np.zeros(most, np.int64)
         self._memory_mib = np.zeros(most, np.int64)
+        self._accepts = np.ones((most, len(cluster.models)), np.bool_)
 
     def arrive(self, number: int, demand: Demand, choice: Choice) -> None:
         """A pod gets its place.
@@ -41,6 +42,8 @@ class Residents:
         self._share_milli[number] = demand.gpu_milli if demand.shared else 0
         self._whole[number] = 0 if demand.shared else demand.gpu_count
         self._cpu_milli[number], self._memory_mib[number] = demand.cpu_milli, demand.memory_mib
+        if demand.models:
+            self._accepts[number] = [model in demand.models for model in self.cluster.models]
         self.count += 1
 
     def leave(self, number: int) -> Choice:
@@ -68,6 +71,7 @@ class Residents:
             whole=self._whole[here],
             cpu_milli=self._cpu_milli[here],
             memory_mib=self._memory_mib[here],
+            accepts=self._accepts[here],
         )
 
     def on(self, node: int) -> list[int]:

@@ -18,7 +18,8 @@ _MOST_SHARES = 1500  # of either side of an exchange; beyond, those that come cl
 class Running(Struct, frozen=True):
     """Pods that may move, as arrays over them.
 
-    `node[p]`; `device[p]` and `share_milli[p]` of a share (-1 and 0 otherwise); `whole[p]` devices that it has alone.
+    `node[p]`; `device[p]` and `share_milli[p]` of a share (-1 and 0 otherwise); `whole[p]` devices that it has alone;
+    `accepts[p, m]` whether model m will do, as `Room.model` counts them.
     """
 
     node: Ints
@@ -27,6 +28,7 @@ class Running(Struct, frozen=True):
     whole: Ints
     cpu_milli: Ints
     memory_mib: Ints
+    accepts: NDArray[np.bool_]
 
 
 class Exchange(Struct, frozen=True):
@@ -102,10 +104,11 @@ def _first(chosen: Ints, rank: Ints) -> Ints:
 
 
 def _balances(room: Room, running: Running, demand: Demand, out: Ints, into: Ints) -> NDArray[np.bool_]:
-    """Whether CPU and memory suffice on both nodes of each pair, the new pod included."""
+    """Whether both nodes of each pair have the CPU and memory, the new pod included, and models that will do."""
     here, there = running.node[out], running.node[into]
     same = here == there
     good: NDArray[np.bool_] = ~(same & (running.device[out] == running.device[into]))
+    good &= running.accepts[out, room.model[there]] & running.accepts[into, room.model[here]]
     for free, asked, wanted in (
         (room.cpu_milli, running.cpu_milli, demand.cpu_milli),
         (room.memory_mib, running.memory_mib, demand.memory_mib),
