@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.facts import packed
@@ -18,6 +18,7 @@ from harness.volume_documents import (
     Document,
     as_list,
     claim,
+    csi_driver,
     csi_node,
     node,
     on_host,
@@ -148,6 +149,35 @@ def facts_of(items: list[Document]) -> dict[tuple[str, str], Fact]:
         key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
         found[item["kind"], key] = fact
     return found
+
+
+KINDS = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass", "CSINode", "CSIDriver", "ResourceQuota")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(clusters(), st.sampled_from(KINDS), st.data())
+def test_a_broken_object_is_told_and_costs_no_more_than_itself(
+    items: list[Document], kind: str, data: st.DataObject
+) -> None:
+    """Any part of an object of storage becomes anything: pods and nodes are read, and at most that object is not."""
+    broken = json.loads(json.dumps([*items, quota(hard={"pods": "1"}), csi_driver()]))
+    of_kind = [item for item in broken if item["kind"] == kind]
+    assume(of_kind)
+    part: Any = data.draw(st.sampled_from(of_kind))
+    while isinstance(part, dict) and part:
+        key = data.draw(st.sampled_from(sorted(set(part) - {"kind", "apiVersion"}) or sorted(part)))
+        if not isinstance(part[key], dict) or data.draw(st.booleans()):
+            part[key] = data.draw(ANYTHING)
+            break
+        part = part[key]
+    found = snapshot(broken)
+    assert len(found.rejected) <= 1
+    assert [one.name for one in found.pods] == [one.name for one in snapshot(items).pods]
+    assert len(found.nodes) == len(NODES)
 
 
 @settings(max_examples=50)

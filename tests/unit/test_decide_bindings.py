@@ -43,3 +43,15 @@ def goes_on(waits: Pod, *others: Pod) -> Advance:
 def test_a_pod_that_came_meanwhile_may_be_in_the_way(rule: dict[str, object], came_to: str, binds: bool) -> None:
     waits, other = pod("web-new", **rule), pod("web-other", came_to)
     assert [binding.pod.name for binding in goes_on(waits, other).bind] == (["web-new"] if binds else [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "binds"),
+    [
+        pytest.param({}, True, id="volumes that are bound"),
+        pytest.param({"unbound_volume": True}, False, id="a volume that kube-scheduler has to choose"),
+        pytest.param({"volume_obstacle": "claim c is being deleted"}, False, id="a claim that is going"),
+    ],
+)
+def test_a_pod_is_bound_once_its_volumes_are(fields: dict[str, object], binds: bool) -> None:
+    assert [binding.pod.name for binding in goes_on(pod("db-0", **fields)).bind] == (["db-0"] if binds else [])

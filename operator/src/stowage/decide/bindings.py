@@ -99,7 +99,8 @@ def _promised(progress: Progress, slot_id: str, of_class: SlotClass) -> Pod | No
 
 def _can_be_bound(pod: Pod) -> bool:
     """Whether a binding may be sent: claims, volumes and groups are for kube-scheduler's plugins to prepare."""
-    return pod.node is None and not pod.terminating and not pod.gated and not pod.unmodelled
+    ready = not pod.unmodelled and not pod.unbound_volume and not pod.volume_obstacle
+    return pod.node is None and not pod.terminating and not pod.gated and ready
 
 
 def _fits(progress: Progress, pod: Pod, node: str, expected: list[SlotClass]) -> bool:
