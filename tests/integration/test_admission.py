@@ -186,11 +186,11 @@ async def test_an_ended_plan_takes_no_approval_and_any_label(site: Site) -> None
 @pytest.mark.usefixtures("webhook")
 async def test_people_see_warnings_where_they_write(site: Site, cluster: LocalCluster, tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
-    file.write_text(yaml.safe_dump(site.policy(objective={"tail": "Spread"}, disruption={"maxMovesPerHour": 3})))
+    file.write_text(yaml.safe_dump(site.policy(objective={"tail": "LeastPower"}, disruption={"maxMovesPerHour": 3})))
     command = [str(cluster.programs / "kubectl"), "--kubeconfig", str(cluster.kubeconfig), "apply", "-f", str(file)]
     applied = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=60)
     warnings = [line for line in applied.stderr.splitlines() if line.startswith("Warning: ")]
-    assert ["objective.tail: Spread" in warnings[0], "no plan moves more" in warnings[1]] == [True, True]
+    assert ["objective.tail: LeastPower" in warnings[0], "no plan moves more" in warnings[1]] == [True, True]
 
 
 async def test_a_certificate_changes_while_questions_are_asked(site: Site) -> None:

@@ -70,7 +70,7 @@ def test_attributes_carry_seconds() -> None:
     [
         ({}, ()),
         ({"steering": "Extender"}, ()),
-        ({"steering": "Bind", "objective": {"tail": "Spread"}}, ("objective.tail: Spread",)),
+        ({"steering": "Bind", "objective": {"tail": "LeastPower"}}, ("objective.tail: LeastPower",)),
         ({"nodeAutoscaler": "Wait", "waitFor": "1m"}, ("nodeAutoscaler: Wait",)),
         ({"fairness": {"mode": "UserFairQueue"}}, ("fairness.mode: UserFairQueue",)),
     ],

@@ -98,7 +98,7 @@ async def test_a_dry_run_is_answered_like_any_other(ask: Asked, caplog: pytest.L
 
 
 async def test_warnings_come_with_a_yes(ask: Asked) -> None:
-    answer = await ask(policy("cpu", objective={"tail": "Spread"}))
+    answer = await ask(policy("cpu", objective={"tail": "LeastPower"}))
     assert answer["allowed"]
     assert len(answer["warnings"]) == 1
 

@@ -10,9 +10,10 @@ from math import gcd
 from msgspec import Struct
 from msgspec.structs import replace
 
-from stowage_scheduler.cluster import HostPort, Node, Pod, Snapshot
+from stowage_scheduler.cluster import Effect, HostPort, Node, Pod, Snapshot
 from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
+from stowage_scheduler.kube.matching import disliked
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
@@ -79,6 +80,7 @@ class _Builder:
         for number, node in enumerate(self.nodes):
             alike[tuple(sorted(node.allocatable.items()))].append(number)
         self.alike = list(alike.values())  # nodes of the same size
+        self.softly_tainted = any(t.effect is Effect.PREFER_NO_SCHEDULE for node in self.nodes for t in node.taints)
         self.overfull: dict[str, frozenset[int]] = {}
         self.unread: frozenset[int] = frozenset()
         self._allowed: dict[object, frozenset[int]] = {}
@@ -120,6 +122,7 @@ class _Builder:
                 for key, number in self.gangs.items()
             ),
             relations=relations,
+            capacity=tuple(tuple(n.allocatable.get(name, 0) for name in resources) for n in self.nodes),
             max_moves=self.options.max_moves,
             may_evict=self.options.evict_lower_priority,
             fixed=dict(self.fixed),
@@ -264,6 +267,13 @@ class _Builder:
         """Nodes of these sizes that are not overfull in what a pod needs."""
         return frozenset().union(*(self.alike[size] for size in sizes)).difference(*(self.overfull[n] for n in needs))
 
+    def _dislikes(self, pod: Pod, eligible: frozenset[int]) -> Mapping[int, int]:
+        """By node, what the soft rules of a pod say against it."""
+        if not pod.preferred_nodes and not self.softly_tainted:
+            return {}
+        weights = {number: disliked(pod, self.nodes[number]) for number in eligible}
+        return {number: weight for number, weight in weights.items() if weight}
+
     def _class(self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str]) -> PodClass:
         running: dict[int, list[Pod]] = defaultdict(list)
         for pod in pods:
@@ -279,6 +289,7 @@ class _Builder:
             pending=len(waiting),
             running={node: len(held) for node, held in running.items()},
             eligible=key.eligible,
+            dislikes=self._dislikes(first, key.eligible),
             ports=key.ports,
             budgets=key.budgets,
             gang=key.gang,
@@ -315,6 +326,7 @@ def scaled(problem: Problem) -> Problem:
     return replace(
         problem,
         free=tuple(tuple(a // units[r] for r, a in enumerate(row)) for row in problem.free),
+        capacity=tuple(tuple(a // units[r] for r, a in enumerate(row)) for row in problem.capacity),
         classes=tuple(
             replace(c, requests=tuple(a // units[r] for r, a in enumerate(c.requests))) for c in problem.classes
         ),

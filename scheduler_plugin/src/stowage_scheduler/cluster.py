@@ -64,6 +64,13 @@ class NodeSelectorTerm(Struct, frozen=True, gc=False):
     fields: tuple[Requirement, ...] = ()
 
 
+class PreferredNodes(Struct, frozen=True, gc=False):
+    """A term of preferred node affinity: nodes that match count `weight` (1 to 100) more."""
+
+    weight: int
+    term: NodeSelectorTerm
+
+
 class LabelSelector(Struct, frozen=True, gc=False):
     """A label selector; without labels and expressions it selects everything."""
 
@@ -224,6 +231,7 @@ class Pod(Struct, frozen=True, gc=False):
     annotations: Mapping[str, str] = field(default_factory=dict)  # only those that Stowage reads
     node_selector: Mapping[str, str] = field(default_factory=dict)
     node_affinity: tuple[NodeSelectorTerm, ...] | None = None  # terms are ORed; None: no rule
+    preferred_nodes: tuple[PreferredNodes, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     host_ports: tuple[HostPort, ...] = ()
     affinity_terms: tuple[PodAffinityTerm, ...] = ()

@@ -266,20 +266,10 @@ class Explainer:
                 return "pods that can be read: see the rejected objects"
             case Reason.VOLUME_NODE_AFFINITY:
                 return f"a node that its volumes can be attached to: {describe_needs(pod.volume_needs)}"
-            case Reason.GANG_TOPOLOGY:
-                return f"nodes with the labels {', '.join(pod.gang.required if pod.gang else ())}"
-            case Reason.POD_AFFINITY:
-                keys = ", ".join(sorted({term.topology_key for term in pod.affinity_terms}))
-                return f"room beside the pods that it has affinity to (by {keys})"
-            case Reason.POD_ANTI_AFFINITY:
-                return "a node outside of the domains that its anti-affinity, or that of pods there, closes"
-            case Reason.TOPOLOGY_SPREAD:
-                keys = ", ".join(sorted({constraint.topology_key for constraint in pod.spread}))
-                return f"room in the domains with the fewest of its pods (by {keys}), or a larger maxSkew"
             case _ if reason in _SHORTAGES:
                 return f"one node with {_amounts(pod.requests)}: {self._largest(pod)}"
             case _:
-                return f"a node that admits it ({reason})"
+                return _help_between_pods(pod, reason)
 
     def _largest(self, pod: Pod) -> str:
         """What keeps the pod from nodes that are large enough; those it may use are too small."""
@@ -291,6 +281,22 @@ class Explainer:
         taints = [t for node in large if (t := untolerated_taint(pod, node)) is not None]
         remedy = _toleration(taints) if reason is Reason.TAINTS_NOT_TOLERATED else self._help(pod, reason)
         return f"node {large[0].name} is large enough, but closed to it ({reason}); or {remedy}"
+
+
+def _help_between_pods(pod: Pod, reason: Reason) -> str:
+    match reason:
+        case Reason.GANG_TOPOLOGY:
+            return f"nodes with the labels {', '.join(pod.gang.required if pod.gang else ())}"
+        case Reason.POD_AFFINITY:
+            keys = ", ".join(sorted({term.topology_key for term in pod.affinity_terms}))
+            return f"room beside the pods that it has affinity to (by {keys})"
+        case Reason.POD_ANTI_AFFINITY:
+            return "a node outside of the domains that its anti-affinity, or that of pods there, closes"
+        case Reason.TOPOLOGY_SPREAD:
+            keys = ", ".join(sorted({constraint.topology_key for constraint in pod.spread}))
+            return f"room in the domains with the fewest of its pods (by {keys}), or a larger maxSkew"
+        case _:
+            return f"a node that admits it ({reason})"
 
 
 def more_nodes(homeless: Sequence[Pod]) -> str:

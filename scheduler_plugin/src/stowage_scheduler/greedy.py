@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.relations import Relation
@@ -122,7 +121,7 @@ class _Filling:
             if left[best] == _NOTHING:
                 return False
             node = int(nodes[best])
-            if pod_class.ports and port_conflict(pod_class.ports, self.placement.taken_ports(node)) is not None:
+            if self.placement.clashes(pod_class, node):
                 left[best] = _NOTHING
                 continue
             self.placement.add(pod_class, node, 1)

@@ -18,6 +18,14 @@ class BatchJobs(StrEnum):
     ALWAYS = "Always"
 
 
+class Tail(StrEnum):
+    """What a plan improves last, after pods placed and disruption."""
+
+    LEAST_FRAGMENTATION = "LeastFragmentation"
+    CONSOLIDATE = "Consolidate"
+    SPREAD = "Spread"
+
+
 class PackOptions(Struct, frozen=True):
     """Scope and limits of one packing. The defaults are those of `stowage plan` without a policy."""
 
@@ -35,6 +43,7 @@ class PackOptions(Struct, frozen=True):
     evict_lower_priority: bool = True
     batch_jobs: BatchJobs = BatchJobs.NEVER
     protect_empty_dir: bool = False
+    tail: Tail = Tail.LEAST_FRAGMENTATION
     binds: bool = False  # pods are bound without kube-scheduler, which alone can choose volumes for them
 
 

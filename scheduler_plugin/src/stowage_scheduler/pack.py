@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
@@ -15,6 +16,7 @@ from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRe
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
 from stowage_scheduler.slots import Slot
+from stowage_scheduler.solve.arrange import arranged
 from stowage_scheduler.solve.crew import Crew
 from stowage_scheduler.solve.engine import Solution, solve
 from stowage_scheduler.unplaced import unplaced
@@ -60,10 +62,17 @@ def pack(
     built = build(snapshot, options)
     seconds_to_build = clock() - began
     solution = solve(built.problem, budget, seed, clock, began, crew)
+    before_tail = clock()
+    solution = replace(solution, placement=arranged(solution.placement, options.tail))
     before_checks = clock()
     faults: list[str] = []
     chosen = _first_valid(built, snapshot, options, solution, faults)
-    stages = {"build": seconds_to_build, **solution.stages, "check": clock() - before_checks}
+    stages = {
+        "build": seconds_to_build,
+        **solution.stages,
+        "tail": before_checks - before_tail,
+        "check": clock() - before_checks,
+    }
     placed = chosen.placement.placed_by_priority()
     return Packing(
         assignments=_assignments(built, chosen.outcome),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stowage_scheduler.cluster import HostPort
+from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem, WholeGang
 from stowage_scheduler.relations import NOBODY, OUTSIDE, Relation, Tallies, Tally, counted
 
@@ -108,6 +109,10 @@ class Placement:
         for index in self.on_node[node]:
             taken.update(self.problem.classes[index].ports)
         return taken
+
+    def clashes(self, pod_class: PodClass, node: int) -> bool:
+        """Whether one more pod of a class finds a host port taken on a node."""
+        return bool(pod_class.ports) and port_conflict(pod_class.ports, self.taken_ports(node)) is not None
 
     def leaving(self, pod_class: PodClass) -> int:
         """Running pods of a class that do not stay on their node."""

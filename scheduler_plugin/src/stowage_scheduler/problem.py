@@ -42,6 +42,7 @@ class PodClass(Struct, frozen=True, dict=True):
     gang: int | None = None
     alone: bool = False
     preempts: bool = True  # with preemptionPolicy Never only free room is taken, and nobody moves for it
+    dislikes: Mapping[int, int] = {}  # by node, the weight of its soft rules that the node does not meet
     pending_uids: tuple[str, ...] = ()
     running_uids: Mapping[int, tuple[str, ...]] = {}  # by node, the ones to move first come first
 
@@ -88,6 +89,7 @@ class Problem(Struct, frozen=True, dict=True):
     budgets: tuple[BudgetLimit, ...] = ()
     gangs: tuple[WholeGang, ...] = ()
     relations: tuple[Relation, ...] = ()
+    capacity: tuple[tuple[int, ...], ...] = ()  # like `free`, of the empty node
     max_moves: int | None = None
     may_evict: bool = True
     fixed: Mapping[int, int] = {}

@@ -225,18 +225,20 @@ class Simulation:
         return [part for part in parts if not isinstance(part, Departure)]
 
     def _blocked(self, arrivals: Iterable[Arrival | Transfer]) -> Arrival | Transfer | None:
-        """The first that has no room beside those before it."""
-        taken: list[Arrival | Transfer] = []
-        blocked = None
-        for arrival in arrivals:
-            if not self._fits(arrival):
-                blocked = arrival
-                break
-            self._take(arrival.pod_class, arrival.target, 1)
-            taken.append(arrival)
+        """The first that can not come beside the others; who is refused is asked again when another has come."""
+        waiting, taken = list(arrivals), list[Arrival | Transfer]()
+        came = True
+        while waiting and came:
+            came = False
+            for arrival in list(waiting):
+                if self._fits(arrival):
+                    self._take(arrival.pod_class, arrival.target, 1)
+                    waiting.remove(arrival)
+                    taken.append(arrival)
+                    came = True
         for arrival in taken:
             self._take(arrival.pod_class, arrival.target, -1)
-        return blocked
+        return waiting[0] if waiting else None
 
     def _choose(self) -> None:
         """Nothing goes by itself: break a cycle, or let a pod go whose budget may be needed elsewhere."""

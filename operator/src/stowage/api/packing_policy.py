@@ -147,7 +147,12 @@ class Disruption(SpecFields):
 class Objective(SpecFields):
     """What makes one plan better than another that places the same pods with the same disruption."""
 
-    tail: Annotated[Tail, Field(description=f"What is improved last. {_NOT_YET}")] = Tail.LEAST_FRAGMENTATION
+    tail: Annotated[
+        Tail,
+        Field(
+            description="What is improved last: where the pods of a plan land. LeastPower stands for Consolidate yet."
+        ),
+    ] = Tail.LEAST_FRAGMENTATION
 
 
 class Team(SpecFields):
@@ -241,7 +246,7 @@ class PackingPolicySpec(SpecFields):
         """The settings, as `field: value`, that this version accepts but does not act on, in the order of the spec."""
         asked = (
             (self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),
-            (self.objective.tail is not Tail.LEAST_FRAGMENTATION, f"objective.tail: {self.objective.tail}"),
+            (self.objective.tail is Tail.LEAST_POWER, f"objective.tail: {self.objective.tail}"),
             (self.fairness.mode is not FairnessMode.NONE, f"fairness.mode: {self.fairness.mode}"),
         )
         return tuple(words for is_asked, words in asked if is_asked)

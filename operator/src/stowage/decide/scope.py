@@ -10,17 +10,26 @@ from stowage.api.names import MAX_STEPS
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.packing_policy import PackingPolicy
+from stowage.api.packing_policy import Tail as PolicyTail
 from stowage.api.reasons import StepReason
 from stowage.api.selectors import LabelSelector, SelectorExpression, SelectorOperator
 from stowage.decide.reservation import without_reservations
 from stowage_scheduler.cluster import Node, Snapshot
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL
-from stowage_scheduler.options import PackOptions
+from stowage_scheduler.options import PackOptions, Tail
 from stowage_scheduler.packing import Action
 from stowage_scheduler.slots import slot_class
 
 HOUR_SECONDS = 3600.0
 _NOT_OURS = frozenset({StepReason.ALREADY_GONE.value, StepReason.PLAN_ENDED.value})
+
+
+_TAILS: Mapping[PolicyTail, Tail] = {
+    PolicyTail.LEAST_FRAGMENTATION: Tail.LEAST_FRAGMENTATION,
+    PolicyTail.CONSOLIDATE: Tail.CONSOLIDATE,
+    PolicyTail.SPREAD: Tail.SPREAD,
+    PolicyTail.LEAST_POWER: Tail.CONSOLIDATE,  # what nodes draw is not known; few nodes in use draw least
+}
 
 
 class Scope(Struct, frozen=True):
@@ -92,6 +101,7 @@ def options(
         evict_lower_priority=limits.evict_lower_priority,
         batch_jobs=limits.batch_jobs,
         protect_empty_dir=limits.protect_empty_dir,
+        tail=_TAILS[spec.objective.tail],
         binds=binds,
     )
 

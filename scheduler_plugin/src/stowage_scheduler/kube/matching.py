@@ -63,6 +63,17 @@ def matches_terms(terms: Iterable[NodeSelectorTerm], node: Node) -> bool:
     return any(_matches_term(term, node) for term in terms)
 
 
+def disliked(pod: Pod, node: Node) -> int:
+    """The weight of a pod's soft rules about nodes that a node does not meet.
+
+    Preferred node affinity counts its own weight, an untolerated taint PreferNoSchedule as much as the largest (100).
+    kube-scheduler normalises both to the same range (plugins NodeAffinity and TaintToleration).
+    """
+    missed = sum(one.weight for one in pod.preferred_nodes if not _matches_term(one.term, node))
+    soft = (taint for taint in node.taints if taint.effect is Effect.PREFER_NO_SCHEDULE)
+    return missed + 100 * sum(not any(tolerates(one, taint) for one in pod.tolerations) for taint in soft)
+
+
 def tolerates(toleration: Toleration, taint: Taint) -> bool:
     """Whether one toleration covers one taint.
 

@@ -87,10 +87,20 @@ class NodeSelector(Part, frozen=True):
     node_selector_terms: tuple[NodeSelectorTerm, ...] | None = None
 
 
+class PreferredSchedulingTerm(Part, frozen=True):
+    """A term of preferred node affinity."""
+
+    weight: int
+    preference: NodeSelectorTerm
+
+
 class NodeAffinity(Part, frozen=True):
     """spec.affinity.nodeAffinity."""
 
     required: NodeSelector | None = field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
+    preferred: tuple[PreferredSchedulingTerm, ...] | None = field(
+        default=None, name="preferredDuringSchedulingIgnoredDuringExecution"
+    )
 
 
 class PodAffinityTerm(Part, frozen=True):

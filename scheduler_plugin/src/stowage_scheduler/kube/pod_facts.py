@@ -14,6 +14,7 @@ from stowage_scheduler.cluster import (
     OwnerRef,
     Pod,
     PodAffinityTerm,
+    PreferredNodes,
     SpreadConstraint,
     Toleration,
     Unmodelled,
@@ -104,6 +105,7 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         annotations=read_annotations(metadata.annotations),
         node_selector=checked_labels(spec.node_selector, "spec.nodeSelector"),
         node_affinity=shared(_node_affinity(affinity.node_affinity)),
+        preferred_nodes=shared(_preferred_nodes(affinity.node_affinity)),
         tolerations=_tolerations(spec.tolerations or ()),
         host_ports=shared(tuple(sorted(set(_host_ports(spec))))),
         affinity_terms=shared(_pod_terms(affinity.pod_affinity, namespace)),
@@ -154,6 +156,16 @@ def _node_affinity(affinity: objects.NodeAffinity | None) -> tuple[NodeSelectorT
     return tuple(
         NodeSelectorTerm(requirements(term.match_expressions), requirements(term.match_fields))
         for term in affinity.required.node_selector_terms or ()
+    )
+
+
+def _preferred_nodes(affinity: objects.NodeAffinity | None) -> tuple[PreferredNodes, ...]:
+    return tuple(
+        PreferredNodes(
+            one.weight,
+            NodeSelectorTerm(requirements(one.preference.match_expressions), requirements(one.preference.match_fields)),
+        )
+        for one in (affinity.preferred if affinity is not None else None) or ()
     )
 
 
