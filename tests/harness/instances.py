@@ -9,6 +9,7 @@ feasible node with the most room left (LeastAllocated), ties by name; what does 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from math import ceil
 from random import Random
@@ -100,7 +101,7 @@ def _scheduled(pods: list[PaperPod], nodes: tuple[str, ...], cpu_milli: int, mem
 
 def dump(instance: Instance) -> dict[str, Any]:
     """The instance as a Kubernetes List of nodes, ReplicaSets and pods."""
-    sets = {pod.replica_set: sum(p.replica_set == pod.replica_set for p in instance.pods) for pod in instance.pods}
+    sets = Counter(pod.replica_set for pod in instance.pods)
     items = [_node(name, instance) for name in instance.nodes]
     items += [
         {
