@@ -16,6 +16,7 @@ from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
 from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
+from stowage_scheduler.solve.exchange import exchanged, is_exchangeable
 from stowage_scheduler.solve.fillings import Fillings, fillings
 from stowage_scheduler.solve.gangs import place_gangs
 from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
@@ -31,6 +32,9 @@ _LEAST_PROOF_SHARE = 0.01  # for proving that no plan with the same pods moves l
 _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
 _GANG_STALL = 2
+_EXCHANGE_SHARE = 0.35
+_LAST_STALL = 1  # of the search, where exchanges have been tried before
+_EXACT_SHARE_AFTER = 0.1  # of the exact model, where exchanges have been tried before
 
 
 class Solution(Struct, frozen=True):
@@ -98,11 +102,19 @@ def _solve(
     table = fillings(problem) if small and is_listable(problem) else None
     bounds, settled = _from_list(search, table, bounds, amount * _LIST_SHARE)
     watch.lap("least")
-    search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
-    watch.lap("place")
+    exchanging = False
+    if is_exchangeable(problem) and not bounds.met_by(search.best):
+        until = max(0.0, limit.left() - amount * _EXCHANGE_SHARE)
+        before = search.best
+        search.adopt(exchanged(before, bounds.by_priority, random, limit, until))
+        exchanging = search.best is not before
+        watch.lap("exchange")
+    if not exchanging:
+        search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
+        watch.lap("place")
     bounds = tightened(bounds)
     if small and not bounds.met_by(search.best):
-        share = amount * _EXACT_SHARE
+        share = amount * (_EXACT_SHARE_AFTER if exchanging else _EXACT_SHARE)
         if limit.units is None:
             share = min(budget.certify_seconds, share)
         best, bounds = exact_tiers(search.best, bounds, RULES, limit, share, budget.workers)
@@ -113,9 +125,10 @@ def _solve(
         watch.lap("place")
         place_gangs(search, lambda first: Search(first, random, limit, crew), amount * _CALM_SHARE)
         watch.lap("gangs")
-    search.place(bounds.by_priority, amount * _CALM_SHARE)
+    search.place(bounds.by_priority, amount * _CALM_SHARE, stall=_LAST_STALL if exchanging else None)
     watch.lap("place")
-    bounds = tightened(bounds)
+    if not exchanging:
+        bounds = tightened(bounds)
     settled = settled or _least(search, table, search.best.placed_by_priority(), limit.left() / 2)
     watch.lap("least")
     if not settled:

@@ -1,0 +1,353 @@
+"""Places for more pods by exchanges: pods that do not fit yet are put on nodes all the same, and swaps repair it.
+
+The pods that a plan as good as the bound would place are chosen first, small ones before large ones, and get a node
+each, be there room or not. Then, again and again, a node that is too full gives a pod to another node or swaps one
+with it, or with a pod of the same priority that has no place: whatever leaves the least overload in the cluster, with
+a short memory of what was just moved (tabu search; Glover, ORSA Journal on Computing 1, 1989). A running pod away from
+home counts like some overload, less and less while there is no progress. All exchanges of a node are looked at in one
+go, which takes about 0.1 ms, so thousands are tried while a solver builds a few models. It ends when nothing is too
+full any more; where that does not happen, pods that are too many lose their place again.
+
+Nothing but room is known here: it is not used where there are gangs, rules between pods or host ports, and what it
+finds is checked against the limits that span nodes before anybody sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from stowage_scheduler.greedy import fill
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import Problem
+from stowage_scheduler.solve.effort import Clockwork
+
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+_Flags = npt.NDArray[np.bool_]
+_ROUND_UNITS = 0.00006  # of one exchange in a small cluster, in deterministic units
+_ROUND_UNITS_PER_POD = 1e-8
+_START_ROUNDS = 10  # what beginning anew counts
+_NEVER = 1e6
+_MOST_NODES = 48  # whose pods one exchange looks at
+_MOST_OUTSIDE = 64  # pods without a place that one exchange looks at
+_TENURE = (3, 10)  # rounds for which a moved pod stays
+_DEAR = 0.08  # share of a node in overload that a move is worth, at first
+_STUBBORN = 10  # fruitless rounds until moves get cheaper
+_CHEAPER = 0.7
+_QUICK = 150  # fruitless rounds of a first try, and twice as many for each later one
+_ROUNDS_PER_NODE = 4  # more of them for each node that is too full
+_TRIES = 6  # for fewer moves, where no more pods can be placed
+_SLOW = 8  # of the pods that are too many, so many parts stay for the next try
+_A_LITTLE = 1e-12
+
+
+def is_exchangeable(problem: Problem) -> bool:
+    """Whether room decides alone where a pod may stand: no gangs, no rules between pods, nothing that clashes."""
+    return not problem.gangs and not problem.relations and not any(c.ports or c.alone for c in problem.classes)
+
+
+def exchanged(start: Placement, bounds: Mapping[int, int], random: Random, limit: Clockwork, until: float) -> Placement:
+    """The best that exchanges find: first more pods, then more pods or fewer moves in turn.
+
+    Args:
+        start: any placement; the answer is not worse.
+        bounds: pods placed by priority or higher that nothing can exceed.
+        random: makes it repeatable.
+        limit: of the whole search.
+        until: seconds or units of it that must be left over.
+    """
+    exchange = Exchange(start.problem, random, limit)
+    lowest = start.problem.priorities[-1]
+    best = start
+    wanted = dict(bounds)
+    while limit.left() > until and _tiers(wanted) > _tiers(best.placed_by_priority()):
+        found = [exchange.reach(wanted, until, _QUICK, keep=keep) for keep in (True, False)]
+        reached = max([one for one in found if one is not None], key=Placement.score, default=None)
+        if reached is None:
+            break
+        best = max(best, reached, key=Placement.score)
+        # those of the lowest priority give way
+        short = sum(wanted.values()) - sum(reached.placed_by_priority().values())
+        wanted[lowest] -= max(1, short // _SLOW)
+        if wanted[lowest] < best.placed_by_priority()[lowest]:
+            break
+    if best is start:
+        return best  # limits that span nodes forbid it, or there is no time
+    patience, tries = _QUICK, 0
+    while limit.left() > until:
+        placed = best.placed_by_priority()
+        open_ = _tiers(placed) < _tiers(bounds)
+        if not open_ and tries == _TRIES:
+            break
+        tries += 1
+        patience *= 2 if open_ else 1
+        if open_:
+            more = {**placed, lowest: placed[lowest] + 1}
+            best = max(best, exchange.reach(more, until, patience, keep=False) or best, key=Placement.score)
+        for keep in (True, False):
+            again = exchange.reach(best.placed_by_priority(), until, _QUICK, keep=keep)
+            best = max(best, again or best, key=Placement.score)
+    return best
+
+
+def _tiers(counts: Mapping[int, int]) -> tuple[int, ...]:
+    return tuple(counts.values())
+
+
+class Exchange:
+    """Pods one by one, where they are now, and how full that makes each node."""
+
+    def __init__(self, problem: Problem, random: Random, limit: Clockwork) -> None:
+        """Know all pods; each search begins where they run."""
+        self.problem = problem
+        self.random = random
+        self.limit = limit
+        self.outside = len(problem.nodes)  # where those are that have no place
+        self._list_pods()
+        self._list_resources()
+        self.allowed = np.zeros((len(problem.classes), self.outside + 1), dtype=np.bool_)
+        for c in problem.classes:
+            self.allowed[c.index, [*c.eligible, *c.running, self.outside]] = True
+        self.everywhere = bool(self.allowed.all())
+        self.units = _ROUND_UNITS + _ROUND_UNITS_PER_POD * len(self.classes)
+
+    def _list_pods(self) -> None:
+        classes, home, takes_part = [], [], []
+        for c in self.problem.classes:
+            for node, count in c.running.items():
+                classes += [c.index] * count
+                home += [node] * count
+                takes_part += [True] * count
+            classes += [c.index] * c.pending
+            home += [-1] * c.pending
+            takes_part += [c.preempts] * c.pending
+        self.classes = np.array(classes, dtype=np.int64)
+        self.home = np.array(home, dtype=np.int64)
+        self.takes_part = np.array(takes_part, dtype=np.bool_)
+        self.priority = np.array([c.priority for c in self.problem.classes], dtype=np.int64)[self.classes]
+        costs = np.array([c.move_cost for c in self.problem.classes], dtype=np.float64)[self.classes]
+        runs = self.home >= 0
+        mean = float(costs[runs].mean()) if runs.any() else 1.0
+        self.cost = np.where(runs, costs / max(mean, _A_LITTLE), 0.0)
+
+    def _list_resources(self) -> None:
+        problem = self.problem
+        free = np.array(problem.free, dtype=np.float64).reshape(len(problem.nodes), -1)
+        requests = np.array([c.requests for c in problem.classes], dtype=np.float64).reshape(len(problem.classes), -1)
+        asked = requests[self.classes]
+        # what can not run short on any node needs no look
+        scarce = [r for r in range(free.shape[1]) if asked[:, r].sum() > free[:, r].min(initial=np.inf)]
+        self.free = [free[:, r].copy() for r in scarce]
+        self.asked = [asked[:, r].copy() for r in scarce]
+        self.weight = [1.0 / max(1.0, float(one.mean())) for one in self.free]
+        self.size = np.zeros(len(self.classes))
+        for asks, weight in zip(self.asked, self.weight, strict=True):
+            self.size += asks * weight
+
+    def reach(self, wanted: Mapping[int, int], until: float, patience: int, *, keep: bool) -> Placement | None:
+        """A placement with so many pods by priority or higher, or with fewer where that does not succeed.
+
+        Args:
+            wanted: pods placed by priority or higher.
+            until: seconds or units of the limit that must be left over.
+            patience: fruitless rounds after which it gives up.
+            keep: whether no running pod may lose its place for a smaller one.
+        """
+        keep = keep or not self.problem.may_evict
+        self.limit.spent += _START_ROUNDS * self.units
+        if not self._choose(wanted, keep=keep):
+            return None
+        self._settle()
+        if not self._repair(until, patience, keep=keep):
+            if not self.problem.may_evict:
+                return None
+            self._shed()
+        found = self._placement()
+        if self.takes_part.all():  # else some would take room that is free only because others gave it up
+            found = fill(found, lambda c: c.index)
+        return found if found.within_limits() else None
+
+    def _choose(self, wanted: Mapping[int, int], *, keep: bool) -> bool:
+        """Who shall have a place: in each tier the smallest, and with `keep` all that run before them."""
+        self.node = np.full(len(self.classes), self.outside, dtype=np.int64)
+        before = 0
+        for priority in self.problem.priorities:
+            here = np.flatnonzero((self.priority == priority) & self.takes_part)
+            count = wanted[priority] - self.problem.fixed_from(priority) - before
+            before += count
+            waits = self.home[here] < 0
+            if count < 0 or (keep and count < len(here) - int(waits.sum())):
+                return False
+            order = np.lexsort((self.size[here], waits)) if keep else np.lexsort((waits, self.size[here]))
+            chosen = here[order[:count]]
+            self.node[chosen] = self.home[chosen]
+        return True
+
+    def _settle(self) -> None:
+        """Put whoever has no node where it leaves the least overload, large pods first."""
+        at = (self.node >= 0) & (self.node < self.outside)
+        self.load = [np.zeros(self.outside + 1) for _ in self.free]
+        for load, asked in zip(self.load, self.asked, strict=True):
+            np.add.at(load, self.node[at], asked[at])
+        for pod in sorted(np.flatnonzero(self.node < 0).tolist(), key=lambda p: (-self.size[p], p)):
+            over = np.zeros(self.outside)
+            for load, asked, free, weight in self._resources():
+                after = load[:-1] + asked[pod]
+                over += (np.maximum(0.0, after - free) + after * 1e-3) * weight
+            over[~self.allowed[self.classes[pod], :-1]] = _NEVER
+            node = int(over.argmin())
+            self.node[pod] = node
+            for load, asked, _, _ in self._resources():
+                load[node] += asked[pod]
+
+    def _resources(self) -> list[tuple[_Floats, _Floats, _Floats, float]]:
+        return list(zip(self.load, self.asked, self.free, self.weight, strict=True))
+
+    def _overload(self) -> _Floats:
+        over = np.zeros(self.outside)
+        for load, _, free, weight in self._resources():
+            over += np.maximum(0.0, load[:-1] - free) * weight
+        return over
+
+    def _repair(self, until: float, patience: int, *, keep: bool) -> bool:
+        """Exchange until no node is too full; if that does not come about, go back to the least overload."""
+        stays = np.zeros(len(self.classes), dtype=np.int64)  # the round until which a pod stays where it is
+        over = self._overload()
+        bad = np.flatnonzero(over > 0)
+        least, best = float(over.sum()), self.node.copy()
+        patience += _ROUNDS_PER_NODE * len(bad)
+        dear = _DEAR
+        fruitless = number = 0
+        while len(bad) and fruitless <= patience and (number % 32 or self.limit.left() > until):
+            number += 1
+            self.limit.spent += self.units
+            node = int(bad[self.random.randrange(len(bad))])
+            found = self._best(node, over, stays < number, dear, keep=keep)
+            if found is not None:
+                pod, other, target = found
+                self._move(pod, node, target)
+                stays[pod] = number + self.random.randrange(*_TENURE)
+                if other is not None:
+                    self._move(other, target, node)
+                    stays[other] = number + self.random.randrange(*_TENURE)
+                over = self._overload()
+                bad = np.flatnonzero(over > 0)
+            total = float(over.sum())
+            if total < least - _A_LITTLE:
+                least, fruitless = total, 0
+                best = self.node.copy()
+            else:
+                fruitless += 1
+                if fruitless % _STUBBORN == 0:
+                    dear *= _CHEAPER
+        if not len(bad):
+            return True
+        for pod in np.flatnonzero(self.node != best).tolist():
+            self._move(pod, int(self.node[pod]), int(best[pod]))
+        return False
+
+    def _move(self, pod: int, source: int, target: int) -> None:
+        self.node[pod] = target
+        for load, asked, _, _ in self._resources():
+            load[source] -= asked[pod]
+            load[target] += asked[pod]
+            load[self.outside] = 0.0
+
+    def _others(self, node: int, movable: _Flags) -> _Ints:
+        """Pods elsewhere to swap with; in a large cluster those on some nodes."""
+        if self.outside <= _MOST_NODES:
+            return np.flatnonzero((self.node != node) & movable & self.takes_part)
+        chosen = np.zeros(self.outside + 1, dtype=np.bool_)
+        chosen[self.random.sample(range(self.outside), _MOST_NODES)] = True
+        chosen[node] = False
+        inside = np.flatnonzero(chosen[self.node] & movable)
+        waiting = np.flatnonzero((self.node == self.outside) & movable & self.takes_part)
+        if len(waiting) > _MOST_OUTSIDE:
+            waiting = waiting[sorted(self.random.sample(range(len(waiting)), _MOST_OUTSIDE))]
+        return np.concatenate([inside, waiting])
+
+    def _best(
+        self, node: int, over: _Floats, movable: _Flags, dear: float, *, keep: bool
+    ) -> tuple[int, int | None, int] | None:
+        """The exchange of a node that leaves the least overload: a pod, whom it swaps with (or None), and where to."""
+        here = np.flatnonzero((self.node == node) & movable)
+        if not len(here):
+            return None
+        others = self._others(node, movable)
+        there = self.node[others]
+        swap = np.zeros((len(here), len(others)))
+        give = np.zeros((len(here), self.outside))
+        for load, asked, free, weight in self._resources():
+            mine, theirs = asked[here][:, None], asked[others][None, :]
+            room = np.append(free - load[:-1], np.inf)
+            gain = mine - theirs
+            swap += (np.maximum(0.0, -room[node] - gain) + np.maximum(0.0, gain - room[there][None, :])) * weight
+            give += (np.maximum(0.0, -room[node] - mine) + np.maximum(0.0, mine - room[None, :-1])) * weight
+        swap -= np.append(over, 0.0)[there][None, :]
+        give -= over[None, :]
+        self._price_moves(swap, give, node, here, others, dear)
+        self._forbid(swap, give, node, here, others, keep=keep)
+        first = int(give.argmin())
+        cheapest, (pod, target) = float(give.flat[first]), divmod(first, self.outside)
+        other: int | None = None
+        if swap.size and (least := float(swap.min())) <= cheapest:
+            cheapest, (pod, number) = least, divmod(int(swap.argmin()), len(others))
+            other, target = int(others[number]), int(there[number])
+        return None if cheapest > _NEVER / 2 else (int(here[pod]), other, target)
+
+    def _price_moves(self, swap: _Floats, give: _Floats, node: int, here: _Ints, others: _Ints, dear: float) -> None:
+        """A running pod that is not at home counts like overload."""
+        home, cost = self.home[here], self.cost[here] * dear
+        there = self.node[others]
+        at_home = (home == node) * cost
+        swap += at_home[:, None] - (home[:, None] == there[None, :]) * cost[:, None]
+        give += at_home[:, None]
+        for row in np.flatnonzero((home >= 0) & (home != node)).tolist():
+            give[row, home[row]] -= cost[row]
+        swap += (((self.home[others] == there) * 1.0 - (self.home[others] == node)) * self.cost[others] * dear)[None, :]
+
+    def _forbid(self, swap: _Floats, give: _Floats, node: int, here: _Ints, others: _Ints, *, keep: bool) -> None:
+        there = self.node[others]
+        give[:, node] = _NEVER
+        apart = there == self.outside
+        if apart.any():
+            wrong = self.priority[here][:, None] != self.priority[others[apart]][None, :]
+            if keep:
+                wrong = wrong | (self.home[here] >= 0)[:, None]
+            swap[:, apart] += _NEVER * wrong
+        if not self.everywhere:
+            allowed = self.allowed[self.classes[here]]
+            swap += _NEVER * ~allowed[:, there]
+            swap += _NEVER * ~self.allowed[self.classes[others], node][None, :]
+            give += _NEVER * ~allowed[:, :-1]
+
+    def _shed(self) -> None:
+        """Take pods from nodes that are too full: those of the lowest priority, of them the one that helps most."""
+        for node in np.flatnonzero(self._overload() > 0).tolist():
+            while True:
+                excess = [(load[node] - free[node], asked, w) for load, asked, free, w in self._resources()]
+                excess = [(amount, asked, w) for amount, asked, w in excess if amount > 0]
+                if not excess:
+                    break
+                here = np.flatnonzero(self.node == node)
+                help_ = np.zeros(len(here))
+                for amount, asked, weight in excess:
+                    help_ += np.minimum(asked[here], amount) * weight
+                useful = here[help_ > 0]
+                order = np.lexsort((self.size[useful], -help_[help_ > 0], self.priority[useful]))
+                self._move(int(useful[order[0]]), node, self.outside)
+
+    def _placement(self) -> Placement:
+        held: list[dict[int, int]] = [{} for _ in self.problem.nodes]
+        for index, node in zip(self.classes.tolist(), self.node.tolist(), strict=True):
+            if node < self.outside:
+                held[node][index] = held[node].get(index, 0) + 1
+        found = Placement(self.problem)
+        for node, counts in enumerate(held):
+            if found.on_node[node] != counts:
+                found.replace(node, counts)
+        return found

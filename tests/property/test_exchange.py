@@ -1,0 +1,77 @@
+"""Exchanges of pods: whatever they find keeps room, nodes and budgets, and is no worse than what they began with."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.facts import OPTIONS, node, pod, snapshot
+from harness.instances import dump, paper_instance
+from stowage_scheduler.build import build
+from stowage_scheduler.cluster import DisruptionBudget, LabelSelector, Snapshot
+from stowage_scheduler.greedy import greedy
+from stowage_scheduler.kube.dump import read_dump
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.solve.bound import aggregated_bounds
+from stowage_scheduler.solve.effort import Clockwork
+from stowage_scheduler.solve.exchange import exchanged, is_exchangeable
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Snapshot:
+    """A few nodes of two zones; running pods where they fit, some under a budget, some that preempt nobody."""
+    nodes = [node(f"n{i}", draw(st.integers(5, 12)) * 100, labels={"zone": "ab"[i % 2]}) for i in range(4)]
+    room = {one.name: one.allocatable["cpu"] for one in nodes}
+    pods = []
+    for number in range(draw(st.integers(3, 8))):
+        cpu = draw(st.integers(1, 6)) * 100
+        template = {
+            "priority": draw(st.integers(0, 2)),
+            "labels": {"app": draw(st.sampled_from("xy"))},
+            "node_selector": draw(st.sampled_from([{}, {}, {"zone": "a"}])),
+            "preemption_policy": draw(st.sampled_from(["PreemptLowerPriority"] * 3 + ["Never"])),
+        }
+        for replica in range(draw(st.integers(1, 3))):
+            names = [one.name for one in nodes if template["node_selector"].items() <= one.labels.items()]
+            home = draw(st.sampled_from([None, *(name for name in names if room[name] >= cpu)]))
+            if home is not None:
+                room[home] -= cpu
+            pods.append(pod(f"rs{number}-{replica}", cpu, home, **template))
+    budget = DisruptionBudget("default", "x", "x", LabelSelector((("app", "x"),)), draw(st.integers(1, 2)))
+    return snapshot(*nodes, *pods, budgets=(budget,))
+
+
+def exchange(start: Placement, seed: int, units: float) -> Placement:
+    limit = Clockwork(lambda: 0.0, 1e9, units)
+    bounds = aggregated_bounds(start, limit, units / 10)
+    chance = random.Random(seed)
+    return exchanged(start, bounds.by_priority, chance, limit, 0.0)
+
+
+@settings(max_examples=150)
+@given(cluster=clusters(), seed=st.integers(0, 99))
+def test_what_exchanges_find_is_valid_and_no_worse(cluster: Snapshot, seed: int) -> None:
+    problem = build(cluster, OPTIONS).problem
+    assert is_exchangeable(problem)
+    start = greedy(problem)
+    end = exchange(start, seed, 0.05)
+    assert end.score() >= start.score()
+    assert end.within_limits()
+    assert all(left >= 0 for room in end.room for left in room)
+    for pod_class in problem.classes:
+        counts = end.counts[pod_class.index]
+        assert all(counts[n] <= pod_class.limit(n) for n in counts)
+        assert end.placed(pod_class) <= pod_class.total
+        if not pod_class.preempts:  # nobody makes room for it, and it takes none that is not free
+            assert end.placed(pod_class) <= max(start.placed(pod_class), pod_class.running_total)
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    snapshot_of = read_dump(json.dumps(dump(paper_instance(16, 8, 2, 100, 3))).encode()).snapshot
+    start = greedy(build(snapshot_of, OPTIONS).problem)
+    one, two = (exchange(start, 7, 0.2) for _ in range(2))
+    assert one.on_node == two.on_node
+    assert one.score() > start.score()
