@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,20 @@ def test_the_gradient_is_the_least_difference_that_a_choice_makes(
         assert added[number] == min(grown.values(), default=INFEASIBLE)
         if demand.shared and grown:
             assert grown[int(device[number]),] == added[number]
+
+
+@pytest.mark.parametrize(
+    ("free", "device"),
+    [
+        pytest.param((1000, 500, 0), 1, id="the device that it fills"),
+        pytest.param((500, 1000, 600), 0, id="also when it is the first"),
+        pytest.param((1000, 600, 600), 1, id="of equal ones the first"),
+    ],
+)
+def test_a_share_goes_where_most_stays_useful(free: tuple[int, ...], device: int) -> None:
+    workload = Workload((Demand(gpu_milli=1000, gpu_count=1), Demand(gpu_milli=500, gpu_count=1)), (1, 1))
+    _, chosen = Meter(workload, MODELS).gradient(room_of([(1, 1, 0, free)]), Demand(gpu_milli=500, gpu_count=1))
+    assert chosen.tolist() == [device]
 
 
 @given(st.integers(1, WIDEST), st.lists(st.tuples(demands(), st.booleans()), max_size=12))

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stowage_scheduler.gpu.devices import DEVICE_MILLI, Demand, best_fit, options, place, remove
-from stowage_scheduler.gpu.exchange import Running, find_exchange, would_help
+from stowage_scheduler.gpu.exchange import Exchange, Running, find_exchange, would_help
 from stowage_scheduler.gpu.fragmentation import Room
 from stowage_scheduler.gpu.repack import Held, Node, Repacking, make_room
 
@@ -31,7 +32,7 @@ def demands(draw: st.DrawFn) -> Demand:
 def shares(draw: st.DrawFn) -> Demand:
     only = frozenset(draw(st.sets(models, max_size=1)))
     return Demand(
-        draw(st.integers(0, 1)), draw(st.integers(0, 1)), draw(st.sampled_from((200, 300, 500, 700))), 1, only
+        draw(st.integers(0, 3)), draw(st.integers(0, 1)), draw(st.sampled_from((200, 300, 500, 700))), 1, only
     )
 
 
@@ -197,6 +198,23 @@ def test_those_whose_leaving_helps_are_found(nodes: list[Node], demand: Demand) 
     found = would_help(room, running, demand, allowed).tolist()
     helps = [index for index, (number, pod) in enumerate(pods) if runs_somewhere(without(nodes[number], pod), demand)]
     assert found == helps
+
+
+@pytest.mark.parametrize(
+    ("cpu_of_the_larger", "expected"),
+    [
+        pytest.param(4, None, id="the larger one's CPU is not there on the other node"),
+        pytest.param(3, Exchange(out=0, into=2), id="it is there"),
+    ],
+)
+def test_an_exchange_needs_cpu_on_both_nodes(cpu_of_the_larger: int, expected: Exchange | None) -> None:
+    empty = Node(CPU, MEMORY, (DEVICE_MILLI,), "T4", ())
+    one = with_pod(empty, Held(Demand(cpu_of_the_larger, 0, 500, 1), (0,)))
+    one = with_pod(one, Held(Demand(0, 0, 100, 1), (0,)))
+    other = with_pod(empty, Held(Demand(3, 0, 300, 1), (0,)))
+    other = with_pod(other, Held(Demand(3, 0, 500, 1), (0,)))
+    room, running, _ = as_arrays([one, other])
+    assert find_exchange(room, running, Demand(0, 0, 600, 1), np.ones(2, np.bool_)) == expected
 
 
 @settings(deadline=None, max_examples=200)

@@ -109,19 +109,24 @@ def test_every_policy_places_what_fits_and_its_own_place_has_room(trace: Trace, 
     assert all(outcome.kept[:first])
 
 
-def test_moves_place_no_fewer_pods_and_keep_within_their_share() -> None:
-    share, large = Demand(1000, 1, 600, 1), Demand(1000, 1, 700, 1)
-    small, new = Demand(1000, 1, 300, 1), Demand(1000, 1, 400, 1)
+@pytest.mark.parametrize(
+    ("others", "exchanges"),
+    [
+        pytest.param(40, 1, id="two moves are within 5 % of the pods placed"),
+        pytest.param(30, 0, id="one move is, and an exchange takes two"),
+    ],
+)
+def test_moves_place_no_fewer_pods_and_keep_within_their_share(others: int, exchanges: int) -> None:
+    first, small, large, tiny = (Demand(1000, 1, milli, 1) for milli in (600, 300, 700, 200))
     node = TraceNode("n", 64000, 64, 2, "T4")
-    # (600, 300) and (700, 200): exchanging 300 and 200 leaves room for another 200 only with moves
-    tiny = Demand(1000, 1, 200, 1)
-    pods = (share, small, large, tiny, *(Demand(0, 0) for _ in range(40)), tiny)
+    # (600, 300) and (700, 200) leave 100 each; were 300 and 200 to change places, another 200 would fit
+    pods = (first, small, large, tiny, *(Demand() for _ in range(others)), tiny)
     run = Arrivals((node,), pods, 0, 1.0)
-    make = policies(Trace((node,), (share, large, small, tiny, new)))[OURS]
+    make = policies(Trace((node,), pods))[OURS]
     still, moved = fill_up(run, make()), fill_up(run, make(), most_moves_percent=5)
     assert moved.placed >= still.placed
     assert moved.moved.moves <= 0.05 * moved.placed
-    assert (still.dropped, moved.dropped, moved.moved.exchanges) == (1, 0, 1)
+    assert (still.dropped, moved.dropped, moved.moved.exchanges) == (1, 1 - exchanges, exchanges)
 
 
 def test_no_run_reaches_its_ceiling_and_the_second_binds_who_turned_nobody_away(trace: Trace) -> None:

@@ -1,4 +1,7 @@
-"""`stowage simulate packing`: replay a trace of pods through placement policies, beside what any placement could do."""
+"""`stowage simulate packing`: replay a trace of pods through placement policies, beside what any placement could do.
+
+A trace without times worth replaying (openb) fills the cluster up; one with times (Philly) is replayed as recorded.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,12 @@ from stowage.cli.options import Output, OutputOption
 from stowage.cli.printing import console, print_document, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from stowage.simulate.ceiling import Ceiling
     from stowage.simulate.fill_up import Outcome
+    from stowage.simulate.openb import Trace
+    from stowage.simulate.policies import Policy
     from stowage.simulate.report import Published
 
 simulate = typer.Typer(
@@ -32,7 +39,7 @@ def _group() -> None:
 @simulate.command("packing", short_help="Fill a recorded cluster by several policies.")
 def packing(
     *,
-    trace: Annotated[Path, typer.Option("--trace", help="Folder of the openb trace.", metavar="FOLDER")],
+    trace: Annotated[Path, typer.Option("--trace", help="Folder of the openb or Philly trace.", metavar="FOLDER")],
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="A policy by name; may be given several times. Default: all.")
     ] = None,
@@ -43,45 +50,82 @@ def packing(
         float, typer.Option("--load", min=0.01, max=3, help="GPUs asked for, as multiple of those there are.")
     ] = 1.3,
     moves: Annotated[
-        float, typer.Option("--moves", min=0, max=100, help="Moves of running pods, in % of those placed: LookAhead.")
+        float, typer.Option("--moves", min=0, max=100, help="Also LookAhead with so many moves, in % of pods placed.")
     ] = 0.0,
     bounds: Annotated[bool, typer.Option("--bounds/--no-bounds", help="Bound what any placement could hold.")] = True,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Replay times as recorded; always so for the Philly trace.")
+    ] = False,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, max=10_000, help="Nodes of 8 GPUs for the Philly trace, which names none.")
+    ] = 64,
     output: OutputOption = Output.TABLE,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the curves.", metavar="FILE.png")] = None,
 ) -> None:
-    """Let the trace's pods arrive one by one, none departing, and tell how many GPUs each policy fills.
+    """Let a trace's pods arrive one by one, and tell how many GPUs each policy fills and what it misses.
 
-    `regret` is how far a policy stays below the bound of any placement that knows all arrivals beforehand.
+    openb: pods arrive up to a load and none departs, ten seeds. Philly: jobs come and go as recorded. `regret` is how
+    far a policy stays below the bound of whatever knows all arrivals beforehand.
     """
-    from stowage.simulate import openb
-    from stowage.simulate.ceiling import ceiling
-    from stowage.simulate.fill_up import REPORTED_SEEDS, arrivals, fill_up
-    from stowage.simulate.policies import OURS, policies
-    from stowage.simulate.report import document
+    from stowage.simulate.jobs import is_philly
+    from stowage.simulate.openb import TraceError
+    from stowage.simulate.policies import OURS
 
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: the name must end in .png")
     try:
-        recorded, published = openb.read(trace), openb.published(trace)
-    except openb.TraceError as error:
+        if recorded or is_philly(trace):
+            if plot is not None:
+                raise InputError("--plot: there are curves of a fill-up alone")
+            _replay(trace, policy, nodes, (seed or [0])[0], output)
+        else:
+            repacked = moves if policy is None or OURS in policy else 0
+            _fill_up(trace, policy, seed, load, repacked, output, plot, bounds=bounds)
+    except TraceError as error:
         raise InputError(str(error)) from error
-    known = policies(recorded)
+
+
+def _chosen(policy: list[str] | None, trace: Trace) -> Mapping[str, Callable[[], Policy]]:
+    from stowage.simulate.policies import policies
+
+    known = policies(trace)
     unknown = set(policy or ()) - set(known)
     if unknown:
         raise InputError(f"--policy {', '.join(sorted(unknown))}: known are {', '.join(known)}")
-    chosen = list(dict.fromkeys(policy or known))
+    return {name: known[name] for name in policy or known}
+
+
+def _fill_up(
+    folder: Path,
+    policy: list[str] | None,
+    seeds: Iterable[int] | None,
+    load: float,
+    moves: float,
+    output: Output,
+    plot: Path | None,
+    *,
+    bounds: bool,
+) -> None:
+    from stowage.simulate import openb
+    from stowage.simulate.ceiling import ceiling
+    from stowage.simulate.fill_up import REPORTED_SEEDS, arrivals, fill_up
+    from stowage.simulate.policies import OURS
+    from stowage.simulate.report import document
+
+    trace, published = openb.read(folder), openb.published(folder)
+    chosen = _chosen(policy, trace)
     outcomes: list[Outcome] = []
     ceilings: list[Ceiling] = []
-    for number in dict.fromkeys(seed or REPORTED_SEEDS):
-        run = arrivals(recorded, load=load, seed=number)
-        for name in chosen:
-            with progress(f"seed {number}: {name}"):
-                outcomes.append(fill_up(run, known[name]()))
-        if moves and OURS in chosen:
-            with progress(f"seed {number}: {OURS} with moves"):
-                outcomes.append(fill_up(run, known[OURS](), most_moves_percent=moves))
+    for seed in dict.fromkeys(seeds or REPORTED_SEEDS):
+        run = arrivals(trace, load=load, seed=seed)
+        for name, make in chosen.items():
+            with progress(f"seed {seed}: {name}"):
+                outcomes.append(fill_up(run, make()))
+        if moves:
+            with progress(f"seed {seed}: {OURS} with moves"):
+                outcomes.append(fill_up(run, chosen[OURS](), most_moves_percent=moves))
         if bounds:
-            with progress(f"seed {number}: bounds"):
+            with progress(f"seed {seed}: bounds"):
                 ceilings.append(ceiling(run))
     if plot is not None:
         _draw(outcomes, ceilings, plot)
@@ -89,6 +133,59 @@ def packing(
         print_tables(outcomes, ceilings, published)
     else:
         print_document(document(outcomes, ceilings, published), output)
+
+
+def _replay(folder: Path, policy: list[str] | None, nodes: int, seed: int, output: Output) -> None:
+    from stowage.simulate import jobs, openb
+    from stowage.simulate.hindsight import most_gpu_hours
+    from stowage.simulate.replay import replay
+
+    philly = jobs.is_philly(folder)
+    recorded = jobs.philly(folder) if philly else jobs.recorded_openb(folder)
+    trace = openb.Trace(
+        jobs.philly_nodes(nodes) if philly else openb.read(folder).nodes, tuple(job.demand for job in recorded)
+    )
+    most = most_gpu_hours(recorded, trace.gpu_milli)
+    found = []
+    for name, make in _chosen(policy, trace).items():
+        with progress(name):
+            found.append(replay(trace.nodes, recorded, make(), seed=seed))
+    if output is not Output.TABLE:
+        answer = {
+            "gpus": trace.gpu_milli // 1000,
+            "jobs": len(recorded),
+            "gpuHoursBound": round(most, 1),
+            "policies": [
+                {
+                    "policy": one.policy,
+                    "gpuHours": round(one.gpu_hours, 1),
+                    "regretPercent": round(_regret(one.gpu_hours, most), 3),
+                    "started": one.started,
+                    "neverFit": one.never_fit,
+                    "meanWaitSeconds": round(one.mean_wait_seconds, 1),
+                }
+                for one in found
+            ],
+        }
+        print_document(answer, output)
+        return
+    from rich.table import Table
+
+    table = Table("policy", box=None)
+    for head in ("GPU hours held", "regret", "jobs started", "mean wait of a GPU"):
+        table.add_column(head, justify="right")
+    for one in found:
+        wait = f"{one.mean_wait_seconds / 3600:.1f} h"
+        regret = f"{_regret(one.gpu_hours, most):.2f} %"
+        table.add_row(one.policy, f"{one.gpu_hours:,.0f}", regret, f"{one.started} of {len(recorded)}", wait)
+    out = console()
+    out.print(table)
+    out.print()
+    out.print(f"no schedule of these jobs holds more than {most:,.0f} GPU hours on {trace.gpu_milli // 1000} GPUs")
+
+
+def _regret(held: float, most: float) -> float:
+    return 100 * (1 - held / most) if most else 0.0
 
 
 def print_tables(outcomes: list[Outcome], ceilings: list[Ceiling], published: Published) -> None:

@@ -18,6 +18,7 @@ from stowage_scheduler.gpu.devices import Demand
 NODES = "openb_node_list_gpu_node.csv"
 PODS = "openb_pod_list_default.csv"
 PUBLISHED = "fgd_expected_default.csv"
+POD_COLUMNS = ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "gpu_spec")
 T = TypeVar("T")
 
 
@@ -53,8 +54,8 @@ def read(folder: Path) -> Trace:
     Raises:
         TraceError: a file is missing, or a line of it is not as expected.
     """
-    nodes = _parsed(folder / NODES, ("sn", "cpu_milli", "memory_mib", "gpu", "model"), _node)
-    pods = _parsed(folder / PODS, ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "gpu_spec"), _demand)
+    nodes = parsed(folder / NODES, ("sn", "cpu_milli", "memory_mib", "gpu", "model"), _node)
+    pods = parsed(folder / PODS, POD_COLUMNS, demand_of)
     if not nodes or not pods:
         raise TraceError(f"{folder}: the trace has no {'pods' if nodes else 'nodes'}")
     return Trace(tuple(sorted(nodes, key=lambda node: node.name)), pods)
@@ -68,7 +69,7 @@ def published(folder: Path) -> dict[tuple[str, int, int], float]:
     """
     if not (folder / PUBLISHED).is_file():
         return {}
-    return dict(_parsed(folder / PUBLISHED, ("policy", "seed", "arrived_gpu_pct", "gpu_alloc_pct"), _figure))
+    return dict(parsed(folder / PUBLISHED, ("policy", "seed", "arrived_gpu_pct", "gpu_alloc_pct"), _figure))
 
 
 def _node(row: Mapping[str, str]) -> TraceNode:
@@ -77,7 +78,12 @@ def _node(row: Mapping[str, str]) -> TraceNode:
     )
 
 
-def _demand(row: Mapping[str, str]) -> Demand:
+def demand_of(row: Mapping[str, str]) -> Demand:
+    """What the pod of a line asks for.
+
+    Raises:
+        ValueError: an amount is no whole number, or the GPUs make no sense.
+    """
     gpus = _amount(row, "num_gpu")
     return Demand(
         cpu_milli=_amount(row, "cpu_milli"),
@@ -102,8 +108,12 @@ def _amount(row: Mapping[str, str], column: str) -> int:
     return amount
 
 
-def _parsed(file: Path, columns: Sequence[str], parse: Callable[[Mapping[str, str]], T]) -> tuple[T, ...]:
-    """Every line of a file, as `parse` makes it; what it finds wrong is told with the line's number."""
+def parsed(file: Path, columns: Sequence[str], parse: Callable[[Mapping[str, str]], T]) -> tuple[T, ...]:
+    """Every line of a file, as `parse` makes it; what it finds wrong is told with the line's number.
+
+    Raises:
+        TraceError: the file can not be read, lacks a column, or `parse` raised `ValueError`.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

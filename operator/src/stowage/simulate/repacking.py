@@ -71,8 +71,9 @@ class Repacker:
         numbers, running = self._residents.running()
         by_demand: dict[Demand, list[int]] = defaultdict(list)
         for index in would_help(self._cluster.room, running, pod, self._cluster.allows(pod)):
-            by_demand[self._residents.demands[int(numbers[index])]].append(int(numbers[index]))
-        by_demand.pop(pod, None)
+            demand = self._residents.demands[int(numbers[index])]
+            if not _asks_no_less(demand, pod):  # else it fits nowhere either
+                by_demand[demand].append(int(numbers[index]))
         for demand in sorted(by_demand, key=lambda one: (one.total_milli, one.cpu_milli, one.memory_mib)):
             value, device = self._policy.scores(self._cluster, demand)
             open_to_it = np.flatnonzero(value != NO_PLACE)
@@ -151,6 +152,17 @@ class Repacker:
         for number, choice in targets.items():
             self._residents.arrive(number, self._residents.demands[number], choice)
         self.moves += len(targets)
+
+
+def _asks_no_less(one: Demand, other: Demand) -> bool:
+    """Whether wherever the one fits, the other fits too."""
+    return (
+        one.cpu_milli >= other.cpu_milli
+        and one.memory_mib >= other.memory_mib
+        and one.gpu_milli >= other.gpu_milli
+        and one.gpu_count >= other.gpu_count
+        and not other.models
+    )
 
 
 def _targets(answer: Repacking, ids: list[int], pods: list[list[int]]) -> dict[int, Choice]:
