@@ -23,7 +23,7 @@ class VolumeChecker:
             key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else meta["name"]
             kinds[item["kind"]][key] = item
         self.claims, self.volumes = kinds["PersistentVolumeClaim"], kinds["PersistentVolume"]
-        self.classes, self.pods = kinds["StorageClass"], kinds["Pod"]
+        self.classes, self.pods, self.nodes = kinds["StorageClass"], kinds["Pod"], kinds["Node"]
         self.limits: dict[tuple[str, str], int] = {}
         for name, node in kinds["CSINode"].items():
             for driver in node["spec"].get("drivers", []):
@@ -82,10 +82,11 @@ class VolumeChecker:
                 yield f"claim {key} is used on several nodes"
             if arrived and len(users) > 1 and "ReadWriteOncePod" in claim["spec"]["accessModes"]:
                 yield f"claim {key} is used by several pods"
-        taken = Counter(key for name in after if name not in before for key in self._drawn(name))
-        for kind, count in taken.items():
-            if count > sum(1 for one in self.volumes.values() if _is_free(one, kind)):
-                yield f"{count} pods want volumes of class {kind}, fewer are free"
+        taken = Counter((after[name], kind) for name in after if name not in before for kind in self._drawn(name))
+        for (node, kind), count in taken.items():
+            labels = self.nodes[node]["metadata"].get("labels", {})
+            if count > sum(1 for one in self.volumes.values() if _is_free(one, kind) and _admits(one, labels)):
+                yield f"{count} pods want volumes of class {kind} on {node}, fewer are free"
 
     def limits_broken(self, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
         """Nodes that attach more volumes than they can, and more than before."""

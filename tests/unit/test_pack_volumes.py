@@ -13,6 +13,7 @@ from harness.volume_documents import (
     claim,
     csi_node,
     node,
+    on_host,
     pod,
     storage_class,
     volume,
@@ -90,6 +91,18 @@ def test_a_volume_that_is_detached_makes_room_for_another() -> None:
     found = packed(*TWO_ZONES, *items, volume("w", zones=("a",)), csi_node("a", 1), csi_node("b", 3))
     assert places(found) == {"old": "b", "new": "a"}
     assert [step.after for step in found.steps] == [(), ("s001",)]
+
+
+def test_pods_that_wait_for_free_volumes_get_one_each() -> None:
+    """Node a has two disks and room for one pod, until what stands there moves to b, which has none."""
+    items = [pod("small", on="a", cpu="2"), storage_class("disks", provisioner="kubernetes.io/no-provisioner")]
+    for name in "pqr":
+        disk = volume(f"v-{name}", driver=None, local={"path": "/x"}, affinity=on_host("a" if name != "r" else "c"))
+        disk["spec"]["storageClassName"], disk["status"]["phase"] = "disks", "Available"
+        items += [pod(name, f"c-{name}", cpu="2"), claim(f"c-{name}", storage_class="disks"), disk]
+    found = packed(*TWO_ZONES, *items)
+    assert places(found) == {"small": "b", "p": "a", "q": "a"}
+    assert [one.pod.name for one in found.unplaced] == ["r"]
 
 
 @pytest.mark.parametrize(

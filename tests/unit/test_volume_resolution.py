@@ -21,7 +21,7 @@ from harness.volume_documents import (
     storage_class,
     volume,
 )
-from stowage_scheduler.cluster import ATTACHMENTS, Pod, Snapshot, Unmodelled
+from stowage_scheduler.cluster import ATTACHMENTS, FREE_VOLUMES, Pod, Snapshot, Unmodelled
 from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.kube.redact import redact
 from stowage_scheduler.kube.volume_matching import describe_needs, volumes_admit
@@ -56,7 +56,7 @@ def admitting(*items: Document, name: str = "p") -> set[str]:
 def free(name: str, host: str, **fields: object) -> Document:
     """A local volume that nobody has."""
     parts: Document = {"local": {"path": "/x"}, "driver": None, "phase": "Available", "storage_class": "by-hand"}
-    return volume(name, affinity=on_host(host), **{**parts, **fields})
+    return volume(name, **{"affinity": on_host(host), **parts, **fields})
 
 
 def wish(name: str = "c", **fields: object) -> Document:
@@ -274,8 +274,55 @@ def test_two_pods_that_may_get_the_same_free_volume_are_planned_one_after_the_ot
     assert [resolved(*alone, name=name).unmodelled for name in "pq"] == [(), ()]
 
 
+POOL = FREE_VOLUMES + "by-hand"
+
+
+def offered(*items: Document) -> dict[str, int]:
+    return {one.name: one.allocatable[POOL] for one in snapshot(*items).nodes if POOL in one.allocatable}
+
+
+def test_volumes_that_will_all_do_are_a_resource_of_their_nodes() -> None:
+    items = [pod("p", "c"), pod("q", "d", "e"), wish("c"), wish("d"), wish("e"), BY_HAND]
+    nowhere = {
+        "matchExpressions": [*on_host("a")["matchExpressions"], {"key": ZONE, "operator": "In", "values": ["b"]}]
+    }
+    items += [free("v1", "a"), free("v2", "a"), free("v3", "b"), free("v4", "gone"), free("v5", "a", affinity=nowhere)]
+    assert [resolved(*items, name=name).requests.get(POOL) for name in "pq"] == [1, 2]
+    assert [resolved(*items, name=name).unmodelled for name in "pq"] == [(), ()]
+    assert offered(*items) == {"a": 2, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("size", "volumes"),
+    [
+        pytest.param(
+            "1Gi",
+            [free("v1", "a"), volume("v2", driver=None, nfs={}, phase="Available", storage_class="by-hand")],
+            id="one can be used everywhere",
+        ),
+        pytest.param(
+            "1Gi",
+            [free("v1", "a"), free("v2", "b", affinity={"matchExpressions": [{"key": ZONE, "operator": "Exists"}]})],
+            id="one can be used in every zone",
+        ),
+        pytest.param("2Gi", [free("v1", "a"), free("v2", "b", size="2Gi")], id="one claim can have but one of them"),
+    ],
+)
+def test_other_free_volumes_are_no_resource(size: str, volumes: list[Document]) -> None:
+    items = [pod("p", "c"), pod("q", "d"), wish("c"), wish("d", size=size), BY_HAND, *volumes]
+    assert offered(*items) == {}
+    assert [resolved(*items, name=name).unmodelled for name in "pq"] == [(), (Unmodelled.VOLUMES,)]
+
+
 def test_two_claims_of_a_pod_that_may_get_the_same_free_volume_are_left_to_kube_scheduler() -> None:
-    items = [pod("p", "c", "d"), wish("c"), wish("d"), BY_HAND, free("v1", "a"), free("v2", "a")]
+    items = [
+        pod("p", "c", "d"),
+        wish("c"),
+        wish("d", size="2Gi"),
+        BY_HAND,
+        free("v1", "a"),
+        free("v2", "a", size="2Gi"),
+    ]
     assert resolved(*items).unmodelled == (Unmodelled.VOLUMES,)
 
 

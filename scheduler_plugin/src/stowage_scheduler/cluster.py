@@ -23,6 +23,12 @@ PODS = "pods"
 ATTACHMENTS = "attachable-volumes-csi-"
 """Begins the resource that counts what a CSI driver attaches, as Kubernetes named it (`GetCSIAttachLimitKey`)."""
 
+FREE_VOLUMES = "free-volumes-of-"
+"""Begins the resource that counts volumes that nobody has yet, by StorageClass."""
+
+OF_VOLUMES = (ATTACHMENTS, FREE_VOLUMES)
+"""How resources begin that no pod asks for itself: they are looked up for it."""
+
 
 class Effect(StrEnum):
     """What a taint does to pods that do not tolerate it."""
@@ -202,7 +208,7 @@ class Pod(Struct, frozen=True, gc=False):
 
     `requests` follow kube-scheduler: sum of containers, init and sidecar formula, overhead, pod-level
     resources, in-place resize (maximum of spec and status), plus `pods: 1`. In a snapshot they hold what
-    CSI drivers attach as well, by driver (`ATTACHMENTS`), and its claims are looked up: see
+    its volumes take as well (`OF_VOLUMES`), and its claims are looked up: see
     `stowage_scheduler.kube.volume_resolution`.
     """
 

@@ -40,8 +40,8 @@ class Found(Struct, frozen=True, gc=False):
     """What is known of a claim.
 
     `key` is `namespace/name` of the claim. `terms` has one entry per rule, each of ORed terms. `attachment` is driver
-    and handle, empty when nothing is attached. `free` names volumes one of which the claim will get. Not `modelled`:
-    kube-scheduler may know more than is written here.
+    and handle, empty when nothing is attached. `free` names volumes one of which the claim will get; `pool` is their
+    class when any of them will do. Not `modelled`: kube-scheduler may know more than is written here.
     """
 
     key: str
@@ -55,6 +55,7 @@ class Found(Struct, frozen=True, gc=False):
     local: bool = False
     unbound: bool = False
     free: frozenset[str] = frozenset()
+    pool: str = ""
 
 
 class ClaimLookup:
@@ -70,7 +71,7 @@ class ClaimLookup:
     def __init__(self, storage: Storage, before: ClaimLookup | None = None) -> None:
         self.storage = storage
         self._claims = {claim.key: claim for claim in storage.claims}
-        self._volumes = {volume.name: volume for volume in storage.volumes}
+        self.volumes = {volume.name: volume for volume in storage.volumes}
         self._classes = {one.name: one for one in storage.classes}
         self._drivers = {driver.name: driver for driver in storage.drivers}
         self._by_class: dict[str, list[Volume]] = defaultdict(list)
@@ -108,9 +109,9 @@ class ClaimLookup:
         return self._unbound(claim)
 
     def _bound(self, claim: Claim, *, ephemeral: bool) -> Found:
-        volume = self._volumes.get(claim.volume)
+        volume = self.volumes.get(claim.volume)
         if volume is None:
-            if not self._volumes:
+            if not self.volumes:
                 return Found(claim.key, modelled=False)
             return self._obstructed(claim, f"volume {claim.volume} of claim {claim.name} does not exist")
         driver = self._drivers.get(volume.driver)
@@ -146,7 +147,7 @@ class ClaimLookup:
 
     def _obstructed(self, claim: Claim, obstacle: str) -> Found:
         """A claim that no pod can begin to use; where one stands with it, kube-scheduler counts the attachment."""
-        volume, kind = self._volumes.get(claim.volume), self._classes.get(claim.storage_class)
+        volume, kind = self.volumes.get(claim.volume), self._classes.get(claim.storage_class)
         attachment = _NO_ATTACHMENT
         if volume is not None:
             attachment = (volume.driver, volume.handle) if volume.driver and volume.handle else _NO_ATTACHMENT
@@ -168,6 +169,7 @@ class ClaimLookup:
             one_pod=_ONE_POD in claim.access_modes,
             unbound=True,
             free=frozenset(volume.name for volume in free),
+            pool="" if own else claim.storage_class,
         )
 
 

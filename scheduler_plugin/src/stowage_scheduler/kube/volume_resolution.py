@@ -21,19 +21,17 @@ from stowage_scheduler.cluster import (
     Node,
     NodeSelectorTerm,
     Pod,
-    Requirement,
     Resources,
     Unmodelled,
     VolumeNeeds,
 )
 from stowage_scheduler.kube.claim_lookup import ClaimLookup, Found, Storage, on_node
+from stowage_scheduler.kube.free_volumes import Places, Pools
 from stowage_scheduler.kube.sharing import Memo, shared
 from stowage_scheduler.kube.volume_facts import CSINode
 
 UNLIMITED = 2**31 - 1
 """What a node offers where its driver tells no limit: limits are 32 bits wide."""
-
-_WIDE = ("/zone", "/region")  # labels of places that have nodes, be it one
 
 _requests: Memo[Resources] = Memo()
 
@@ -47,7 +45,7 @@ class _Outcome(Struct, frozen=True):
     local: bool
     shared: bool
     unbound: bool
-    attachments: tuple[tuple[str, int], ...]
+    takes: tuple[tuple[str, int], ...]  # resources
 
 
 class _User(Struct):
@@ -67,9 +65,10 @@ class VolumeResolution:
     def __init__(self) -> None:
         self._lookup = ClaimLookup(Storage())
         self._limited: frozenset[str] = frozenset()
-        self._places = _Places(())
+        self._places = Places(())
         self._users: dict[str, _User] = {}
-        self._offered: tuple[tuple[CSINode, ...], tuple[Node, ...], frozenset[str], tuple[Node, ...]] | None = None
+        self._pools = Pools((), {}, self._places)
+        self._offered: tuple[tuple[object, ...], tuple[Node, ...]] | None = None
 
     def resolve(
         self, storage: Storage, pods: tuple[Pod, ...], nodes: tuple[Node, ...]
@@ -85,10 +84,9 @@ class VolumeResolution:
             if limited != self._limited:
                 self._limited, self._users = limited, {}
         if not self._places.are_of(nodes):
-            self._places, self._users = _Places(nodes), {}
+            self._places, self._users = Places(nodes), {}
         written = self._pods(pods, changed=changed)
-        used = drivers_of(written) if written is not pods else frozenset()
-        return written, self._nodes(storage.nodes, nodes, used)
+        return written, nodes if written is pods else self._nodes(storage.nodes, nodes, _drivers_of(written))
 
     def _pods(self, pods: tuple[Pod, ...], *, changed: bool) -> tuple[Pod, ...]:
         users = [
@@ -98,6 +96,7 @@ class VolumeResolution:
         ]
         self._users = {user.pod.uid: user for _, user in users}
         if not users:
+            self._pools = Pools((), {}, self._places)
             return pods
         by_claim: dict[str, list[Pod]] = defaultdict(list)
         for _, user in users:
@@ -110,6 +109,9 @@ class VolumeResolution:
                 together.append(user)
             elif not user.alone:
                 self._write(user, _outcome(user, self._attached(user)), alone=True)
+        waiting = [user for user in together if user.pod.node is None]
+        wishes = [found for user in waiting for found in user.found if not found.obstacle]
+        self._pools = Pools(wishes, self._lookup.volumes, self._places)
         for user, outcome in self._outcomes(together, by_claim):
             self._write(user, outcome, alone=False)
         written = list(pods)
@@ -118,15 +120,18 @@ class VolumeResolution:
         return tuple(written)
 
     def _nodes(self, limits: tuple[CSINode, ...], nodes: tuple[Node, ...], drivers: frozenset[str]) -> tuple[Node, ...]:
-        """The nodes with their limits for the drivers that pods use."""
-        if not drivers:
+        """The nodes with their limits for the drivers that pods use, and with free volumes that pods wait for."""
+        free = self._pools.offers
+        if not drivers and not free:
             return nodes
-        known = self._offered
-        if known is None or known[0] is not limits or known[1] is not nodes or known[2] != drivers:
+        sources = limits, nodes, drivers, free
+        if self._offered is None or not _same(self._offered[0], sources):
             by_name = {node.name: dict(node.limits) for node in limits}
-            offered = tuple([_with_limits(node, by_name.get(node.name, {}), drivers) for node in nodes])
-            known = self._offered = limits, nodes, drivers, offered
-        return known[3]
+            self._offered = (
+                sources,
+                tuple([_offering(one, by_name.get(one.name, {}), drivers, free.get(one.name, {})) for one in nodes]),
+            )
+        return self._offered[1]
 
     def _user(self, pod: Pod, *, changed: bool) -> _User:
         """What is found for the claims of a pod; what was written of it before stands if that is still the same."""
@@ -147,7 +152,7 @@ class VolumeResolution:
         user.outcome = outcome
         user.after = msgspec.structs.replace(
             pod,
-            requests=_with_attachments(pod.requests, outcome.attachments),
+            requests=_with(pod.requests, outcome.takes),
             volume_needs=shared(outcome.needs),
             volume_obstacle=outcome.obstacle,
             unmodelled=shared(tuple(sorted(unmodelled))),
@@ -177,59 +182,19 @@ class VolumeResolution:
             if pod.node is not None and (pod.leaving or pinned):
                 attached = {one for one in attached if (pod.node, *one) not in charged}
                 charged.update((pod.node, *one) for one in attached)
-            outcome = _outcome(user, attached, _beside_others(user, by_claim), pinned=pinned)
-            free = {name for found in user.found for name in found.free}
-            if len(free) < sum(len(found.free) for found in user.found) or not free.isdisjoint(taken):
+            pooled = [resource for found in user.found if (resource := self._pools.resource(found)) is not None]
+            pooled = pooled if pod.node is None else []
+            outcome = _outcome(user, attached, _beside_others(user, by_claim), pooled=pooled, pinned=pinned)
+            single = [found.free for found in user.found if found.free and self._pools.resource(found) is None]
+            free = frozenset().union(*single)
+            if len(free) < sum(map(len, single)) or not free.isdisjoint(taken):
                 outcome = msgspec.structs.replace(outcome, unmodelled=True)  # who gets which is open
             elif not outcome.obstacle and not outcome.unmodelled:
                 taken |= free
             yield user, outcome
 
 
-class _Places:
-    """Nodes by their labels: pods whose volume is on a single node may be many, and each is on another one.
-
-    Args:
-        nodes: all that there are.
-    """
-
-    def __init__(self, nodes: tuple[Node, ...]) -> None:
-        self._nodes = nodes
-        self._by_label: dict[str, Mapping[str, str]] = {}
-
-    def are_of(self, nodes: tuple[Node, ...]) -> bool:
-        """Whether these are the same nodes with the same labels."""
-        if self._nodes is not nodes:
-            if len(nodes) != len(self._nodes):
-                return False
-            if not all(a.labels is b.labels and a.name == b.name for a, b in zip(nodes, self._nodes, strict=True)):
-                return False
-            self._nodes = nodes
-        return True
-
-    def hold(self, node: str | None, needs: VolumeNeeds) -> bool:
-        """Whether a volume names this node and no other: then it is as good as a local one, and its pod stays."""
-        return node is not None and any(
-            all(any(self._names_alone(node, one) for one in term.expressions) for term in terms)
-            for terms in needs.terms
-        )
-
-    def _names_alone(self, node: str, requirement: Requirement) -> bool:
-        if requirement.operator != "In" or requirement.key.endswith(_WIDE):
-            return False
-        if requirement.key not in self._by_label:
-            self._by_label[requirement.key] = self._nodes_by(requirement.key)
-        by_value = self._by_label[requirement.key]
-        return bool(by_value) and all(by_value.get(value, node) == node for value in requirement.values)
-
-    def _nodes_by(self, key: str) -> Mapping[str, str]:
-        """By value of a label the node that has it; empty when nodes share values: it does not name nodes then."""
-        found = [(node.labels[key], node.name) for node in self._nodes if key in node.labels]
-        by_value = dict(found)
-        return by_value if len(by_value) == len(found) else {}
-
-
-def drivers_of(pods: Iterable[Pod]) -> frozenset[str]:
+def _drivers_of(pods: Iterable[Pod]) -> frozenset[str]:
     """The drivers whose limits pods run against."""
     each = {id(pod.requests): pod.requests for pod in pods if pod.claims}  # pods of one template share theirs
     return frozenset(
@@ -241,12 +206,17 @@ def drivers_of(pods: Iterable[Pod]) -> frozenset[str]:
 
 
 def _outcome(
-    user: _User, attached: Iterable[tuple[str, str]], beside: _Beside | None = None, *, pinned: bool = False
+    user: _User,
+    attached: Iterable[tuple[str, str]],
+    beside: _Beside | None = None,
+    *,
+    pooled: Iterable[str] = (),
+    pinned: bool = False,
 ) -> _Outcome:
     """What is written into a pod: what was found for its claims, and what other pods with them add."""
     beside = beside or _Beside()
     terms = {*beside.terms, *(rule for found in user.found for rule in found.terms)}
-    count = Counter(driver for driver, _ in attached)
+    takes = Counter([*(ATTACHMENTS + driver for driver, _ in attached), *pooled])
     return _Outcome(
         needs=VolumeNeeds(
             tuple(sorted(terms, key=repr)), tuple(sorted({zone for found in user.found for zone in found.zones}))
@@ -256,7 +226,7 @@ def _outcome(
         local=any(found.local for found in user.found),
         shared=pinned,
         unbound=any(found.unbound for found in user.found),
-        attachments=tuple(sorted(count.items())),
+        takes=tuple(sorted(takes.items())),
     )
 
 
@@ -299,13 +269,19 @@ def _is_shared(user: _User, by_claim: Mapping[str, Sequence[Pod]]) -> bool:
     )
 
 
-def _with_attachments(requests: Resources, attachments: tuple[tuple[str, int], ...]) -> Resources:
-    if not attachments:
+def _with(requests: Resources, takes: tuple[tuple[str, int], ...]) -> Resources:
+    """Requests with what volumes take; equal ones are one object."""
+    if not takes:
         return requests
-    key = tuple(requests.items()), attachments
-    return _requests.of(key, lambda: {**requests, **{ATTACHMENTS + driver: count for driver, count in attachments}})
+    return _requests.of((tuple(requests.items()), takes), lambda: {**requests, **dict(takes)})
 
 
-def _with_limits(node: Node, limits: Mapping[str, int], drivers: Iterable[str]) -> Node:
+def _offering(node: Node, limits: Mapping[str, int], drivers: Iterable[str], free: Mapping[str, int]) -> Node:
+    """A node with what it attaches and what is free on it."""
     told = {ATTACHMENTS + driver: limits.get(driver, UNLIMITED) for driver in sorted(drivers)}
-    return msgspec.structs.replace(node, allocatable={**node.allocatable, **told})
+    return msgspec.structs.replace(node, allocatable={**node.allocatable, **told, **free})
+
+
+def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Whether tuples hold the same objects, or equal ones that are not tuples themselves: those are long."""
+    return all(a is b or (not isinstance(a, tuple) and a == b) for a, b in zip(one, other, strict=True))
