@@ -51,12 +51,24 @@ def last(hours: int) -> Job:
             id="a small one passes a large one that does not fit",
         ),
         pytest.param([Job(0, HOUR, TWO, pods=2), last(4)], 0, 4.0, id="a gang that fits in part does not start"),
+        pytest.param(
+            [Job(0, HOUR, TWO, pods=2), Job(0, HOUR, TWO), last(3)],
+            2,
+            2.0,
+            id="and what it fits on is left to others",
+        ),
+        pytest.param(
+            [Job(0, 2 * HOUR, TWO), Job(HOUR, HOUR, TWO), Job(5 * HOUR, HOUR, TWO), last(10)],
+            8,
+            1 / 3,
+            id="who comes when there is room again starts at once",
+        ),
     ],
 )
 def test_jobs_wait_run_and_go(jobs: list[Job], gpu_hours: float, wait_hours: float) -> None:
     found = run(TWO_GPUS, *jobs)
     assert found.gpu_hours == gpu_hours
-    assert found.mean_wait_seconds == wait_hours * HOUR
+    assert found.mean_wait_seconds == pytest.approx(wait_hours * HOUR)
 
 
 def test_a_gang_starts_whole_on_two_nodes_and_one_too_large_is_told() -> None:

@@ -55,7 +55,11 @@ class Room(Struct, frozen=True):
 
 
 class Meter:
-    """Measures nodes against one workload."""
+    """Measures nodes against one workload.
+
+    Its table has an entry for each model, size, amount of CPU and amount of memory that the workload asks for:
+    megabytes for some hundred kinds of pods. For workloads with very many, take the `typical` part, or round amounts.
+    """
 
     def __init__(self, workload: Workload, models: Sequence[str]) -> None:
         """`models` are the GPU models that nodes have; `Room.model` indexes them."""
