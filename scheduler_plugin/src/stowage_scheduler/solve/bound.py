@@ -15,7 +15,7 @@ from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
-from stowage_scheduler.solve.effort import Clockwork, apply_effort
+from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
 
 _MOST_SETS = 64  # of nodes that bound some class; each costs a row per resource and a comparison with all others
 _LARGEST = 1 << 62
@@ -70,7 +70,8 @@ def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> B
         if placed[priority] < trivial + fixed and left > 0:
             model.maximize(expression)
             solver = cp_model.CpSolver()
-            apply_effort(solver, limit.effort(left, until, 0))
+            # presolve takes long on rows that are nearly met, and does not count that as work
+            apply_effort(solver, limit.effort(left, until, 0, Aim.CHOOSE))
             if solver.solve(model) in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
                 bounds[priority] = fixed + min(trivial, int(solver.best_objective_bound + 1e-6))
             limit.spent += solver.response_proto.deterministic_time

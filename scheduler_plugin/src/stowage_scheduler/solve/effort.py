@@ -18,7 +18,7 @@ class Aim(IntEnum):
     PROVE = 0  # the solver's defaults
     PLACE = 1  # few nodes, more pods: symmetry detection and probing cost more than the search itself
     CALM = 2  # few nodes, same pods, fewer moves: the linear relaxation says little and costs most of the time
-    CHOOSE = 3  # among fillings of nodes: little to presolve, and the linear relaxation says nearly all
+    CHOOSE = 3  # among fillings or over all nodes as one: the linear relaxation says nearly all, presolve costs most
 
 
 class Effort(Struct, frozen=True):

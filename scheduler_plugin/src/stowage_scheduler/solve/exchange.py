@@ -161,7 +161,8 @@ class Exchange:
         self.limit.spent += _START_ROUNDS * self.units
         if not self._choose(wanted, keep=keep):
             return None
-        self._settle()
+        if not self._settle(until):
+            return None
         if not self._repair(until, patience, keep=keep):
             if not self.problem.may_evict:
                 return None
@@ -187,13 +188,16 @@ class Exchange:
             self.node[chosen] = self.home[chosen]
         return True
 
-    def _settle(self) -> None:
-        """Put whoever has no node where it leaves the least overload, large pods first."""
+    def _settle(self, until: float) -> bool:
+        """Put whoever has no node where it leaves the least overload, large pods first; False when time is up."""
         at = (self.node >= 0) & (self.node < self.outside)
         self.load = [np.zeros(self.outside + 1) for _ in self.free]
         for load, asked in zip(self.load, self.asked, strict=True):
             np.add.at(load, self.node[at], asked[at])
-        for pod in sorted(np.flatnonzero(self.node < 0).tolist(), key=lambda p: (-self.size[p], p)):
+        waiting = sorted(np.flatnonzero(self.node < 0).tolist(), key=lambda p: (-self.size[p], p))
+        for number, pod in enumerate(waiting):
+            if number % 256 == 0 and self.limit.left() <= until:
+                return False
             over = np.zeros(self.outside)
             for load, asked, free, weight in self._resources():
                 after = load[:-1] + asked[pod]
@@ -203,6 +207,7 @@ class Exchange:
             self.node[pod] = node
             for load, asked, _, _ in self._resources():
                 load[node] += asked[pod]
+        return True
 
     def _resources(self) -> list[tuple[_Floats, _Floats, _Floats, float]]:
         return list(zip(self.load, self.asked, self.free, self.weight, strict=True))
