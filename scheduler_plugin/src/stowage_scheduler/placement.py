@@ -163,8 +163,11 @@ class Placement:
         return True
 
     def relations_hold(self) -> bool:
-        """Whether every rule between pods holds."""
-        return all(self.holds(number) for number in range(len(self.problem.relations)))
+        """Whether every rule between pods holds; one that held when last asked is asked again if its pods moved."""
+        if not all(self.holds(number) for number in self.tallies.changed):
+            return False
+        self.tallies.changed.clear()
+        return True
 
     def holds(self, number: int) -> bool:
         """Whether one rule between pods holds."""

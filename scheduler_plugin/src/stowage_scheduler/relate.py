@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from stowage_scheduler.cluster import Gang, Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
+from stowage_scheduler.cluster import Gang, LabelSelector, Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
 from stowage_scheduler.kube.matching import matches_pod_term
 from stowage_scheduler.kube.standing import counts_nodes, counts_pod
 from stowage_scheduler.relations import (
@@ -87,7 +87,9 @@ class Related:
         self._kinds: list[_Kind] = []
         self._number: dict[object, int] = {}
         self._in_namespace: dict[str, list[int]] = defaultdict(list)
-        self._numbered: dict[str, dict[str, int]] = {}
+        self._labelled: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        self._numbered: dict[object, Mapping[str, int]] = {}
+        self._arrays: dict[int, tuple[int, ...]] = {}  # domains of the problem's nodes, by what they were made from
         for pod, name in staying:
             kind = self._kinds[self._kind(pod)]
             where = kind.nominated if pod.node is None else kind.leaving if pod.terminating else kind.staying
@@ -124,13 +126,12 @@ class Related:
 
     def relations(self, roles: Sequence[Mapping[int, Role]]) -> tuple[Relation, ...]:
         """The relations, with the roles of classes by relation."""
-        made: dict[tuple[int, ...], tuple[int, ...]] = {}  # many share their domains
-        found = []
-        for draft, of_classes in zip(self._drafts, roles, strict=True):
-            domain_of = tuple(draft.domain_of.get(node.name, OUTSIDE) for node in self._nodes)
-            shared = made.setdefault(domain_of, domain_of)
-            found.append(replace(draft.relation, domain_of=shared, roles=of_classes))
-        return with_leading(found)
+        return with_leading(
+            [
+                replace(draft.relation, domain_of=self._array(draft.domain_of), roles=of_classes)
+                for draft, of_classes in zip(self._drafts, roles, strict=True)
+            ]
+        )
 
     def _kind(self, pod: Pod) -> int:
         key: tuple[object, ...] = (pod.namespace, tuple(pod.labels.items()))
@@ -142,6 +143,8 @@ class Related:
         if key not in self._number:
             self._number[key] = len(self._kinds)
             self._in_namespace[pod.namespace].append(len(self._kinds))
+            for label in pod.labels.items():
+                self._labelled[(pod.namespace, *label)].append(len(self._kinds))
             self._kinds.append(_Kind(pod))
         return self._number[key]
 
@@ -207,18 +210,22 @@ class Related:
                 subjects[what].add(number)
                 found[what] = pod, constraint
         for what, (pod, constraint) in found.items():
-            alike = self._in_namespace[pod.namespace]
+            alike = self._candidates(pod.namespace, constraint.selector)
             objects = {n for n in alike if counts_pod(constraint, pod.namespace, self._kinds[n].pod)}
             if not self._any_planned(subjects[what]):
                 continue
             key = constraint.topology_key
-            values = {n.name: n.labels[key] for n in self._every.values() if counts_nodes(constraint, pod, n)}
-            numbers = {value: number for number, value in enumerate(sorted(set(values.values())))}
-            domain_of = {name: numbers[value] for name, value in values.items()}
+            domain_of = self._counted(pod, constraint)
             roles = _roles(subjects[what], objects)
             standing = self._standing(roles, domain_of, _LASTING)
             relation = Spread(
-                f"spread over {key}", (), {}, standing, constraint.max_skew, len(numbers), constraint.min_domains
+                f"spread over {key}",
+                (),
+                {},
+                standing,
+                constraint.max_skew,
+                len(set(domain_of.values())),
+                constraint.min_domains,
             )
             yield _Draft(relation, roles, domain_of)
 
@@ -238,23 +245,41 @@ class Related:
     def _matched(self, terms: tuple[PodAffinityTerm, ...]) -> set[int]:
         """Kinds that every term speaks of."""
         first = terms[0]
-        every = range(len(self._kinds))
-        named = (n for name in set(first.namespaces) for n in self._in_namespace.get(name, ()))
+        namespaces = self._in_namespace if first.namespace_selector is not None else set(first.namespaces)
         return {
             number
-            for number in (named if first.namespace_selector is None else every)
+            for namespace in namespaces
+            for number in self._candidates(namespace, first.selector)
             if all(matches_pod_term(term, self._kinds[number].pod, self._namespace_labels) for term in terms)
         }
+
+    def _candidates(self, namespace: str, selector: LabelSelector | None) -> Sequence[int]:
+        """Kinds of a namespace that a selector may select: those with the first label that it demands."""
+        if selector is None or not selector.labels:
+            return self._in_namespace.get(namespace, ())
+        return self._labelled.get((namespace, *selector.labels[0]), ())
 
     def _by_label(self, key: str) -> Mapping[str, int]:
         """Domains of all nodes by the value of a label."""
         if key not in self._numbered:
-            values = sorted({node.labels[key] for node in self._every.values() if key in node.labels})
-            numbers = {value: number for number, value in enumerate(values)}
-            self._numbered[key] = {
-                node.name: numbers[node.labels[key]] for node in self._every.values() if key in node.labels
-            }
+            self._numbered[key] = _numbered(key, self._every.values())
         return self._numbered[key]
+
+    def _counted(self, pod: Pod, constraint: SpreadConstraint) -> Mapping[str, int]:
+        """Domains of the nodes that a spread constraint of a pod counts; many constraints count the same nodes."""
+        policies = constraint.honors_affinity, constraint.honors_taints
+        what = (constraint.topology_key, policies, tuple(sorted({c.topology_key for c in pod.spread})))
+        where = (*what, *(_where_it_counts(pod) if any(policies) else ()))
+        if where not in self._numbered:
+            nodes = (node for node in self._every.values() if counts_nodes(constraint, pod, node))
+            self._numbered[where] = _numbered(constraint.topology_key, nodes)
+        return self._numbered[where]
+
+    def _array(self, domain_of: Mapping[str, int]) -> tuple[int, ...]:
+        """The domains of the problem's nodes, in their order."""
+        if id(domain_of) not in self._arrays:
+            self._arrays[id(domain_of)] = tuple(domain_of.get(node.name, OUTSIDE) for node in self._nodes)
+        return self._arrays[id(domain_of)]
 
     def _any_planned(self, kinds: Iterable[int]) -> bool:
         return any(self._kinds[number].is_planned for number in kinds)
@@ -289,11 +314,10 @@ class Related:
             if not self._kinds[number].is_planned:
                 continue
             admitted = draft.relation.admitted(draft.relation.standing, role)
-            self._closed[number].update(
-                place
-                for place, node in enumerate(self._nodes)
-                if not admitted.has(draft.domain_of.get(node.name, OUTSIDE))
-            )
+            if admitted.but and not admitted.domains:
+                continue
+            domains = self._array(draft.domain_of)
+            self._closed[number].update(place for place, domain in enumerate(domains) if not admitted.has(domain))
 
     def _spoil(self, draft: _Draft) -> None:
         """Note who may move but stands where a rule between them and others is broken."""
@@ -304,6 +328,13 @@ class Related:
             for name, uids in self._kinds[number].moving.items():
                 if draft.domain_of.get(name, OUTSIDE) in broken:
                     self._spoiled.update(uids)
+
+
+def _numbered(key: str, nodes: Iterable[Node]) -> Mapping[str, int]:
+    """Numbers for the values that nodes have of a label, by the name of the node."""
+    values = {node.name: node.labels[key] for node in nodes if key in node.labels}
+    numbers = {value: number for number, value in enumerate(sorted(set(values.values())))}
+    return {name: numbers[value] for name, value in values.items()}
 
 
 def _roles(subjects: set[int], objects: set[int]) -> dict[int, Role]:

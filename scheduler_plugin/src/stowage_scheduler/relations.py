@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from functools import cached_property
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -42,7 +42,7 @@ Tally = tuple[int, int, int]  # pods in a domain by role
 NOBODY: Tally = (0, 0, 0)
 
 
-class Relation(Struct, frozen=True, dict=True):
+class Relation(Struct, frozen=True):
     """One rule between pods.
 
     `domain_of[n]` is the domain of node `n`, or `OUTSIDE`. `roles` are those of classes, `standing` counts pods that
@@ -54,14 +54,10 @@ class Relation(Struct, frozen=True, dict=True):
     roles: Mapping[int, Role]
     standing: Mapping[int, Tally]
 
-    @cached_property
+    @property
     def nodes_of(self) -> Mapping[int, tuple[int, ...]]:
         """Nodes by domain."""
-        found: dict[int, list[int]] = {}
-        for node, domain in enumerate(self.domain_of):
-            if domain != OUTSIDE:
-                found.setdefault(domain, []).append(node)
-        return {domain: tuple(nodes) for domain, nodes in found.items()}
+        return _nodes_of(self.domain_of)
 
     @property
     def is_serial(self) -> bool:
@@ -75,6 +71,15 @@ class Relation(Struct, frozen=True, dict=True):
     def holds(self, tallies: Mapping[int, Tally], arrivals: Mapping[int, Tally]) -> bool:
         """Whether the rule holds; `arrivals` are the pods that have it and come to a node, by domain."""
         raise NotImplementedError
+
+
+@lru_cache(maxsize=64)  # many relations share their domains
+def _nodes_of(domain_of: tuple[int, ...]) -> Mapping[int, tuple[int, ...]]:
+    found: dict[int, list[int]] = {}
+    for node, domain in enumerate(domain_of):
+        if domain != OUTSIDE:
+            found.setdefault(domain, []).append(node)
+    return {domain: tuple(nodes) for domain, nodes in found.items()}
 
 
 class Admitted(Struct, frozen=True):
@@ -91,7 +96,7 @@ class Admitted(Struct, frozen=True):
 _ANYWHERE = Admitted(frozenset(), but=True)
 
 
-class Apart(Relation, frozen=True, dict=True):
+class Apart(Relation, frozen=True):
     """Required anti-affinity: who has the rule shares no domain with another pod of which it speaks."""
 
     @property
@@ -99,7 +104,7 @@ class Apart(Relation, frozen=True, dict=True):
         """No: fewer pods are never in the way."""
         return False
 
-    @cached_property
+    @property
     def is_by_node(self) -> bool:
         """Whether each node is a domain of its own."""
         return len(self.nodes_of) == len(self.domain_of)
@@ -120,7 +125,7 @@ class Apart(Relation, frozen=True, dict=True):
         return all(_apart(tally) or tally == self.standing.get(domain) for domain, tally in tallies.items())
 
 
-class Near(Relation, frozen=True, dict=True):
+class Near(Relation, frozen=True):
     """Required affinity: who has the rule comes only to a domain with a pod of which it speaks.
 
     `may_begin`: nobody of whom it speaks stands anywhere, so the first pod that matches its own rule is free to
@@ -182,7 +187,7 @@ def _leading(relation: Near, wants: Mapping[int, set[int]]) -> frozenset[int]:
     return frozenset(found)
 
 
-class Spread(Relation, frozen=True, dict=True):
+class Spread(Relation, frozen=True):
     """A topology spread constraint (KEP-895).
 
     It holds where pods come that have it; others may come and go as they like. `domains` is the number of eligible
@@ -216,7 +221,7 @@ class Spread(Relation, frozen=True, dict=True):
         return all(sum(tallies[domain][Role.BOTH :]) <= most for domain in arrivals)
 
 
-class Within(Relation, frozen=True, dict=True):
+class Within(Relation, frozen=True):
     """All pods that have the rule stand in one domain: a gang in one rack."""
 
     @property
@@ -244,12 +249,14 @@ class Tallies:
         """Begin with the pods that no plan touches."""
         self.problem = problem
         self.of: list[dict[int, Tally]] = [dict(relation.standing) for relation in problem.relations]
+        self.changed = set(range(len(problem.relations)))  # not known to hold since they changed
 
     def copy(self) -> Tallies:
         """An independent copy."""
         twin = Tallies.__new__(Tallies)
         twin.problem = self.problem
         twin.of = [dict(tallies) for tallies in self.of]
+        twin.changed = set(self.changed)
         return twin
 
     def add(self, pod_class: PodClass, node: int, count: int) -> None:
@@ -259,6 +266,7 @@ class Tallies:
             if domain != OUTSIDE:
                 tallies = self.of[number]
                 tallies[domain] = counted(tallies.get(domain, NOBODY), role, count)
+            self.changed.add(number)
 
     def admits(self, pod_class: PodClass, node: int) -> bool:
         """Whether every relation lets one more pod of a class come to a node."""

@@ -15,6 +15,7 @@ from stowage_scheduler.cluster import LabelSelector, Node, Pod, PodAffinityTerm,
 from stowage_scheduler.kube.matching import matches_node_affinity, matches_pod_term, matches_selector, tolerates_taints
 
 Pair = tuple[str, str]  # a topology key and its value: one domain
+_Label = tuple[str, str]
 _EVERYTHING = LabelSelector()
 
 
@@ -45,7 +46,9 @@ class Standing:
         self.namespace_labels = namespace_labels
         self._where: dict[str, str] = {}
         self._alike: dict[str, dict[object, _Alike]] = defaultdict(dict)
+        self._labelled: dict[_Label, list[_Alike]] = defaultdict(list)
         self._holders: dict[PodAffinityTerm, Counter[Pair]] = defaultdict(Counter)
+        self._demanding: dict[_Label | None, list[PodAffinityTerm]] = defaultdict(list)  # holders' terms
         self._matched: dict[object, Counter[Pair]] = {}
         self._spread: dict[object, tuple[dict[str, int], ...]] = {}
         for name, pods in residents.items():
@@ -61,11 +64,15 @@ class Standing:
         labels = tuple(pod.labels.items())
         if labels not in groups:
             groups[labels] = _Alike(pod, Counter(), Counter())
+            for label in labels:
+                self._labelled[label].append(groups[labels])
         groups[labels].nodes[node.name] += 1
         if pod.terminating:
             groups[labels].terminating[node.name] += 1
         for term in pod.anti_affinity_terms:
             if term.topology_key in node.labels:
+                if term not in self._holders:
+                    self._demanding[_demanded(term.selector)].append(term)
                 self._holders[term][term.topology_key, node.labels[term.topology_key]] += 1
 
     def matched_by_all(self, pod: Pod, terms: tuple[PodAffinityTerm, ...]) -> Counter[Pair]:
@@ -92,6 +99,11 @@ class Standing:
         return found
 
     def _groups(self, term: PodAffinityTerm) -> Iterator[_Alike]:
+        """Pods that a term may speak of; whoever asks has to look at each."""
+        demanded = _demanded(term.selector)
+        if demanded is not None:
+            yield from self._labelled.get(demanded, ())
+            return
         namespaces = self._alike if term.namespace_selector is not None else set(term.namespaces)
         for namespace in namespaces:
             yield from self._alike.get(namespace, {}).values()
@@ -105,9 +117,11 @@ class Standing:
         """Domains that the required anti-affinity of other pods closes for a pod."""
         found: set[Pair] = set()
         own = self.nodes.get(self._where.get(pod.uid, ""))
-        for term, pairs in self._holders.items():
+        demanding = (self._demanding.get(label, ()) for label in (None, *pod.labels.items()))
+        for term in (term for terms in demanding for term in terms):
             if not matches_pod_term(term, pod, self.namespace_labels):
                 continue
+            pairs = self._holders[term]
             mine = self._pairs((term,) * pod.anti_affinity_terms.count(term), own) if own is not None else Counter()
             found.update(pair for pair, count in pairs.items() if count > mine[pair])
         return frozenset(found)
@@ -130,13 +144,20 @@ class Standing:
     def _counted(self, pod: Pod, constraint: SpreadConstraint) -> dict[str, int]:
         counted = {name: node for name, node in self.nodes.items() if counts_nodes(constraint, pod, node)}
         found = dict.fromkeys((node.labels[constraint.topology_key] for node in counted.values()), 0)
-        for alike in self._alike.get(pod.namespace, {}).values():
+        demanded = _demanded(constraint.selector)
+        groups = self._alike.get(pod.namespace, {}).values() if demanded is None else self._labelled.get(demanded, ())
+        for alike in groups:
             if counts_pod(constraint, pod.namespace, alike.pod):
                 for name, count in alike.nodes.items():
                     if name in counted:
                         value = counted[name].labels[constraint.topology_key]
                         found[value] += count - alike.terminating[name]
         return found
+
+
+def _demanded(selector: LabelSelector | None) -> _Label | None:
+    """A label that every pod of a selector has, if it demands one."""
+    return selector.labels[0] if selector is not None and selector.labels else None
 
 
 def counts_nodes(constraint: SpreadConstraint, pod: Pod, node: Node) -> bool:

@@ -27,7 +27,7 @@ class Affinity(Rule):
 
     def constrain(self, model: CountModel) -> None:
         """Arrivals need company in their domain that was there before them, or begin in one domain alone."""
-        for number, relation in enumerate(model.problem.relations):
+        for number, relation in model.relations:
             if not isinstance(relation, Near):
                 continue
             views = list(domains(model, number))

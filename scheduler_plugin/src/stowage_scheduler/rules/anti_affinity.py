@@ -18,7 +18,7 @@ class AntiAffinity(Rule):
 
     def constrain(self, model: CountModel) -> None:
         """Per domain at most one pod that must meet nobody like itself, or pods of one side alone."""
-        for number, relation in enumerate(model.problem.relations):
+        for number, relation in model.relations:
             if isinstance(relation, Apart):
                 for domain in domains(model, number):
                     _keep_apart(model, domain)

@@ -38,7 +38,7 @@ class Gangs(Rule):
                 terms = [(1, variable) for variable in here[index]]
                 model.at_most([*terms, (-rest, whole)], 0)
                 model.at_least([*terms, (-rest, whole)], 0)
-        for number, relation in enumerate(model.problem.relations):
+        for number, relation in model.relations:
             if isinstance(relation, Within):
                 _keep_together(model, number)
 

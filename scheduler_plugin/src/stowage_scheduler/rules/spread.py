@@ -27,7 +27,7 @@ class TopologySpread(Rule):
 
     def constrain(self, model: CountModel) -> None:
         """Per constraint a variable below all counts; where pods come, counts are close to it."""
-        for number, relation in enumerate(model.problem.relations):
+        for number, relation in model.relations:
             if isinstance(relation, Spread):
                 _keep_level(model, number, relation)
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
-from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.problem import PodClass
 
 _PARTS = 1_000  # shares of a node are counted in thousandths
-_MOST_KINDS = 100  # classes that fragmentation looks at, those with most pods
-_MOST_WORK = 60_000_000  # cells of arrays: about half a second
+_MOST_KINDS = 40  # classes that fragmentation looks at, those with most pods
+_MOST_LOOKS = 20  # nodes that are tried for one pod
+_MOST_WORK = 20_000_000  # cells of arrays: some tenths of a second
 _Ints = npt.NDArray[np.int64]
 
 
@@ -31,8 +32,8 @@ def arranged(placement: Placement, tail: Tail) -> Placement:
     problem = placement.problem
     if not any(_arrivals(placement, c) for c in problem.classes):
         return placement
-    taste = _Taste(problem, tail)
     best = placement.copy()
+    taste = _Taste(best, tail)
     work = 0
     improved = True
     while improved and work < _MOST_WORK:
@@ -55,50 +56,60 @@ def _arrivals(placement: Placement, pod_class: PodClass) -> list[int]:
 
 
 def _shift(placement: Placement, taste: _Taste, pod_class: PodClass, source: int) -> bool:
-    """Move one pod that comes to `source` to a node that suits better, if there is one."""
-    score = placement.score() if pod_class.running else None
-    placement.add(pod_class, source, -1)
-    for target in taste.better(placement, pod_class, source):
+    """Move one pod that comes to `source` to a node that suits better, if there is one and nobody moves for it."""
+    leaving = placement.leaving(pod_class)
+    _add(placement, taste, pod_class, source, -1)
+    for target in taste.better(pod_class, source):
         if placement.counts[pod_class.index].get(target, 0) >= pod_class.limit(target):
             continue
         if not placement.tallies.admits(pod_class, target) or placement.clashes(pod_class, target):
             continue
-        placement.add(pod_class, target, 1)
-        if placement.relations_hold() and (score is None or placement.score() >= score):
+        _add(placement, taste, pod_class, target, 1)
+        if placement.relations_hold() and placement.leaving(pod_class) <= leaving:
             return True
-        placement.add(pod_class, target, -1)
-    placement.add(pod_class, source, 1)
+        _add(placement, taste, pod_class, target, -1)
+    _add(placement, taste, pod_class, source, 1)
     return False
+
+
+def _add(placement: Placement, taste: _Taste, pod_class: PodClass, node: int, count: int) -> None:
+    placement.add(pod_class, node, count)
+    taste.room[node] = placement.room[node]
 
 
 class _Taste:
     """What makes one node better than another for one more pod."""
 
-    def __init__(self, problem: Problem, tail: Tail) -> None:
+    def __init__(self, placement: Placement, tail: Tail) -> None:
+        problem = placement.problem
         shape = len(problem.nodes), len(problem.resources)
-        self.problem = problem
         self.tail = tail
+        self.room: _Ints = np.array(placement.room, dtype=np.int64).reshape(shape)
+        self.nodes: dict[frozenset[int], _Ints] = {}
         self.capacity = np.maximum(1, np.array(problem.capacity or problem.free, dtype=np.int64).reshape(shape))
         kinds = sorted(problem.classes, key=lambda c: (-c.total, c.index))[:_MOST_KINDS]
         self.requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
         self.weights: _Ints = np.array([c.total for c in kinds], dtype=np.int64)
         self.work = shape[0] * shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1)
 
-    def better(self, placement: Placement, pod_class: PodClass, source: int) -> list[int]:
+    def better(self, pod_class: PodClass, source: int) -> list[int]:
         """Nodes with room that suit one more pod of a class better than `source`, the best first."""
         request = np.array(pod_class.requests, dtype=np.int64)
-        nodes = np.array(sorted(pod_class.eligible | {source}), dtype=np.int64)
-        room = np.array([placement.room[node] for node in nodes], dtype=np.int64).reshape(len(nodes), -1)
+        reach = pod_class.eligible | {source}
+        nodes = self.nodes.get(reach)
+        if nodes is None:
+            nodes = self.nodes[reach] = np.array(sorted(reach), dtype=np.int64)
+        room = self.room[nodes]
         fits = (room >= request).all(axis=1)
         nodes, room = nodes[fits], room[fits]
         capacity = self.capacity[nodes]
         change = self._cost(room - request, capacity) - self._cost(room, capacity)
-        dislike = np.array([pod_class.dislikes.get(int(node), 0) for node in nodes], dtype=np.int64)
+        dislike = np.array([pod_class.dislikes.get(node, 0) for node in nodes.tolist()], dtype=np.int64)
         order = np.lexsort((nodes, change, dislike))
         here = int(np.flatnonzero(nodes == source)[0])
         mine = int(dislike[here]), int(change[here])
-        ranked = ((int(nodes[i]), (int(dislike[i]), int(change[i]))) for i in order)
-        return [node for node, theirs in ranked if theirs < mine][:_PARTS]
+        suits = (dislike < mine[0]) | ((dislike == mine[0]) & (change < mine[1]))
+        return [int(node) for node in nodes[order[suits[order]]][:_MOST_LOOKS]]
 
     def _cost(self, room: _Ints, capacity: _Ints) -> _Ints:
         """How little each node with this room is liked."""

@@ -44,10 +44,8 @@ class Domain(Struct, frozen=True):
 
 
 def domains(model: CountModel, number: int) -> Iterator[Domain]:
-    """The domains that the model's nodes are in, of relation `number`; none when it decides on none of its pods."""
+    """The domains of relation `number` that the model's nodes are in."""
     relation = model.problem.relations[number]
-    if relation.roles.keys().isdisjoint(model.classes):
-        return
     by_domain: dict[int, list[int]] = {}
     for node in model.nodes:
         if relation.domain_of[node] != OUTSIDE:

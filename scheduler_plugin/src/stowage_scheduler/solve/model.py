@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
+from stowage_scheduler.relations import Relation
 from stowage_scheduler.rules.rule import Rule
 from stowage_scheduler.solve.effort import Effort, apply_effort
 
@@ -112,6 +113,12 @@ class CountModel:
         whole = self.cp.new_bool_var("")
         self.cp.add_hint(whole, any(self.placement.counts[index] for index in self.problem.gangs[gang].classes))
         return whole
+
+    @cached_property
+    def relations(self) -> list[tuple[int, Relation]]:
+        """Rules between pods, by number, that pods of this model have a role in."""
+        numbers = {number for index in self.classes for number, _ in self.problem.roles_of[index]}
+        return [(number, self.problem.relations[number]) for number in sorted(numbers)]
 
     def outside(self, index: int) -> int:
         """Pods of a class on nodes outside of the model, be the class part of it or not."""
