@@ -21,6 +21,7 @@ from stowage_scheduler.gpu.repack import Held, Node, Repacking, make_room
 _NODES = 3
 _MOST_MOVES = 4
 _UNITS = 0.05
+_SCARCE = 8.0  # devices that a node's worth of CPU or memory counts as
 _PATIENCE = 10  # failures of CP-SAT in a row after which it is not asked for the rest of the run
 
 
@@ -127,12 +128,12 @@ class Repacker:
             gpu = held[:, : pod.gpu_count].sum(axis=1)
         most = self._cluster.capacity
         lack = gpu / DEVICE_MILLI
-        lack += np.maximum(0, pod.cpu_milli - room.cpu_milli) / most.cpu_milli.mean() * 8
-        lack += np.maximum(0, pod.memory_mib - room.memory_mib) / most.memory_mib.mean() * 8
+        lack += np.maximum(0, pod.cpu_milli - room.cpu_milli) / max(1.0, most.cpu_milli.mean()) * _SCARCE
+        lack += np.maximum(0, pod.memory_mib - room.memory_mib) / max(1.0, most.memory_mib.mean()) * _SCARCE
         lack[~self._cluster.allows(pod) | (room.devices < pod.gpu_count)] = np.inf
         target = int(lack.argmin())
         beside = np.where(room.free_milli < DEVICE_MILLI, room.free_milli, 0).max(axis=1) / DEVICE_MILLI
-        beside += room.cpu_milli / most.cpu_milli.max()
+        beside += room.cpu_milli / max(1, most.cpu_milli.max())
         beside[target] = -1
         return [target, *(int(node) for node in np.argsort(-beside, kind="stable")[: _NODES - 1])]
 
