@@ -65,8 +65,8 @@ def ask_for_resources(draws: Draws, pod: Document) -> None:
         spec["containers"].append(container("second", draws.within("second")))
     for number in range(draws.one((0, 0, 0, 1, 2, 3))):
         step = container(f"init-{number}", draws.within(f"init-{number}"))
-        if draws.chance(45):
-            step["restartPolicy"] = "Always"
+        if draws.chance(50):
+            step |= {"restartPolicy": "Always", "resources": {"requests": {"cpu": draws.one(("500m", "1", "1500m"))}}}
         spec.setdefault("initContainers", []).append(step)
     if draws.chance(20):
         spec["runtimeClassName"] = draws.one(tuple(RUNTIME_CLASSES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.agreement.amounts import small
+from harness.agreement.amounts import ask_for_resources, small
 from harness.agreement.draws import Draws
 from harness.agreement.nodes import node_name
 from harness.agreement.rules_of_nodes import host_ports
@@ -47,7 +47,9 @@ def resident(draws: Draws, number: int, nodes: int) -> Resident:
     spec = pod["spec"]
     spec["nodeName"] = node_name(draws.between(0, nodes - 1))
     spec["containers"][0]["resources"] = small(draws.within("amounts"))
-    if draws.chance(15):
+    if draws.chance(12):
+        ask_for_resources(draws.within("many amounts"), pod)  # may be more than the node has
+    elif draws.chance(15):
         spec["runtimeClassName"] = "sandboxed"
     if draws.chance(18):
         spec["containers"][0]["ports"] = host_ports(draws.within("ports"))
@@ -67,7 +69,7 @@ def resident(draws: Draws, number: int, nodes: int) -> Resident:
         pod["metadata"]["ownerReferences"] = [{**owner, "uid": f"set-{draws.between(1, 3)}"}]
     phase = draws.one(("Running",) * 9 + ("Pending", "Succeeded", "Failed"))
     status: Document = {"phase": phase}
-    if phase == "Running" and draws.chance(15):
+    if phase == "Running" and draws.chance(25):
         status |= _resized(draws, spec)
     return Resident(pod, status, terminating=draws.chance(10))
 
@@ -89,11 +91,11 @@ def meet_anti_affinity(draws: Draws, pod: Document) -> None:
 
 def _resized(draws: Draws, spec: Document) -> Document:
     """A pod whose node still holds other amounts than its spec asks for (KEP-1287)."""
-    held = {"cpu": draws.one(("50m", "1500m", "2")), "memory": draws.one(("32Mi", "2Gi"))}
+    held = {"cpu": draws.one(("50m", "50m", "1500m", "2")), "memory": draws.one(("32Mi", "32Mi", "2Gi"))}
     container = {"name": spec["containers"][0]["name"], "image": "generated", "imageID": "", "ready": True}
     container |= {"restartCount": 0, "resources": {"requests": held}, "allocatedResources": held}
     conditions = []
-    if draws.chance(30):
-        reason = draws.one(("Infeasible", "Deferred"))
+    if draws.chance(60):
+        reason = draws.one(("Infeasible", "Infeasible", "Deferred"))
         conditions.append({"type": "PodResizePending", "status": "True", "reason": reason})
     return {"containerStatuses": [container], "conditions": conditions}

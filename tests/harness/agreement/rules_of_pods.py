@@ -65,7 +65,7 @@ def _speaks_of(selected: Document, key: str) -> bool:
 
 def stay_near(draws: Draws, pod: Document) -> None:
     """Required pod affinity; often with pods like itself, for the first of a series is a case of its own."""
-    terms = [pod_term(draws.within(number)) for number in range(draws.one((1, 1, 1, 2)))]
+    terms = [pod_term(draws.within(number)) for number in range(draws.one((1, 1, 1, 2, 3)))]
     if draws.chance(25):
         app = draws.one(("series", pod["metadata"]["labels"].get("app", "web")))
         pod["metadata"]["labels"]["app"] = app
@@ -79,7 +79,7 @@ def stay_near(draws: Draws, pod: Document) -> None:
 
 def stay_away(draws: Draws, pod: Document) -> None:
     """Required pod anti-affinity."""
-    terms = [pod_term(draws.within(number)) for number in range(draws.one((1, 1, 1, 2)))]
+    terms = [pod_term(draws.within(number)) for number in range(draws.one((1, 1, 1, 2, 3)))]
     pod["spec"].setdefault("affinity", {})["podAntiAffinity"] = {_REQUIRED: terms}
 
 
@@ -95,6 +95,9 @@ def spread(draws: Draws, pod: Document) -> None:
 
 def _constraint(draws: Draws, key: str, labels: dict[str, str]) -> Document:
     selected = {"matchLabels": {"app": labels.get("app", "web")}} if draws.chance(55) else selector(draws)
+    wide = draws.chance(20)  # so that no domain is without pods: only then does it matter how many domains there are
+    if wide:
+        selected = {"matchExpressions": [{"key": "pod-template-hash", "operator": "Exists"}]}
     constraint: Document = {
         "topologyKey": key,
         "maxSkew": draws.one((1, 1, 1, 2, 3)),
@@ -105,8 +108,8 @@ def _constraint(draws: Draws, key: str, labels: dict[str, str]) -> Document:
         free = [key for key in ("version", "pod-template-hash", "absent") if not _speaks_of(selected, key)]
         if free and draws.chance(25):
             constraint["matchLabelKeys"] = draws.some(free, most=1)
-    if constraint["whenUnsatisfiable"] == "DoNotSchedule" and draws.chance(30):
-        constraint["minDomains"] = draws.between(1, 5)
+    if constraint["whenUnsatisfiable"] == "DoNotSchedule" and draws.chance(70 if wide else 35):
+        constraint["minDomains"] = draws.between(1, 6)
     for policy in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
         if draws.chance(40):
             constraint[policy] = draws.one(("Honor", "Ignore"))

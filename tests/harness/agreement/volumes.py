@@ -125,7 +125,7 @@ def _affinity(key: str, values: list[str]) -> Document:
 def use_claims(draws: Draws, pod: Document) -> None:
     """Volumes of one or more claims, one that is not there now and then, and volumes that tie a pod to nothing."""
     names = draws.some([_claim_name(number) for number in range(_CLAIMS_OF_A_NAMESPACE)], most=draws.one((1, 1, 2, 3)))
-    if draws.chance(4):
+    if draws.chance(8):
         names.append("absent")
     volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
     if draws.chance(25):
