@@ -153,7 +153,7 @@ def draw(runs: Sequence[Run], budget: str, file: Path) -> None:
     above.set_xticks(places, list(bars))
     above.set_ylabel("% of start states")
     above.set_title(f"Outcomes of one packing, budget {budget}: usage and nodes")
-    above.legend(loc="lower left", ncols=3, framealpha=0.9)
+    above.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=6, frameon=False)
     _draw_moves(below, runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)

@@ -52,6 +52,7 @@ def test_repair(tmp_path: Path, record: Record) -> None:
     moves = len(plan["moves"]) + len(plan["evictions"])
     keep(name, figures, unplaced=len(plan["unplaced"]), moves=moves, fewest=fewest)
     assert figures["faults"] == []
+    assert problems(facts, plan) == []
     waiting = len(plan["unplaced"])
     record(BENCH, f"{name}: without a place", waiting, target=at_most(0))
     record(BENCH, f"{name}: seconds", figures["seconds"], "s", target=at_most(2), stages=figures["stages"])
