@@ -11,17 +11,33 @@ from stowage_scheduler.gangs import GangState
 from stowage_scheduler.packing import Reason
 
 
-def explain_topology(
-    snapshot: Snapshot, nodes: Iterable[Node], residents: Mapping[str, Iterable[Pod]], gang: GangState
+def explain_gang(
+    explainer: Explainer,
+    snapshot: Snapshot,
+    residents: Mapping[str, Iterable[Pod]],
+    gang: GangState,
+    *,
+    limited: bool = False,
 ) -> Explanation:
-    """What the best domain lacks.
+    """Why a gang that waits has no place: what its pods lack wherever they stand, or what no single domain has.
 
     Args:
+        explainer: of the nodes that may be used.
         snapshot: for rules that look at the whole cluster.
-        nodes: those that may be used.
         residents: by the name of a node the pods that stand there.
-        gang: it asks for one domain of some node labels.
+        gang: that waits.
+        limited: the cap on moves was reached.
     """
+    homeless, _ = explainer.homeless(gang.waiting)
+    if gang.required and not homeless:
+        return _explain_topology(snapshot, explainer.nodes, residents, gang)
+    return explainer.explain_gang(gang.key[1], gang.waiting, limited=limited)
+
+
+def _explain_topology(
+    snapshot: Snapshot, nodes: Iterable[Node], residents: Mapping[str, Iterable[Pod]], gang: GangState
+) -> Explanation:
+    """What the best domain lacks."""
     by_key = {key: _domains(nodes, key) for key in gang.required}
     key = max(by_key, key=lambda one: len(by_key[one]))  # the narrowest
     running = {pod.node for pod in gang.running}

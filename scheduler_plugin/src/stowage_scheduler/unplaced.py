@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.explain import Explainer, Explanation
-from stowage_scheduler.explain_topology import explain_topology
+from stowage_scheduler.explain_topology import explain_gang
 from stowage_scheduler.gangs import GangKey, gang_key
 from stowage_scheduler.held_back import held_back
 from stowage_scheduler.packing import PodRef, Unplaced
@@ -37,11 +37,7 @@ def _explanation(
 ) -> Explanation:
     if gang is None:
         return explainer.explain(pod, limited=limited)
-    state = built.gangs[gang]
-    homeless, _ = explainer.homeless(state.waiting)
-    if state.required and not homeless:
-        return explain_topology(outcome.snapshot, built.node_facts, outcome.residents, state)
-    return explainer.explain_gang(gang[1], state.waiting, limited=limited)
+    return explain_gang(explainer, outcome.snapshot, outcome.residents, built.gangs[gang], limited=limited)
 
 
 def _left_out(built: Build) -> Iterator[Unplaced]:

@@ -143,6 +143,7 @@ def explain(snapshot: Snapshot, pod: Pod, chosen: Chosen, budget: Budget) -> Ans
 def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chosen) -> tuple[dict[str, int], int]:
     """How many nodes each reason rules out once the plan is carried out, and how many nodes there are."""
     from stowage_scheduler.explain import Explainer
+    from stowage_scheduler.explain_topology import explain_gang
     from stowage_scheduler.gangs import gang_key, gangs
 
     wanted = chosen.policy.spec.node_selector if chosen.policy is not None else {}
@@ -159,7 +160,7 @@ def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chos
     explainer = Explainer(snapshot, nodes, residents)
     key = gang_key(pod)
     gang = gangs(snapshot.pods).get(key) if key is not None else None
-    explanation = explainer.explain(pod) if gang is None else explainer.explain_gang(gang.key[1], gang.waiting)
+    explanation = explainer.explain(pod) if gang is None else explain_gang(explainer, snapshot, residents, gang)
     return {str(reason): count for reason, count in explanation.excluded.items()}, len(nodes)
 
 
