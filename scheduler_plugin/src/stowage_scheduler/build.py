@@ -15,6 +15,7 @@ from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.matching import disliked
 from stowage_scheduler.movability import Movability
+from stowage_scheduler.move_cost import move_cost_seconds
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
 from stowage_scheduler.relate import Related, Roles
@@ -22,9 +23,7 @@ from stowage_scheduler.relations import Apart, Relation, Role
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.slots import SlotClass, slot_class
 
-MOVE_COST_ANNOTATION = "stowage.dev/move-cost-seconds"
 _ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
-_RESTART_SECONDS = 30  # what a move costs when nobody says otherwise
 
 
 _Size = tuple[tuple[int, ...], tuple[str, ...]]
@@ -239,7 +238,8 @@ class _Builder:
     def _eligible(self, pod: Pod) -> frozenset[int]:
         """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
         selector = tuple(sorted(pod.node_selector.items()))
-        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, pod.volume_needs)
+        needs = pod.volume_needs, pod.needed_features
+        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
         amounts = tuple(sorted(pod.requests.items()))
         if amounts not in self._sizes:
             self._sizes[amounts] = self._size(pod)
@@ -294,7 +294,7 @@ class _Builder:
             budgets=key.budgets,
             gang=key.gang,
             preempts=key.preempts,
-            move_cost=max(map(_move_cost, pods)),
+            move_cost=max(move_cost_seconds(p, self.movability.budgets(p), self.snapshot.now) for p in pods),
             pending_uids=tuple(pod.uid for pod in waiting),
             # the youngest has lost least when it starts again
             running_uids={
@@ -309,14 +309,6 @@ def _with_alone(classes: Iterable[PodClass], relations: Iterable[Relation]) -> t
     by_node = [relation for relation in relations if isinstance(relation, Apart) and relation.is_by_node]
     alone = {index for relation in by_node for index, role in relation.roles.items() if role is Role.BOTH}
     return tuple(replace(c, alone=True) if c.index in alone else c for c in classes)
-
-
-def _move_cost(pod: Pod) -> int:
-    text = pod.annotations.get(MOVE_COST_ANNOTATION, "")
-    if not (text.isascii() and text.isdigit()):
-        return _RESTART_SECONDS
-    # a move is never free, or plans would shuffle pods for nothing; seven digits are eleven days
-    return max(1, int(text[:7]))
 
 
 def scaled(problem: Problem) -> Problem:
