@@ -189,6 +189,7 @@ class Node(Struct, frozen=True, gc=False):
     ready: bool = True
     uid: str = ""
     created_at: float = 0.0
+    features: tuple[str, ...] = ()  # that its kubelet declares
 
 
 class Gang(Struct, frozen=True, gc=False):
@@ -250,6 +251,7 @@ class Pod(Struct, frozen=True, gc=False):
     empty_dir: bool = False
     claims: tuple[ClaimUse, ...] = ()
     volume_needs: VolumeNeeds = NO_VOLUME_NEEDS
+    needed_features: tuple[str, ...] = ()  # that its node has to declare
     volume_obstacle: str = ""  # why no node can have its volumes now, for people
     shared_volume: bool = False  # one that a single node may attach, and another pod uses it too
     unbound_volume: bool = False  # kube-scheduler chooses a volume together with the node

@@ -136,7 +136,7 @@ class Explainer:
         groups: dict[object, list[Pod]] = defaultdict(list)
         for pod in pods:
             constraints = (tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations, pod.host_ports)
-            requests = (tuple(sorted(pod.requests.items())), pod.volume_needs)
+            requests = (tuple(sorted(pod.requests.items())), pod.volume_needs, pod.needed_features)
             others = (tuple(pod.labels.items()), pod.affinity_terms, pod.anti_affinity_terms, pod.spread)
             groups[requests, constraints, others].append(pod)
         return sorted(groups.values(), key=lambda group: [-amount for _, amount in sorted(group[0].requests.items())])
@@ -160,7 +160,8 @@ class Explainer:
     def _candidates(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
         """Nodes (by number) that could take the pod if they were empty, and how many each reason excludes."""
         selector = tuple(sorted(pod.node_selector.items()))
-        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, pod.volume_needs)
+        needs = pod.volume_needs, pod.needed_features
+        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
         if constraints not in self._admitted:
             self._admitted[constraints] = self._admit(pod)
         found, refused = self._admitted[constraints]
@@ -255,6 +256,8 @@ class Explainer:
             case Reason.NO_MATCHING_NODE:
                 wanted = ", ".join(f"{k}={v}" for k, v in sorted(pod.node_selector.items()))
                 return f"a node that matches {wanted or 'its required node affinity'}"
+            case Reason.NODE_FEATURES:
+                return f"a node whose kubelet declares {', '.join(pod.needed_features)}"
             case Reason.TAINTS_NOT_TOLERATED:
                 return _toleration([t for node in self.nodes if (t := untolerated_taint(pod, node)) is not None])
             case Reason.NO_READY_NODE:

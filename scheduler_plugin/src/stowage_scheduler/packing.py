@@ -45,6 +45,7 @@ class Reason(StrEnum):
     POD_AFFINITY = "PodAffinity"  # no domain has the pods that it wants to be with
     POD_ANTI_AFFINITY = "PodAntiAffinity"  # its own, or that of a pod that stands there
     TOPOLOGY_SPREAD = "TopologySpread"
+    NODE_FEATURES = "NodeFeatures"  # its kubelet is not known to have a feature that the pod needs
     VOLUME_NODE_AFFINITY = "VolumeNodeAffinity"  # its volumes are bound to other nodes or zones
     VOLUME_LIMIT = "VolumeLimit"  # a CSI driver attaches no more to a node
     VOLUME_UNAVAILABLE = "VolumeUnavailable"  # a claim is missing, lost, going, not bound yet, or for one pod alone

@@ -22,6 +22,7 @@ TAINTS: tuple[Document, ...] = (
     {"key": "old", "value": "true", "effect": "PreferNoSchedule"},
     {"key": "drain", "effect": "NoExecute"},
 )
+RESTARTS_ALL = "RestartAllContainersOnContainerExits"
 _CORDON: Document = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _NOT_READY: Document = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 _EVICTING: Document = {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}
@@ -47,6 +48,7 @@ def node(draws: Draws, number: int) -> Document:
         "metadata": {"name": name, "labels": _labels(draws, name)},
         "spec": {"taints": _distinct(taints), **({"unschedulable": True} if unschedulable else {})},
         "status": {
+            "declaredFeatures": [RESTARTS_ALL] if draws.chance(60) else [],
             "allocatable": _allocatable(draws),
             "conditions": [{"type": "Ready", "status": ready, "reason": "Generated"}],
         },

@@ -19,8 +19,12 @@ _PORTS = (8080, 8080, 8080, 9090, 53)
 
 
 def ask_for_nodes(draws: Draws, pod: Document) -> None:
-    """A node selector, required node affinity, or both."""
+    """A node selector, required node affinity, or both; a feature that nodes declare."""
     spec = pod["spec"]
+    if draws.chance(15):
+        _need_restarts_of_all(draws, spec)
+        if draws.chance(50):
+            return
     selects = draws.chance(40)
     if selects:
         keys = draws.some(tuple(_VALUES)[:4], most=draws.one((1, 1, 2)))
@@ -29,6 +33,14 @@ def ask_for_nodes(draws: Draws, pod: Document) -> None:
         terms = [_term(draws.within(number)) for number in range(draws.one((1, 1, 2, 3)))]
         affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
         spec.setdefault("affinity", {})["nodeAffinity"] = affinity
+
+
+def _need_restarts_of_all(draws: Draws, spec: Document) -> None:
+    """A rule of restarts that not every kubelet knows."""
+    exit_codes = {"operator": "In", "values": [42]}
+    action = draws.one(("RestartAllContainers", "RestartAllContainers", "Restart"))
+    rules = [{"action": action, "exitCodes": exit_codes}]
+    spec["containers"][0] |= {"restartPolicy": "Never", "restartPolicyRules": rules}
 
 
 def _term(draws: Draws) -> Document:

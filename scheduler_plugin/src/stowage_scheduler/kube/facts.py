@@ -105,6 +105,7 @@ def _node(raw: objects.Node) -> Node:
         ready=ready is None or ready.status == "True",
         uid=uid_of(raw.metadata, name),
         created_at=seconds(raw.metadata.creation_timestamp) or 0.0,
+        features=tuple(sorted(status.declared_features or ())),
     )
 
 

@@ -168,6 +168,12 @@ class ContainerPort(Part, frozen=True):
     protocol: str | None = None
 
 
+class RestartRule(Part, frozen=True):
+    """restartPolicyRules[] of a container."""
+
+    action: str | None = None
+
+
 class Container(Part, frozen=True):
     """spec.containers[] and spec.initContainers[]."""
 
@@ -175,6 +181,7 @@ class Container(Part, frozen=True):
     resources: ResourceRequirements | None = None
     ports: tuple[ContainerPort, ...] | None = None
     restart_policy: str | None = None
+    restart_policy_rules: tuple[RestartRule, ...] | None = None
 
 
 class PersistentVolumeClaimSource(Part, frozen=True):
@@ -285,6 +292,7 @@ class NodeStatus(Part, frozen=True):
     allocatable: ResourceList | None = None
     capacity: ResourceList | None = None
     conditions: tuple[Condition, ...] | None = None
+    declared_features: tuple[str, ...] | None = None
 
 
 class Node(Part, frozen=True):

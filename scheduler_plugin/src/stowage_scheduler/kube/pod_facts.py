@@ -46,6 +46,7 @@ REQUIRED_TOPOLOGY = "stowage.dev/required-topology"
 PREFERRED_TOPOLOGY = "stowage.dev/preferred-topology"
 MAX_GANG_SIZE = 10_000
 MAX_TOPOLOGY_LEVELS = 4
+_RESTART_ALL = ("RestartAllContainersOnContainerExits",)
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
 
 _TEMPLATE_HASH_LABELS = ("pod-template-hash", "controller-revision-hash")
@@ -112,6 +113,7 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         anti_affinity_terms=shared(_pod_terms(affinity.pod_anti_affinity, namespace)),
         spread=shared(tuple(_spread(spec, labels))),
         unmodelled=shared(tuple(sorted(set(_unmodelled(raw))))),
+        needed_features=_needed_features(spec),
         mirror=_is_mirror(annotations, owner),
         host_path=any(volume.host_path is not None for volume in volumes),
         empty_dir=any(volume.empty_dir is not None for volume in volumes),
@@ -137,6 +139,13 @@ def _node_labels(text: str) -> tuple[str, ...] | None:
     """Keys of node labels, separated by commas; None when they are none."""
     keys = tuple(sorted({key.strip() for key in text.split(",") if key.strip()}))
     return keys if len(keys) <= MAX_TOPOLOGY_LEVELS and all(is_label_key(key) for key in keys) else None
+
+
+def _needed_features(spec: objects.PodSpec) -> tuple[str, ...]:
+    """What kube-scheduler 1.36 wants nodes to declare for a pod: one feature, for a rule of restarts (KEP-5532)."""
+    containers = (*(spec.init_containers or ()), *(spec.containers or ()))
+    rules = (rule for container in containers for rule in container.restart_policy_rules or ())
+    return _RESTART_ALL if any(rule.action == "RestartAllContainers" for rule in rules) else ()
 
 
 def _holds(condition: objects.Condition | None) -> bool:

@@ -15,6 +15,7 @@ from stowage_scheduler.rules import (
     move_limit,
     never_moves,
     node_affinity,
+    node_features,
     readiness,
     resources,
     spread,
@@ -27,6 +28,7 @@ RESOURCES = resources.Resources()
 RULES: tuple[Rule, ...] = (
     readiness.Readiness(),
     node_affinity.NodeAffinity(),
+    node_features.NodeFeatures(),
     taints.Taints(),
     volumes.Volumes(),
     RESOURCES,
