@@ -19,7 +19,9 @@ async def story(workbench: Workbench) -> Story:
     return Story(workbench, scheduler_name="default-scheduler")
 
 
-async def gang(story: Story, replicas: int, *, size: int | None = None, cpu: str = "3", name: str = "ring") -> None:
+async def gang(
+    story: Story, replicas: int, *, size: int | None = None, cpu: str = "3", name: str = "ring", **more: Document
+) -> None:
     """A ReplicaSet whose pods are one gang."""
     await story.bench.replica_set(
         name,
@@ -29,6 +31,7 @@ async def gang(story: Story, replicas: int, *, size: int | None = None, cpu: str
         nodeSelector={"story": story.bench.namespace},
         scheduler_name=story.scheduler_name,
         schedulingGates=[{"name": GATE}],
+        **more,
     )
 
 
@@ -42,6 +45,21 @@ async def stays_gated(story: Story, count: int) -> None:
 
     await eventually(all_gated, what=f"{count} members wait behind their gate")
     await always(all_gated, for_seconds=4)
+
+
+async def test_a_gang_that_asks_for_one_rack_gets_one(story: Story) -> None:
+    label = {"story": story.bench.namespace}
+    await story.bench.nodes(1, cpu="8", labels={**label, "rack": "a"})
+    in_b = await story.bench.nodes(2, cpu="4", labels={**label, "rack": "b"})
+    await story.bench.nodes(1, cpu="8", labels={**label, "rack": "c"})
+    await story.apply_policy(label, steering="Bind")
+    await gang(story, 3, cpu="2", annotations={"stowage.dev/required-topology": "rack"}, name="trio")
+    await gang(story, 2, cpu="4", annotations={"stowage.dev/required-topology": "rack"}, name="pair")
+    await story.bench.until_ready("trio", 3)
+    await story.bench.until_ready("pair", 2)
+    racks = dict.fromkeys(in_b, "b")
+    for name in ("trio", "pair"):
+        assert len({racks.get(node, node) for node in await story.bench.bound(name)}) == 1
 
 
 async def test_a_gang_is_let_go_whole_and_pinned_to_its_nodes(story: Story) -> None:
