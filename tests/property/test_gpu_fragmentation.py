@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stowage_scheduler.gpu.devices import DEVICE_MILLI, Demand, best_fit, options, place, remove
-from stowage_scheduler.gpu.fragmentation import INFEASIBLE, Meter, Room, stranded_milli
+from stowage_scheduler.gpu.fragmentation import INFEASIBLE, Meter, room_of, stranded_milli
 from stowage_scheduler.gpu.workload import Workload
 
 MODELS = ("T4", "A100")
@@ -27,26 +27,16 @@ def demands(draw: st.DrawFn) -> Demand:
     return Demand(draw(amounts), draw(amounts), each if size else 0, size, models if size else frozenset())
 
 
-Node = tuple[int, int, int, tuple[int, ...]]
+Node = tuple[int, int, str, tuple[int, ...]]
 nodes = st.tuples(
     amounts,
     amounts,
-    st.integers(-1, 1),
+    st.sampled_from((*MODELS, "another")),
     st.lists(st.sampled_from((0, 100, 300, 500, 999, DEVICE_MILLI)), max_size=WIDEST).map(tuple),
 )
 workloads = st.lists(st.tuples(demands(), st.integers(1, 5)), min_size=1, max_size=5).map(
     lambda pairs: Workload(tuple(d for d, _ in pairs), tuple(w for _, w in pairs))
 )
-
-
-def room_of(given_nodes: list[Node]) -> Room:
-    return Room(
-        cpu_milli=np.array([cpu for cpu, _, _, _ in given_nodes], np.int64),
-        memory_mib=np.array([memory for _, memory, _, _ in given_nodes], np.int64),
-        model=np.array([model for _, _, model, _ in given_nodes], np.int64),
-        devices=np.array([len(free) for _, _, _, free in given_nodes], np.int64),
-        free_milli=np.array([[*free, *[0] * (WIDEST - len(free))] for _, _, _, free in given_nodes], np.int64),
-    )
 
 
 def by_definition(node: Node, workload: Workload) -> int:
@@ -56,7 +46,7 @@ def by_definition(node: Node, workload: Workload) -> int:
     for demand, weight in zip(workload.demands, workload.weights, strict=True):
         enough = sum(amount >= demand.gpu_milli for amount in free) >= demand.gpu_count
         runs = enough and cpu >= demand.cpu_milli and memory >= demand.memory_mib
-        runs = runs and (not demand.models or (model >= 0 and MODELS[model] in demand.models))
+        runs = runs and (not demand.models or model in demand.models)
         useless = sum(amount for amount in free if amount < demand.gpu_milli)
         total += weight * (useless if runs and demand.gpu_count else sum(free))
     return total
@@ -64,19 +54,30 @@ def by_definition(node: Node, workload: Workload) -> int:
 
 @given(st.lists(nodes, min_size=1, max_size=4), workloads)
 def test_the_measure_is_what_the_paper_defines(given_nodes: list[Node], workload: Workload) -> None:
-    room, meter = room_of(given_nodes), Meter(workload, MODELS)
+    room, meter = room_of(given_nodes, MODELS), Meter(workload, MODELS)
     assert meter.weighted(room).tolist() == [by_definition(node, workload) for node in given_nodes]
     assert np.allclose(meter.gpus(room) * meter.total * DEVICE_MILLI, meter.weighted(room))
 
 
+@pytest.mark.parametrize(
+    "given_nodes", [pytest.param([(5, 5, "", ())], id="a node without GPUs"), pytest.param([], id="no nodes")]
+)
+def test_where_there_are_no_gpus_there_are_no_fragments_and_no_place(given_nodes: list[Node]) -> None:
+    meter = Meter(Workload((Demand(gpu_milli=1000, gpu_count=2),), (4,)), MODELS)
+    room = room_of(given_nodes, MODELS)
+    assert meter.weighted(room).tolist() == [0] * len(given_nodes)
+    added, _ = meter.gradient(room, Demand(gpu_milli=100, gpu_count=1))
+    assert added.tolist() == [INFEASIBLE] * len(given_nodes)
+
+
 @given(amounts, workloads)
 def test_a_full_node_has_no_fragments_and_an_empty_one_none_for_pods_that_fit(cpu: int, workload: Workload) -> None:
-    full = room_of([(cpu, cpu, 0, (0, 0, 0))])
+    full = room_of([(cpu, cpu, MODELS[0], (0, 0, 0))], MODELS)
     assert Meter(workload, MODELS).weighted(full).tolist() == [0]
     fitting = Workload(
         tuple(Demand(0, 0, d.gpu_milli or 100, d.gpu_count or 1) for d in workload.demands), workload.weights
     )
-    empty = room_of([(cpu, cpu, 0, (DEVICE_MILLI,) * WIDEST)])
+    empty = room_of([(cpu, cpu, MODELS[0], (DEVICE_MILLI,) * WIDEST)], MODELS)
     assert Meter(fitting, MODELS).weighted(empty).tolist() == [0]
 
 
@@ -85,7 +86,7 @@ def test_the_gradient_is_the_least_difference_that_a_choice_makes(
     given_nodes: list[Node], workload: Workload, demand: Demand
 ) -> None:
     meter = Meter(workload, MODELS)
-    added, device = meter.gradient(room_of(given_nodes), demand)
+    added, device = meter.gradient(room_of(given_nodes, MODELS), demand)
     for number, (cpu, memory, model, free) in enumerate(given_nodes):
         choices = options(free, demand) if cpu >= demand.cpu_milli and memory >= demand.memory_mib else []
         before = by_definition(given_nodes[number], workload)
@@ -111,7 +112,9 @@ def test_the_gradient_is_the_least_difference_that_a_choice_makes(
 )
 def test_a_share_goes_where_most_stays_useful(free: tuple[int, ...], device: int) -> None:
     workload = Workload((Demand(gpu_milli=1000, gpu_count=1), Demand(gpu_milli=500, gpu_count=1)), (1, 1))
-    _, chosen = Meter(workload, MODELS).gradient(room_of([(1, 1, 0, free)]), Demand(gpu_milli=500, gpu_count=1))
+    _, chosen = Meter(workload, MODELS).gradient(
+        room_of([(1, 1, MODELS[0], free)], MODELS), Demand(gpu_milli=500, gpu_count=1)
+    )
     assert chosen.tolist() == [device]
 
 

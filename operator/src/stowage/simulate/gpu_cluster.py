@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stowage.simulate.openb import TraceNode
 from stowage_scheduler.gpu.devices import DEVICE_MILLI, Demand
-from stowage_scheduler.gpu.fragmentation import Ints, Room
+from stowage_scheduler.gpu.fragmentation import Ints, room_of
 
 
 class Choice(Struct, frozen=True):
@@ -30,18 +30,11 @@ class GpuCluster:
         """Empty nodes, in the order in which ties go."""
         self.nodes = tuple(nodes)
         self.models = tuple(sorted({node.model for node in nodes}))
-        number = {model: index for index, model in enumerate(self.models)}
-        widest = max((node.gpus for node in nodes), default=0)
-        gpus = np.array([node.gpus for node in nodes], np.int64)
-        self.capacity = Room(
-            cpu_milli=np.array([node.cpu_milli for node in nodes], np.int64),
-            memory_mib=np.array([node.memory_mib for node in nodes], np.int64),
-            model=np.array([number[node.model] for node in nodes], np.int64),
-            devices=gpus,
-            free_milli=np.where(np.arange(widest) < gpus[:, None], DEVICE_MILLI, 0),
+        self.capacity = room_of(
+            [(node.cpu_milli, node.memory_mib, node.model, [DEVICE_MILLI] * node.gpus) for node in nodes], self.models
         )
         self.room = self.capacity.take(np.arange(len(nodes)))
-        self.gpu_milli = int(gpus.sum()) * DEVICE_MILLI
+        self.gpu_milli = DEVICE_MILLI * sum(node.gpus for node in nodes)
         self.held_milli = 0
         self.changes: list[int] = []
 

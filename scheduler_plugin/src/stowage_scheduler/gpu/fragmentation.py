@@ -54,6 +54,24 @@ class Room(Struct, frozen=True):
         )
 
 
+def room_of(nodes: Sequence[tuple[int, int, str, Sequence[int]]], models: Sequence[str]) -> Room:
+    """Room as arrays, from (free CPU, free memory, GPU model, free milli of each device) per node.
+
+    `models` are the meter's; a node without GPUs, or with another model, is fine.
+    """
+    number = {model: index for index, model in enumerate(models)}
+    widest = max((1, *(len(free) for _, _, _, free in nodes)))
+    return Room(
+        cpu_milli=np.array([cpu for cpu, _, _, _ in nodes], np.int64),
+        memory_mib=np.array([memory for _, memory, _, _ in nodes], np.int64),
+        model=np.array([number.get(model, -1) for _, _, model, _ in nodes], np.int64),
+        devices=np.array([len(free) for _, _, _, free in nodes], np.int64),
+        free_milli=np.array([[*free, *[0] * (widest - len(free))] for _, _, _, free in nodes], np.int64).reshape(
+            len(nodes), widest
+        ),
+    )
+
+
 class Meter:
     """Measures nodes against one workload.
 
