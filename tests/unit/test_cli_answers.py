@@ -262,7 +262,8 @@ def test_top_shows_the_largest_free_block_and_fragmentation(dump: str, capsys: p
 
     assert code == 0
     assert top["pendingPods"] == 1
-    assert top["gpus"] == {"requested": 3, "allocatable": 8, "largestFreeBlock": 4, "fragmentation": 0.2}
+    gpus = {"requested": 3, "allocatable": 8, "largestFreeBlock": 4, "fragmentation": 0.2, "unusable": 1.0}
+    assert top["gpus"] == gpus
     assert top["nodes"][0] == {
         "name": "n1",
         "pods": 1,

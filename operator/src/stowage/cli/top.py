@@ -29,6 +29,7 @@ class NodeUse(Struct, frozen=True):
     memory_allocatable_bytes: int
     gpu_requested: int
     gpu_allocatable: int
+    gpu_unusable: float = 0.0  # of the free ones, by a typical pod with GPUs
 
     @property
     def gpu_free(self) -> int:
@@ -58,6 +59,9 @@ def top(
 
 def node_uses(snapshot: Snapshot) -> list[NodeUse]:
     """What pods ask for on each node, by node name; pods that have finished hold nothing."""
+    from stowage.decide.gpu_use import unusable_gpus
+
+    unusable = unusable_gpus(snapshot)
     requested: Mapping[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for pod in snapshot.pods:
         if pod.node is not None and not pod.finished:
@@ -73,6 +77,7 @@ def node_uses(snapshot: Snapshot) -> list[NodeUse]:
             memory_allocatable_bytes=node.allocatable.get("memory", 0),
             gpu_requested=requested[node.name][GPU],
             gpu_allocatable=node.allocatable.get(GPU, 0),
+            gpu_unusable=unusable[node.name],
         )
         for node in sorted(snapshot.nodes, key=lambda node: node.name)
     ]
@@ -96,7 +101,11 @@ def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
                 "pods": use.pods,
                 "cpuMilli": {"requested": use.cpu_requested_milli, "allocatable": use.cpu_allocatable_milli},
                 "memoryBytes": {"requested": use.memory_requested_bytes, "allocatable": use.memory_allocatable_bytes},
-                "gpus": {"requested": use.gpu_requested, "allocatable": use.gpu_allocatable},
+                "gpus": {
+                    "requested": use.gpu_requested,
+                    "allocatable": use.gpu_allocatable,
+                    "unusable": use.gpu_unusable,
+                },
             }
             for use in uses
         ],
@@ -106,6 +115,7 @@ def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
             "allocatable": sum(use.gpu_allocatable for use in uses),
             "largestFreeBlock": max((use.gpu_free for use in uses), default=0),
             "fragmentation": round(fragmentation(uses), 4),
+            "unusable": round(sum(use.gpu_unusable for use in uses), 3),
         },
     }
 
@@ -134,7 +144,8 @@ def _print_table(uses: list[NodeUse], pending: int) -> None:
         largest = max(use.gpu_free for use in uses)
         out.print(
             f"GPUs: {held} of {offered} requested; largest free block on one node {largest}; "
-            f"{100 * fragmentation(uses):.0f} % of the free ones are on nodes that are partly in use"
+            f"{100 * fragmentation(uses):.0f} % of the free ones are on nodes that are partly in use; "
+            f"a typical GPU pod could not use {sum(use.gpu_unusable for use in uses):.1f} of {offered - held}"
         )
 
 
