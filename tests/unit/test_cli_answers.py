@@ -269,7 +269,7 @@ def test_top_shows_the_largest_free_block_and_fragmentation(dump: str, capsys: p
         "pods": 1,
         "cpuMilli": {"requested": 1000, "allocatable": 4000},
         "memoryBytes": {"requested": 0, "allocatable": 8 * 1024**3},
-        "gpus": {"requested": 3, "allocatable": 4},
+        "gpus": {"requested": 3, "allocatable": 4, "unusable": 1.0},
     }
     assert run(["top", "-f", dump]) == 0
     assert "largest free block on one node 4" in capsys.readouterr().out
