@@ -7,62 +7,22 @@ import json
 import pytest
 
 from harness.volume_documents import (
-    DRIVER,
     WAITING,
     ZONE,
     Document,
     as_list,
     claim,
     csi_driver,
-    csi_node,
-    node,
     on_host,
     pod,
     storage_class,
     volume,
 )
-from stowage_scheduler.cluster import ATTACHMENTS, FREE_VOLUMES, Pod, Snapshot, Unmodelled
+from stowage_scheduler.cluster import Unmodelled
 from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.kube.redact import redact
-from stowage_scheduler.kube.volume_matching import describe_needs, volumes_admit
-from stowage_scheduler.kube.volume_resolution import UNLIMITED
-
-NODES = (node("a", zone="a"), node("b", zone="b"), node("plain"))
-EVERYWHERE = {"a", "b", "plain"}
-RESOURCE = ATTACHMENTS + DRIVER
-IMMEDIATE = storage_class("immediate", waits=False)
-BY_HAND = storage_class("by-hand", provisioner="kubernetes.io/no-provisioner")
-
-
-def snapshot(*items: Document) -> Snapshot:
-    return read_dump(json.dumps(as_list(*NODES, *items)).encode()).snapshot
-
-
-def resolved(*items: Document, name: str = "p") -> Pod:
-    found = snapshot(*items)
-    assert not found.rejected
-    return next(one for one in found.pods if one.name == name)
-
-
-def admitting(*items: Document, name: str = "p") -> set[str]:
-    """The nodes on which the pod's volumes can be used."""
-    found = snapshot(*items)
-    one = next(one for one in found.pods if one.name == name)
-    assert not one.volume_obstacle
-    assert not one.unmodelled
-    return {node.name for node in found.nodes if volumes_admit(one.volume_needs, node)}
-
-
-def free(name: str, host: str, **fields: object) -> Document:
-    """A local volume that nobody has."""
-    parts: Document = {"local": {"path": "/x"}, "driver": None, "phase": "Available", "storage_class": "by-hand"}
-    return volume(name, **{"affinity": on_host(host), **parts, **fields})
-
-
-def wish(name: str = "c", **fields: object) -> Document:
-    """A claim for a volume that nobody makes."""
-    parts: Document = {"storage_class": "by-hand"}
-    return claim(name, **{**parts, **fields})
+from stowage_scheduler.kube.volume_matching import describe_needs
+from unit.volume_cases import BY_HAND, EVERYWHERE, IMMEDIATE, LIMIT, NODES, admitting, free, resolved, snapshot, wish
 
 
 @pytest.mark.parametrize(
@@ -253,224 +213,6 @@ def test_the_claim_of_an_ephemeral_volume_comes_a_moment_later() -> None:
 )
 def test_what_is_left_to_kube_scheduler(items: list[Document]) -> None:
     assert resolved(pod("p", "c"), *items).unmodelled == (Unmodelled.VOLUMES,)
-
-
-def test_two_pods_that_may_get_the_same_free_volume_are_planned_one_after_the_other() -> None:
-    items = [pod("p", "c"), pod("q", "d"), pod("r", "e"), wish("c"), wish("d"), wish("e", size="2Gi"), BY_HAND]
-    items += [free("v1", "a"), free("v2", "b"), free("v3", "a", size="2Gi")]
-    assert [resolved(*items, name=name).unmodelled for name in "pqr"] == [
-        (),
-        (Unmodelled.VOLUMES,),
-        (Unmodelled.VOLUMES,),
-    ]
-    alone = [
-        pod("p", "c"),
-        pod("q", "d"),
-        wish("c", selector={"matchLabels": {"for": "c"}}),
-        wish("d", size="2Gi"),
-        BY_HAND,
-    ]
-    alone += [free("v1", "a", labels={"for": "c"}), free("v2", "b", size="2Gi")]
-    assert [resolved(*alone, name=name).unmodelled for name in "pq"] == [(), ()]
-
-
-POOL = FREE_VOLUMES + "by-hand"
-
-
-def offered(*items: Document) -> dict[str, int]:
-    return {one.name: one.allocatable[POOL] for one in snapshot(*items).nodes if POOL in one.allocatable}
-
-
-def test_volumes_that_will_all_do_are_a_resource_of_their_nodes() -> None:
-    items = [pod("p", "c"), pod("q", "d", "e"), wish("c"), wish("d"), wish("e"), BY_HAND]
-    nowhere = {
-        "matchExpressions": [*on_host("a")["matchExpressions"], {"key": ZONE, "operator": "In", "values": ["b"]}]
-    }
-    items += [free("v1", "a"), free("v2", "a"), free("v3", "b"), free("v4", "gone"), free("v5", "a", affinity=nowhere)]
-    assert [resolved(*items, name=name).requests.get(POOL) for name in "pq"] == [1, 2]
-    assert [resolved(*items, name=name).unmodelled for name in "pq"] == [(), ()]
-    assert offered(*items) == {"a": 2, "b": 1}
-
-
-@pytest.mark.parametrize(
-    ("size", "volumes"),
-    [
-        pytest.param(
-            "1Gi",
-            [free("v1", "a"), volume("v2", driver=None, nfs={}, phase="Available", storage_class="by-hand")],
-            id="one can be used everywhere",
-        ),
-        pytest.param(
-            "1Gi",
-            [free("v1", "a"), free("v2", "b", affinity={"matchExpressions": [{"key": ZONE, "operator": "Exists"}]})],
-            id="one can be used in every zone",
-        ),
-        pytest.param("2Gi", [free("v1", "a"), free("v2", "b", size="2Gi")], id="one claim can have but one of them"),
-    ],
-)
-def test_other_free_volumes_are_no_resource(size: str, volumes: list[Document]) -> None:
-    items = [pod("p", "c"), pod("q", "d"), wish("c"), wish("d", size=size), BY_HAND, *volumes]
-    assert offered(*items) == {}
-    assert [resolved(*items, name=name).unmodelled for name in "pq"] == [(), (Unmodelled.VOLUMES,)]
-
-
-def test_two_claims_of_a_pod_that_may_get_the_same_free_volume_are_left_to_kube_scheduler() -> None:
-    items = [
-        pod("p", "c", "d"),
-        wish("c"),
-        wish("d", size="2Gi"),
-        BY_HAND,
-        free("v1", "a"),
-        free("v2", "a", size="2Gi"),
-    ]
-    assert resolved(*items).unmodelled == (Unmodelled.VOLUMES,)
-
-
-ONE = ("ReadWriteOncePod",)
-
-
-@pytest.mark.parametrize(
-    ("others", "words"),
-    [
-        pytest.param([], "", id="nobody"),
-        pytest.param(
-            [pod("o", "c", on="b")], "claim c is for one pod at a time, and team/o has it", id="one that runs"
-        ),
-        pytest.param(
-            [pod("o", "c", on="b", deletionTimestamp="2026-01-01T00:00:00Z")],
-            "claim c is for one pod at a time, and team/o has it",
-            id="one that is going",
-        ),
-        pytest.param([{**pod("o", "c", on="b"), "status": {"phase": "Succeeded"}}], "", id="one that has ended"),
-        pytest.param(
-            [pod("o", "c")], "claim c is for one pod at a time, and team/o has it", id="one that waits before"
-        ),
-        pytest.param([pod("q", "c")], "", id="one that waits behind"),
-    ],
-)
-def test_a_claim_for_one_pod(others: list[Document], words: str) -> None:
-    found = resolved(pod("p", "c"), *others, claim("c", "v", modes=ONE), volume("v", modes=ONE))
-    assert found.volume_obstacle == words
-
-
-MANY = ("ReadWriteMany",)
-
-
-@pytest.mark.parametrize(
-    ("items", "nodes", "stays"),
-    [
-        pytest.param([claim("c", "v"), volume("v")], {"b"}, True, id="one node at a time"),
-        pytest.param(
-            [claim("c", "v"), volume("v", modes=("ReadWriteOnce", "ReadOnlyMany"))],
-            EVERYWHERE,
-            False,
-            id="a volume for many nodes",
-        ),
-        pytest.param([claim("c", "v"), volume("v", driver=None, nfs={})], EVERYWHERE, False, id="nothing to attach"),
-        pytest.param(
-            [claim("c", "v"), volume("v"), csi_driver(attachRequired=False)],
-            EVERYWHERE,
-            False,
-            id="a driver that mounts",
-        ),
-        pytest.param([claim("c", "v"), volume("v"), csi_driver()], {"b"}, True, id="a driver that attaches"),
-    ],
-)
-def test_pods_that_share_a_volume(items: list[Document], nodes: set[str], stays: bool) -> None:
-    pods = [pod("p", "c"), pod("o", "c", on="b")]
-    assert admitting(*pods, *items) == nodes
-    assert resolved(*pods, *items, name="o").shared_volume is stays
-
-
-def test_a_pod_that_is_going_keeps_nobody_at_its_node() -> None:
-    leaving = pod("o", "c", on="b", deletionTimestamp="2026-01-01T00:00:00Z")
-    assert admitting(pod("p", "c"), leaving, claim("c", "v"), volume("v")) == EVERYWHERE
-
-
-def test_of_pods_that_share_a_volume_and_wait_the_first_is_planned_for() -> None:
-    items = [pod("p", "c"), pod("q", "c"), claim("c", "v"), volume("v")]
-    assert [resolved(*items, name=name).unmodelled for name in "pq"] == [(), (Unmodelled.VOLUMES,)]
-
-
-def attached(*items: Document) -> dict[str, int]:
-    """By pod, what it attaches through the driver."""
-    return {one.name: one.requests.get(RESOURCE, 0) for one in snapshot(*items).pods}
-
-
-LIMIT = [csi_node("a", 3), csi_node("b")]
-
-
-def test_attachments_are_a_resource_where_a_driver_has_a_limit() -> None:
-    found = snapshot(pod("p", "c", "d"), claim("c", "v"), volume("v"), claim("d", "w"), volume("w"), *LIMIT)
-    assert found.pods[0].requests == {"pods": 1, "cpu": 1000, RESOURCE: 2}
-    assert [one.allocatable[RESOURCE] for one in found.nodes] == [3, UNLIMITED, UNLIMITED]
-
-
-def test_without_limits_nothing_is_counted() -> None:
-    found = snapshot(pod("p", "c"), claim("c", "v"), volume("v"), csi_node("a"))
-    assert RESOURCE not in found.pods[0].requests
-    assert RESOURCE not in found.nodes[0].allocatable
-
-
-@pytest.mark.parametrize(
-    ("items", "counts"),
-    [
-        pytest.param(
-            [pod("p", "c"), claim("c", storage_class=WAITING), storage_class()], {"p": 1}, id="a volume to be made"
-        ),
-        pytest.param(
-            [pod("p", "c"), claim("c", "v"), volume("v", driver="other")], {"p": 0}, id="a driver without a limit"
-        ),
-        pytest.param(
-            [pod("p", "c", on="a"), pod("q", "c", on="a"), claim("c", "v"), volume("v")],
-            {"p": 1, "q": 0},
-            id="pods that stay attach a volume once",
-        ),
-        pytest.param(
-            [pod("p", "c", on="a"), pod("q", "c", on="a"), claim("c", "v", modes=MANY), volume("v", modes=MANY)],
-            {"p": 1, "q": 1},
-            id="pods that may move take it along",
-        ),
-        pytest.param(
-            [
-                pod("p", "c", on="a"),
-                {**pod("q", "c", on="a"), "status": {"phase": "Failed"}},
-                claim("c", "v"),
-                volume("v"),
-            ],
-            {"p": 1, "q": 0},
-            id="a pod that has ended holds nothing",
-        ),
-        pytest.param(
-            [pod("p", "c", "c"), claim("c", "v"), volume("v")],
-            {"p": 1},
-            id="a claim that is mounted twice",
-        ),
-        pytest.param(
-            [pod("p", "c", on="a"), claim("c", "v", bound=False), volume("v")],
-            {"p": 1},
-            id="a pod that stands with a claim which is not bound yet",
-        ),
-        pytest.param(
-            [pod("p", "c", on="a"), claim("c", storage_class="immediate"), IMMEDIATE],
-            {"p": 1},
-            id="a pod that stands with a claim whose volume is not made yet",
-        ),
-        pytest.param(
-            [pod("p", "c", on="a"), claim("c", "v", storage_class="immediate"), IMMEDIATE, volume("w")],
-            {"p": 1},
-            id="a pod that stands with a claim whose volume is gone: its class tells the driver",
-        ),
-        pytest.param(
-            [pod("p", "c", on="a"), claim("c", "v", deleted=True), volume("v")],
-            {"p": 1},
-            id="a pod that stands with a claim that is being deleted",
-        ),
-        pytest.param([pod("p", "c", on="a"), claim("d", "v"), volume("v")], {"p": 0}, id="a claim that is not there"),
-    ],
-)
-def test_what_counts_as_an_attachment(items: list[Document], counts: dict[str, int]) -> None:
-    assert attached(*items, *LIMIT) == counts
 
 
 @pytest.mark.parametrize(
