@@ -14,8 +14,9 @@ class Placement:
     """Counts per class and node, with the room left kept up to date.
 
     `counts[c]` maps node to pods and holds no zeros; `room[n][r]` is what is left; `on_node[n]` maps
-    class to pods. `placed_of[c]` and `placed_at[priority]` (fixed pods included) are kept up to date, for they are
-    asked for with every neighbourhood. Mutable: it is the state of one search, never shared.
+    class to pods. `placed_of[c]`, `leaving_of[c]` (running pods that do not stay) and `placed_at[priority]` (fixed pods
+    included) are kept up to date, for they are asked for with every neighbourhood. Mutable: it is the state of one
+    search, never shared.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -25,6 +26,7 @@ class Placement:
         self.room = [list(free) for free in problem.free]
         self.on_node: list[dict[int, int]] = [{} for _ in problem.nodes]
         self.placed_of = [0] * len(problem.classes)
+        self.leaving_of = [c.running_total for c in problem.classes]
         self.placed_at: dict[int, int] = dict(problem.fixed)
         self.tallies = Tallies(problem)
         for pod_class in problem.classes:
@@ -49,6 +51,7 @@ class Placement:
         twin.room = [list(room) for room in self.room]
         twin.on_node = [dict(held) for held in self.on_node]
         twin.placed_of = list(self.placed_of)
+        twin.leaving_of = list(self.leaving_of)
         twin.placed_at = dict(self.placed_at)
         twin.tallies = self.tallies.copy()
         return twin
@@ -66,6 +69,8 @@ class Placement:
             self.on_node[node].pop(pod_class.index)
         self.tallies.add(pod_class, node, count)
         self.placed_of[pod_class.index] += count
+        if runs := pod_class.running.get(node, 0):
+            self.leaving_of[pod_class.index] += max(0, runs - total) - max(0, runs - total + count)
         self.placed_at[pod_class.priority] = self.placed_at.get(pod_class.priority, 0) + count
         room = self.room[node]
         for resource, amount in enumerate(pod_class.requests):
@@ -116,8 +121,7 @@ class Placement:
 
     def leaving(self, pod_class: PodClass) -> int:
         """Running pods of a class that do not stay on their node."""
-        where = self.counts[pod_class.index]
-        return sum(max(0, count - where.get(node, 0)) for node, count in pod_class.running.items())
+        return self.leaving_of[pod_class.index]
 
     def lost(self, pod_class: PodClass) -> int:
         """Running pods of a class that end without a place."""
@@ -145,7 +149,7 @@ class Placement:
 
     def disrupted(self) -> int:
         """Running pods that do not stay on their node: moves and evictions together."""
-        return sum(self.leaving(c) for c in self.problem.classes)
+        return sum(self.leaving_of)
 
     def within_limits(self) -> bool:
         """Whether the limits that span nodes hold: whole gangs, relations, the cap on moves, disruption budgets."""
