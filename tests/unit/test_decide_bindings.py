@@ -9,7 +9,7 @@ from stowage.api.packing_plan import PlanSteering
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.decide.execution import Advance, advance
 from stowage.decide.situation import Situation
-from stowage_scheduler.cluster import Effect, LabelSelector, Pod, PodAffinityTerm, SpreadConstraint, Taint
+from stowage_scheduler.cluster import Effect, HostPort, LabelSelector, Pod, PodAffinityTerm, SpreadConstraint, Taint
 from unit.builders import NOW, POLICY, node, place, plan, pod, slot, snapshot
 
 WEB = LabelSelector((("app", "web"),))
@@ -55,3 +55,28 @@ def test_a_pod_that_came_meanwhile_may_be_in_the_way(rule: dict[str, object], ca
 )
 def test_a_pod_is_bound_once_its_volumes_are(fields: dict[str, object], binds: bool) -> None:
     assert [binding.pod.name for binding in goes_on(pod("db-0", **fields)).bind] == (["db-0"] if binds else [])
+
+
+def test_a_promise_is_asked_again_before_it_is_kept() -> None:
+    waits, other = pod("web-new", **ALONE), pod("web-other", "a2")
+    promised = goes_on(waits).slot_status["k001"]
+    assert promised.pod is not None
+    target = slot(1, waits, "a1")
+    running = plan(
+        place(1, waits, target),
+        target,
+        steering=PlanSteering.BIND,
+        phase=PlanPhase.RUNNING,
+        started_at=NOW,
+        epoch=1,
+        slot_status={"k001": promised},
+    )
+    cluster = snapshot(HERE, BESIDE, ELSEWHERE, waits, other)
+    assert advance(running, Situation(cluster, POLICY, NOW, epoch=1, reserved=True)).bind == ()
+
+
+def test_a_host_port_that_was_taken_meanwhile_is_in_the_way() -> None:
+    port = {"host_ports": (HostPort("TCP", "0.0.0.0", 80),)}
+    waits = pod("web-new", **port)
+    assert [binding.node for binding in goes_on(waits, pod("other", "a2", app="x", **port)).bind] == ["a1"]
+    assert goes_on(waits, pod("other", "a1", cpu=1, app="x", **port)).bind == ()

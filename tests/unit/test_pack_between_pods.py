@@ -8,7 +8,17 @@ import pytest
 from msgspec import Struct
 
 from harness.facts import node, packed, places, pod, snapshot
-from stowage_scheduler.cluster import LabelSelector, Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
+from stowage_scheduler.cluster import (
+    Gang,
+    LabelSelector,
+    Node,
+    Pod,
+    PodAffinityTerm,
+    Requirement,
+    Snapshot,
+    SpreadConstraint,
+)
+from stowage_scheduler.gangs import GANG_GATE
 from stowage_scheduler.packing import Reason
 
 WEB = LabelSelector((("app", "web"),))
@@ -158,3 +168,67 @@ def test_pods_that_broke_a_rule_before_stay_where_they_are() -> None:
     cluster = snapshot(*zones("a1", "b1"), *pair, pod("new-0", 700, node_selector={"zone": "a"}))
     packing = packed(cluster)
     assert packing.moves == packing.evictions == packing.faults == ()
+
+
+def test_who_stands_on_a_node_that_is_gone_is_no_company() -> None:
+    packing = packed(snapshot(*zones("a1"), web(0, on="gone", **near(WEB)), web(1, **near(WEB))))
+    assert places(packing)["web-1"] == "a1"
+
+
+def test_a_nominated_pod_counts_as_if_it_stood_there() -> None:
+    standing = [web(0, on="a1", **spread()), web(1, on="b1", **spread())]
+    nominated = web(2, nominated_node="a1", **spread())
+    others = [pod(f"new-{number}") for number in range(3)]
+    cluster = snapshot(*zones("a1"), *zones("b1", cpu=100), *standing, nominated, web(3, **spread()), *others)
+    packing = packed(cluster)
+    assert packing.faults == ()
+    assert {f"new-{number}" for number in range(3)} <= set(places(packing))
+    assert "web-3" not in places(packing)
+
+
+def test_many_evictions_for_a_pod_that_has_a_rule_are_ordered_at_once() -> None:
+    count = 60
+    small = [web(number, 10, on="a1", **spread(skew=100)) for number in range(count)]
+    large = pod("large-0", count * 10, priority=5, labels={"app": "web"}, **spread(skew=100))
+    packing = packed(snapshot(*zones("a1", cpu=count * 10), *small, large))
+    assert places(packing) == {"large-0": "a1"}
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")], ids=["the leader first", "the follower first"])
+def test_a_gang_is_asked_again_whichever_of_its_pods_was_in_trouble(names: tuple[str, str]) -> None:
+    both: dict[str, Any] = {"priority": 5, "gang": Gang("ring", 2), "gates": (GANG_GATE,)}
+    leader = pod(f"{names[0]}-0", 200, labels={"app": "db"}, **both)
+    follower = pod(f"{names[1]}-0", 100, labels={"app": "web"}, **both, **near(DB))
+    cluster = snapshot(*zones("a1", cpu=100), *zones("a2", cpu=200), pod("old-0", 200, on="a2"), leader, follower)
+    packing = packed(cluster)
+    assert packing.faults == ()
+    assert len(packing.steps) == 3
+
+
+def test_nothing_is_certified_that_followers_who_run_might_make_better() -> None:
+    together = near(WEB, key="host")
+    cluster = snapshot(
+        *zones("a1", cpu=200),
+        *zones("b1", cpu=250),
+        *zones("c1", cpu=100),
+        *(web(number, on="a1", **together) for number in range(2)),
+        web(2, on="b1"),
+        pod("new-0", 200, node_selector={"host": "a1"}),
+    )
+    packing = packed(cluster)
+    assert packing.placed[0] == 4 or not packing.certified
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        pytest.param(LabelSelector((), (Requirement("app", "In", ("web",)),)), id="as an expression"),
+        pytest.param(LabelSelector((("all", "same"), ("app", "web"))), id="behind a label that all have"),
+    ],
+)
+def test_selectors_of_any_form_are_found(selector: LabelSelector) -> None:
+    labels = {"all": "same", "app": "web"}
+    pods = [pod(f"web-{number}", labels=labels, **apart(selector)) for number in range(3)]
+    packing = packed(snapshot(*zones("a1", "b1"), *pods, pod("other-0", labels={"all": "same", "app": "x"})))
+    assert len(packing.assignments) == 3
+    assert [entry.reason for entry in packing.unplaced] == [Reason.POD_ANTI_AFFINITY]

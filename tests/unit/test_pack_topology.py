@@ -104,3 +104,9 @@ def test_a_wide_gang_gets_a_rack_emptied() -> None:
     packing = packed(snapshot(*nodes, *small, *ring(6, 900, **ONE_RACK)))
     assert len({target[0] for name, target in places(packing).items() if name.startswith("ring")}) == 1
     assert len(packing.moves) == 3
+
+
+def test_a_member_on_its_way_out_does_not_decide_where_the_others_go() -> None:
+    gone = pod("ring-9", 100, "a1", gang=Gang("ring", 2, (RACK,)), disruption_target=True)
+    packing = packed(snapshot(*racks(a=(100,), b=(1200,)), gone, *ring(2, **ONE_RACK)))
+    assert {target for name, target in places(packing).items() if name in {"ring-0", "ring-1"}} == {"b1"}

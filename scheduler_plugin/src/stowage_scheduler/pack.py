@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
@@ -18,7 +17,7 @@ from stowage_scheduler.rules import RULES, Outcome
 from stowage_scheduler.slots import Slot
 from stowage_scheduler.solve.arrange import arranged
 from stowage_scheduler.solve.crew import Crew
-from stowage_scheduler.solve.engine import Solution, solve
+from stowage_scheduler.solve.engine import solve
 from stowage_scheduler.unplaced import unplaced
 
 
@@ -63,10 +62,10 @@ def pack(
     seconds_to_build = clock() - began
     solution = solve(built.problem, budget, seed, clock, began, crew)
     before_tail = clock()
-    solution = replace(solution, placement=arranged(solution.placement, options.tail))
+    best = arranged(solution.placement, options.tail)
     before_checks = clock()
     faults: list[str] = []
-    chosen = _first_valid(built, snapshot, options, solution, faults)
+    chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy), faults)
     stages = {
         "build": seconds_to_build,
         **solution.stages,
@@ -93,9 +92,12 @@ def pack(
 
 
 def _first_valid(
-    built: Build, snapshot: Snapshot, options: PackOptions, solution: Solution, faults: list[str]
+    built: Build, snapshot: Snapshot, options: PackOptions, placements: Sequence[Placement], faults: list[str]
 ) -> _Candidate:
-    for placement in (solution.placement, solution.greedy, Placement(built.problem)):
+    """The first placement that has a safe order and passes every check; the last resort is what runs now."""
+    for number, placement in enumerate((*placements, Placement(built.problem))):
+        if any(placement is earlier for earlier in placements[:number]):
+            continue
         made = changes(built, placement)
         try:
             steps, slots = order(built, made)

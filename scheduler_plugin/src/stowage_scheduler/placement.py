@@ -37,6 +37,7 @@ class Placement:
         """The same counts in another problem with the same nodes and as many classes, with its limits and tiers."""
         twin = self.copy()
         twin.problem = problem
+        twin.tallies.problem = problem
         twin.placed_at = dict(problem.fixed)
         for pod_class in problem.classes:
             priority = pod_class.priority

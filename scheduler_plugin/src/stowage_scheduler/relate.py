@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Gang, LabelSelector, Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
-from stowage_scheduler.kube.matching import matches_pod_term
+from stowage_scheduler.kube.matching import demanded_labels, matches_pod_term
 from stowage_scheduler.kube.standing import counts_nodes, counts_pod
 from stowage_scheduler.relations import (
     NOBODY,
@@ -32,10 +32,9 @@ from stowage_scheduler.relations import (
 Roles = tuple[tuple[int, Role], ...]
 """Relations by number, with the role in each."""
 
-# whom kube-scheduler counts for each kind of rule
+# whom kube-scheduler counts; who is nominated counts as if it stood there, for so it will
 _EVERYBODY = ("staying", "leaving", "nominated")
-_THERE = ("staying", "leaving")
-_LASTING = ("staying",)
+_LASTING = ("staying", "nominated")
 
 
 class _Kind(Struct):
@@ -139,7 +138,7 @@ class Related:
             where = _where_it_counts(pod) if pod.spread else ()
             key = (*key, pod.affinity_terms, pod.anti_affinity_terms, pod.spread, where)
         if pod.gang is not None and pod.gang.required:
-            key = (*key, pod.gang)
+            key = (*key, pod.gang, pod.leaving)
         if key not in self._number:
             self._number[key] = len(self._kinds)
             self._in_namespace[pod.namespace].append(len(self._kinds))
@@ -178,7 +177,7 @@ class Related:
             for key in keys:
                 domain_of = self._by_label(key)
                 roles = _roles(subjects, company)
-                standing = self._standing(roles, domain_of, _THERE)
+                standing = self._standing(roles, domain_of, _EVERYBODY)
                 draft = _Draft(Near(f"affinity on {key}", (), {}, standing, may_begin), roles, domain_of)
                 self._spoil(draft)
                 company_in = frozenset(d for d, (_, both, objects) in self._tallies(draft).items() if both + objects)
@@ -194,7 +193,7 @@ class Related:
             return False
         for number in company:
             kind = self._kinds[number]
-            names = {*kind.staying, *kind.leaving, *kind.moving}
+            names = {*kind.staying, *kind.leaving, *kind.nominated, *kind.moving} & self._every.keys()
             if any(key in self._every[name].labels for name in names for key in keys):
                 return False
         return True
@@ -232,7 +231,7 @@ class Related:
     def _within(self) -> Iterator[_Draft]:
         gangs: dict[tuple[str, Gang], set[int]] = defaultdict(set)
         for number, kind in enumerate(self._kinds):
-            if kind.pod.gang is not None and kind.pod.gang.required:
+            if kind.pod.gang is not None and kind.pod.gang.required and not kind.pod.leaving:
                 gangs[kind.pod.namespace, kind.pod.gang].add(number)
         for (_, gang), members in gangs.items():
             if not self._any_planned(members):
@@ -254,10 +253,9 @@ class Related:
         }
 
     def _candidates(self, namespace: str, selector: LabelSelector | None) -> Sequence[int]:
-        """Kinds of a namespace that a selector may select: those with the first label that it demands."""
-        if selector is None or not selector.labels:
-            return self._in_namespace.get(namespace, ())
-        return self._labelled.get((namespace, *selector.labels[0]), ())
+        """Kinds of a namespace that a selector may select: those with the rarest label that it demands."""
+        labelled = (self._labelled.get((namespace, *label), ()) for label in demanded_labels(selector))
+        return min(labelled, key=len, default=self._in_namespace.get(namespace, ()))
 
     def _by_label(self, key: str) -> Mapping[str, int]:
         """Domains of all nodes by the value of a label."""

@@ -133,9 +133,10 @@ class Simulation:
         self.parked: dict[int, int] = {}  # swaps whose replacement waits: index to step
         self.to_lose = deque(i for i, p in enumerate(parts) if isinstance(p, Departure) and not p.pod_class.budgets)
         self.to_try: list[tuple[int, int]] = []
-        self.for_room: dict[int, list[int]] = defaultdict(list)  # by node
+        self.queued: set[int] = set()  # those in `to_try`
+        self.for_room: dict[int, dict[int, None]] = defaultdict(dict)  # by node; dicts for their order
         self.for_budget: dict[int, list[int]] = defaultdict(list)
-        self.for_others: list[int] = []  # until pods that a rule speaks of come or go
+        self.for_others: dict[int, None] = {}  # until pods that a rule speaks of come or go
 
     def _gangs(self) -> dict[int, tuple[int, ...]]:
         """By the index of each arrival of a gang all of the gang's, the one that speaks for them first."""
@@ -154,7 +155,9 @@ class Simulation:
         self._try_again(self.left)
         while self.left:
             if self.to_try:
-                self._try(heapq.heappop(self.to_try)[1])
+                index = heapq.heappop(self.to_try)[1]
+                self.queued.discard(index)
+                self._try(index)
             elif self.to_lose:
                 self._lose(self.to_lose.popleft())
             else:
@@ -165,7 +168,8 @@ class Simulation:
         for index in indices:
             part = self.parts[index]
             speaks = index not in self.together or self.together[index][0] == index
-            if not isinstance(part, Departure) and speaks:
+            if not isinstance(part, Departure) and speaks and index not in self.queued:
+                self.queued.add(index)
                 heapq.heappush(self.to_try, (self._rank(index, part), index))
 
     def _rank(self, index: int, part: Arrival | Transfer) -> int:
@@ -206,8 +210,9 @@ class Simulation:
         """Let all pods of a gang arrive, or note which of their nodes is still full."""
         arrivals = self._arriving(speaker)
         blocked = self._blocked(arrivals)
-        if blocked is not None:
-            self._wait(speaker, blocked)
+        if blocked:
+            for one in blocked:
+                self._wait(speaker, one)
             return
         for index, arrival in zip(self.together[speaker], arrivals, strict=True):
             self._arrive(self._start(arrival), arrival)
@@ -215,17 +220,17 @@ class Simulation:
 
     def _wait(self, index: int, blocked: Arrival | Transfer) -> None:
         """Look again when a pod leaves the node, or pods come or go that a rule between pods speaks of."""
-        self.for_room[blocked.target].append(index)
+        self.for_room[blocked.target][index] = None
         if self.roles_of[blocked.pod_class.index]:
-            self.for_others.append(index)
+            self.for_others[index] = None
 
     def _arriving(self, index: int) -> list[Arrival | Transfer]:
         """What arrives together with a change, itself among it."""
         parts = (self.parts[i] for i in self.together.get(index, (index,)))
         return [part for part in parts if not isinstance(part, Departure)]
 
-    def _blocked(self, arrivals: Iterable[Arrival | Transfer]) -> Arrival | Transfer | None:
-        """The first that can not come beside the others; who is refused is asked again when another has come."""
+    def _blocked(self, arrivals: Iterable[Arrival | Transfer]) -> list[Arrival | Transfer]:
+        """Those that can not come beside the others; who is refused is asked again when another has come."""
         waiting, taken = list(arrivals), list[Arrival | Transfer]()
         came = True
         while waiting and came:
@@ -238,7 +243,7 @@ class Simulation:
                     came = True
         for arrival in taken:
             self._take(arrival.pod_class, arrival.target, -1)
-        return waiting[0] if waiting else None
+        return waiting
 
     def _choose(self) -> None:
         """Nothing goes by itself: break a cycle, or let a pod go whose budget may be needed elsewhere."""
@@ -298,7 +303,7 @@ class Simulation:
     def _makes_room(self, move: Transfer) -> bool:
         """Whether anybody who waits for the node of a pod could come when it is gone."""
         self._take(move.pod_class, move.source, -1)
-        found = any(self._blocked(self._arriving(i)) is None for i in self.for_room[move.source])
+        found = any(not self._blocked(self._arriving(i)) for i in self.for_room[move.source])
         self._take(move.pod_class, move.source, 1)
         return found
 
@@ -333,7 +338,7 @@ class Simulation:
         """Keep what happened, and look again at whom it may help."""
         self.events.append(event)
         if self.roles_of[event.pod_class.index] and self.for_others:
-            waiting, self.for_others = self.for_others, []
+            waiting, self.for_others = self.for_others, {}
             self._try_again(waiting)
 
     def _take(self, pod_class: PodClass, node: int, count: int) -> None:

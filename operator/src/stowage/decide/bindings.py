@@ -18,6 +18,7 @@ from stowage.decide.situation import Situation
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.kube.between_pods import refuses
+from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.packing import Action, PodRef
 from stowage_scheduler.slots import SlotClass
 
@@ -73,7 +74,7 @@ def promises(progress: Progress, slots: Mapping[str, SlotStatus], situation: Sit
     told = {slot_id: structs.replace(slots[slot_id], pod=_ref(pod)) for slot_id, pod in granted.items()}
     nodes = {slot.id: slot.node for slot in free}
     due = [Binding(slot_id, _ref(pod), nodes[slot_id]) for slot_id, pod in granted.items()]
-    due = [one for one in due if _is_due(one, situation)]
+    due = [one for one in due if _is_due(one, situation) and _admitted(progress, granted[one.slot], one.node)]
     return Promises({**slots, **told}, tuple(due[:BINDINGS_AT_ONCE]))
 
 
@@ -109,7 +110,16 @@ def _fits(progress: Progress, pod: Pod, node: str, expected: list[SlotClass]) ->
     wanted = Counter({resource: amount for resource, amount in pod.requests.items() if amount})
     if room is None or any(amount > room.get(resource, 0) for resource, amount in wanted.items()):
         return False
-    return refuses(pod, progress.facts.nodes[node], progress.facts.neighbours) is None
+    return _admitted(progress, pod, node)
+
+
+def _admitted(progress: Progress, pod: Pod, node: str) -> bool:
+    """Whether no pod that stands now keeps this one from the node: by its port, or by a rule between pods."""
+    target = progress.facts.nodes.get(node)
+    if target is None:
+        return False
+    taken = [port for other in progress.facts.on_node.get(node, ()) for port in other.host_ports]
+    return port_conflict(pod.host_ports, taken) is None and refuses(pod, target, progress.facts.neighbours) is None
 
 
 def _is_due(binding: Binding, situation: Situation) -> bool:

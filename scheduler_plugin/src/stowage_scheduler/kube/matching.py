@@ -51,6 +51,14 @@ def matches_selector(selector: LabelSelector | None, labels: Mapping[str, str]) 
     )
 
 
+def demanded_labels(selector: LabelSelector | None) -> tuple[tuple[str, str], ...]:
+    """Labels that every object has which a selector selects; for finding those objects without a look at all."""
+    if selector is None:
+        return ()
+    single = (one for one in selector.expressions if one.operator == "In" and len(one.values) == 1)
+    return (*selector.labels, *((one.key, one.values[0]) for one in single))
+
+
 def matches_node_affinity(pod: Pod, node: Node) -> bool:
     """Whether the pod's node selector and required node affinity admit the node (plugin NodeAffinity)."""
     if not all(node.labels.get(key) == value for key, value in pod.node_selector.items()):

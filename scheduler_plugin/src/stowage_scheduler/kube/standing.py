@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from msgspec import Struct
 
 from stowage_scheduler.cluster import LabelSelector, Node, Pod, PodAffinityTerm, SpreadConstraint
-from stowage_scheduler.kube.matching import matches_node_affinity, matches_pod_term, matches_selector, tolerates_taints
+from stowage_scheduler.kube.matching import (
+    demanded_labels,
+    matches_node_affinity,
+    matches_pod_term,
+    matches_selector,
+    tolerates_taints,
+)
 
 Pair = tuple[str, str]  # a topology key and its value: one domain
 _Label = tuple[str, str]
@@ -48,7 +55,6 @@ class Standing:
         self._alike: dict[str, dict[object, _Alike]] = defaultdict(dict)
         self._labelled: dict[_Label, list[_Alike]] = defaultdict(list)
         self._holders: dict[PodAffinityTerm, Counter[Pair]] = defaultdict(Counter)
-        self._demanding: dict[_Label | None, list[PodAffinityTerm]] = defaultdict(list)  # holders' terms
         self._matched: dict[object, Counter[Pair]] = {}
         self._spread: dict[object, tuple[dict[str, int], ...]] = {}
         for name, pods in residents.items():
@@ -71,9 +77,19 @@ class Standing:
             groups[labels].terminating[node.name] += 1
         for term in pod.anti_affinity_terms:
             if term.topology_key in node.labels:
-                if term not in self._holders:
-                    self._demanding[_demanded(term.selector)].append(term)
                 self._holders[term][term.topology_key, node.labels[term.topology_key]] += 1
+
+    def _rarest(self, selector: LabelSelector | None) -> _Label | None:
+        """Of the labels that a selector demands the one that fewest kinds of pods have."""
+        return min(demanded_labels(selector), key=lambda label: len(self._labelled.get(label, ())), default=None)
+
+    @cached_property
+    def _demanding(self) -> Mapping[_Label | None, list[PodAffinityTerm]]:
+        """Terms of anti-affinity that somebody has who stands, by a label that they demand."""
+        found: dict[_Label | None, list[PodAffinityTerm]] = defaultdict(list)
+        for term in self._holders:
+            found[self._rarest(term.selector)].append(term)
+        return found
 
     def matched_by_all(self, pod: Pod, terms: tuple[PodAffinityTerm, ...]) -> Counter[Pair]:
         """Other pods than `pod` that match all terms, by the domains of the terms' keys."""
@@ -100,9 +116,9 @@ class Standing:
 
     def _groups(self, term: PodAffinityTerm) -> Iterator[_Alike]:
         """Pods that a term may speak of; whoever asks has to look at each."""
-        demanded = _demanded(term.selector)
-        if demanded is not None:
-            yield from self._labelled.get(demanded, ())
+        rarest = self._rarest(term.selector)
+        if rarest is not None:
+            yield from self._labelled.get(rarest, ())
             return
         namespaces = self._alike if term.namespace_selector is not None else set(term.namespaces)
         for namespace in namespaces:
@@ -144,8 +160,8 @@ class Standing:
     def _counted(self, pod: Pod, constraint: SpreadConstraint) -> dict[str, int]:
         counted = {name: node for name, node in self.nodes.items() if counts_nodes(constraint, pod, node)}
         found = dict.fromkeys((node.labels[constraint.topology_key] for node in counted.values()), 0)
-        demanded = _demanded(constraint.selector)
-        groups = self._alike.get(pod.namespace, {}).values() if demanded is None else self._labelled.get(demanded, ())
+        rarest = self._rarest(constraint.selector)
+        groups = self._alike.get(pod.namespace, {}).values() if rarest is None else self._labelled.get(rarest, ())
         for alike in groups:
             if counts_pod(constraint, pod.namespace, alike.pod):
                 for name, count in alike.nodes.items():
@@ -153,11 +169,6 @@ class Standing:
                         value = counted[name].labels[constraint.topology_key]
                         found[value] += count - alike.terminating[name]
         return found
-
-
-def _demanded(selector: LabelSelector | None) -> _Label | None:
-    """A label that every pod of a selector has, if it demands one."""
-    return selector.labels[0] if selector is not None and selector.labels else None
 
 
 def counts_nodes(constraint: SpreadConstraint, pod: Pod, node: Node) -> bool:

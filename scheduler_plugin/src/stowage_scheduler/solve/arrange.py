@@ -17,6 +17,7 @@ from stowage_scheduler.problem import PodClass
 
 _PARTS = 1_000  # shares of a node are counted in thousandths
 _MOST_KINDS = 40  # classes that fragmentation looks at, those with most pods
+_LOOK = 10  # cells that a node counts anyway
 _MOST_LOOKS = 20  # nodes that are tried for one pod
 _MOST_WORK = 20_000_000  # cells of arrays: some tenths of a second
 _Ints = npt.NDArray[np.int64]
@@ -86,11 +87,14 @@ class _Taste:
         self.tail = tail
         self.room: _Ints = np.array(placement.room, dtype=np.int64).reshape(shape)
         self.nodes: dict[frozenset[int], _Ints] = {}
+        self.dislikes: dict[int, _Ints] = {}
+        self.none: _Ints = np.zeros(shape[0], dtype=np.int64)
         self.capacity = np.maximum(1, np.array(problem.capacity or problem.free, dtype=np.int64).reshape(shape))
         kinds = sorted(problem.classes, key=lambda c: (-c.total, c.index))[:_MOST_KINDS]
         self.requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
         self.weights: _Ints = np.array([c.total for c in kinds], dtype=np.int64)
-        self.work = shape[0] * shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1)
+        # beside the cost of nodes: which have room, and which of them the rules between pods leave
+        self.work = shape[0] * (_LOOK + shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1))
 
     def better(self, pod_class: PodClass, source: int) -> list[int]:
         """Nodes with room that suit one more pod of a class better than `source`, the best first."""
@@ -104,12 +108,21 @@ class _Taste:
         nodes, room = nodes[fits], room[fits]
         capacity = self.capacity[nodes]
         change = self._cost(room - request, capacity) - self._cost(room, capacity)
-        dislike = np.array([pod_class.dislikes.get(node, 0) for node in nodes.tolist()], dtype=np.int64)
+        dislike = self._dislikes(pod_class)[nodes]
         order = np.lexsort((nodes, change, dislike))
         here = int(np.flatnonzero(nodes == source)[0])
         mine = int(dislike[here]), int(change[here])
         suits = (dislike < mine[0]) | ((dislike == mine[0]) & (change < mine[1]))
         return [int(node) for node in nodes[order[suits[order]]][:_MOST_LOOKS]]
+
+    def _dislikes(self, pod_class: PodClass) -> _Ints:
+        """What its soft rules say against each node."""
+        if pod_class.index not in self.dislikes:
+            weights = np.zeros(len(self.room), dtype=np.int64)
+            for node, weight in pod_class.dislikes.items():
+                weights[node] = weight
+            self.dislikes[pod_class.index] = weights if pod_class.dislikes else self.none
+        return self.dislikes[pod_class.index]
 
     def _cost(self, room: _Ints, capacity: _Ints) -> _Ints:
         """How little each node with this room is liked."""

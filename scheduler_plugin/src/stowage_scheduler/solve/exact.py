@@ -31,10 +31,10 @@ def exact_tiers(
     Stops at the first tier that it can not settle within `share` seconds or units in all.
     """
     problem = placement.problem
-    # the model does not place pods that preempt nobody, and asks more of those that want company than they need, so
-    # it proves nothing while some of them wait
+    # the model does not place pods that preempt nobody, so it proves nothing while some of them wait; and it asks more
+    # of those that want company than they need, be they running or not
     followers = {i for r in problem.relations if isinstance(r, Near) for i, role in r.roles.items() if role.obeys}
-    held_back = any(placement.unplaced(c) and (not c.preempts or c.index in followers) for c in problem.classes)
+    held_back = bool(followers) or any(placement.unplaced(c) and not c.preempts for c in problem.classes)
     proven = dict(bounds.by_priority)
     best = placement
     until = limit.left() - share
