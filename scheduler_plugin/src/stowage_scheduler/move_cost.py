@@ -1,7 +1,8 @@
 """What it costs to move a pod, in restart seconds: the measure by which plans with the same pods placed compare.
 
 Time until the replacement serves, work that is done again, and what others have to wait for a budget. Old pods cost
-a little more than young ones, so that of equal moves the one that disturbs least is chosen.
+a little more than young ones, so that of equal moves the one that disturbs least is chosen. What nobody wrote down
+comes in steps of 15 s: where many pods cost the same, the least cost is found and proven in a third of the time.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ CHECKPOINT_ANNOTATION = "stowage.dev/checkpointed-at"
 
 _RESTART_SECONDS = 30  # when nobody says otherwise
 _MOST_SECONDS = 9_999_999  # seven digits are 115 days
-_MOST_FOR_AGE_SECONDS = 30  # one per hour
-_FOR_THE_LAST_DISRUPTION_SECONDS = 30  # of a budget: whoever is under it waits until the replacement is Ready
-_HOUR_SECONDS = 3600
+_STEP_SECONDS = 15
+_OLDER_SECONDS = (3_600, 86_400)  # than each of these: a step more
+_SCARCE = (1, 3)  # not more than so many disruptions left of a budget: a step more each, for those under it wait
 
 
 def move_cost_seconds(pod: Pod, budgets: tuple[DisruptionBudget, ...], now: float) -> int:
@@ -36,8 +37,9 @@ def move_cost_seconds(pod: Pod, budgets: tuple[DisruptionBudget, ...], now: floa
     cost = _RESTART_SECONDS if restart is None else restart
     if pod.node is not None:
         age = max(0.0, now - (pod.bound_at if pod.bound_at is not None else pod.created_at))
-        cost += _lost_work_seconds(pod, age, now) + min(_MOST_FOR_AGE_SECONDS, int(age // _HOUR_SECONDS))
-    cost += sum(_FOR_THE_LAST_DISRUPTION_SECONDS // max(1, budget.disruptions_allowed) for budget in budgets)
+        cost += -(-_lost_work_seconds(pod, age, now) // _STEP_SECONDS) * _STEP_SECONDS
+        cost += sum(age >= older for older in _OLDER_SECONDS) * _STEP_SECONDS
+    cost += sum(budget.disruptions_allowed <= few for budget in budgets for few in _SCARCE) * _STEP_SECONDS
     return max(1, min(_MOST_SECONDS, cost))
 
 

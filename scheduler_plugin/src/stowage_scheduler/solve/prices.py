@@ -63,8 +63,8 @@ class Prices:
         self.problem = problem
         self.table = table
         self.targets = [(priority, count - problem.fixed_from(priority)) for priority, count in targets.items()]
-        self.unit = reduce(gcd, (c.move_cost for c in problem.classes), 0) or 1
-        self.costs = [c.move_cost // self.unit for c in problem.classes]
+        self.unit = reduce(gcd, (c.move_cost for c in problem.classes if c.running), 0) or 1
+        self.costs = [c.move_cost // self.unit if c.running else 0 for c in problem.classes]
         self.running = np.zeros((len(problem.nodes), len(problem.classes)), dtype=np.int64)
         for pod_class in problem.classes:
             for node, count in pod_class.running.items():
