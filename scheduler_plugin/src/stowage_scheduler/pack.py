@@ -9,6 +9,7 @@ from msgspec import Struct
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.explain.unplaced import unplaced
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step
@@ -18,7 +19,6 @@ from stowage_scheduler.slots import Slot
 from stowage_scheduler.solve.arrange import arranged
 from stowage_scheduler.solve.crew import Crew
 from stowage_scheduler.solve.engine import solve
-from stowage_scheduler.unplaced import unplaced
 
 
 class _Candidate(Struct, frozen=True):

@@ -143,7 +143,7 @@ def explain(snapshot: Snapshot, pod: Pod, chosen: Chosen, budget: Budget) -> Ans
 def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chosen) -> tuple[dict[str, int], int]:
     """How many nodes each reason rules out once the plan is carried out, and how many nodes there are."""
     from stowage_scheduler.explain import Explainer
-    from stowage_scheduler.explain_topology import explain_gang
+    from stowage_scheduler.explain.gangs import explain_gang
     from stowage_scheduler.gangs import gang_key, gangs
 
     wanted = chosen.policy.spec.node_selector if chosen.policy is not None else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from stowage_scheduler.cluster import ATTACHMENTS, CPU, MEMORY, PODS, Node, Pod
+from stowage_scheduler.cluster import ATTACHMENTS, CPU, FREE_VOLUMES, MEMORY, PODS, Node, Pod
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 from stowage_scheduler.solve.model import CountModel
@@ -21,6 +21,8 @@ def insufficient(resource: str) -> Reason:
     """The reason that goes with too little of a resource."""
     if resource.startswith(ATTACHMENTS):
         return Reason.VOLUME_LIMIT
+    if resource.startswith(FREE_VOLUMES):  # whatever its class is called
+        return Reason.INSUFFICIENT_RESOURCE
     if resource in _REASONS:
         return _REASONS[resource]
     return Reason.INSUFFICIENT_GPU if "gpu" in resource else Reason.INSUFFICIENT_RESOURCE

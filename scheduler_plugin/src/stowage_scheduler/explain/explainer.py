@@ -13,17 +13,13 @@ from functools import cached_property
 from msgspec import Struct
 
 from stowage_scheduler.cluster import (
-    ATTACHMENTS,
-    CPU,
-    EPHEMERAL_STORAGE,
-    MEMORY,
-    PODS,
     HostPort,
     Node,
     Pod,
     Snapshot,
-    Taint,
 )
+from stowage_scheduler.explain.shortage import Numbers, Room
+from stowage_scheduler.explain.words import amounts, toleration
 from stowage_scheduler.kube import between_pods
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
 from stowage_scheduler.kube.standing import Standing
@@ -31,10 +27,7 @@ from stowage_scheduler.kube.volume_matching import describe_needs
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.rules.resources import insufficient
-from stowage_scheduler.shortage import Numbers, Room
 
-_MEBIBYTE = 1 << 20
-_BYTES = (MEMORY, EPHEMERAL_STORAGE)
 _MOST_KINDS = 3  # of pods of a gang that are told
 _SHORTAGES = (
     Reason.INSUFFICIENT_CPU,
@@ -91,9 +84,7 @@ class Explainer:
         if lacking.least is not None:
             node = self.nodes[lacking.least]
             short = self._short(pod, node)
-            help_text = (
-                f"{_amounts(short)} more on node {node.name}, or one more node with {_amounts(pod.requests)} free"
-            )
+            help_text = f"{amounts(short)} more on node {node.name}, or one more node with {amounts(pod.requests)} free"
             reason, advice = self._why_short(pod, candidates, short, limited=limited)
             return Explanation(reason, advice + help_text, dict(excluded))
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
@@ -259,7 +250,7 @@ class Explainer:
             case Reason.NODE_FEATURES:
                 return f"a node whose kubelet declares {', '.join(pod.needed_features)}"
             case Reason.TAINTS_NOT_TOLERATED:
-                return _toleration([t for node in self.nodes if (t := untolerated_taint(pod, node)) is not None])
+                return toleration([t for node in self.nodes if (t := untolerated_taint(pod, node)) is not None])
             case Reason.NO_READY_NODE:
                 return "nodes that are Ready"
             case Reason.HOST_PORT_TAKEN:
@@ -270,7 +261,7 @@ class Explainer:
             case Reason.VOLUME_NODE_AFFINITY:
                 return f"a node that its volumes can be attached to: {describe_needs(pod.volume_needs)}"
             case _ if reason in _SHORTAGES:
-                return f"one node with {_amounts(pod.requests)}: {self._largest(pod)}"
+                return f"one node with {amounts(pod.requests)}: {self._largest(pod)}"
             case _:
                 return _help_between_pods(pod, reason)
 
@@ -282,7 +273,7 @@ class Explainer:
         reasons = Counter(reason for node in large if (reason := self._refusal(pod, node)) is not None)
         reason = max(sorted(reasons), key=lambda name: reasons[name])
         taints = [t for node in large if (t := untolerated_taint(pod, node)) is not None]
-        remedy = _toleration(taints) if reason is Reason.TAINTS_NOT_TOLERATED else self._help(pod, reason)
+        remedy = toleration(taints) if reason is Reason.TAINTS_NOT_TOLERATED else self._help(pod, reason)
         return f"node {large[0].name} is large enough, but closed to it ({reason}); or {remedy}"
 
 
@@ -304,27 +295,5 @@ def _help_between_pods(pod: Pod, reason: Reason) -> str:
 
 def more_nodes(homeless: Sequence[Pod]) -> str:
     """The nodes that pods of a gang without a place would need."""
-    amounts = " or ".join(sorted({_amounts(pod.requests) for pod in homeless})[:_MOST_KINDS])
-    return f"{len(homeless)} more node{'s' if len(homeless) > 1 else ''} with {amounts} free"
-
-
-def _toleration(taints: Sequence[Taint]) -> str:
-    """The toleration that opens the most nodes."""
-    taint = min(taints, key=lambda t: (-taints.count(t), t.key, t.value))
-    return f"a toleration for taint {taint.key}{'=' + taint.value if taint.value else ''}:{taint.effect}"
-
-
-def _amounts(resources: Mapping[str, int]) -> str:
-    """Amounts for people: `500m cpu, 3072Mi memory, 8 nvidia.com/gpu`; the one place of a pod is not told."""
-    told = {name: amount for name, amount in resources.items() if amount and (name != PODS or len(resources) == 1)}
-    return ", ".join(_amount(name, told[name]) for name in sorted(told))
-
-
-def _amount(name: str, amount: int) -> str:
-    if name == CPU:
-        return f"{amount}m {name}" if amount % 1000 else f"{amount // 1000} {name}"
-    if name.startswith(ATTACHMENTS):
-        return f"{amount} volume{'s' if amount > 1 else ''} of {name.removeprefix(ATTACHMENTS)}"
-    if name in _BYTES:
-        return f"{-(-amount // _MEBIBYTE)}Mi {name}"
-    return f"{amount} {name}"
+    needs = " or ".join(sorted({amounts(pod.requests) for pod in homeless})[:_MOST_KINDS])
+    return f"{len(homeless)} more node{'s' if len(homeless) > 1 else ''} with {needs} free"

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from stowage_scheduler.cluster import Node, Pod, Snapshot
-from stowage_scheduler.explain import Explainer, Explanation, more_nodes
+from stowage_scheduler.explain.explainer import Explainer, Explanation, more_nodes
 from stowage_scheduler.gangs import GangState
 from stowage_scheduler.packing import Reason
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
-from stowage_scheduler.explain import Explainer, Explanation
-from stowage_scheduler.explain_topology import explain_gang
+from stowage_scheduler.explain.explainer import Explainer, Explanation
+from stowage_scheduler.explain.gangs import explain_gang
+from stowage_scheduler.explain.held_back import held_back
 from stowage_scheduler.gangs import GangKey, gang_key
-from stowage_scheduler.held_back import held_back
 from stowage_scheduler.packing import PodRef, Unplaced
 from stowage_scheduler.rules import Outcome
 from stowage_scheduler.slots import slot_class
