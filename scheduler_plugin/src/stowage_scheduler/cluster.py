@@ -97,8 +97,15 @@ class PodAffinityTerm(Struct, frozen=True, gc=False):
     namespace_selector: LabelSelector | None = None
 
 
+class WeightedPodTerm(Struct, frozen=True, gc=False):
+    """A preferred pod affinity term (weight 1 to 100) or anti-affinity term (-100 to -1)."""
+
+    weight: int
+    term: PodAffinityTerm
+
+
 class SpreadConstraint(Struct, frozen=True, gc=False):
-    """A topology spread constraint that must hold (`whenUnsatisfiable: DoNotSchedule`).
+    """A topology spread constraint. It must hold (`DoNotSchedule`), or it is wished for (`ScheduleAnyway`).
 
     `selector` has the labels of `matchLabelKeys` merged in; None selects no pods. Domains and pods are counted on
     nodes that have the keys of all constraints of the pod, that its node affinity admits (`honors_affinity`) and
@@ -178,6 +185,13 @@ class Unmodelled(StrEnum):
     SCHEDULING_GROUP = "SchedulingGroup"
 
 
+class NodeImage(Struct, frozen=True, gc=False):
+    """An image that a node has, by digests of its names."""
+
+    ids: tuple[str, ...]
+    size_bytes: int
+
+
 class Node(Struct, frozen=True, gc=False):
     """A node: what it offers and who may use it."""
 
@@ -190,18 +204,24 @@ class Node(Struct, frozen=True, gc=False):
     uid: str = ""
     created_at: float = 0.0
     features: tuple[str, ...] = ()  # that its kubelet declares
+    images: tuple[NodeImage, ...] = ()  # the kubelet tells the largest
 
 
 class Gang(Struct, frozen=True, gc=False):
     """What a pod says of its gang: it and at least `size` pods of this name in its namespace run together, or none.
 
-    All of it stands in one domain of each node label of `required`, and if possible of those of `preferred`.
+    All of it stands in one domain of each node label of `required`, and if possible of those of `preferred`. Without
+    `elastic` pods beyond the size wait for a place like all others; with it they may stay behind, as those of a
+    PodGroup may. The name of a PodGroup is told with its resource, `podgroups.scheduling.k8s.io/NAME`; `unknown` says
+    that nobody has looked it up, or that it is not there: `stowage_scheduler.kube.pod_group_resolution`.
     """
 
     name: str
     size: int  # 0: nobody can read it, so the gang is never planned for
     required: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
+    elastic: bool = False
+    unknown: bool = False
 
 
 class Pod(Struct, frozen=True, gc=False):
@@ -231,6 +251,7 @@ class Pod(Struct, frozen=True, gc=False):
     nominated_node: str | None = None
     gates: tuple[str, ...] = ()  # names of scheduling gates
     gang: Gang | None = None
+    scheduling_group: bool = False  # kube-scheduler places it together with others, so nobody else may bind it
     disruption_target: bool = False
     owner: OwnerRef | None = None
     template_hash: str = ""  # label pod-template-hash or controller-revision-hash
@@ -244,6 +265,9 @@ class Pod(Struct, frozen=True, gc=False):
     affinity_terms: tuple[PodAffinityTerm, ...] = ()
     anti_affinity_terms: tuple[PodAffinityTerm, ...] = ()
     spread: tuple[SpreadConstraint, ...] = ()
+    preferred_pods: tuple[WeightedPodTerm, ...] = ()
+    preferred_spread: tuple[SpreadConstraint, ...] = ()
+    images: tuple[str, ...] = ()  # of each container, by a digest of its name
     unmodelled: tuple[Unmodelled, ...] = ()
     mirror: bool = False  # static pod, shown by its mirror
     host_path: bool = False

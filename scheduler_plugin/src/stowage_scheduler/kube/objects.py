@@ -104,7 +104,7 @@ class NodeAffinity(Part, frozen=True):
 
 
 class PodAffinityTerm(Part, frozen=True):
-    """A required pod affinity or anti-affinity term."""
+    """A pod affinity or anti-affinity term."""
 
     topology_key: str
     label_selector: LabelSelector | None = None
@@ -114,11 +114,21 @@ class PodAffinityTerm(Part, frozen=True):
     mismatch_label_keys: tuple[str, ...] | None = None
 
 
+class WeightedPodAffinityTerm(Part, frozen=True):
+    """A preferred pod affinity or anti-affinity term."""
+
+    weight: int
+    pod_affinity_term: PodAffinityTerm
+
+
 class PodAffinity(Part, frozen=True):
     """spec.affinity.podAffinity and podAntiAffinity."""
 
     required: tuple[PodAffinityTerm, ...] | None = field(
         default=None, name="requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    preferred: tuple[WeightedPodAffinityTerm, ...] | None = field(
+        default=None, name="preferredDuringSchedulingIgnoredDuringExecution"
     )
 
 
@@ -178,6 +188,8 @@ class Container(Part, frozen=True):
     """spec.containers[] and spec.initContainers[]."""
 
     name: str | None = None
+    image: str | None = None
+    image_hash: str | None = None  # in place of `image` in dumps
     resources: ResourceRequirements | None = None
     ports: tuple[ContainerPort, ...] | None = None
     restart_policy: str | None = None
@@ -286,6 +298,14 @@ class NodeSpec(Part, frozen=True):
     unschedulable: bool | None = None
 
 
+class ContainerImage(Part, frozen=True):
+    """status.images[] of a node."""
+
+    names: tuple[str, ...] | None = None
+    name_hashes: tuple[str, ...] | None = None  # in place of `names` in dumps
+    size_bytes: int | None = None
+
+
 class NodeStatus(Part, frozen=True):
     """status of a node."""
 
@@ -293,6 +313,7 @@ class NodeStatus(Part, frozen=True):
     capacity: ResourceList | None = None
     conditions: tuple[Condition, ...] | None = None
     declared_features: tuple[str, ...] | None = None
+    images: tuple[ContainerImage, ...] | None = None
 
 
 class Node(Part, frozen=True):

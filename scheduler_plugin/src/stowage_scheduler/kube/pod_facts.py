@@ -9,23 +9,20 @@ from stowage_scheduler.cluster import (
     ClaimUse,
     Gang,
     HostPort,
-    LabelSelector,
     NodeSelectorTerm,
     OwnerRef,
     Pod,
-    PodAffinityTerm,
     PreferredNodes,
-    SpreadConstraint,
     Toleration,
     Unmodelled,
 )
 from stowage_scheduler.kube import objects
+from stowage_scheduler.kube.image_facts import pod_images
 from stowage_scheduler.kube.malformed import FieldError
 from stowage_scheduler.kube.matching import ANY_ADDRESS, is_label_key
 from stowage_scheduler.kube.metadata import (
     checked_labels,
     checked_name,
-    label_selector,
     name_of,
     namespace_of,
     owner_of,
@@ -34,6 +31,7 @@ from stowage_scheduler.kube.metadata import (
     seconds,
     uid_of,
 )
+from stowage_scheduler.kube.pair_facts import checked_weight, preferred_terms, required_terms, spread_constraints
 from stowage_scheduler.kube.priorities import Priorities
 from stowage_scheduler.kube.quota_facts import quota_marks
 from stowage_scheduler.kube.requests import is_sidecar, pod_requests
@@ -109,9 +107,12 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         preferred_nodes=shared(_preferred_nodes(affinity.node_affinity)),
         tolerations=_tolerations(spec.tolerations or ()),
         host_ports=shared(tuple(sorted(set(_host_ports(spec))))),
-        affinity_terms=shared(_pod_terms(affinity.pod_affinity, namespace)),
-        anti_affinity_terms=shared(_pod_terms(affinity.pod_anti_affinity, namespace)),
-        spread=shared(tuple(_spread(spec, labels))),
+        affinity_terms=shared(required_terms(affinity.pod_affinity, namespace)),
+        anti_affinity_terms=shared(required_terms(affinity.pod_anti_affinity, namespace)),
+        spread=shared(tuple(spread_constraints(spec, labels, "DoNotSchedule"))),
+        preferred_pods=shared(preferred_terms(affinity, namespace)),
+        preferred_spread=shared(tuple(spread_constraints(spec, labels, "ScheduleAnyway"))),
+        images=pod_images(spec),
         unmodelled=shared(tuple(sorted(set(_unmodelled(raw))))),
         needed_features=_needed_features(spec),
         mirror=_is_mirror(annotations, owner),
@@ -171,7 +172,7 @@ def _node_affinity(affinity: objects.NodeAffinity | None) -> tuple[NodeSelectorT
 def _preferred_nodes(affinity: objects.NodeAffinity | None) -> tuple[PreferredNodes, ...]:
     return tuple(
         PreferredNodes(
-            one.weight,
+            checked_weight(one.weight),
             NodeSelectorTerm(requirements(one.preference.match_expressions), requirements(one.preference.match_fields)),
         )
         for one in (affinity.preferred if affinity is not None else None) or ()
@@ -194,40 +195,6 @@ def _host_ports(spec: objects.PodSpec) -> Iterator[HostPort]:
             if not 0 < number <= _LARGEST_PORT:
                 raise FieldError("spec.containers[].ports[].hostPort", number, f"it must be 1 to {_LARGEST_PORT}")
             yield HostPort(port.protocol or "TCP", port.host_ip or ANY_ADDRESS, number)
-
-
-def _pod_terms(affinity: objects.PodAffinity | None, namespace: str) -> tuple[PodAffinityTerm, ...]:
-    """Terms with their namespaces: the pod's own where the term names and selects none."""
-    if affinity is None:
-        return ()
-    return tuple(
-        PodAffinityTerm(
-            topology_key=term.topology_key,
-            selector=label_selector(term.label_selector),
-            namespaces=term.namespaces or (() if term.namespace_selector is not None else (namespace,)),
-            namespace_selector=label_selector(term.namespace_selector),
-        )
-        for term in affinity.required or ()
-    )
-
-
-def _spread(spec: objects.PodSpec, labels: Mapping[str, str]) -> Iterator[SpreadConstraint]:
-    """Constraints that must hold; one that counts with its own labels says so by `matchLabelKeys`."""
-    for constraint in spec.topology_spread_constraints or ():
-        if constraint.when_unsatisfiable != "DoNotSchedule":
-            continue
-        selector = label_selector(constraint.label_selector)
-        own = {(key, labels[key]) for key in constraint.match_label_keys or () if key in labels}
-        if selector is not None and own:
-            selector = LabelSelector(tuple(sorted({*selector.labels, *own})), selector.expressions)
-        yield SpreadConstraint(
-            topology_key=constraint.topology_key,
-            max_skew=1 if constraint.max_skew is None else constraint.max_skew,
-            selector=selector,
-            min_domains=1 if constraint.min_domains is None else constraint.min_domains,
-            honors_affinity=constraint.node_affinity_policy != "Ignore",
-            honors_taints=constraint.node_taints_policy == "Honor",
-        )
 
 
 def _claims(volumes: Iterable[objects.Volume]) -> Iterator[ClaimUse]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from stowage_scheduler.kube.decode import DECODERS
+from stowage_scheduler.kube.image_facts import without_names
 from stowage_scheduler.kube.known_kinds import POLICY_KIND, is_needed
 from stowage_scheduler.kube.metadata import is_read_annotation
 from stowage_scheduler.kube.pod_facts import MIRROR_ANNOTATION, SOURCE_ANNOTATION
@@ -53,6 +54,7 @@ def _redacted(document: dict[str, Any]) -> dict[str, Any] | None:
         read: dict[str, Any] = msgspec.to_builtins(msgspec.convert(document, DECODERS[kind].type))
     except msgspec.ValidationError:
         return _named(document)
+    without_names(kind, read)
     annotations = read["metadata"].pop("annotations", {})
     kept = {key: value for key, value in annotations.items() if is_read_annotation(key) or key in _READ_ELSEWHERE}
     if kept:
