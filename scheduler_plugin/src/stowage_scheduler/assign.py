@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
@@ -26,6 +26,8 @@ def changes(build: Build, placement: Placement) -> tuple[Change, ...]:
     result: list[Change] = []
     for pod_class in build.problem.classes:
         result += _of_class(pod_class, placement.counts[pod_class.index], build.pods)
+    if build.displaced:  # they wait for a place, and still stand somewhere
+        return tuple(structs.replace(one, source=build.displaced.get(one.uid, one.source)) for one in result)
     return tuple(result)
 
 

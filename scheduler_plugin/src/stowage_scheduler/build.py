@@ -37,6 +37,8 @@ class Build(Struct, frozen=True):
     left_out: Mapping[str, Immovable]  # pending pods in scope that are not planned for, by UID
     gangs: Mapping[GangKey, GangState]
     node_facts: tuple[Node, ...]  # in the order of problem.nodes
+    displaced: Mapping[str, int] = {}  # by UID, the node that is drained of each pod that gets a place elsewhere
+    for_good: tuple[Pod, ...] = ()  # pods that leave drained nodes without a place
 
 
 class _ClassKey(Struct, frozen=True):
@@ -72,6 +74,8 @@ class _Builder:
         self.left_out: dict[str, Immovable] = {}
         self.movable: list[Pod] = []
         self.pending: list[Pod] = []
+        self.displaced: list[Pod] = []  # they run on nodes that are drained, and wait for a place elsewhere
+        self.for_good: list[Pod] = []
         self.staying: list[tuple[Pod, str]] = []  # no plan touches them; with the node that holds room for them
         self.gangs: dict[GangKey, int] = {}  # those whose waiting pods are planned for
         self.modest: set[GangKey] = set()  # of these, with a pod that preempts nobody
@@ -92,15 +96,18 @@ class _Builder:
         self.related = self._relate()
         for pod in self.movable:
             self.running[self.index[pod.node or ""]].update(pod.requests)
-        self.overfull, self.unread = self._overfull(), self._unread()
-        waiting_gangs = sorted({key for pod in self.pending if (key := gang_key(pod)) is not None})
+        drained = {self.index[name] for name in self.movability.drained if name in self.index}
+        self.overfull, self.unread = self._overfull(), self._unread() | drained
+        waiting_gangs = sorted({key for pod in self.pending if (key := self._gang(pod)) is not None})
         self.gangs = {key: number for number, key in enumerate(waiting_gangs)}
-        self.modest = {key for pod in self.pending if pod.preemption_policy == "Never" and (key := gang_key(pod))}
+        self.modest = {key for pod in self.pending if pod.preemption_policy == "Never" and (key := self._gang(pod))}
         limits: dict[str, int] = {}
+        lost = Counter(budget.uid for pod in self.for_good for budget in self.movability.budgets(pod))
         groups: dict[_ClassKey, list[Pod]] = defaultdict(list)
-        for pod in [*self.movable, *self.pending]:
+        planned = [*self.movable, *self.pending, *self.displaced]
+        for pod in planned:
             groups[self._class_key(pod, limits)].append(pod)
-        resources = sorted({name for pod in [*self.movable, *self.pending] for name in pod.requests})
+        resources = sorted({name for pod in planned for name in pod.requests})
         ordered = sorted(groups.items(), key=lambda item: item[1][0].key)
         classes = tuple(self._class(number, key, pods, resources) for number, (key, pods) in enumerate(ordered))
         relations = self._relations([key.roles for key, _ in ordered])
@@ -112,18 +119,23 @@ class _Builder:
             classes=classes,
             ports=tuple(frozenset(ports) for ports in self.ports),
             budgets=tuple(
-                BudgetLimit(f"{budget.namespace}/{budget.name}", budget.disruptions_allowed)
+                BudgetLimit(f"{budget.namespace}/{budget.name}", budget.disruptions_allowed - lost[budget.uid])
                 for budget in sorted(self.snapshot.budgets, key=lambda b: limits.get(b.uid, -1))
                 if budget.uid in limits
             ),
             gangs=tuple(
-                WholeGang("/".join(key), tuple(c.index for c in classes if c.gang == number), self._levels(key))
+                WholeGang(
+                    "/".join(key),
+                    tuple(c.index for c in classes if c.gang == number),
+                    self._levels(key),
+                    self.movability.gangs[key].need if self.movability.gangs[key].elastic else None,
+                )
                 for key, number in self.gangs.items()
             ),
             relations=relations,
             capacity=tuple(tuple(n.allocatable.get(name, 0) for name in resources) for n in self.nodes),
             max_moves=self.options.max_moves,
-            may_evict=self.options.evict_lower_priority,
+            may_evict=self.options.evict_lower_priority and not self.movability.drained,
             fixed=dict(self.fixed),
         )
         return Build(
@@ -132,11 +144,20 @@ class _Builder:
             self.left_out,
             self.movability.gangs,
             tuple(self.nodes),
+            {pod.uid: self.index[pod.node or ""] for pod in self.displaced},
+            tuple(self.for_good),
         )
+
+    def _gang(self, pod: Pod) -> GangKey | None:
+        """The gang that a pod has to be placed with; none where enough of it run for one more to come alone."""
+        key = gang_key(pod)
+        return None if key is None or self.movability.gangs[key].is_loose else key
 
     def _sort_in(self, pod: Pod) -> None:
         """Fixed pods take room, movable and pending ones become part of a class."""
         if pod.finished:
+            return
+        if self.movability.drained and self._sort_in_for_drain(pod):
             return
         if pod.node is None and not pod.terminating:
             why_not = self.movability.unplannable(pod)
@@ -152,6 +173,17 @@ class _Builder:
         if where is not None:
             self._leave(pod, where)
 
+    def _sort_in_for_drain(self, pod: Pod) -> bool:
+        """Sort in a pod that a drain speaks of; those that wait elsewhere are not planned for then."""
+        if pod.node is None:
+            if pod.nominated_node is not None:
+                self._leave(pod, pod.nominated_node)
+            return True
+        if pod.node not in self.movability.drained or self.movability.immovable(pod) is not None:
+            return False
+        (self.for_good if self.movability.leaves_for_good(pod) else self.displaced).append(pod)
+        return True
+
     def _leave(self, pod: Pod, where: str) -> None:
         """The pod stays where it is, whatever the plan."""
         self.staying.append((pod, where))
@@ -163,14 +195,15 @@ class _Builder:
 
     def _relate(self) -> Related:
         """The rules between pods. Who stands where such a rule is broken stays there, so that no plan starts wrong."""
-        related = Related(self.snapshot, self.nodes, self.staying, self.movable, self.pending)
+        waiting = [*self.pending, *self.displaced]
+        related = Related(self.snapshot, self.nodes, self.staying, self.movable, waiting)
         if not related.spoiled:
             return related
         for pod in self.movable:
             if pod.uid in related.spoiled:
                 self._leave(pod, pod.node or "")
         self.movable = [pod for pod in self.movable if pod.uid not in related.spoiled]
-        return Related(self.snapshot, self.nodes, self.staying, self.movable, self.pending)
+        return Related(self.snapshot, self.nodes, self.staying, self.movable, waiting)
 
     def _relations(self, roles_of_classes: Sequence[Roles]) -> tuple[Relation, ...]:
         roles: list[dict[int, Role]] = [{} for _ in range(self.related.count)]
@@ -218,7 +251,7 @@ class _Builder:
         for budget in budgets:
             limits.setdefault(budget.uid, len(limits))
         kind, preempts = slot_class(pod), pod.preemption_policy != "Never"
-        gang = gang_key(pod) if pod.node is None else None
+        gang = self._gang(pod) if pod.node is None else None
         if gang is not None:
             # who owns a waiting pod makes no difference to its gang, and all of it takes free room only if one does
             kind = SlotClass("", "", kind.requests)
@@ -277,9 +310,10 @@ class _Builder:
     def _class(self, number: int, key: _ClassKey, pods: list[Pod], resources: list[str]) -> PodClass:
         running: dict[int, list[Pod]] = defaultdict(list)
         for pod in pods:
-            if pod.node is not None:
+            if pod.node is not None and pod.node not in self.movability.drained:
                 running[self.index[pod.node]].append(pod)
-        waiting = sorted((p for p in pods if p.node is None), key=lambda p: (p.created_at, p.key))
+        gone = self.movability.drained  # whoever runs there waits for another place
+        waiting = sorted((p for p in pods if p.node is None or p.node in gone), key=lambda p: (p.created_at, p.key))
         first = pods[0]
         return PodClass(
             index=number,
@@ -296,6 +330,7 @@ class _Builder:
             preempts=key.preempts,
             move_cost=max(move_cost_seconds(p, self.movability.budgets(p), self.snapshot.now) for p in pods),
             pending_uids=tuple(pod.uid for pod in waiting),
+            displaced=dict(Counter(self.index[pod.node] for pod in waiting if pod.node is not None)),
             # the youngest has lost least when it starts again
             running_uids={
                 node: tuple(p.uid for p in sorted(held, key=lambda p: (p.ready, -p.created_at, p.key)))

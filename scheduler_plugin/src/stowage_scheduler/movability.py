@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Workload
-from stowage_scheduler.gangs import GangKey, GangState, gang_key, gangs
+from stowage_scheduler.gangs import GangKey, GangState, foreign_gates, gang_key, gangs
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import Budgets
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
 from stowage_scheduler.kube.quotas import Quotas
-from stowage_scheduler.options import BatchJobs, PackOptions
+from stowage_scheduler.options import BatchJobs, Drain, PackOptions
 
 _ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
 _MOVED_KINDS = ("ReplicaSet", "StatefulSet", "ReplicationController", "Job")
@@ -36,15 +36,20 @@ class Movability:
         """Index owners, budgets and rules of other pods."""
         self.snapshot = snapshot
         self.options = options
+        self.drained = options.drain.nodes if options.drain is not None else frozenset[str]()
         self.nodes: dict[str, Node] = {
             node.name: node
             for node in snapshot.nodes
-            if all(node.labels.get(key) == value for key, value in options.node_selector.items())
-            and (options.nodes is None or node.name in options.nodes)
+            if node.name in self.drained
+            or (
+                all(node.labels.get(key) == value for key, value in options.node_selector.items())
+                and (options.nodes is None or node.name in options.nodes)
+            )
         }
         self._workloads: dict[str, Workload] = {workload.uid: workload for workload in snapshot.workloads}
         self.gangs: Mapping[GangKey, GangState] = gangs(snapshot.pods)
         self._gang_blocked: dict[GangKey, Immovable | None] = {}
+        self._beyond_plan: set[str] = set()  # UIDs of pods that their gang can start without
         self._budgets = Budgets(snapshot.budgets)
         self._quotas = Quotas(snapshot.quotas)
 
@@ -72,19 +77,22 @@ class Movability:
             return own
         if key not in self._gang_blocked:
             self._gang_blocked[key] = self._gang_obstacle(self.gangs.get(key))
-        return self._gang_blocked[key]
+        return self._gang_blocked[key] or (Immovable.GANG_TOO_LARGE if pod.uid in self._beyond_plan else None)
 
     def _own_obstacle(self, pod: Pod) -> Immovable | None:
         if not self.in_scope(pod):
             return Immovable.OUT_OF_SCOPE
-        if pod.gang is None and pod.gated:
+        alone = pod.gang is None or pod.gang.elastic  # it keeps back no other
+        if alone and foreign_gates(pod):
             return Immovable.GATED
-        if pod.gang is None and pod.nominated_node is not None:
+        if alone and pod.nominated_node is not None:
             return Immovable.NOMINATED
         if pod.gang is not None and pod.leaving:
             return Immovable.TERMINATING
         if pod.unmodelled:
             return Immovable.NOT_MODELLED
+        if pod.scheduling_group and self.options.binds and not pod.gated:
+            return Immovable.SCHEDULING_GROUP
         if pod.volume_obstacle:
             return Immovable.VOLUME_UNAVAILABLE
         return Immovable.UNBOUND_VOLUME if pod.unbound_volume and self.options.binds and not pod.gated else None
@@ -94,13 +102,21 @@ class Movability:
             return Immovable.GANG_INCOMPLETE
         if gang.why is not None:
             return gang.why
-        if self.options.max_gang_pods is not None and len(gang.waiting) > self.options.max_gang_pods:
+        most = self.options.max_gang_pods
+        if most is not None and gang.need > most:
             return Immovable.GANG_TOO_LARGE
-        blocked = any(self._own_obstacle(pod) is not None for pod in gang.waiting)
-        return Immovable.GANG_MEMBER if blocked else None
+        free = [pod for pod in gang.waiting if self._own_obstacle(pod) is None]
+        if len(free) < gang.need:
+            return Immovable.GANG_MEMBER
+        if most is not None and not gang.is_loose:
+            self._beyond_plan.update(pod.uid for pod in free[most:])
+        return None
 
     def immovable(self, pod: Pod) -> Immovable | None:
         """Why a running pod stays where it is; None when it may move."""
+        drain = self.options.drain
+        if drain is not None and not drain.voluntary and pod.node in drain.nodes:
+            return self._by_drain(pod, drain)
         return (
             self._by_scope(pod)
             or self._by_kind(pod)
@@ -111,6 +127,53 @@ class Movability:
             or self._by_age(pod)
         )
 
+    def obstacles(self, pod: Pod) -> tuple[Immovable, ...]:
+        """All that keeps a running pod where it is, the first of each kind; nothing when it may move."""
+        first = self.immovable(pod)
+        if first is None:
+            return ()
+        kinds = (
+            self._by_scope,
+            self._by_kind,
+            self._by_protection,
+            self._by_replacement,
+            self._by_owner,
+            self._by_budget,
+            self._by_age,
+        )
+        return tuple(dict.fromkeys([first, *(why for kind in kinds if (why := kind(pod)) is not None)]))
+
+    def leaves_for_good(self, pod: Pod) -> bool:
+        """Whether a pod that may leave a drained node gets no place: nobody promises a replacement."""
+        drain = self.options.drain
+        if drain is None or not drain.force or drain.voluntary or pod.node not in drain.nodes:
+            return False
+        return self._has_no_promise(pod) is not None
+
+    def _has_no_promise(self, pod: Pod) -> Immovable | None:
+        """Why nobody knows whether, or where, a replacement could come."""
+        return self._by_kind(pod) or (Immovable.NOT_MODELLED if pod.unmodelled else None)
+
+    def _by_drain(self, pod: Pod, drain: Drain) -> Immovable | None:
+        """Why a pod stays although its node is drained."""
+        if pod.leaving:
+            return Immovable.TERMINATING
+        kind = self._by_kind(pod)
+        if kind in {Immovable.STATIC, Immovable.DAEMON_SET}:
+            return kind
+        if forbids_disruption(pod):
+            return Immovable.DO_NOT_DISRUPT
+        if pod.empty_dir and not drain.delete_local_data:
+            return Immovable.LOCAL_STORAGE
+        why = self._by_budget(pod)
+        if why is not None:
+            return why
+        why = self._has_no_promise(pod)
+        if why is not None:
+            return None if drain.force else why
+        why = self._by_replacement(pod)
+        return None if why is Immovable.EPHEMERAL_VOLUME and drain.delete_local_data else why
+
     def _by_scope(self, pod: Pod) -> Immovable | None:
         if not self.in_scope(pod):
             return Immovable.OUT_OF_SCOPE
@@ -118,6 +181,8 @@ class Movability:
             return Immovable.NODE_OUT_OF_SCOPE
         if pod.leaving:
             return Immovable.TERMINATING
+        if pod.scheduling_group and self.options.binds:
+            return Immovable.SCHEDULING_GROUP
         return Immovable.NOT_MODELLED if pod.unmodelled else None
 
     def _by_kind(self, pod: Pod) -> Immovable | None:

@@ -26,6 +26,20 @@ class Tail(StrEnum):
     SPREAD = "Spread"
 
 
+class Drain(Struct, frozen=True):
+    """Nodes that are to become empty: they take nobody, and all their pods that can leave get a place elsewhere.
+
+    What limits moves of other pods (age, scheduler, protected namespaces, caps) does not hold for these, unless
+    `voluntary`: then nobody asked for it, and a pod that a plan would not move keeps its node.
+    """
+
+    nodes: frozenset[str]  # names
+    force: bool = False  # pods whose replacement nobody promises leave, too, without a place
+    delete_local_data: bool = False  # pods leave that lose data with their emptyDir or ephemeral volume
+    ignore_daemon_sets: bool = True  # their pods stay; otherwise such a pod is an obstacle
+    voluntary: bool = False
+
+
 class PackOptions(Struct, frozen=True):
     """Scope and limits of one packing. The defaults are those of `stowage plan` without a policy."""
 
@@ -44,6 +58,7 @@ class PackOptions(Struct, frozen=True):
     batch_jobs: BatchJobs = BatchJobs.NEVER
     protect_empty_dir: bool = False
     tail: Tail = Tail.LEAST_FRAGMENTATION
+    drain: Drain | None = None  # set: plan for the pods that must leave these nodes, and for no others that wait
     binds: bool = False  # pods are bound without kube-scheduler, which alone can choose volumes for them
 
 

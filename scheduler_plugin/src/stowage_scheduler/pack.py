@@ -9,6 +9,7 @@ from msgspec import Struct
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.draining import whole
 from stowage_scheduler.explain.unplaced import unplaced
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
@@ -16,7 +17,8 @@ from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRe
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
 from stowage_scheduler.slots import Slot
-from stowage_scheduler.solve.arrange import arranged
+from stowage_scheduler.soft_rules import soft_rules
+from stowage_scheduler.solve.arrange import arranged, arriving
 from stowage_scheduler.solve.crew import Crew
 from stowage_scheduler.solve.engine import solve
 
@@ -62,7 +64,8 @@ def pack(
     seconds_to_build = clock() - began
     solution = solve(built.problem, budget, seed, clock, began, crew)
     before_tail = clock()
-    best = arranged(solution.placement, options.tail)
+    rules = soft_rules(built, snapshot, arriving(solution.placement))
+    best = arranged(solution.placement, options.tail, rules)
     before_checks = clock()
     faults: list[str] = []
     chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy), faults)
@@ -73,7 +76,7 @@ def pack(
         "check": clock() - before_checks,
     }
     placed = chosen.placement.placed_by_priority()
-    return Packing(
+    packing = Packing(
         assignments=_assignments(built, chosen.outcome),
         moves=tuple(sorted(_moves(built, chosen.changes))),
         evictions=tuple(sorted(_evictions(built, chosen))),
@@ -89,6 +92,7 @@ def pack(
         rejected=snapshot.rejected,
         faults=tuple(faults),
     )
+    return packing if options.drain is None else whole(packing, built, snapshot)
 
 
 def _first_valid(
@@ -119,6 +123,8 @@ def _after(built: Build, made: tuple[Change, ...]) -> Mapping[str, str]:
         for uid, pod in built.pods.items()
         if pod.node is not None and not pod.finished and not pod.leaving
     }
+    for pod in built.for_good:
+        del after[pod.uid]
     for change in made:
         if change.target is None:
             after.pop(change.uid, None)

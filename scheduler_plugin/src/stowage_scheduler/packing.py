@@ -55,6 +55,8 @@ class Reason(StrEnum):
     OUT_OF_SCOPE = "OutOfScope"
     GATED = "Gated"  # a scheduling gate that is not ours
     NOMINATED = "Nominated"  # kube-scheduler is preempting pods for it
+    POD_GROUP_MISSING = "PodGroupMissing"  # its pod names a PodGroup that is not there
+    SCHEDULING_GROUP = "SchedulingGroup"  # in steering Bind: kube-scheduler has to place the group
     GANG_INCOMPLETE = "GangIncomplete"  # fewer pods exist than the gang needs
     GANG_SIZE_UNREADABLE = "GangSizeUnreadable"
     GANG_GATED = "GangGated"  # another pod of its gang is behind a gate that is not ours
@@ -65,6 +67,7 @@ class Reason(StrEnum):
     MOVE_LIMIT = "MoveLimit"
     EVICTED_FOR_HIGHER_PRIORITY = "EvictedForHigherPriority"
     EVICTED_FOR_MORE_PODS = "EvictedForMorePods"
+    DRAINED = "Drained"  # its node is drained, and nobody promises a replacement
 
     @property
     def about_nodes(self) -> bool:
@@ -79,6 +82,8 @@ _NOT_ABOUT_NODES = frozenset(
         Reason.NOMINATED,
         Reason.VOLUME_UNAVAILABLE,
         Reason.UNBOUND_VOLUME,
+        Reason.POD_GROUP_MISSING,
+        Reason.SCHEDULING_GROUP,
         Reason.GANG_INCOMPLETE,
         Reason.GANG_SIZE_UNREADABLE,
         Reason.GANG_GATED,

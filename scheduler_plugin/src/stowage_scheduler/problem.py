@@ -44,6 +44,7 @@ class PodClass(Struct, frozen=True, dict=True):
     preempts: bool = True  # with preemptionPolicy Never only free room is taken, and nobody moves for it
     dislikes: Mapping[int, int] = {}  # by node, the weight of its soft rules that the node does not meet
     pending_uids: tuple[str, ...] = ()
+    displaced: Mapping[int, int] = {}  # by node that is drained, how many of the pending ones still run there
     running_uids: Mapping[int, tuple[str, ...]] = {}  # by node, the ones to move first come first
 
     @cached_property
@@ -71,11 +72,15 @@ class BudgetLimit(Struct, frozen=True):
 
 
 class WholeGang(Struct, frozen=True):
-    """A gang in the model: the pending pods of its classes get their places together, or none of them does."""
+    """A gang in the model: the pending pods of its classes get their places together, or none of them does.
+
+    With `need` so many of them are enough, whichever they are.
+    """
 
     name: str  # namespace/name
     classes: tuple[int, ...]
     levels: tuple[tuple[frozenset[int], ...], ...] = ()  # domains in which to look for room, the best level first
+    need: int | None = None
 
 
 class Problem(Struct, frozen=True, dict=True):
@@ -123,12 +128,20 @@ class Problem(Struct, frozen=True, dict=True):
 
     def might_hold(self, gang: int, nodes: int) -> bool:
         """Whether so many nodes could hold each class of a gang, were they empty but for fixed pods."""
+        held = 0
         for index in self.gangs[gang].classes:
             pod_class = self.classes[index]
             most = (min(pod_class.limit(node), self.fit(pod_class, node)) for node in pod_class.eligible)
-            if sum(nlargest(nodes, most)) < pod_class.total:
+            here = min(pod_class.total, sum(nlargest(nodes, most)))
+            if here < pod_class.total and self.gangs[gang].need is None:
                 return False
-        return True
+            held += here
+        return held >= self.least_of(gang)
+
+    def least_of(self, gang: int) -> int:
+        """How many pods of a gang get a place, if any does."""
+        need = self.gangs[gang].need
+        return sum(self.classes[index].total for index in self.gangs[gang].classes) if need is None else need
 
     def fixed_from(self, priority: int) -> int:
         """Pods of a priority or higher that run and stay."""

@@ -123,7 +123,7 @@ class Simulation:
         self.serial = frozenset(n for n, relation in enumerate(problem.relations) if relation.is_serial)
         self.tallies = Tallies(problem)
         for pod_class in problem.classes:
-            for node, count in pod_class.running.items():
+            for node, count in (*pod_class.running.items(), *pod_class.displaced.items()):
                 self._take(pod_class, node, count)
         self.room_at_start = [tuple(row) for row in self.room]
         self.allowed = [budget.allowed for budget in problem.budgets]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.explain.explainer import Explainer, Explanation
-from stowage_scheduler.explain.gangs import explain_gang
+from stowage_scheduler.explain.gangs import explain_gang, still_waiting
 from stowage_scheduler.explain.held_back import held_back
 from stowage_scheduler.gangs import GangKey, gang_key
 from stowage_scheduler.packing import PodRef, Unplaced
@@ -17,15 +17,19 @@ from stowage_scheduler.slots import slot_class
 
 def unplaced(built: Build, outcome: Outcome, *, limited: bool) -> tuple[Unplaced, ...]:
     """Every pending pod in scope that `outcome` has no place for; `limited`: the cap on moves was reached."""
-    waiting = [uid for c in built.problem.classes for uid in c.pending_uids if uid not in outcome.after]
+    # who has to leave a node that is drained stands there still
+    nowhere = (uid for c in built.problem.classes for uid in c.pending_uids)
+    waiting = [uid for uid in nowhere if outcome.after.get(uid) in {None, built.pods[uid].node}]
     found = [*_left_out(built)]
     if waiting:
-        explainer = Explainer(outcome.snapshot, built.node_facts, outcome.residents)
+        drain = outcome.options.drain
+        open_nodes = [node for node in built.node_facts if drain is None or node.name not in drain.nodes]
+        explainer = Explainer(outcome.snapshot, open_nodes, outcome.residents)
         said: dict[object, Explanation] = {}
         for uid in waiting:
             pod = built.pods[uid]
             gang = gang_key(pod)
-            kind = slot_class(pod) if gang is None else gang
+            kind = gang if gang is not None and not built.gangs[gang].elastic else (gang, slot_class(pod))
             if kind not in said:  # once for all replicas
                 said[kind] = _explanation(explainer, built, outcome, pod, gang, limited=limited)
             found.append(_entry(pod, said[kind]))
@@ -37,7 +41,8 @@ def _explanation(
 ) -> Explanation:
     if gang is None:
         return explainer.explain(pod, limited=limited)
-    return explain_gang(explainer, outcome.snapshot, outcome.residents, built.gangs[gang], limited=limited)
+    state = still_waiting(built.gangs[gang], pod, outcome.after)
+    return explain_gang(explainer, outcome.snapshot, outcome.residents, state, limited=limited)
 
 
 def _left_out(built: Build) -> Iterator[Unplaced]:

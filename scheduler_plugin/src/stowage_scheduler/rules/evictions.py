@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stowage_scheduler.movability import Movability
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 from stowage_scheduler.solve.model import CountModel
 
@@ -20,7 +21,12 @@ class Evictions(Rule):
                 model.at_most([(1, variable)], 0)
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
-        """Pods that lose their place although none may."""
-        if not outcome.options.evict_lower_priority:
+        """Pods that lose their place although none may; of a drain those that leave without a promise are exempt."""
+        if outcome.options.drain is not None:
+            movability = Movability(outcome.snapshot, outcome.options)
+            for pod in outcome.evicted:
+                if not movability.leaves_for_good(pod):
+                    yield Violation(self.name, pod.key, "loses its place, but a drain finds one for everybody")
+        elif not outcome.options.evict_lower_priority:
             for pod in outcome.evicted:
                 yield Violation(self.name, pod.key, "loses its place, but the policy allows moves only")

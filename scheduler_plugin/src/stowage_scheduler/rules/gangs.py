@@ -27,33 +27,45 @@ class Gangs(Rule):
         return Reason.GANG_TOPOLOGY if absent else None
 
     def constrain(self, model: CountModel) -> None:
-        """One row per class of a gang: its pods here are those that have no place outside, or none."""
+        """One row per class of a gang: its pods here are those that have no place outside, or none.
+
+        Where a gang needs fewer pods than wait, they are those or fewer, and one row counts all of the gang.
+        """
         here: dict[int, list[cp_model.IntVar]] = defaultdict(list)
         for (index, _), variable in model.count.items():
             if model.problem.classes[index].gang is not None:
                 here[index].append(variable)
         for number, whole in model.whole.items():
-            for index in model.problem.gangs[number].classes:
+            gang = model.problem.gangs[number]
+            for index in gang.classes:
                 rest = model.problem.classes[index].total - model.outside(index)
                 terms = [(1, variable) for variable in here[index]]
                 model.at_most([*terms, (-rest, whole)], 0)
-                model.at_least([*terms, (-rest, whole)], 0)
+                if gang.need is None:
+                    model.at_least([*terms, (-rest, whole)], 0)
+            if gang.need is not None:
+                missing = max(0, gang.need - sum(model.outside(index) for index in gang.classes))
+                every = [(1, variable) for index in gang.classes for variable in here[index]]
+                model.at_least([*every, (-missing, whole)], 0)
         for number, relation in model.relations:
             if isinstance(relation, Within):
                 _keep_together(model, number)
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
         """Gangs that end in part, that nobody may plan for, or that lose a pod that runs."""
+        yield from self._bound_alone(outcome)
         for (namespace, name), gang in gangs(outcome.snapshot.pods).items():
             who = f"{namespace}/{name}"
             placed = [pod for pod in gang.waiting if pod.uid in outcome.after]
-            if any(outcome.after.get(pod.uid) != pod.node for pod in gang.running):
+            drain = outcome.options.drain  # with force, a gang on such a node stops
+            forced = drain.nodes if drain is not None and drain.force else frozenset[str]()
+            if any(outcome.after.get(pod.uid) != pod.node for pod in gang.running if pod.node not in forced):
                 yield Violation(self.name, who, "a pod of it that runs leaves its node")
             if not placed:
                 continue
             if gang.why is not None:
                 yield Violation(self.name, who, f"it is not to be placed: {gang.why}")
-            if len(placed) < len(gang.waiting):
+            if len(placed) < len(gang.waiting) and not gang.elastic:
                 yield Violation(self.name, who, f"{len(placed)} of the {len(gang.waiting)} pods that wait get a place")
             if len(gang.running) + len(placed) < gang.size:
                 yield Violation(self.name, who, f"{len(gang.running) + len(placed)} of {gang.size} pods have a place")
@@ -62,6 +74,12 @@ class Gangs(Rule):
                 values = {node.labels.get(key) for node in where}
                 if len(values) > 1 or None in values:
                     yield Violation(self.name, who, f"it stands in {len(values)} domains of {key}")
+
+    def _bound_alone(self, outcome: Outcome) -> Iterator[Violation]:
+        """Pods of scheduling groups that Stowage would bind itself."""
+        for pod, _ in outcome.arrivals if outcome.options.binds else ():
+            if pod.scheduling_group and not pod.gates:
+                yield Violation(self.name, pod.key, "kube-scheduler alone may bind it, with its scheduling group")
 
 
 def _keep_together(model: CountModel, number: int) -> None:

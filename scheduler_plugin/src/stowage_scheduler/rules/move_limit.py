@@ -22,8 +22,8 @@ class MoveLimit(Rule):
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
         """More departures than the cap."""
-        limit = outcome.options.max_moves
-        if limit is not None and len(outcome.departures) > limit:
-            yield Violation(
-                self.name, "plan", f"{len(outcome.departures)} moves and evictions, at most {limit} allowed"
-            )
+        limit, drain = outcome.options.max_moves, outcome.options.drain
+        asked_for = drain.nodes if drain is not None else frozenset[str]()
+        counted = sum(pod.node not in asked_for for pod in outcome.departures)
+        if limit is not None and counted > limit:
+            yield Violation(self.name, "plan", f"{counted} moves and evictions, at most {limit} allowed")
