@@ -21,6 +21,7 @@ from stowage_scheduler.solve.fillings import Fillings, fillings
 from stowage_scheduler.solve.gangs import place_gangs
 from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
 from stowage_scheduler.solve.patterns import pattern_bounds
+from stowage_scheduler.solve.repair import repaired
 from stowage_scheduler.solve.search import Search
 
 # shares of the budget
@@ -85,8 +86,10 @@ def _solve(
     small = is_small(problem)
     start = greedy(problem)
     watch.lap("greedy")
-    if not any(start.unplaced(c) for c in problem.classes):
-        return Solution(start, start, Bounds(start.placed_by_priority()), watch.stages)
+    first = repaired(start, small=small)
+    watch.lap("repair")
+    if first.proven:
+        return Solution(first.placement, start, Bounds(first.placement.placed_by_priority()), watch.stages)
     bounds = aggregated_bounds(start, limit, amount * _BOUND_SHARE)
     watch.lap("bound")
 
@@ -98,7 +101,7 @@ def _solve(
         watch.lap("bound")
         return known
 
-    search = Search(start, random, limit, crew)
+    search = Search(first.placement, random, limit, crew)
     table = fillings(problem) if small and is_listable(problem) else None
     bounds, settled = _from_list(search, table, bounds, amount * _LIST_SHARE)
     watch.lap("least")

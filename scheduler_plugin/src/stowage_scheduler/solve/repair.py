@@ -1,0 +1,259 @@
+"""Repair of a large cluster in which few pods wait: only what must change becomes a choice.
+
+Nodes are chosen for the pods that no free room takes, so that the moves which make that room cost the least: a node
+has a cost for each set of waiting pods that it could take (`solve.clearing`), and a dynamic programme over the sets
+that are still to be placed picks nodes. It looks at lower bounds first and solves exactly only nodes that it picks.
+Whoever has to leave goes to free room elsewhere. No plan that places the same pods costs less than the choice of nodes
+alone, so where all of them find free room and nobody waits any more, nothing better exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice, product
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from stowage_scheduler.greedy import fill, sizes
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.relations import Within
+from stowage_scheduler.solve.clearing import NEVER, Cleared, Clearing
+
+_MOST_WAITING = 64  # pods without a place; more leave so little unchanged that the search does better
+_MOST_SETS = 256  # of waiting pods that a node could take
+_MOST_STATES = 4_000  # sets of waiting pods that are still to be placed
+_MOST_WORK = 30_000_000  # states, sets and nodes multiplied, of one pass over nodes
+_Costs = npt.NDArray[np.int64]
+
+
+class Repaired(Struct, frozen=True):
+    """A placement, and whether no plan places more pods, or as many with less disruption."""
+
+    placement: Placement
+    proven: bool
+
+
+def repaired(start: Placement, *, small: bool) -> Repaired:
+    """A plan with room made for what waits in `start`, the greedy answer; `start` where that is no better.
+
+    Args:
+        start: it moves nobody.
+        small: there are better ways for a small problem; then nothing is tried.
+    """
+    problem = start.problem
+    if not any(start.unplaced(c) for c in problem.classes):
+        return Repaired(start, proven=True)
+    groups = [] if small else _groups(start)
+    now = Placement(problem) if groups else start
+    leasts: list[int | None] = []
+    for group in groups:
+        choice = _cheapest(now, group) if now.unplaced(group[0]) else None
+        if choice is not None:
+            _carry_out(now, group, choice)
+            leasts.append(choice.least)
+    if not leasts:
+        return Repaired(start, proven=False)
+    size = sizes(problem)
+    found = fill(now, lambda c: -size[c.index])
+    if not found.within_limits() or found.score() < start.score():
+        return Repaired(start, proven=False)
+    whole = not any(found.unplaced(c) and not _is_hopeless(problem, c) for c in problem.classes)
+    # the least that the first one needs; what others need beyond that is not known
+    return Repaired(found, proven=whole and found.disruption() == (0, leasts[0]))
+
+
+def _groups(start: Placement) -> list[tuple[PodClass, ...]]:
+    """What no free room takes: all of it as one, where it is little, and in parts that are placed together."""
+    problem = start.problem
+    found: dict[int, tuple[PodClass, ...]] = {}
+    for pod_class in problem.classes:
+        if start.unplaced(pod_class):
+            group = problem.together_with(pod_class)
+            if all(_is_plain(problem, c) for c in group) and not _is_hopeless(problem, pod_class):
+                found[group[0].index] = group
+    units = sorted(found.values(), key=lambda group: (-max(c.priority for c in group), group[0].index))
+    joint = tuple(c for group in units for c in group)
+    if sum(c.pending for c in joint) > _MOST_WAITING:
+        return []
+    if len(units) > 1 and not any(_domains(problem, group) for group in units):
+        return [joint, *units]
+    return units
+
+
+def _carry_out(placement: Placement, group: Sequence[PodClass], choice: _Choice) -> None:
+    """Give the pods of a group their places, and take those away that are in the way."""
+    for node, chosen in choice.nodes.items():
+        for index, count in chosen.cleared.leaving.items():
+            placement.add(placement.problem.classes[index], node, -count)
+        for pod_class, count in zip(group, chosen.takes, strict=True):
+            placement.add(pod_class, node, count)
+
+
+def _is_hopeless(problem: Problem, pod_class: PodClass) -> bool:
+    """Whether not even empty nodes would hold the pods of a class, or all of its gang."""
+    if pod_class.gang is not None:
+        return not problem.might_hold(pod_class.gang, len(problem.nodes))
+    return not any(problem.fit(pod_class, node) for node in pod_class.eligible)
+
+
+def _is_plain(problem: Problem, pod_class: PodClass) -> bool:
+    """Whether room is all that a node must have for waiting pods of a class, and nobody else cares for them."""
+    roles = (problem.relations[number] for number, _ in problem.roles_of[pod_class.index])
+    return pod_class.preempts and not pod_class.ports and all(isinstance(relation, Within) for relation in roles)
+
+
+def _domains(problem: Problem, group: Sequence[PodClass]) -> tuple[frozenset[int], ...]:
+    """Where all of a gang has to stand, or should: the best domains first."""
+    gang = group[0].gang
+    return () if gang is None else tuple(domain for level in problem.gangs[gang].levels for domain in level)
+
+
+class _Chosen(Struct, frozen=True):
+    """What a node takes, per class of the group, and who leaves it for that."""
+
+    takes: tuple[int, ...]
+    cleared: Cleared
+
+
+class _Choice(Struct, frozen=True):
+    """Nodes for a group, the cost of all moves away from them (`NEVER` without nodes), and the least it can be."""
+
+    nodes: dict[int, _Chosen]
+    cost: int
+    least: int | None  # None: not known
+
+
+_NOWHERE = _Choice({}, NEVER, NEVER)
+
+
+def _cheapest(placement: Placement, group: Sequence[PodClass]) -> _Choice | None:
+    """The cheapest choice, in one domain if the group has any; None when there is none or it takes too long."""
+    best, proven = _NOWHERE, True
+    for domain in _domains(placement.problem, group) or (None,):
+        found = _Room(placement, group, domain).choice()
+        proven = proven and found is not None and found.least is not None
+        if found is not None and found.cost < best.cost:
+            best = found
+    return _Choice(best.nodes, best.cost, best.cost if proven else None) if best.nodes else None
+
+
+class _Room:
+    """What each node of a domain could take of a group, and at what cost."""
+
+    def __init__(self, placement: Placement, group: Sequence[PodClass], domain: frozenset[int] | None) -> None:
+        self.placement = placement
+        self.problem = placement.problem
+        self.group = group
+        self.counts = tuple(placement.unplaced(c) for c in group)
+        reach: frozenset[int] = frozenset().union(*(c.eligible for c in group))
+        candidates = np.array(sorted(reach if domain is None else reach & domain), dtype=np.int64)
+        shape = len(self.problem.nodes), len(self.problem.resources)
+        free = np.array(self.problem.free, dtype=np.int64).reshape(shape)[candidates]
+        requests = np.array([c.requests for c in group], dtype=np.int64).reshape(len(group), shape[1])
+        holds = np.zeros(len(candidates), dtype=bool)
+        for asked in requests:
+            holds |= (free >= asked).all(axis=1)
+        self.clearing = Clearing(placement, candidates[holds].tolist())
+        self.free = free[holds]
+        self.requests = requests
+        self.sets = self._sets()
+        self.costs: _Costs = np.full((len(self.sets), len(self.clearing.nodes)), NEVER, dtype=np.int64)
+        self.cleared: dict[tuple[int, int], Cleared | None] = {}
+
+    def _sets(self) -> list[tuple[int, ...]]:
+        """The sets of waiting pods, by class, that some emptied node has the room for; more than the most for many."""
+        if not len(self.free):
+            return []
+        largest = self.free.max(axis=0)
+        most = []
+        for count, asked in zip(self.counts, self.requests, strict=True):
+            fits = [int(largest[r]) // int(amount) for r, amount in enumerate(asked) if amount]
+            most.append(min([count, *fits]))
+        every = product(*(range(count + 1) for count in most))
+        fitting = (takes for takes in every if any(takes) and (np.array(takes) @ self.requests <= largest).all())
+        return list(islice(fitting, _MOST_SETS + 1))
+
+    def choice(self) -> _Choice | None:
+        """The cheapest nodes, by bounds until all that is chosen is known exactly; None where it takes too long."""
+        if len(self.sets) > _MOST_SETS:
+            return None
+        for number, takes in enumerate(self.sets):
+            self.costs[number] = self.clearing.bounds(self._wanted(takes))
+            for count, pod_class in zip(takes, self.group, strict=True):
+                if count:
+                    closed = [not self._admits(pod_class, node, count) for node in self.clearing.nodes]
+                    self.costs[number, np.array(closed, dtype=bool)] = NEVER
+        while True:
+            picked = self._picked()
+            if not picked:
+                return picked if picked is None else _NOWHERE
+            unknown = [pair for pair in picked if pair not in self.cleared]
+            if not unknown:
+                break
+            for number, row in unknown:
+                found = self.clearing.cheapest(row, self._wanted(self.sets[number]))
+                self.cleared[number, row] = found
+                self.costs[number, row] = NEVER if found is None else found.cost
+        nodes: dict[int, _Chosen] = {}
+        for number, row in picked:
+            cleared = self.cleared[number, row]
+            if cleared is not None:  # or its cost would have been `NEVER`
+                nodes[self.clearing.nodes[row]] = _Chosen(self.sets[number], cleared)
+        cost = sum(chosen.cleared.cost for chosen in nodes.values())
+        proven = all(cleared is None or cleared.proven for cleared in self.cleared.values())
+        return _Choice(nodes, cost, cost if proven else None)
+
+    def _admits(self, pod_class: PodClass, node: int, count: int) -> bool:
+        """Whether rules other than room let so many pods of a class come to a node."""
+        if node not in pod_class.eligible or count > pod_class.limit(node):
+            return False
+        return not self.problem.roles_of[pod_class.index] or self.placement.tallies.admits(pod_class, node)
+
+    def _wanted(self, takes: Iterable[int]) -> list[int]:
+        """The room for a set of waiting pods, per resource."""
+        wanted: list[int] = (np.array(tuple(takes), dtype=np.int64) @ self.requests).tolist()
+        return wanted
+
+    def _picked(self) -> list[tuple[int, int]] | None:
+        """Sets and the rows of nodes that take them, cheapest in all; empty when never all fit, None for too much."""
+        rows = self._promising()
+        shape = tuple(count + 1 for count in self.counts)
+        if prod(shape) * len(self.sets) * len(rows) > _MOST_WORK:
+            return None
+        table = np.full(shape, NEVER, dtype=np.int64)  # by pods that have a place
+        table[(0,) * len(shape)] = 0
+        choices = np.full((len(rows), *shape), -1, dtype=np.int16)
+        for place, row in enumerate(rows):
+            better = table.copy()
+            for number in np.flatnonzero(self.costs[:, row] < NEVER).tolist():
+                takes = self.sets[number]
+                after = tuple(slice(count, None) for count in takes)
+                before = tuple(slice(None, size - count) for size, count in zip(shape, takes, strict=True))
+                cost = table[before] + self.costs[number, row]
+                wins = cost < better[after]
+                better[after][wins] = cost[wins]
+                choices[place][after][wins] = number
+            table = better
+        left = self.counts
+        if table[left] >= NEVER:
+            return []
+        picked = []
+        for place in range(len(rows) - 1, -1, -1):
+            number = int(choices[(place, *left)])
+            if number >= 0:
+                picked.append((number, rows[place]))
+                left = tuple(count - taken for count, taken in zip(left, self.sets[number], strict=True))
+        return picked
+
+    def _promising(self) -> list[int]:
+        """Rows that matter: the cheapest for each set, as many as there are pods. Others can be exchanged for them."""
+        most = sum(self.counts)
+        found: set[int] = set()
+        for costs in self.costs:
+            order = np.argsort(costs, kind="stable")[:most]
+            found.update(int(row) for row in order if costs[row] < NEVER)
+        return sorted(found)
