@@ -1,0 +1,151 @@
+"""Who stands where once a plan is carried out, and which rules keep them there."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from stowage_scheduler.cluster import CPU, MEMORY, Node, Pod
+from stowage_scheduler.explain.clauses import MOVE_LIMIT, NOMINATED, TERMINATING, Clause, ClauseKind
+from stowage_scheduler.gangs import GangKey, gang_key
+from stowage_scheduler.immovable import Immovable
+from stowage_scheduler.movability import Movability
+from stowage_scheduler.rules import Outcome
+
+Amounts = npt.NDArray[np.int64]
+
+_MOST = 1 << 53  # an amount beyond the largest quantity is as good as that
+
+
+class Guard(Struct, frozen=True, gc=False):
+    """What keeps a pod on its node, whoever comes.
+
+    `always`: it goes nowhere while one of these holds. `evicted`: while one of these holds it does not lose its place
+    without another. `holds_room`: it only waits to leave, so nobody can move or evict it.
+    """
+
+    always: frozenset[Clause] = frozenset()
+    evicted: frozenset[Clause] = frozenset()
+    holds_room: bool = False
+
+
+_FREE = Guard()
+_LEAVES = Guard(always=frozenset({TERMINATING}), holds_room=True)
+_NOMINATED = Guard(always=frozenset({NOMINATED}), holds_room=True)
+
+
+class Keep(Struct, frozen=True, gc=False):
+    """Pods that whoever comes meets alike: by guard and priority."""
+
+    guard: Guard
+    priority: int
+
+
+class Situation:
+    """A cluster state to explain pods against.
+
+    Args:
+        outcome: of the plan.
+        nodes: those that may be used at all.
+        limited: the plan's cap on moves was reached.
+        peers: UIDs of pods that stand where they would only if all of their gang came.
+    """
+
+    def __init__(
+        self, outcome: Outcome, nodes: Sequence[Node], *, limited: bool = False, peers: frozenset[str] = frozenset()
+    ) -> None:
+        self.outcome = outcome
+        self.nodes = sorted(nodes, key=lambda node: node.name)
+        self.limited = limited
+        self._peers = peers
+        self._amounts: dict[tuple[Keep, str], Amounts] = {}
+
+    @cached_property
+    def movability(self) -> Movability:
+        """Who may move."""
+        return Movability(self.outcome.snapshot, self.outcome.options)
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Nodes by name."""
+        return {node.name: number for number, node in enumerate(self.nodes)}
+
+    @cached_property
+    def kept(self) -> Mapping[Keep, Sequence[tuple[int, Pod]]]:
+        """All pods that stand, with the number of their node."""
+        found: dict[Keep, list[tuple[int, Pod]]] = defaultdict(list)
+        for number, node in enumerate(self.nodes):
+            for pod, guard in self._guarded(self.outcome.residents.get(node.name, ()), node):
+                found[Keep(guard, pod.priority)].append((number, pod))
+        return found
+
+    def amounts(self, keep: Keep, resource: str) -> Amounts:
+        """How much of a resource the pods kept alike ask for, by node."""
+        if (keep, resource) not in self._amounts:
+            asked = np.zeros(len(self.nodes), dtype=np.int64)
+            for number, pod in self.kept[keep]:
+                amount = pod.requests.get(resource, 0)
+                if amount:
+                    asked[number] += min(_MOST, amount)
+            self._amounts[keep, resource] = asked
+        return self._amounts[keep, resource]
+
+    def free(self, resource: str) -> Amounts:
+        """How much of a resource is left, by node; negative where too much is asked for."""
+        offered = [max(-_MOST, min(_MOST, node.allocatable.get(resource, 0))) for node in self.nodes]
+        left = np.array(offered, dtype=np.int64)
+        for keep in self.kept:
+            left -= self.amounts(keep, resource)
+        return left
+
+    def guard(self, pod: Pod, node: Node) -> Guard:
+        """What keeps a pod on its node."""
+        if pod.leaving:
+            return _LEAVES
+        if pod.uid not in self.outcome.after:
+            return _NOMINATED
+        always: set[Clause] = {MOVE_LIMIT} if self.limited else set()
+        if pod.uid in self._peers:
+            always.add(Clause(ClauseKind.GANG, pod.gang.name if pod.gang is not None else ""))
+        elif pod.node == node.name:
+            always.update(self._obstacles(pod))
+        elif gang_key(pod) is not None:
+            always.add(never(Immovable.GANG))
+        return Guard(frozenset(always)) if always else _FREE
+
+    def _obstacles(self, pod: Pod) -> Iterator[Clause]:
+        for why in self.movability.obstacles(pod):
+            if why is not Immovable.BUDGET_EXHAUSTED:
+                yield never(why)
+                continue
+            for budget in self.movability.budgets(pod):
+                if budget.disruptions_allowed < 1 or not budget.fresh:
+                    yield Clause(ClauseKind.POD_DISRUPTION_BUDGET, f"{budget.namespace}/{budget.name}")
+
+    def _guarded(self, pods: Sequence[Pod], node: Node) -> Iterator[tuple[Pod, Guard]]:
+        """Of pods under one budget no more may lose their place than it allows: the largest ones, let us say."""
+        spent: Counter[str] = Counter()
+        for pod in sorted(pods, key=lambda one: (-one.requests.get(CPU, 0), -one.requests.get(MEMORY, 0), one.key)):
+            guard = self.guard(pod, node)
+            budgets = () if guard.holds_room else self.movability.budgets(pod)
+            spent.update(budget.uid for budget in budgets)
+            over = frozenset(
+                Clause(ClauseKind.POD_DISRUPTION_BUDGET, f"{budget.namespace}/{budget.name}")
+                for budget in budgets
+                if spent[budget.uid] > budget.disruptions_allowed
+            )
+            yield pod, Guard(guard.always, over) if over - guard.always else guard
+
+    def gang_of(self, pod: Pod) -> GangKey | None:
+        """The gang of a pod."""
+        return gang_key(pod)
+
+
+def never(why: Immovable) -> Clause:
+    """The rule that a pod stays where it is."""
+    return Clause(ClauseKind.NEVER_MOVES, why.name)
