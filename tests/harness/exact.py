@@ -78,7 +78,10 @@ def _gangs_are_whole(cluster: Snapshot, placed: list[Pod]) -> bool:
         waiting = [pod for pod in pods if pod.node is None]
         come = [pod for pod in waiting if pod in placed]
         sizes = [pod.gang.size for pod in pods if pod.gang is not None]
-        if come and (come != waiting or len(pods) < max(sizes)):
+        elastic = all(pod.gang is not None and pod.gang.elastic for pod in pods)
+        if come and not elastic and come != waiting:
+            return False
+        if come and len(pods) - len(waiting) + len(come) < max(sizes):
             return False
     return True
 

@@ -28,17 +28,21 @@ ENOUGH_FOR_ONE = Effort(deterministic=2.0)
 
 
 def a_cluster(seed: int) -> Snapshot:
-    """Up to three nodes and seven pods; some run, some wait alone, some in one of two gangs."""
+    """Up to three nodes and seven pods; some run, some wait alone, some in one of two gangs.
+
+    Of the one gang all that wait come together, of the other as many as it needs or more.
+    """
     chance = random.Random(seed)
     nodes = [
         node(f"n{number}", chance.randint(4, 10), labels={"zone": chance.choice("ab")})
         for number in range(chance.randint(1, 3))
     ]
-    sizes = {"red": chance.randint(1, 3), "blue": chance.randint(1, 4)}
+    kinds = {"red": Gang("red", chance.randint(1, 3)), "blue": Gang("blue", chance.randint(1, 4), elastic=True)}
+    common = chance.choice(["red", "blue"])
     room = {one.name: one.allocatable["cpu"] for one in nodes}
     pods: list[Pod] = []
     for number in range(chance.randint(2, 7)):
-        name = chance.choice([None, "red", "red", "blue"])
+        name = chance.choice([None, common, "red", "blue"])
         cpu = chance.randint(1, 6)
         fitting = [one.name for one in nodes if room[one.name] >= cpu]
         on = chance.choice(fitting) if fitting and chance.random() < (0.2 if name else 0.6) else None
@@ -50,7 +54,7 @@ def a_cluster(seed: int) -> Snapshot:
                 cpu,
                 on=on,
                 priority=chance.randint(0, 2),
-                gang=None if name is None else Gang(name, sizes[name]),
+                gang=None if name is None else kinds[name],
                 gates=(GANG_GATE,) if name and on is None else (),
                 node_selector=chance.choice([{}, {}, {"zone": "a"}]) if on is None else {},
             )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stowage_scheduler.cluster import (
     CPU,
     DisruptionBudget,
+    Gang,
     Node,
     OwnerRef,
     Pod,
@@ -21,6 +22,7 @@ from stowage_scheduler.cluster import (
 )
 from stowage_scheduler.kube.facts import Fact, Namespace
 from stowage_scheduler.kube.ledger import WORKLOAD_KINDS, Ledger
+from stowage_scheduler.kube.pod_group_facts import GroupFact
 from stowage_scheduler.kube.snapshot import assemble
 
 NAMES = st.sampled_from(["a", "b", "b-1"])
@@ -29,13 +31,17 @@ UIDS = st.sampled_from(["u1", "u2", "u3", "u4", "u5", "u6"])
 FACTS = st.one_of(
     st.builds(lambda name, cpu: Node(name, {CPU: cpu}), NODE_NAMES, st.integers(1, 2)),
     st.builds(
-        lambda namespace, name, uid, node, phase: Pod(namespace, name, uid, {CPU: 1}, node=node, phase=phase),
+        lambda namespace, name, uid, node, phase, gang: Pod(
+            namespace, name, uid, {CPU: 1}, node=node, phase=phase, gang=gang
+        ),
         NAMES,
         NAMES,
         UIDS,
         st.none() | NODE_NAMES,
         st.sampled_from(["Pending", "Running", "Succeeded"]),
+        st.none() | st.builds(lambda name: Gang(name, 0, elastic=True, unknown=True), NAMES),
     ),
+    st.builds(GroupFact, NAMES, NAMES, st.integers(1, 3)),
     st.builds(
         lambda kind, name, uid, owner, revision: Workload(
             kind, "a", name, uid, owner=OwnerRef("Deployment", "d", owner) if owner else None, revision=revision
@@ -58,13 +64,16 @@ def kind_of(fact: Fact) -> str:
             return fact.kind
         case DisruptionBudget():
             return "PodDisruptionBudget"
+        case GroupFact():
+            return "PodGroup"
         case _:
             return type(fact).__name__
 
 
 def name_of(fact: Fact) -> str:
     namespace = getattr(fact, "namespace", None)
-    return f"{namespace}/{fact.name}" if namespace else fact.name
+    name = fact.gang if isinstance(fact, GroupFact) else fact.name
+    return f"{namespace}/{name}" if namespace else name
 
 
 CHANGES = st.lists(
@@ -109,6 +118,7 @@ class FromScratch:
             pods=of(Pod),
             workloads=of(Workload),
             budgets=of(DisruptionBudget),
+            pod_groups=of(GroupFact),
             priority_classes=of(PriorityClass),
             namespace_labels={namespace.name: namespace.labels for namespace in of(Namespace)},
             rejected=self.refused.values(),

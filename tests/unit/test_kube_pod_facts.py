@@ -226,7 +226,8 @@ def required(*terms: dict[str, Any]) -> dict[str, Any]:
         ),
         pytest.param({"volumes": [{"csi": {"driver": "d"}}]}, set(), id="no plugin looks at an inline CSI volume"),
         pytest.param({"resourceClaims": [{"name": "gpu"}]}, {"ResourceClaims"}, id="a resource claim"),
-        pytest.param({"schedulingGroup": {"podGroupName": "g"}}, {"SchedulingGroup"}, id="a scheduling group"),
+        pytest.param({"schedulingGroup": {"podGroupName": "g"}}, set(), id="scheduling groups are looked up later"),
+        pytest.param({"schedulingGroup": {}}, {"SchedulingGroup"}, id="a scheduling group of a later kind"),
         pytest.param({"workloadRef": {"name": "w"}}, {"SchedulingGroup"}, id="a workload reference of 1.35"),
     ],
 )

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from harness import virtual_time
-from stowage.observe.reflector import Absent, Event, ObjectKey, Present, Reflector, Refused
-from stowage.transport import Api, ApiError, ApiUnavailable, Forbidden, Gone, TooManyRequests
+from stowage.observe.reflector import ABSENT_SECONDS, Absent, Event, ObjectKey, Present, Reflector, Refused
+from stowage.transport import Api, ApiError, ApiUnavailable, Forbidden, Gone, NotFound, TooManyRequests
 from stowage_scheduler.cluster import Rejected
 from stowage_scheduler.kube.malformed import MalformedObject
 
@@ -87,10 +87,10 @@ def decode(raw: bytes) -> str:
 class Followed:
     """What came out of following a script to its end."""
 
-    def __init__(self, lists: list[Any], watches: list[list[Any]]) -> None:
-        virtual_time.run(self._follow(lists, watches))
+    def __init__(self, lists: list[Any], watches: list[list[Any]], *, optional: bool = False) -> None:
+        virtual_time.run(self._follow(lists, watches, optional=optional))
 
-    async def _follow(self, lists: list[Any], watches: list[list[Any]]) -> None:
+    async def _follow(self, lists: list[Any], watches: list[list[Any]], *, optional: bool) -> None:
         self.script = Script(lists, watches)
         self.events: list[Event[str]] = []
         self.times: list[float] = []
@@ -101,6 +101,7 @@ class Followed:
             on_event=self._take,
             clock=virtual_time.now,
             generator=random.Random(1),
+            optional=optional,
         )
         following = asyncio.create_task(self.reflector.run())
         waiting = asyncio.create_task(self.script.used_up.wait())
@@ -265,3 +266,63 @@ def test_errors_of_the_stream_keep_their_words(caplog: pytest.LogCaptureFixture)
     assert "WATCH /things: 500" in caplog.text
     assert "from the stream" in caplog.text
     assert issubclass(ApiUnavailable, ApiError)
+
+
+NOT_SERVED = NotFound("GET", status=404)
+
+
+def test_a_collection_that_the_server_does_not_have_is_empty_and_looked_for_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO"):
+        followed = Followed([NOT_SERVED, NOT_SERVED, listed(5, thing("x"))], [[]], optional=True)
+    assert followed.changes == [("x", "-")]
+    assert followed.times == [2 * ABSENT_SECONDS]
+    assert followed.lists == 3
+    assert [record.message for record in caplog.records] == [
+        "/things is not served; looked for every 60 s",
+        "/things is served now",
+    ]
+
+
+def test_what_an_absent_collection_held_has_vanished() -> None:
+    followed = Followed(
+        [listed(5, thing("x")), NOT_SERVED, listed(9, thing("y"))],
+        [[event("ADDED", thing("z", 6)), GONE]],
+        optional=True,
+    )
+    assert followed.changes == [("x", "-"), ("z", "-"), ("x", None), ("z", None), ("y", "-")]
+    assert followed.reflector.served
+    assert followed.times[-1] < ABSENT_SECONDS, "it was there a moment ago"
+
+
+def test_an_absent_collection_is_followed_and_complete() -> None:
+    async def follow() -> Reflector[str]:
+        script = Script([NOT_SERVED] * 9, [])
+        reflector: Reflector[str] = Reflector(
+            cast("Api", script),
+            "/things",
+            decode=decode,
+            on_event=lambda _: None,
+            clock=virtual_time.now,
+            generator=random.Random(1),
+            optional=True,
+        )
+        following = asyncio.create_task(reflector.run())
+        await reflector.wait_synced()
+        await asyncio.sleep(3.5 * ABSENT_SECONDS)
+        following.cancel()
+        assert len(script.asked) == 4
+        assert reflector.stuck_seconds() == 0
+        return reflector
+
+    reflector = virtual_time.run(follow())
+    assert (reflector.synced, reflector.served) == (True, False)
+    assert reflector.disconnected_since is None
+    assert reflector.trouble is None
+
+
+def test_a_collection_that_has_to_be_there_is_in_trouble_without_it() -> None:
+    followed = Followed([NOT_SERVED, listed(5, thing("x"))], [])
+    assert followed.times != [0.0]
+    assert followed.reflector.trouble is not None

@@ -10,18 +10,20 @@ from math import gcd
 from msgspec import Struct
 from msgspec.structs import replace
 
-from stowage_scheduler.cluster import Effect, HostPort, Node, Pod, Snapshot
+from stowage_scheduler.cluster import Effect, GpuShare, HostPort, Node, Pod, Snapshot
+from stowage_scheduler.devices.limits import device_limits
 from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.matching import disliked
 from stowage_scheduler.movability import Movability
-from stowage_scheduler.move_cost import move_cost_seconds
+from stowage_scheduler.move_cost import move_cost_seconds, runs_since
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
 from stowage_scheduler.relate import Related, Roles
 from stowage_scheduler.relations import Apart, Relation, Role
 from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.slots import SlotClass, slot_class
+from stowage_scheduler.templates import template
 
 _ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
 
@@ -53,6 +55,7 @@ class _ClassKey(Struct, frozen=True):
     preempts: bool
     gang: int | None
     roles: Roles
+    share: GpuShare | None
 
 
 def build(snapshot: Snapshot, options: PackOptions) -> Build:
@@ -67,8 +70,8 @@ class _Builder:
         self.movability = Movability(snapshot, options)
         self.nodes = sorted(self.movability.nodes.values(), key=lambda node: node.name)
         self.index = {node.name: number for number, node in enumerate(self.nodes)}
-        self.used: list[Counter[str]] = [Counter() for _ in self.nodes]
-        self.running: list[Counter[str]] = [Counter() for _ in self.nodes]  # movable pods alone
+        self.used: list[dict[str, int]] = [{} for _ in self.nodes]
+        self.running: list[dict[str, int]] = [{} for _ in self.nodes]  # movable pods alone
         self.ports: list[set[HostPort]] = [set() for _ in self.nodes]
         self.fixed: Counter[int] = Counter()
         self.left_out: dict[str, Immovable] = {}
@@ -89,13 +92,17 @@ class _Builder:
         self._allowed: dict[object, frozenset[int]] = {}
         self._admitting: dict[object, frozenset[int]] = {}
         self._sizes: dict[object, _Size] = {}
+        self._numbers: dict[object, int] = {}
+        self.templates: dict[str, int] = {}  # by UID
+        self._lasting: dict[int, bool] = {}  # by template, whether its pods may move once they are old enough
+        self._keys: dict[tuple[int, bool], _ClassKey] = {}  # by template, for those that run and those that wait
 
     def build(self) -> Build:
-        for pod in sorted(self.snapshot.pods, key=lambda p: (p.key, p.uid)):
+        for pod in sorted(self.snapshot.pods, key=_by_name):
             self._sort_in(pod)
         self.related = self._relate()
         for pod in self.movable:
-            self.running[self.index[pod.node or ""]].update(pod.requests)
+            _take(self.running[self.index[pod.node or ""]], pod)
         drained = {self.index[name] for name in self.movability.drained if name in self.index}
         self.overfull, self.unread = self._overfull(), self._unread() | drained
         waiting_gangs = sorted({key for pod in self.pending if (key := self._gang(pod)) is not None})
@@ -106,8 +113,11 @@ class _Builder:
         groups: dict[_ClassKey, list[Pod]] = defaultdict(list)
         planned = [*self.movable, *self.pending, *self.displaced]
         for pod in planned:
-            groups[self._class_key(pod, limits)].append(pod)
-        resources = sorted({name for pod in planned for name in pod.requests})
+            kind = self.templates[pod.uid], pod.node is None
+            if kind not in self._keys:
+                self._keys[kind] = self._class_key(pod, limits)
+            groups[self._keys[kind]].append(pod)
+        resources = sorted({name for key in groups for name, _ in key.requests})
         ordered = sorted(groups.items(), key=lambda item: item[1][0].key)
         classes = tuple(self._class(number, key, pods, resources) for number, (key, pods) in enumerate(ordered))
         relations = self._relations([key.roles for key, _ in ordered])
@@ -133,6 +143,11 @@ class _Builder:
                 for key, number in self.gangs.items()
             ),
             relations=relations,
+            devices=device_limits(
+                self.nodes,
+                [(pod, self.index[where]) for pod, where in self.staying if where in self.index],
+                [(pods[0], c.running) for (_, pods), c in zip(ordered, classes, strict=True)],
+            ),
             capacity=tuple(tuple(n.allocatable.get(name, 0) for name in resources) for n in self.nodes),
             max_moves=self.options.max_moves,
             may_evict=self.options.evict_lower_priority and not self.movability.drained,
@@ -157,6 +172,7 @@ class _Builder:
         """Fixed pods take room, movable and pending ones become part of a class."""
         if pod.finished:
             return
+        self.templates[pod.uid] = self._numbers.setdefault(template(pod), len(self._numbers))
         if self.movability.drained and self._sort_in_for_drain(pod):
             return
         if pod.node is None and not pod.terminating:
@@ -166,12 +182,21 @@ class _Builder:
                 return
             if why_not is not Immovable.OUT_OF_SCOPE:
                 self.left_out[pod.uid] = why_not
-        elif pod.node is not None and self.movability.immovable(pod) is None:
+        elif pod.node is not None and self._may_move(pod):
             self.movable.append(pod)
             return
         where = pod.node if pod.node is not None else pod.nominated_node
         if where is not None:
             self._leave(pod, where)
+
+    def _may_move(self, pod: Pod) -> bool:
+        """Whether a running pod may move; for pods of one template only their state and their age differ."""
+        if pod.leaving or pod.node not in self.movability.nodes or self.options.drain is not None:
+            return self.movability.immovable(pod) is None
+        kind = self.templates[pod.uid]
+        if kind not in self._lasting:
+            self._lasting[kind] = self.movability.immovable_at_any_age(pod) is None
+        return self._lasting[kind] and self.movability.too_young(pod) is None
 
     def _sort_in_for_drain(self, pod: Pod) -> bool:
         """Sort in a pod that a drain speaks of; those that wait elsewhere are not planned for then."""
@@ -190,7 +215,7 @@ class _Builder:
         if where in self.index:
             if pod.node is not None and not pod.leaving and self.movability.in_scope(pod):
                 self.fixed[pod.priority] += 1
-            self.used[self.index[where]].update(pod.requests)
+            _take(self.used[self.index[where]], pod)
             self.ports[self.index[where]].update(pod.host_ports)
 
     def _relate(self) -> Related:
@@ -236,15 +261,16 @@ class _Builder:
         """By resource, nodes with more requested than allocatable: nobody who asks for it may go there."""
         found: dict[str, set[int]] = defaultdict(set)
         for number, node in enumerate(self.nodes):
-            for name, amount in (self.used[number] + self.running[number]).items():
-                if amount > node.allocatable.get(name, 0):
+            used, running = self.used[number], self.running[number]
+            for name in {**used, **running}:
+                if used.get(name, 0) + running.get(name, 0) > node.allocatable.get(name, 0):
                     found[name].add(number)
         return {name: frozenset(numbers) for name, numbers in found.items()}
 
     def _free(self, number: int, resources: list[str]) -> tuple[int, ...]:
         """Room for classes; on an overfull node what its movable pods already take."""
         allocatable, used, running = self.nodes[number].allocatable, self.used[number], self.running[number]
-        return tuple(max(allocatable.get(name, 0) - used[name], running[name]) for name in resources)
+        return tuple(max(allocatable.get(name, 0) - used.get(name, 0), running.get(name, 0)) for name in resources)
 
     def _class_key(self, pod: Pod, limits: dict[str, int]) -> _ClassKey:
         budgets = sorted(self.movability.budgets(pod), key=lambda b: b.uid)
@@ -266,12 +292,14 @@ class _Builder:
             preempts=preempts,
             gang=None if gang is None else self.gangs[gang],
             roles=self.related.roles(pod),
+            # a share that runs keeps its device
+            share=pod.gpu_share if pod.node or not pod.gpu_share else GpuShare(pod.gpu_share.amounts),
         )
 
     def _eligible(self, pod: Pod) -> frozenset[int]:
         """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
         selector = tuple(sorted(pod.node_selector.items()))
-        needs = pod.volume_needs, pod.needed_features
+        needs = pod.volume_needs, pod.needed_features, pod.gpu_share
         constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
         amounts = tuple(sorted(pod.requests.items()))
         if amounts not in self._sizes:
@@ -328,15 +356,44 @@ class _Builder:
             budgets=key.budgets,
             gang=key.gang,
             preempts=key.preempts,
-            move_cost=max(move_cost_seconds(p, self.movability.budgets(p), self.snapshot.now) for p in pods),
+            move_cost=self._move_cost(pods),
             pending_uids=tuple(pod.uid for pod in waiting),
             displaced=dict(Counter(self.index[pod.node] for pod in waiting if pod.node is not None)),
             # the youngest has lost least when it starts again
             running_uids={
-                node: tuple(p.uid for p in sorted(held, key=lambda p: (p.ready, -p.created_at, p.key)))
+                node: tuple([p.uid for p in (held if len(held) == 1 else sorted(held, key=_youngest_first))])
                 for node, held in running.items()
             },
         )
+
+    def _move_cost(self, pods: Iterable[Pod]) -> int:
+        """That of the dearest pod: of each template the one that runs longest, for cost only grows with age."""
+        dearest: dict[int, Pod] = {}
+        for pod in pods:
+            kind = self.templates[pod.uid]
+            if kind not in dearest or _runs_longer(pod, dearest[kind]):
+                dearest[kind] = pod
+        now = self.snapshot.now
+        return max(move_cost_seconds(p, self.movability.budgets(p), now) for p in dearest.values())
+
+
+def _by_name(pod: Pod) -> tuple[str, str, str]:
+    return pod.namespace, pod.name, pod.uid
+
+
+def _youngest_first(pod: Pod) -> tuple[bool, float, str]:
+    return pod.ready, -pod.created_at, pod.key
+
+
+def _runs_longer(pod: Pod, other: Pod) -> bool:
+    if pod.node is None or other.node is None:
+        return pod.node is not None and other.node is None
+    return runs_since(pod) < runs_since(other)
+
+
+def _take(used: dict[str, int], pod: Pod) -> None:
+    for name, amount in pod.requests.items():
+        used[name] = used.get(name, 0) + amount
 
 
 def _with_alone(classes: Iterable[PodClass], relations: Iterable[Relation]) -> tuple[PodClass, ...]:

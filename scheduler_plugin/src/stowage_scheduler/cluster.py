@@ -26,6 +26,9 @@ ATTACHMENTS = "attachable-volumes-csi-"
 FREE_VOLUMES = "free-volumes-of-"
 """Begins the resource that counts volumes that nobody has yet, by StorageClass."""
 
+GPU_MILLI = "stowage.dev/gpu-milli"
+"""Thousandths of GPUs: the annotation of a pod that takes part of one, and what is counted for it."""
+
 OF_VOLUMES = (ATTACHMENTS, FREE_VOLUMES)
 """How resources begin that no pod asks for itself: they are looked up for it."""
 
@@ -224,6 +227,17 @@ class Gang(Struct, frozen=True, gc=False):
     unknown: bool = False
 
 
+class GpuShare(Struct, frozen=True, gc=False):
+    """Part of one GPU that a pod takes beside others: how much in each measure, and where it stands.
+
+    `amounts` are sorted by measure: thousandths of a device (`GPU_MILLI`), or units of a resource of which the devices
+    of a node have equal parts. `device` is its index on the pod's node, None while nobody tells.
+    """
+
+    amounts: tuple[tuple[str, int], ...]
+    device: int | None = None
+
+
 class Pod(Struct, frozen=True, gc=False):
     """A pod: what it asks for, where it runs and what is known about moving it.
 
@@ -251,6 +265,7 @@ class Pod(Struct, frozen=True, gc=False):
     nominated_node: str | None = None
     gates: tuple[str, ...] = ()  # names of scheduling gates
     gang: Gang | None = None
+    gpu_share: GpuShare | None = None
     scheduling_group: bool = False  # kube-scheduler places it together with others, so nobody else may bind it
     disruption_target: bool = False
     owner: OwnerRef | None = None

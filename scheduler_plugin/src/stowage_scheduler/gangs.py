@@ -1,7 +1,8 @@
 """Gangs of pods: who belongs to one, and whether it can be placed whole.
 
-A gang is the pods of one namespace with the same gang name (label `stowage.dev/gang`). It starts when all of it
-has a place, so those of its pods that wait are planned for together or not at all.
+A gang is the pods of one namespace with the same gang name: of label `stowage.dev/gang`, or of a PodGroup. It starts
+when all of it has a place, so those of its pods that wait are planned for together or not at all. Of a PodGroup
+(`Gang.elastic`) at least as many start together as it asks for; pods beyond those come as they find room.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class GangState(Struct, frozen=True):
     why: Immovable | None = None
     required: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
+    elastic: bool = False
 
     @property
     def members(self) -> tuple[Pod, ...]:
@@ -49,6 +51,21 @@ class GangState(Struct, frozen=True):
     def ready(self) -> bool:
         """Whether pods wait, and could be placed together."""
         return bool(self.waiting) and self.why is None
+
+    @property
+    def need(self) -> int:
+        """How many of the pods that wait get a place together, at least."""
+        return max(0, self.size - len(self.running)) if self.elastic else len(self.waiting)
+
+    @property
+    def beginning(self) -> str:
+        """How it begins, for people."""
+        return f"starts with {self.size} pods or more" if self.elastic else "starts as a whole"
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether each pod that waits may come alone, for enough of the gang run already."""
+        return self.elastic and self.need <= 1
 
 
 def gang_key(pod: Pod) -> GangKey | None:
@@ -75,23 +92,30 @@ def _state(key: GangKey, members: list[Pod]) -> GangState:
         size=gang.size,
         running=tuple(pod for pod in members if pod.node is not None),
         waiting=tuple(pod for pod in members if pod.node is None),
-        why=_why_not(gang.size, members),
+        why=_why_not(gang, members),
         required=gang.required,
         preferred=gang.preferred,
+        elastic=gang.elastic,
     )
 
 
-def _why_not(size: int, members: list[Pod]) -> Immovable | None:
-    waiting = [pod for pod in members if pod.node is None]
-    if size < 1:
+def _why_not(gang: Gang, members: list[Pod]) -> Immovable | None:
+    if gang.unknown:
+        return Immovable.POD_GROUP_MISSING
+    if gang.size < 1:
         return Immovable.GANG_SIZE_UNREADABLE
-    if len(members) < size:
+    if len(members) < gang.size:
         return Immovable.GANG_INCOMPLETE
-    if any(foreign_gates(pod) for pod in waiting):
+    waiting = [pod for pod in members if pod.node is None]
+    held = [pod for pod in waiting if foreign_gates(pod)]
+    nominated = [pod for pod in waiting if pod.nominated_node is not None]
+    if gang.elastic:  # those that are held are left out, unless too few are left without them
+        left = {pod.uid for pod in members} - {pod.uid for pod in (*held, *nominated)}
+        if len(left) >= gang.size:
+            return None
+    if held:
         return Immovable.GANG_GATED
-    if any(pod.nominated_node is not None for pod in waiting):
-        return Immovable.GANG_NOMINATED
-    return None
+    return Immovable.GANG_NOMINATED if nominated else None
 
 
 def foreign_gates(pod: Pod) -> tuple[str, ...]:

@@ -79,15 +79,38 @@ class _Filling:
         self.domains: dict[int, _Ints] = {}
 
     def put_gang(self, together: Sequence[PodClass]) -> None:
-        """Put all classes of a gang on nodes or none of them: in the fullest of its best domains that has the room."""
-        levels = self.placement.problem.gangs[together[0].gang or 0].levels
+        """Put all classes of a gang on nodes or none of them: in the fullest of its best domains that has the room.
+
+        Where a gang needs fewer pods than wait, a domain that has room for all is sought first.
+        """
+        problem, number = self.placement.problem, together[0].gang or 0
+        gang, least = problem.gangs[number], problem.least_of(number)
+        if any(self.placement.placed(one) for one in together):  # it stands, and more of it come
+            for one in together:
+                self.put(one)
+            return
+        if self._put_whole(gang.levels, together):
+            return
+        for level in (gang.levels or ((None,),)) if gang.need is not None else ():
+            for domain in sorted(level, key=self._free_in):
+                if sum(self._most(one, domain) for one in together) < least:
+                    continue
+                for one in together:
+                    self.put(one, domain)
+                if sum(self.placement.placed(one) for one in together) >= least:
+                    return
+                self._take_back(together)
+
+    def _put_whole(self, levels: Sequence[Sequence[frozenset[int] | None]], together: Sequence[PodClass]) -> bool:
+        """Put every pod of the classes in the first domain that has room for all, if there is one."""
         for level in levels or ((None,),):
             for domain in sorted(level, key=self._free_in):
-                if not all(self._might_hold(one, domain) for one in together):
+                if any(self._most(one, domain) < self.placement.unplaced(one) for one in together):
                     continue
                 if all(self.put(one, domain) for one in together):
-                    return
-                self._take_back_halved_gangs()
+                    return True
+                self._take_back(together)
+        return False
 
     def _free_in(self, domain: frozenset[int] | None) -> tuple[float, tuple[int, ...]]:
         """How much of a domain's room is left, as a share; of equal ones the first."""
@@ -97,16 +120,16 @@ class _Filling:
         left = self.room[nodes].sum(axis=0) / np.maximum(1, self.free.sum(axis=0))
         return float(left.sum()), tuple(nodes)
 
-    def _might_hold(self, pod_class: PodClass, domain: frozenset[int] | None) -> bool:
-        """Whether the nodes of a domain have room for all of a class that waits, if nobody else came."""
+    def _most(self, pod_class: PodClass, domain: frozenset[int] | None) -> int:
+        """How many waiting pods of a class the nodes of a domain have room for, if nobody else came; or more."""
         if domain is None:
-            return True
+            return self.placement.unplaced(pod_class)
         fits = np.full(len(self.room), pod_class.total, dtype=np.int64)
         for resource, amount in enumerate(pod_class.requests):
             if amount:
                 np.minimum(fits, self.room[:, resource] // amount, out=fits)
         nodes = sorted(domain & pod_class.eligible)
-        return int(np.maximum(0, fits[nodes]).sum()) >= self.placement.unplaced(pod_class)
+        return min(int(np.maximum(0, fits[nodes]).sum()), self.placement.unplaced(pod_class))
 
     def put(self, pod_class: PodClass, domain: frozenset[int] | None = None) -> bool:
         """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
@@ -137,11 +160,12 @@ class _Filling:
                 left[best] = self._left(pod_class, nodes[best : best + 1])[0]
         return True
 
-    def _take_back_halved_gangs(self) -> None:
-        """Take the places of gangs away that did not get all of them."""
-        for node, held in self.placement.without_halved_gangs().items():
-            self.placement.replace(node, held)
-            self.room[node] = self.placement.room[node]
+    def _take_back(self, together: Sequence[PodClass]) -> None:
+        """Take the places of a gang away again; none of its pods ran."""
+        for pod_class in together:
+            for node, count in list(self.placement.counts[pod_class.index].items()):
+                self.placement.add(pod_class, node, -count)
+                self.room[node] = self.placement.room[node]
 
     def _fitting(self, pod_class: PodClass, domain: frozenset[int] | None) -> _Ints:
         """Nodes, of a domain or all, that have room for one more pod of a class."""

@@ -36,6 +36,8 @@ class Immovable(StrEnum):
     GATED = "a scheduling gate keeps it from every scheduler"
     NOMINATED = "kube-scheduler is making room for it"
     GANG_SIZE_UNREADABLE = "the pods of its gang do not agree on a size, or on the topology that they need"
+    POD_GROUP_MISSING = "its PodGroup is not there"
+    SCHEDULING_GROUP = "kube-scheduler has to place its scheduling group, so nobody else may bind it"
     GANG_INCOMPLETE = "pods of its gang are missing"
     GANG_GATED = "another gate holds a pod of its gang"
     GANG_NOMINATED = "kube-scheduler is making room for a pod of its gang"

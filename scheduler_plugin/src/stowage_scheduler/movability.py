@@ -117,6 +117,10 @@ class Movability:
         drain = self.options.drain
         if drain is not None and not drain.voluntary and pod.node in drain.nodes:
             return self._by_drain(pod, drain)
+        return self.immovable_at_any_age(pod) or self.too_young(pod)
+
+    def immovable_at_any_age(self, pod: Pod) -> Immovable | None:
+        """Why a running pod stays where it is, however long it has run there; drains apart."""
         return (
             self._by_scope(pod)
             or self._by_kind(pod)
@@ -124,7 +128,6 @@ class Movability:
             or self._by_replacement(pod)
             or self._by_owner(pod)
             or self._by_budget(pod)
-            or self._by_age(pod)
         )
 
     def obstacles(self, pod: Pod) -> tuple[Immovable, ...]:
@@ -139,7 +142,7 @@ class Movability:
             self._by_replacement,
             self._by_owner,
             self._by_budget,
-            self._by_age,
+            self.too_young,
         )
         return tuple(dict.fromkeys([first, *(why for kind in kinds if (why := kind(pod)) is not None)]))
 
@@ -253,7 +256,8 @@ class Movability:
             return Immovable.BUDGET_EXHAUSTED
         return None
 
-    def _by_age(self, pod: Pod) -> Immovable | None:
+    def too_young(self, pod: Pod) -> Immovable | None:
+        """Whether a pod has not run long enough to be moved."""
         started = pod.bound_at if pod.bound_at is not None else pod.created_at
         young = self.snapshot.now - started < self.options.min_pod_age_seconds
         return Immovable.TOO_YOUNG if young else None

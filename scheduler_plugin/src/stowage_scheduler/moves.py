@@ -95,19 +95,23 @@ def _needs(simulation: Simulation) -> dict[int, tuple[str, ...]]:
     for event in simulation.events:
         by_node[event.node].append(event)
     for node, events in by_node.items():
-        needs.update(_needs_on_node(simulation.room_at_start[node], events))
+        needs.update(_needs_on_node(simulation, node, events))
     return needs
 
 
-def _needs_on_node(room_at_start: Sequence[int], events: Iterable[Event]) -> dict[int, tuple[str, ...]]:
+def _needs_on_node(simulation: Simulation, node: int, events: Sequence[Event]) -> dict[int, tuple[str, ...]]:
     needs: dict[int, tuple[str, ...]] = {}
-    beside_arrivals = list(room_at_start)
+    beside_arrivals = list(simulation.room_at_start[node])
     departed: list[Event] = []
+    openers = simulation.gates.openers(node, [event.pod_class for event in events if not event.arrives])
     for event in events:
         if not event.arrives:
             departed.append(event)
             continue
-        needs[event.step] = tuple(map(_step_id, _shortest(beside_arrivals, departed, event.pod_class)))
+        steps = list(_shortest(beside_arrivals, departed, event.pod_class))
+        if simulation.gates.concern(event.pod_class):
+            steps = sorted({*steps, *(departed[number].step for number in openers)})
+        needs[event.step] = tuple(map(_step_id, steps))
         take_room(beside_arrivals, event.pod_class, 1)
     return needs
 
@@ -180,10 +184,16 @@ def _steps(
                 slot=slot_id,
                 after=() if swap else needs[number],
                 swap=swap,
-                gang=pod.gang.name if isinstance(part, Arrival) and pod.gang is not None else "",
+                gang=_gang_of(part, pod),
             )
         )
     return tuple(steps), tuple(slots)
+
+
+def _gang_of(part: Part, pod: Pod) -> str:
+    """The gang that a pod arrives with; one that joins a gang that can do without it arrives alone."""
+    together = isinstance(part, Arrival) and part.pod_class.gang is not None
+    return pod.gang.name if together and pod.gang is not None else ""
 
 
 def _action(part: Part, pod: Pod) -> Action:

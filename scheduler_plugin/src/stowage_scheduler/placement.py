@@ -29,6 +29,7 @@ class Placement:
         self.leaving_of = [c.running_total for c in problem.classes]
         self.placed_at: dict[int, int] = dict(problem.fixed)
         self.tallies = Tallies(problem)
+        self.touched: set[int] = set()  # nodes that are not known to hold on their devices, where those matter
         for pod_class in problem.classes:
             for node, count in pod_class.running.items():
                 self.add(pod_class, node, count)
@@ -55,6 +56,7 @@ class Placement:
         twin.leaving_of = list(self.leaving_of)
         twin.placed_at = dict(self.placed_at)
         twin.tallies = self.tallies.copy()
+        twin.touched = set(self.touched)
         return twin
 
     def add(self, pod_class: PodClass, node: int, count: int) -> None:
@@ -69,6 +71,8 @@ class Placement:
             self.counts[pod_class.index].pop(node)
             self.on_node[node].pop(pod_class.index)
         self.tallies.add(pod_class, node, count)
+        if self.problem.devices is not None:
+            self.touched.add(node)
         self.placed_of[pod_class.index] += count
         if runs := pod_class.running.get(node, 0):
             self.leaving_of[pod_class.index] += max(0, runs - total) - max(0, runs - total + count)
@@ -88,9 +92,10 @@ class Placement:
         return [gang for gang in self.problem.gangs if not self._is_whole(gang)]
 
     def _is_whole(self, gang: WholeGang) -> bool:
-        classes = [self.problem.classes[index] for index in gang.classes]
-        placed = [self.placed(c) for c in classes]
-        return not any(placed) or placed == [c.total for c in classes]
+        placed = [self.placed_of[index] for index in gang.classes]
+        if not any(placed) or gang.need is not None:
+            return sum(placed) == 0 or sum(placed) >= (gang.need or 0)
+        return placed == [self.problem.classes[index].total for index in gang.classes]
 
     def without_halved_gangs(self) -> dict[int, dict[int, int]]:
         """Nodes with pods of such gangs, and what (class to pods) would be left there without those."""
@@ -117,8 +122,14 @@ class Placement:
         return taken
 
     def clashes(self, pod_class: PodClass, node: int) -> bool:
-        """Whether one more pod of a class finds a host port taken on a node."""
-        return bool(pod_class.ports) and port_conflict(pod_class.ports, self.taken_ports(node)) is not None
+        """Whether one more pod of a class finds a host port taken on a node, or no device that has room."""
+        if pod_class.ports and port_conflict(pod_class.ports, self.taken_ports(node)) is not None:
+            return True
+        devices = self.problem.devices
+        if devices is None or pod_class.index not in devices.needs:
+            return False
+        held = self.on_node[node]
+        return not devices.hold(node, {**held, pod_class.index: held.get(pod_class.index, 0) + 1})
 
     def leaving(self, pod_class: PodClass) -> int:
         """Running pods of a class that do not stay on their node."""
@@ -154,7 +165,7 @@ class Placement:
 
     def within_limits(self) -> bool:
         """Whether the limits that span nodes hold: whole gangs, relations, the cap on moves, disruption budgets."""
-        if self.halved_gangs() or not self.relations_hold():
+        if self.halved_gangs() or not self.relations_hold() or not self.devices_hold():
             return False
         limit = self.problem.max_moves
         if limit is not None and self.disrupted() > limit:
@@ -165,6 +176,15 @@ class Placement:
             leaving = sum(self.leaving(c) for c in covered)
             if lost > budget.allowed or (leaving > lost and lost >= budget.allowed):
                 return False
+        return True
+
+    def devices_hold(self) -> bool:
+        """Whether whoever comes to a node fits on its GPU devices."""
+        devices = self.problem.devices
+        if devices is not None:
+            if not all(devices.hold(node, self.on_node[node]) for node in self.touched):
+                return False
+            self.touched.clear()
         return True
 
     def relations_hold(self) -> bool:

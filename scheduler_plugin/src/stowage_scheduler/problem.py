@@ -17,6 +17,7 @@ from heapq import nlargest
 from msgspec import Struct
 
 from stowage_scheduler.cluster import HostPort
+from stowage_scheduler.devices.limits import DeviceLimits
 from stowage_scheduler.relations import Relation, Role
 
 
@@ -95,6 +96,7 @@ class Problem(Struct, frozen=True, dict=True):
     gangs: tuple[WholeGang, ...] = ()
     relations: tuple[Relation, ...] = ()
     capacity: tuple[tuple[int, ...], ...] = ()  # like `free`, of the empty node
+    devices: DeviceLimits | None = None  # of GPUs, where pods share them
     max_moves: int | None = None
     may_evict: bool = True
     fixed: Mapping[int, int] = {}

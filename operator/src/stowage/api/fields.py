@@ -25,6 +25,8 @@ NamespaceName = Annotated[str, StringConstraints(min_length=1, max_length=63, pa
 """A name as namespaces have it (RFC 1123 label)."""
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_LABEL_KEY)]
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=_LABEL_VALUE)]
+GangName = Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_LABEL_KEY)]
+"""A label value, or the name of a PodGroup with its resource: `podgroups.scheduling.k8s.io/ring`."""
 Uid = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.:]*$")]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=16, pattern=r"^[a-z][a-z0-9]*$")]
 """Key of a step or slot within its plan: `s001`, `k001`."""

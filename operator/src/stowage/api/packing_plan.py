@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from stowage.api.fields import (
     Digest,
+    GangName,
     Identifier,
     Integer,
     LabelValue,
@@ -130,7 +131,7 @@ class PlanStep(SpecFields):
     """Steps that must be done first."""
     swap: Switch = False
     """Whether the eviction breaks a cycle: the slot becomes free only later."""
-    gang: LabelValue | None = None
+    gang: GangName | None = None
     """Gang of the pod that arrives, within its namespace: all steps of a gang start together."""
 
     @classmethod

@@ -35,6 +35,8 @@ COLLECTIONS = {
     paths.CSI_NODES: "CSINode",
     paths.CSI_DRIVERS: "CSIDriver",
     paths.RESOURCE_QUOTAS: "ResourceQuota",
+    paths.POD_GROUPS: "PodGroup",
+    paths.COSCHEDULING_POD_GROUPS: "PodGroup",
     paths.PACKING_POLICIES: "PackingPolicy",
 }
 

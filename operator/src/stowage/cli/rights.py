@@ -55,7 +55,8 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, "apps", ("replicasets", "deployments", "statefulsets", "daemonsets"), _READ),
     Right(Process.OPERATOR, "batch", ("jobs",), _READ),
     Right(Process.OPERATOR, "policy", ("poddisruptionbudgets",), _READ),
-    Right(Process.OPERATOR, "scheduling.k8s.io", ("priorityclasses",), _READ),
+    Right(Process.OPERATOR, "scheduling.k8s.io", ("priorityclasses", "podgroups"), _READ),
+    Right(Process.OPERATOR, "scheduling.x-k8s.io", ("podgroups",), _READ),
     Right(Process.OPERATOR, "", ("persistentvolumeclaims", "persistentvolumes", "resourcequotas"), _READ),
     Right(Process.OPERATOR, "storage.k8s.io", ("storageclasses", "csinodes", "csidrivers"), _READ),
     # policies and plans; kopf looks for their definitions

@@ -143,7 +143,7 @@ def explain(snapshot: Snapshot, pod: Pod, chosen: Chosen, budget: Budget) -> Ans
 def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chosen) -> tuple[dict[str, int], int]:
     """How many nodes each reason rules out once the plan is carried out, and how many nodes there are."""
     from stowage_scheduler.explain import Explainer
-    from stowage_scheduler.explain.gangs import explain_gang
+    from stowage_scheduler.explain.gangs import explain_gang, still_waiting
     from stowage_scheduler.gangs import gang_key, gangs
 
     wanted = chosen.policy.spec.node_selector if chosen.policy is not None else {}
@@ -160,7 +160,11 @@ def _excluded_nodes(snapshot: Snapshot, packing: Packing, pod: Pod, chosen: Chos
     explainer = Explainer(snapshot, nodes, residents)
     key = gang_key(pod)
     gang = gangs(snapshot.pods).get(key) if key is not None else None
-    explanation = explainer.explain(pod) if gang is None else explain_gang(explainer, snapshot, residents, gang)
+    if gang is None:
+        explanation = explainer.explain(pod)
+    else:
+        after = {assignment.pod.uid: assignment.node for assignment in packing.assignments}
+        explanation = explain_gang(explainer, snapshot, residents, still_waiting(gang, pod, after))
     return {str(reason): count for reason, count in explanation.excluded.items()}, len(nodes)
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from stowage.observe.trouble import Trouble, TroubleReason, trouble_of
 from stowage.observe.versions import Verdict, Versions
-from stowage.transport import Api, ApiError, ApiUnavailable, Gone
+from stowage.transport import Api, ApiError, ApiUnavailable, Gone, NotFound
 from stowage.transport.backoff import Backoff
 from stowage.transport.errors import Status
 from stowage_scheduler.cluster import Rejected
@@ -31,6 +31,7 @@ CHUNK: Final = 500  # objects in one answer of a list
 SHORTEST_WATCH_SECONDS: Final = 1.0  # watches that end sooner are started again no faster than this
 SETTLED_SECONDS: Final = 30.0  # a watch that lived so long has worked: earlier failures no longer count
 LONGEST_PAUSE_SECONDS: Final = 20.0  # so that a server that comes back is followed within half a minute
+ABSENT_SECONDS: Final = 60.0  # between two looks for a collection that the server does not have
 RESUME_SECONDS: Final = 2.5  # longest pause after a watch that broke and can be resumed: it asks for no list
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class Reflector(Generic[T]):
         clock: monotonic seconds.
         generator: source of the back-off's jitter.
         query: further query parameters, such as a field selector.
+        optional: a server that does not have the collection has no objects of it; it is looked for now and then.
         sleep: waits for some seconds; tests replace it.
     """
 
@@ -131,6 +133,7 @@ class Reflector(Generic[T]):
         clock: Callable[[], float],
         generator: random.Random,
         query: Mapping[str, str] | None = None,
+        optional: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.path = path
@@ -139,6 +142,8 @@ class Reflector(Generic[T]):
         self._on_event = on_event
         self._clock = clock
         self._query = dict(query or {})
+        self._optional = optional
+        self.served = True  # False while the server does not have the collection
         self._sleep = sleep
         self._backoff = Backoff(generator, limit_seconds=LONGEST_PAUSE_SECONDS)
         self._versions: Versions[ObjectKey] = Versions()
@@ -187,6 +192,7 @@ class Reflector(Generic[T]):
             try:
                 if not self._version:
                     self._version = await self._list()
+                    self._say_served(served=True)
                     started = self._clock()
                 await self._watch()
                 lived_seconds = self._clock() - started
@@ -198,6 +204,9 @@ class Reflector(Generic[T]):
                 self._version = ""
                 await self._after_failure(error, started, quick=True)
             except ApiError as error:
+                if self._optional and isinstance(error, NotFound):
+                    await self._absent()
+                    continue
                 broke = self._open
                 self._disconnected(error)
                 if broke and trouble_of(error).reason is TroubleReason.SILENT:
@@ -216,6 +225,26 @@ class Reflector(Generic[T]):
         if self._failing:
             self._failing = False
             logger.info("%s: connected again", self.path)
+
+    async def _absent(self) -> None:
+        """The server does not have the collection: nothing is in it, and that is all there is to know.
+
+        One that it had a moment ago is looked for sooner: while a server starts it lacks what definitions add.
+        """
+        had_it = self.served and self.lists > 0
+        self._version = ""
+        for key in sorted(self._versions.keys()):
+            self._vanished(key)
+        self._connected()
+        self._say_served(served=False)
+        self._synced.set()
+        await self._pause(LONGEST_PAUSE_SECONDS if had_it else ABSENT_SECONDS)
+
+    def _say_served(self, *, served: bool) -> None:
+        if served is not self.served:
+            words = "is served now" if served else f"is not served; looked for every {ABSENT_SECONDS:g} s"
+            logger.info("%s %s", self.path, words)
+        self.served = served
 
     def _disconnected(self, error: ApiError) -> None:
         if self.disconnected_since is None:

@@ -26,10 +26,11 @@ Callback = Callable[[str, str], None]
 
 
 class Collection(NamedTuple):
-    """One kind that is followed, and where it is."""
+    """One kind that is followed, and where it is; one that is `optional` not every cluster has."""
 
     kind: str
     path: str
+    optional: bool = False
 
 
 COLLECTIONS: Final = (
@@ -49,6 +50,8 @@ COLLECTIONS: Final = (
     Collection("CSINode", paths.CSI_NODES),
     Collection("CSIDriver", paths.CSI_DRIVERS),
     Collection("ResourceQuota", paths.RESOURCE_QUOTAS),
+    Collection("PodGroup", paths.POD_GROUPS, optional=True),
+    Collection("CoschedulingPodGroup", paths.COSCHEDULING_POD_GROUPS, optional=True),
 )
 
 
@@ -136,6 +139,7 @@ class Store:
                 on_event=listener(collection.kind),
                 clock=clock,
                 generator=generator,
+                optional=collection.optional,
             )
             for collection in COLLECTIONS
         }

@@ -21,6 +21,8 @@ RESOURCE_QUOTAS = "/api/v1/resourcequotas"
 STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 CSI_NODES = "/apis/storage.k8s.io/v1/csinodes"
 CSI_DRIVERS = "/apis/storage.k8s.io/v1/csidrivers"
+POD_GROUPS = "/apis/scheduling.k8s.io/v1alpha2/podgroups"
+COSCHEDULING_POD_GROUPS = "/apis/scheduling.x-k8s.io/v1alpha1/podgroups"
 PACKING_POLICIES = "/apis/stowage.dev/v1alpha1/packingpolicies"
 PACKING_PLANS = "/apis/stowage.dev/v1alpha1/packingplans"
 

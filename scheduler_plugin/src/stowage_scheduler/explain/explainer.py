@@ -92,14 +92,17 @@ class Explainer:
             reason = Reason.HOST_PORT_TAKEN
         return Explanation(reason, self._help(pod, reason), dict(excluded))
 
-    def explain_gang(self, name: str, waiting: Sequence[Pod], *, limited: bool = False) -> Explanation:
-        """Why the pods of a gang that wait have no place together: of the first that finds none beside the others."""
+    def explain_gang(self, name: str, waiting: Sequence[Pod], begins: str, *, limited: bool = False) -> Explanation:
+        """Why the pods of a gang that wait have no place together: of the first that finds none beside the others.
+
+        `begins` says how many of them have to come together.
+        """
         homeless, alone = self.homeless(waiting, limited=limited)
         if alone is None:
             return Explanation(Reason.LOWER_PRIORITY, f"gang {name} fits: plan again with more time", {})
         fitting = len(waiting) - len(homeless)
         gang = (
-            f"gang {name} starts as a whole, and {fitting} of its {len(waiting)} waiting pods would fit: it needs "
+            f"gang {name} {begins}, and {fitting} of its {len(waiting)} waiting pods would fit: it needs "
             f"{more_nodes(homeless)}"
         )
         help_text = gang if alone.reason in _SHORTAGES else f"{gang}; {alone.help}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_scheduler.explain.explainer import Explainer, Explanation, more_nodes
 from stowage_scheduler.gangs import GangState
@@ -31,7 +33,27 @@ def explain_gang(
     homeless, _ = explainer.homeless(gang.waiting)
     if gang.required and not homeless:
         return _explain_topology(snapshot, explainer.nodes, residents, gang)
-    return explainer.explain_gang(gang.key[1], gang.waiting, limited=limited)
+    if gang.is_loose:
+        return explainer.explain(gang.waiting[0], limited=limited)
+    return explainer.explain_gang(gang.key[1], gang.waiting, gang.beginning, limited=limited)
+
+
+def still_waiting(gang: GangState, pod: Pod, after: Mapping[str, str]) -> GangState:
+    """The gang with the pods that a plan places as running, and with those to explain as waiting.
+
+    These are all of them; of a gang that can do without some the fewest that it lacks, `pod` first, or `pod` alone.
+
+    Args:
+        gang: when the plan was made.
+        pod: of the gang, left without a place.
+        after: where the pods that run or shall run stand, by UID.
+    """
+    if not gang.elastic:
+        return gang
+    come = tuple(replace(one, node=after[one.uid]) for one in gang.waiting if one.uid in after)
+    left = replace(gang, running=(*gang.running, *come))
+    others = tuple(one for one in gang.waiting if one.uid not in after and one.uid != pod.uid)
+    return replace(left, waiting=(pod, *others[: max(0, left.need - 1)]))
 
 
 def _explain_topology(
@@ -52,7 +74,7 @@ def _explain_topology(
         return Explanation(Reason.GANG_TOPOLOGY, f"gang {gang.key[1]} runs in more than one {key} already", {})
     missing, value, homeless = best
     fitting = len(gang.waiting) - missing
-    start = f"gang {gang.key[1]} starts as a whole in one {key}"
+    start = f"gang {gang.key[1]} {gang.beginning} in one {key}"
     if not missing:
         return Explanation(Reason.LOWER_PRIORITY, f"{start}, and {value} has room: plan again with more time", {})
     words = f"{start}, and in the best, {value}, {fitting} of its {len(gang.waiting)} waiting pods would fit"

@@ -16,6 +16,8 @@ _REASONS = {
     Immovable.VOLUME_UNAVAILABLE: Reason.VOLUME_UNAVAILABLE,
     Immovable.UNBOUND_VOLUME: Reason.UNBOUND_VOLUME,
     Immovable.GANG_SIZE_UNREADABLE: Reason.GANG_SIZE_UNREADABLE,
+    Immovable.POD_GROUP_MISSING: Reason.POD_GROUP_MISSING,
+    Immovable.SCHEDULING_GROUP: Reason.SCHEDULING_GROUP,
     Immovable.GANG_INCOMPLETE: Reason.GANG_INCOMPLETE,
     Immovable.GANG_GATED: Reason.GANG_GATED,
     Immovable.GANG_NOMINATED: Reason.NOMINATED,
@@ -55,6 +57,8 @@ def _help_of_pod(pod: Pod, why: Immovable) -> str | None:
             return f"nothing: kube-scheduler is making room for it on node {pod.nominated_node}"
         case Immovable.VOLUME_UNAVAILABLE:
             return f"its volumes: {pod.volume_obstacle}"
+        case Immovable.SCHEDULING_GROUP:
+            return "steering Extender: kube-scheduler has to place its scheduling group; it still may do so alone"
         case Immovable.UNBOUND_VOLUME:
             return "steering Extender, or a claim that is bound: kube-scheduler has to choose its volume"
         case _:
@@ -64,6 +68,11 @@ def _help_of_pod(pod: Pod, why: Immovable) -> str | None:
 def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[str, Immovable]) -> str:
     name = gang.key[1]
     match why:
+        case Immovable.POD_GROUP_MISSING:
+            resource, _, group = name.partition("/")
+            return f"a PodGroup {group} in namespace {gang.key[0]} (kubectl get {resource}): there is none"
+        case Immovable.GANG_SIZE_UNREADABLE if pod.gang is not None and pod.gang.elastic:
+            return f"the same topology, as keys of node labels, on all pods of gang {name}"
         case Immovable.GANG_SIZE_UNREADABLE:
             same = f"the same number, 1 to 10000, as label stowage.dev/gang-size of all pods of gang {name}"
             return f"{same}, and one topology"

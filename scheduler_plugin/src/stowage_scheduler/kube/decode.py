@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stowage_scheduler.kube import objects, quota_objects, volume_objects, workload_objects
+from stowage_scheduler.kube import objects, pod_group_objects, quota_objects, volume_objects, workload_objects
 from stowage_scheduler.kube.facts import KubernetesObject
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
 from stowage_scheduler.kube.metadata import NO_NAME, full_name
@@ -37,6 +37,8 @@ DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = MappingProxyType(
             volume_objects.CSINode,
             volume_objects.CSIDriver,
             quota_objects.ResourceQuota,
+            pod_group_objects.PodGroup,
+            pod_group_objects.CoschedulingPodGroup,
         )
     }
 )

@@ -16,7 +16,7 @@ from stowage_scheduler.cluster import PODS, Rejected, Snapshot
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.decode import decode_object, name_in
 from stowage_scheduler.kube.facts import KubernetesObject
-from stowage_scheduler.kube.known_kinds import POLICY_GROUP, POLICY_KIND, is_known, is_needed
+from stowage_scheduler.kube.known_kinds import POLICY_GROUP, POLICY_KIND, decoded_as, is_known, is_needed
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection, shown
 from stowage_scheduler.kube.metadata import NO_NAME
 from stowage_scheduler.kube.snapshot import build_snapshot
@@ -74,7 +74,7 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
         try:
             group, kind = _kind_of(item, content, index)
             if is_needed(group, kind):
-                raw = _object(kind, item)
+                raw = _object(decoded_as(group, kind), item)
                 newest = max(newest, _newest(raw))
                 raws.append(raw)
             elif (group, kind) == (POLICY_GROUP, POLICY_KIND):

@@ -29,6 +29,8 @@ from stowage_scheduler.kube.metadata import (
     uid_of,
 )
 from stowage_scheduler.kube.pod_facts import pod_fact
+from stowage_scheduler.kube.pod_group_facts import GroupFact, RawPodGroup, group_fact
+from stowage_scheduler.kube.pod_group_objects import CoschedulingPodGroup, PodGroup
 from stowage_scheduler.kube.priorities import NEVER, PREEMPT, Priorities
 from stowage_scheduler.kube.quota_facts import quota_fact
 from stowage_scheduler.kube.quota_objects import ResourceQuota as RawQuota
@@ -45,6 +47,7 @@ KubernetesObject = (
     | objects.PodDisruptionBudget
     | RawWorkload
     | RawQuota
+    | RawPodGroup
     | volume_objects.VolumeObject
 )
 
@@ -56,7 +59,7 @@ class Namespace(Struct, frozen=True):
     labels: dict[str, str]
 
 
-Fact = Pod | Node | Namespace | PriorityClass | DisruptionBudget | Workload | ResourceQuota | VolumeFact
+Fact = Pod | Node | Namespace | PriorityClass | DisruptionBudget | Workload | ResourceQuota | GroupFact | VolumeFact
 
 _NO_CLASSES = Priorities()
 
@@ -81,6 +84,8 @@ def fact_of(raw: KubernetesObject, priorities: Priorities = _NO_CLASSES) -> Fact
                 return _namespace(raw)
             case RawQuota():
                 return quota_fact(raw)
+            case CoschedulingPodGroup() | PodGroup():
+                return group_fact(raw)
             case RawWorkload():
                 return workload_fact(raw)
             case _:

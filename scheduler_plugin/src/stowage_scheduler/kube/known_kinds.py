@@ -26,9 +26,15 @@ NEEDED: Mapping[str, str] = MappingProxyType(
         "CSINode": "storage.k8s.io",
         "CSIDriver": "storage.k8s.io",
         "ResourceQuota": "",
+        "PodGroup": "scheduling.k8s.io",
     }
 )
 """Kinds that packing reads, with their API group."""
+
+COSCHEDULING_KIND = "CoschedulingPodGroup"
+"""What a PodGroup of the coscheduling plugin is called here: two API groups have a kind of that name."""
+
+_COSCHEDULING_GROUPS = ("scheduling.x-k8s.io", "scheduling.sigs.k8s.io")  # the latter is what it was before
 
 SKIPPED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -54,9 +60,14 @@ SKIPPED: Mapping[str, frozenset[str]] = MappingProxyType(
 _OTHER_GROUPS_OF_KUBERNETES = ".k8s.io"
 
 
+def decoded_as(group: str | None, kind: str) -> str:
+    """By which name a kind is read."""
+    return COSCHEDULING_KIND if kind == "PodGroup" and group in _COSCHEDULING_GROUPS else kind
+
+
 def is_needed(group: str | None, kind: str) -> bool:
     """Whether packing reads objects of this kind; `group` is None or empty where people left it out."""
-    return kind in NEEDED and (not group or group == NEEDED[kind])
+    return kind in NEEDED and (not group or group == NEEDED[kind] or decoded_as(group, kind) != kind)
 
 
 def is_known(group: str | None, kind: str) -> bool:

@@ -24,6 +24,9 @@ from stowage_scheduler.cluster import (
 )
 from stowage_scheduler.kube.claim_lookup import Storage
 from stowage_scheduler.kube.facts import Fact, Namespace
+from stowage_scheduler.kube.known_kinds import COSCHEDULING_KIND
+from stowage_scheduler.kube.pod_group_facts import GroupFact
+from stowage_scheduler.kube.pod_group_resolution import PodGroupResolution
 from stowage_scheduler.kube.snapshot import assemble, stray, with_newest
 from stowage_scheduler.kube.volume_facts import Claim, CSIDriver, CSINode, StorageClass, Volume
 from stowage_scheduler.kube.volume_resolution import VolumeResolution
@@ -31,6 +34,7 @@ from stowage_scheduler.kube.volume_resolution import VolumeResolution
 _F = TypeVar("_F", bound=Fact)
 _T = TypeVar("_T")
 
+POD_GROUP_KINDS = frozenset({"PodGroup", COSCHEDULING_KIND})
 WORKLOAD_KINDS = frozenset({"ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job"})
 
 
@@ -135,6 +139,7 @@ class Ledger:
         self._priority_classes: _Register[PriorityClass] = _Register()
         self._namespaces: _Register[Namespace] = _Register()
         self._quotas: _Register[ResourceQuota] = _Register()
+        self._pod_groups: _Register[GroupFact] = _Register()
         self._claims: _Register[Claim] = _Register()
         self._volumes: _Register[Volume] = _Register()
         self._storage_classes: _Register[StorageClass] = _Register()
@@ -153,11 +158,14 @@ class Ledger:
             "CSINode": self._csi_nodes,
             "CSIDriver": self._csi_drivers,
             **dict.fromkeys(WORKLOAD_KINDS, self._workloads),
+            **dict.fromkeys(POD_GROUP_KINDS, self._pod_groups),
         }
         self._refused: dict[tuple[str, str], Rejected] = {}
         self._refusals = 0  # changes with each refusal that comes or goes
         self._standing: _Derived[tuple[tuple[Pod, ...], tuple[Rejected, ...]]] = _Derived()
         self._storage_now: _Derived[Storage] = _Derived()
+        self._pod_group_resolution = PodGroupResolution()
+        self._ganged: _Derived[tuple[Pod, ...]] = _Derived()
         self._resolution = VolumeResolution()
         self._resolved: _Derived[tuple[tuple[Pod, ...], tuple[Node, ...]]] = _Derived()
         self._aged: _Derived[tuple[Workload, ...]] = _Derived()
@@ -223,9 +231,10 @@ class Ledger:
         nodes, pods, workloads = self._nodes.ordered, self._pods.ordered, self._workloads.ordered
         namespaces = self._namespaces.ordered
         standing, strays = self._standing.of(lambda: self._sorted_out(pods), pods, self._nodes.names_version)
-        storage = self._storage()
+        storage, groups = self._storage(), self._pod_groups.ordered
+        ganged = self._ganged.of(lambda: self._pod_group_resolution.resolve(groups, standing), standing, groups)
         resolved, offering = self._resolved.of(
-            lambda: self._resolution.resolve(storage, standing, nodes), standing, nodes, storage
+            lambda: self._resolution.resolve(storage, ganged, nodes), ganged, nodes, storage
         )
         return Snapshot(
             now=now,
@@ -273,6 +282,7 @@ class Ledger:
             namespace_labels={namespace.name: namespace.labels for namespace in self._namespaces.ordered},
             storage=self._storage(),
             quotas=self._quotas.ordered,
+            pod_groups=self._pod_groups.ordered,
             rejected=self._refused.values(),
         )
 
@@ -283,5 +293,5 @@ def strays(pods: Iterable[Pod], nodes: Mapping[str, Node]) -> Iterable[Rejected]
 
 
 def _name_within(kind: str, name: str) -> str:
-    """The name within a register: controllers of pods share one, and are told apart by kind."""
-    return f"{kind}/{name}" if kind in WORKLOAD_KINDS else name
+    """The name within a register: some kinds share one, and are told apart by kind."""
+    return f"{kind}/{name}" if kind in WORKLOAD_KINDS or kind in POD_GROUP_KINDS else name

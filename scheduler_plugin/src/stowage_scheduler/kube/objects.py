@@ -228,6 +228,12 @@ class SchedulingGate(Part, frozen=True):
     name: str | None = None
 
 
+class SchedulingGroup(Part, frozen=True):
+    """spec.schedulingGroup of a pod."""
+
+    pod_group_name: str | None = None
+
+
 class PodSpec(Part, frozen=True):
     """spec of a pod."""
 
@@ -249,7 +255,7 @@ class PodSpec(Part, frozen=True):
     volumes: tuple[Volume, ...] | None = None
     scheduling_gates: tuple[SchedulingGate, ...] | None = None
     resource_claims: tuple[Present, ...] | None = None
-    scheduling_group: Present | None = None
+    scheduling_group: SchedulingGroup | None = None
     workload_ref: Present | None = None
 
 

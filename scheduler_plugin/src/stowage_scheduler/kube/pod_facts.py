@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from stowage_scheduler.cluster import (
     ClaimUse,
-    Gang,
     HostPort,
     NodeSelectorTerm,
     OwnerRef,
@@ -17,9 +16,11 @@ from stowage_scheduler.cluster import (
     Unmodelled,
 )
 from stowage_scheduler.kube import objects
+from stowage_scheduler.kube.gang_facts import gang_of, in_two_gangs
+from stowage_scheduler.kube.gpu_facts import gpu_share
 from stowage_scheduler.kube.image_facts import pod_images
 from stowage_scheduler.kube.malformed import FieldError
-from stowage_scheduler.kube.matching import ANY_ADDRESS, is_label_key
+from stowage_scheduler.kube.matching import ANY_ADDRESS
 from stowage_scheduler.kube.metadata import (
     checked_labels,
     checked_name,
@@ -38,12 +39,6 @@ from stowage_scheduler.kube.requests import is_sidecar, pod_requests
 from stowage_scheduler.kube.sharing import REMEMBERED, shared
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
-GANG_LABEL = "stowage.dev/gang"
-GANG_SIZE_LABEL = "stowage.dev/gang-size"
-REQUIRED_TOPOLOGY = "stowage.dev/required-topology"
-PREFERRED_TOPOLOGY = "stowage.dev/preferred-topology"
-MAX_GANG_SIZE = 10_000
-MAX_TOPOLOGY_LEVELS = 4
 _RESTART_ALL = ("RestartAllContainersOnContainerExits",)
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
 
@@ -77,12 +72,14 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
     unschedulable = scheduled if waiting and scheduled and scheduled.reason == "Unschedulable" else None
     bound = scheduled if node and scheduled and scheduled.status == "True" else None
     affinity = spec.affinity or _NO_AFFINITY
+    requests = pod_requests(raw)
     volumes = spec.volumes or ()
     return Pod(
         namespace=shared(namespace),
         name=name,
         uid=uid_of(metadata, f"{namespace}/{name}"),
-        requests=pod_requests(raw),
+        requests=requests,
+        gpu_share=gpu_share(annotations, requests),
         node=node and shared(node),
         priority=priority,
         preemption_policy=shared(preemption_policy),
@@ -96,7 +93,8 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         unschedulable_message=(unschedulable.message or "")[:_LONGEST_MESSAGE] if unschedulable else "",
         nominated_node=status.nominated_node_name or None,
         gates=tuple(sorted(gate.name for gate in spec.scheduling_gates or () if gate.name)),
-        gang=_gang(labels, annotations),
+        gang=gang_of(spec, labels, annotations),
+        scheduling_group=spec.scheduling_group is not None or spec.workload_ref is not None,
         disruption_target=_holds(conditions.get("DisruptionTarget")),
         owner=owner,
         template_hash=next((labels[key] for key in _TEMPLATE_HASH_LABELS if key in labels), ""),
@@ -121,25 +119,6 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         claims=shared(tuple(sorted(set(_claims(volumes))))),
         quota_marks=quota_marks(spec),
     )
-
-
-def _gang(labels: Mapping[str, str], annotations: Mapping[str, str]) -> Gang | None:
-    """The gang that the labels name; what makes no sense gives size 0, for the pod still holds its room."""
-    name = labels.get(GANG_LABEL)
-    if name is None:
-        return None
-    size = labels.get(GANG_SIZE_LABEL, "")
-    required, preferred = (_node_labels(annotations.get(key, "")) for key in (REQUIRED_TOPOLOGY, PREFERRED_TOPOLOGY))
-    readable = size.isascii() and size.isdigit() and int(size) <= MAX_GANG_SIZE
-    if not readable or required is None or preferred is None:
-        return Gang(name, 0)
-    return Gang(name, int(size), required, preferred)
-
-
-def _node_labels(text: str) -> tuple[str, ...] | None:
-    """Keys of node labels, separated by commas; None when they are none."""
-    keys = tuple(sorted({key.strip() for key in text.split(",") if key.strip()}))
-    return keys if len(keys) <= MAX_TOPOLOGY_LEVELS and all(is_label_key(key) for key in keys) else None
 
 
 def _needed_features(spec: objects.PodSpec) -> tuple[str, ...]:
@@ -213,8 +192,13 @@ def _unmodelled(raw: objects.Pod) -> Iterator[Unmodelled]:
         yield Unmodelled.VOLUMES
     if spec.resource_claims or (raw.status is not None and raw.status.extended_resource_claim_status is not None):
         yield Unmodelled.RESOURCE_CLAIMS
-    if spec.scheduling_group is not None or spec.workload_ref is not None:
+    if spec.workload_ref is not None or in_two_gangs(spec, raw.metadata.labels or {}) or _is_of_no_group(spec):
         yield Unmodelled.SCHEDULING_GROUP
+
+
+def _is_of_no_group(spec: objects.PodSpec) -> bool:
+    """Whether a scheduling group names its pods by something that is not known yet."""
+    return spec.scheduling_group is not None and not spec.scheduling_group.pod_group_name
 
 
 def _is_placed_volume(volume: objects.Volume) -> bool:

@@ -7,14 +7,15 @@ from typing import Any
 import msgspec
 
 from stowage_scheduler.kube.decode import DECODERS
+from stowage_scheduler.kube.gpu_facts import INDEX_ANNOTATIONS
 from stowage_scheduler.kube.image_facts import without_names
-from stowage_scheduler.kube.known_kinds import POLICY_KIND, is_needed
+from stowage_scheduler.kube.known_kinds import POLICY_KIND, decoded_as, is_needed
 from stowage_scheduler.kube.metadata import is_read_annotation
 from stowage_scheduler.kube.pod_facts import MIRROR_ANNOTATION, SOURCE_ANNOTATION
 from stowage_scheduler.kube.volume_facts import BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION
 from stowage_scheduler.kube.workload_facts import REVISION_ANNOTATION
 
-_READ_ELSEWHERE = frozenset({MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNOTATION}) | frozenset(
+_READ_ELSEWHERE = frozenset({MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNOTATION, *INDEX_ANNOTATIONS}) | frozenset(
     {BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION}
 )
 _POLICY_METADATA = frozenset({"name", "uid", "generation", "creationTimestamp", "labels", "resourceVersion"})
@@ -51,7 +52,7 @@ def _redacted(document: dict[str, Any]) -> dict[str, Any] | None:
     if not is_needed(group, kind):
         return None
     try:
-        read: dict[str, Any] = msgspec.to_builtins(msgspec.convert(document, DECODERS[kind].type))
+        read: dict[str, Any] = msgspec.to_builtins(msgspec.convert(document, DECODERS[decoded_as(group, kind)].type))
     except msgspec.ValidationError:
         return _named(document)
     without_names(kind, read)

@@ -22,6 +22,8 @@ from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.claim_lookup import Storage
 from stowage_scheduler.kube.facts import KubernetesObject, Namespace, fact_of
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
+from stowage_scheduler.kube.pod_group_facts import GroupFact
+from stowage_scheduler.kube.pod_group_resolution import PodGroupResolution
 from stowage_scheduler.kube.priorities import Priorities
 from stowage_scheduler.kube.volume_facts import Claim, CSIDriver, CSINode, StorageClass, Volume
 from stowage_scheduler.kube.volume_resolution import VolumeResolution
@@ -89,6 +91,7 @@ def build_snapshot(now: float, raws: Iterable[KubernetesObject], rejected: Itera
             drivers=tuple(gathered.of(CSIDriver)),
         ),
         quotas=gathered.of(ResourceQuota),
+        pod_groups=gathered.of(GroupFact),
         rejected=gathered.rejected,
     )
 
@@ -104,13 +107,14 @@ def assemble(
     namespace_labels: Mapping[str, Mapping[str, str]] | None = None,
     storage: Storage = _NO_STORAGE,
     quotas: Iterable[ResourceQuota] = (),
+    pod_groups: Iterable[GroupFact] = (),
     rejected: Iterable[Rejected] = (),
 ) -> Snapshot:
     """The snapshot of facts that are sound each by itself, after looking at them together.
 
     Of objects with the same name or the same UID one is kept. Pods on a node that is not there are left
-    out; finished ones silently, for they hold nothing. Claims are looked up. ReplicaSets learn whether they are
-    the newest of their Deployment. The result does not depend on the order of the arguments.
+    out; finished ones silently, for they hold nothing. Claims and PodGroups are looked up. ReplicaSets learn whether
+    they are the newest of their Deployment. The result does not depend on the order of the arguments.
     """
     left_out = list(rejected)
     kept_nodes = _unique(nodes, lambda node: ("Node", node.name), left_out)
@@ -128,7 +132,9 @@ def assemble(
         nodes=tuple(_unique(storage.nodes, lambda n: ("CSINode", n.name), left_out)),
         drivers=tuple(_unique(storage.drivers, lambda d: ("CSIDriver", d.name), left_out)),
     )
-    resolved, offering = VolumeResolution().resolve(kept_storage, tuple(kept_pods), tuple(kept_nodes))
+    kept_groups = _unique(pod_groups, lambda g: ("PodGroup", f"{g.namespace}/{g.gang}"), left_out)
+    ganged = PodGroupResolution().resolve(kept_groups, tuple(kept_pods))
+    resolved, offering = VolumeResolution().resolve(kept_storage, ganged, tuple(kept_nodes))
     kept_workloads = _unique(workloads, lambda w: (w.kind, f"{w.namespace}/{w.name}"), left_out, uid=lambda w: w.uid)
     return Snapshot(
         now=now,

@@ -16,6 +16,7 @@ from ortools.sat.python import cp_model
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
+from stowage_scheduler.solve.whole import whole_or_none
 
 _MOST_SETS = 64  # of nodes that bound some class; each costs a row per resource and a comparison with all others
 _LARGEST = 1 << 62
@@ -52,9 +53,7 @@ def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> B
     model = cp_model.CpModel()
     counts = [model.new_int_var(0, most[c.index], "") for c in problem.classes]
     for gang in problem.gangs:
-        whole = model.new_bool_var("")
-        for index in gang.classes:
-            model.add(counts[index] == problem.classes[index].total * whole)
+        whole_or_none(model, problem, gang, counts)
     _capacity_rows(model, problem, counts, most)
     bounds: dict[int, int] = {}
     until = limit.left() - share

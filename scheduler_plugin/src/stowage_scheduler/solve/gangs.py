@@ -49,15 +49,23 @@ def _domains(placement: Placement, number: int) -> list[frozenset[int]]:
     gang = problem.gangs[number]
     if not gang.levels:
         return [frozenset(range(len(problem.nodes)))]
-    classes = [problem.classes[index] for index in gang.classes]
-    found = [domain for level in gang.levels for domain in level if all(_holds(problem, c, domain) for c in classes)]
+    found = [domain for level in gang.levels for domain in level if _holds(problem, number, domain)]
     taken = {domain: sum(sum(placement.on_node[node].values()) for node in domain) / len(domain) for domain in found}
     return sorted(found, key=lambda domain: (taken[domain], sorted(domain)))[:_MOST_DOMAINS]
 
 
-def _holds(problem: Problem, pod_class: PodClass, domain: frozenset[int]) -> bool:
+def _holds(problem: Problem, number: int, domain: frozenset[int]) -> bool:
+    gang = problem.gangs[number]
+    classes = [problem.classes[index] for index in gang.classes]
+    most = [_most(problem, pod_class, domain) for pod_class in classes]
+    if gang.need is None:
+        return all(count == c.total for c, count in zip(classes, most, strict=True))
+    return sum(most) >= gang.need
+
+
+def _most(problem: Problem, pod_class: PodClass, domain: frozenset[int]) -> int:
     nodes = domain & pod_class.eligible
-    return sum(min(pod_class.limit(n), problem.fit(pod_class, n)) for n in nodes) >= pod_class.total
+    return min(pod_class.total, sum(min(pod_class.limit(n), problem.fit(pod_class, n)) for n in nodes))
 
 
 def _waiting(placement: Placement) -> list[int]:
@@ -66,7 +74,7 @@ def _waiting(placement: Placement) -> list[int]:
     found = []
     for number, gang in enumerate(problem.gangs):
         classes = [problem.classes[index] for index in gang.classes]
-        waits = any(placement.unplaced(c) for c in classes) and all(c.preempts for c in classes)
+        waits = not any(placement.placed(c) for c in classes) and all(c.preempts for c in classes)
         if waits and problem.might_hold(number, len(problem.nodes)):
             found.append((-max(c.priority for c in classes), sum(c.total for c in classes), number))
     return [number for _, _, number in sorted(found)]
@@ -81,7 +89,7 @@ def _attempt(
     *,
     above: bool,
 ) -> Placement | None:
-    """The placement with the gang in place on nodes of a domain, None when some of its pods found none.
+    """The placement with the gang in place on nodes of a domain, None when too few of its pods found one.
 
     With `above` its pods count more than others of their priority: one of them may take the place of several.
     """
@@ -95,7 +103,7 @@ def _attempt(
     search = searching(start)
     search.place(target, until, stall=_STALL)
     found = search.best
-    if any(found.unplaced(loose.classes[index]) for index in _members(best, number)):
+    if sum(found.placed_of[index] for index in _members(best, number)) < best.problem.least_of(number):
         return None
     found = found.within(best.problem)
     return found if found.within_limits() else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 from msgspec import Struct
 from ortools.sat.python import cp_model
 
@@ -18,7 +17,9 @@ from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.relations import Apart
 from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
 from stowage_scheduler.solve.fillings import Fillings
-from stowage_scheduler.solve.prices import SCALE, Priced, Prices
+from stowage_scheduler.solve.prices import Menu, Prices
+from stowage_scheduler.solve.relaxation import SCALE, Relaxation
+from stowage_scheduler.solve.whole import whole_or_none
 
 _STEPS = (0, 1, 3, 7)  # of the cheapest moves above the bound that are tried
 _MOST_LOST = 2  # pods above the bound on those that lose their place that are tried
@@ -37,6 +38,8 @@ class Least(Struct, frozen=True):
 def is_listable(problem: Problem) -> bool:
     """Whether fillings say all about a node: no ports that clash, no rules over nodes, nobody takes only free room."""
     if not all(isinstance(relation, Apart) and relation.is_of_one_class for relation in problem.relations):
+        return False
+    if problem.devices is not None:
         return False
     return not any(c.ports or (c.pending and not c.preempts) for c in problem.classes)
 
@@ -79,7 +82,9 @@ def least_disruption(
         if reached and lost == fewest and (lost, priced.least * prices.unit) >= (most_lost, most_moves):
             return Least(placement, proven=True)
         for step in _STEPS:
-            chosen, settled = _Choosing(prices, priced, lost, priced.least + step * cheapest).solve(limit, until)
+            cost = priced.least + step * cheapest
+            gap = cost * SCALE - priced.bound
+            chosen, settled = Choosing(prices, prices.menus(priced, gap), gap, lost, cost).solve(limit, until)
             if chosen is not None:
                 return _least(placement, targets, chosen, proven=settled and lost == fewest)
             if not settled:
@@ -125,36 +130,35 @@ def _least(placement: Placement, targets: Mapping[int, int], chosen: Choice, *, 
     return Least(found, proven)
 
 
-class _Choosing:
+class Choosing:
     """The choice of one filling per node, within a cost."""
 
-    def __init__(self, prices: Prices, priced: Priced, lost: int, cost: int) -> None:
+    def __init__(self, prices: Relaxation, menus: list[Menu], gap: int, lost: int, cost: int) -> None:
+        """At most `lost` pods lose their place, moves cost at most `cost` units, `gap` parts above the bound."""
         self.prices = prices
         self.problem = prices.problem
         self.cp = cp_model.CpModel()
-        gap = cost * SCALE - priced.bound
-        self.left = [np.flatnonzero(excess <= gap).tolist() for excess in priced.excess]
-        self.is_small = sum(map(len, self.left)) <= _MOST_CHOICES
+        self.menus = menus
+        self.is_small = sum(len(menu.rows) for menu in self.menus) <= _MOST_CHOICES
         if self.is_small:
-            self._choose(priced, gap)
+            self._choose(gap)
             self._place(lost, cost)
 
-    def _choose(self, priced: Priced, gap: int) -> None:
+    def _choose(self, gap: int) -> None:
         """One filling per node; together they may not exceed the gap, which is known of each alone."""
         self.chosen: list[list[cp_model.IntVar]] = []
         self.cost: list[tuple[int, cp_model.IntVar]] = []
         self.covering: list[list[tuple[int, cp_model.IntVar]]] = [[] for _ in self.problem.classes]
         excesses = []
-        for node, numbers in enumerate(self.left):
-            table, leaving, excess = self.prices.table.of(node), self.prices.leaving[node], priced.excess[node]
-            here = [self.cp.new_bool_var("") for _ in numbers]
+        for menu in self.menus:
+            here = [self.cp.new_bool_var("") for _ in menu.rows]
             self.chosen.append(here)
             self.cp.add_exactly_one(here)
-            for number, variable in zip(numbers, here, strict=True):
-                self.cost.append((int(leaving[number]), variable))
-                excesses.append((int(excess[number]), variable))
-                for index in table[number].nonzero()[0].tolist():
-                    self.covering[index].append((int(table[number, index]), variable))
+            self.cost += zip(menu.costs.tolist(), here, strict=True)
+            excesses += zip(menu.excess.tolist(), here, strict=True)
+            for row, variable in zip(menu.rows, here, strict=True):
+                for index in row.nonzero()[0].tolist():
+                    self.covering[index].append((int(row[index]), variable))
         self.cp.add(_sum(excesses) <= gap)
 
     def _place(self, lost: int, cost: int) -> None:
@@ -171,9 +175,7 @@ class _Choosing:
                 self.cost.append((-self.prices.costs[pod_class.index], gone))
         self.placed = placed
         for gang in self.problem.gangs:
-            whole = self.cp.new_bool_var("")
-            for index in gang.classes:
-                self.cp.add(placed[index] == self.problem.classes[index].total * whole)
+            whole_or_none(self.cp, self.problem, gang, placed)
         for priority, wanted in self.prices.targets:
             self.cp.add(_sum([(1, placed[c.index]) for c in self.problem.classes if c.priority >= priority]) >= wanted)
         self.cp.add(_sum(losing) <= lost)
@@ -192,9 +194,8 @@ class _Choosing:
         if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
             return None, settled
         choice: Choice = {node: {} for node in range(len(self.problem.nodes))}
-        for node, (numbers, here) in enumerate(zip(self.left, self.chosen, strict=True)):
-            number = next(n for n, variable in zip(numbers, here, strict=True) if solver.value(variable))
-            row = self.prices.table.of(node)[number]
+        for node, (menu, here) in enumerate(zip(self.menus, self.chosen, strict=True)):
+            row = next(row for row, variable in zip(menu.rows, here, strict=True) if solver.value(variable))
             choice[node] = {index: int(row[index]) for index in row.nonzero()[0].tolist()}
         for pod_class in self.problem.classes:
             wanted = pod_class.total if pod_class.gang is None else solver.value(self.placed[pod_class.index])

@@ -212,11 +212,17 @@ class Search:
         waiting = [
             c
             for c in self.problem.classes
-            if c.index not in taken and c.eligible and c.preempts and c.gang not in self.wide and now.unplaced(c)
+            if c.index not in taken and c.eligible and c.preempts and now.unplaced(c) and not self._is_beyond(c)
         ]
         self.random.shuffle(waiting)
         waiting.sort(key=lambda c: c.priority != short)
         return waiting[:_MOST_WAITING_CLASSES]
+
+    def _is_beyond(self, pod_class: PodClass) -> bool:
+        """Whether a class waits for a gang that no neighbourhood can begin; more of one that stands may come."""
+        return pod_class.gang in self.wide and not any(
+            self.scene.now.placed(c) for c in self.problem.together_with(pod_class)
+        )
 
     def _around(self, pod_class: PodClass, taken: set[int]) -> tuple[int, ...]:
         """Nodes that could receive a pod of the class: some with much room, some by chance."""
