@@ -24,6 +24,9 @@ COMPONENT_LABEL: Final = f"{GROUP}/component"
 POLICY_LABEL: Final = f"{GROUP}/policy"
 """Label of a PackingPlan: the name of its policy."""
 
+DRAINS_ANNOTATION: Final = f"{GROUP}/drains"
+"""Of a PackingPlan that `stowage drain` wrote: the names of the nodes, with commas between them."""
+
 # on plans and events
 TRACE_ANNOTATION: Final = f"{GROUP}/trace-id"
 """The decision that an object comes from; log records of the same decision have it as `trace_id`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from stowage.cli import approval, demo, doctor, dump, plan, processes, simulate, top, why
+from stowage.cli import approval, demo, doctor, drain, dump, plan, processes, simulate, top, why
 from stowage.cli.errors import CommandError, ExitCode
 
 _SHOW_TRACEBACK = "STOWAGE_TRACEBACK"
@@ -33,6 +33,7 @@ app.command("approve", short_help="Approve a proposed plan.")(approval.approve)
 app.command("abort", short_help="Stop a plan.")(approval.abort)
 app.command("pause", short_help="Stop all planning and eviction of a policy.")(approval.pause)
 app.command("resume", short_help="Let a paused policy act again.")(approval.resume)
+app.command("drain", short_help="Empty nodes by a plan that has a place for every pod.")(drain.drain)
 app.command("top", short_help="Show how full nodes and GPUs are.")(top.top)
 app.add_typer(simulate.simulate, short_help="Replay recorded workloads.")
 app.command("demo", short_help="Show it all on a simulated cluster.")(demo.demo)

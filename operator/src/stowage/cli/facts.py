@@ -87,6 +87,15 @@ def choose(wanted: str | None, facts: Dump) -> Chosen:
     return Chosen(policy, frozenset(scopes([policy, *others], facts.snapshot.nodes)[policy.name].lost))
 
 
+def readable_policies(facts: Dump) -> list[PackingPolicy]:
+    """All policies of a dump or cluster.
+
+    Raises:
+        InputError: one is malformed.
+    """
+    return [_parse(document, name) for name, document in _by_name(facts.policies).items()]
+
+
 def _by_name(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {_name(document): document for document in found}
 

@@ -23,6 +23,8 @@ from stowage.cli.printing import console, print_document, progress, remark
 from stowage.cli.times import duration_seconds, positive_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stowage.api.packing_policy import PackingPolicy
     from stowage.cli.facts import Chosen
     from stowage_scheduler.cluster import Snapshot
@@ -70,7 +72,7 @@ def plan(
     facts = load(file, now, kubeconfig, context)
     chosen = choose(policy, facts)
     with progress("packing"):
-        packing = compute(facts.snapshot, chosen, _budget(chosen.policy, seconds, units), seed)
+        packing = compute(facts.snapshot, chosen, budget_for(chosen.policy, seconds, units), seed)
     if plot is not None:
         draw_plan(facts.snapshot, packing, plot)
     if output is Output.TABLE:
@@ -109,7 +111,8 @@ def options_for(policy: PackingPolicy | None) -> PackOptions:
     return options(policy, moves_left=policy.spec.disruption.max_moves_per_hour, binds=binds)
 
 
-def _budget(policy: PackingPolicy | None, seconds: float | None, units: float | None) -> Budget:
+def budget_for(policy: PackingPolicy | None, seconds: float | None, units: float | None) -> Budget:
+    """The budget of a packing: what was asked for (wall seconds or deterministic units), else the policy's."""
     from stowage.run.settings import cpu_limit
     from stowage_scheduler.options import Budget
 
@@ -161,10 +164,10 @@ def print_tables(packing: Packing) -> None:
         counts = (packing.before.get(priority, 0), packing.placed[priority], packing.bound.get(priority, "?"))
         tiers.add_row(str(priority), *map(str, counts))
     out.print(tiers)
-    _table(out, ("move", "from", "to"), [(one.pod.key, one.source, one.target) for one in packing.moves])
-    _table(out, ("evict", "from", "reason"), [(one.pod.key, one.node, str(one.reason)) for one in packing.evictions])
-    _table(out, ("stays pending", "reason", "help"), [(o.pod.key, str(o.reason), o.help) for o in packing.unplaced])
-    _table(
+    print_rows(out, ("move", "from", "to"), [(one.pod.key, one.source, one.target) for one in packing.moves])
+    print_rows(out, ("evict", "from", "reason"), [(o.pod.key, o.node, str(o.reason)) for o in packing.evictions])
+    print_rows(out, ("stays pending", "reason", "help"), [(o.pod.key, str(o.reason), o.help) for o in packing.unplaced])
+    print_rows(
         out,
         ("left out", "field", "rule"),
         [(f"{one.kind} {one.name}", f"{one.field} = {one.value}", one.rule) for one in packing.rejected],
@@ -181,7 +184,8 @@ def summary(packing: Packing) -> str:
     )
 
 
-def _table(out: Any, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:  # noqa: ANN401
+def print_rows(out: Any, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:  # noqa: ANN401
+    """Print a table with its heads; nothing without rows, and not more than a person reads."""
     from rich.table import Table
 
     if not rows:
