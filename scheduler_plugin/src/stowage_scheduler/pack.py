@@ -9,6 +9,7 @@ from msgspec import Struct
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.devices.limits import with_gpu_milli
 from stowage_scheduler.draining import whole
 from stowage_scheduler.explain.unplaced import unplaced
 from stowage_scheduler.moves import UnorderableError, order
@@ -60,6 +61,7 @@ def pack(
         answer (which moves nothing), and as the last resort the start.
     """
     began = clock()
+    snapshot = with_gpu_milli(snapshot)
     built = build(snapshot, options)
     seconds_to_build = clock() - began
     solution = solve(built.problem, budget, seed, clock, began, crew)

@@ -1,12 +1,14 @@
 """The last wish of a plan: of all that place the same pods with the same moves, the one whose nodes look best.
 
-Pods that come to a node anyway (they waited, or they move) are shifted one by one to the node where they suit best:
-first by the soft rules of the pod itself, then by the policy's tail. How much a node is liked is a number of its own,
-so one look at all nodes costs a product of arrays. The work is counted and not timed: the same input gives the same
-answer.
+Pods that come to a node anyway (they waited, or they move) are shifted to where they suit best: first by soft rules,
+then by the policy's tail. Both are sums over nodes and domains that every step lowers, so the search ends: where no
+pod can be shifted alone, and no two can change places, to the better. The work is counted and not timed: the same
+input gives the same answer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,40 +16,28 @@ import numpy.typing as npt
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass
+from stowage_scheduler.solve.taste import Taste
+from stowage_scheduler.solve.wishes import NO_SOFT_RULES, SoftRules, Wishes
 
-_PARTS = 1_000  # shares of a node are counted in thousandths
-_MOST_KINDS = 40  # classes that fragmentation looks at, those with most pods
 _LOOK = 10  # cells that a node counts anyway
-_MOST_LOOKS = 20  # nodes that are tried for one pod
+_MOST_LOOKS = 20  # nodes, or partners, that are tried for one pod
+_EXCHANGE_WORK = 1_000  # cells that a partner counts
 _MOST_WORK = 20_000_000  # cells of arrays: some tenths of a second
 _Ints = npt.NDArray[np.int64]
 
 
-def arranged(placement: Placement, tail: Tail) -> Placement:
-    """The placement with the same score, or a better one, whose arrivals suit soft rules and tail at least as well.
-
-    Fragmentation is that of Weng et al. (USENIX ATC'23), over the pods of the problem as the typical ones: the room
-    that a typical pod can not use, in shares of the node's scarcest resource. `Spread` evens out the largest shares in
-    use, `Consolidate` does the opposite.
-    """
-    problem = placement.problem
-    if not any(_arrivals(placement, c) for c in problem.classes):
+def arranged(placement: Placement, tail: Tail, rules: SoftRules = NO_SOFT_RULES) -> Placement:
+    """The placement with the same score, or a better one, whose arrivals suit soft rules and tail at least as well."""
+    if not arriving(placement):
         return placement
-    best = placement.copy()
-    taste = _Taste(best, tail)
-    work = 0
-    improved = True
-    while improved and work < _MOST_WORK:
-        improved = False
-        for pod_class in problem.classes:
-            if pod_class.gang is not None:
-                continue  # where a gang stands was chosen for all of it
-            for node in _arrivals(best, pod_class):
-                work += taste.work
-                if work >= _MOST_WORK:
-                    break
-                improved |= _shift(best, taste, pod_class, node)
-    return best if best.score() >= placement.score() else placement
+    search = _Arrangement(placement.copy(), tail, rules)
+    search.run()
+    return search.placement if search.placement.score() >= placement.score() else placement
+
+
+def arriving(placement: Placement) -> tuple[int, ...]:
+    """Classes of which pods come to a node, but for gangs: where a gang stands was chosen for all of it."""
+    return tuple(c.index for c in placement.problem.classes if c.gang is None and _arrivals(placement, c))
 
 
 def _arrivals(placement: Placement, pod_class: PodClass) -> list[int]:
@@ -56,47 +46,56 @@ def _arrivals(placement: Placement, pod_class: PodClass) -> list[int]:
     return [node for node in sorted(counts) for _ in range(counts[node] - pod_class.running.get(node, 0))]
 
 
-def _shift(placement: Placement, taste: _Taste, pod_class: PodClass, source: int) -> bool:
-    """Move one pod that comes to `source` to a node that suits better, if there is one and nobody moves for it."""
-    leaving = placement.leaving(pod_class)
-    _add(placement, taste, pod_class, source, -1)
-    for target in taste.better(pod_class, source):
-        if placement.counts[pod_class.index].get(target, 0) >= pod_class.limit(target):
-            continue
-        if not placement.tallies.admits(pod_class, target) or placement.clashes(pod_class, target):
-            continue
-        _add(placement, taste, pod_class, target, 1)
-        if placement.relations_hold() and placement.leaving(pod_class) <= leaving:
-            return True
-        _add(placement, taste, pod_class, target, -1)
-    _add(placement, taste, pod_class, source, 1)
-    return False
+class _Arrangement:
+    """A placement whose arrivals are shifted."""
 
-
-def _add(placement: Placement, taste: _Taste, pod_class: PodClass, node: int, count: int) -> None:
-    placement.add(pod_class, node, count)
-    taste.room[node] = placement.room[node]
-
-
-class _Taste:
-    """What makes one node better than another for one more pod."""
-
-    def __init__(self, placement: Placement, tail: Tail) -> None:
+    def __init__(self, placement: Placement, tail: Tail, rules: SoftRules) -> None:
         problem = placement.problem
-        shape = len(problem.nodes), len(problem.resources)
-        self.tail = tail
-        self.room: _Ints = np.array(placement.room, dtype=np.int64).reshape(shape)
+        self.placement = placement
+        self.taste = Taste(placement, tail)
+        self.wishes = Wishes(placement, rules)
+        self.room: _Ints = np.array(placement.room, dtype=np.int64).reshape(len(problem.nodes), len(problem.resources))
+        self.coming = [problem.classes[index] for index in arriving(placement)]
+        self.asking = [pod_class for pod_class in self.coming if self.wishes.concern(pod_class)]
         self.nodes: dict[frozenset[int], _Ints] = {}
-        self.dislikes: dict[int, _Ints] = {}
-        self.none: _Ints = np.zeros(shape[0], dtype=np.int64)
-        self.capacity = np.maximum(1, np.array(problem.capacity or problem.free, dtype=np.int64).reshape(shape))
-        kinds = sorted(problem.classes, key=lambda c: (-c.total, c.index))[:_MOST_KINDS]
-        self.requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
-        self.weights: _Ints = np.array([c.total for c in kinds], dtype=np.int64)
-        # beside the cost of nodes: which have room, and which of them the rules between pods leave
-        self.work = shape[0] * (_LOOK + shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1))
+        self.left = _MOST_WORK
 
-    def better(self, pod_class: PodClass, source: int) -> list[int]:
+    def run(self) -> None:
+        """Shift until nothing helps; soft rules have the first claim on the work."""
+        improved = True
+        while improved and self.left > 0:
+            improved = self._all_shifted(self.asking, with_tail=False) or self._all_exchanged()
+            improved = improved or self._all_shifted(self.coming, with_tail=True)
+
+    def _all_shifted(self, classes: Iterable[PodClass], *, with_tail: bool) -> bool:
+        improved = False
+        for pod_class in classes:
+            for node in _arrivals(self.placement, pod_class):
+                self.left -= self._work(pod_class, with_tail=with_tail)
+                if self.left <= 0:
+                    return improved
+                improved |= self._shift(pod_class, node, with_tail=with_tail)
+        return improved
+
+    def _work(self, pod_class: PodClass, *, with_tail: bool) -> int:
+        # beside the cost of nodes: which have room, and which of them the rules between pods leave
+        return len(self.room) * (_LOOK + self.wishes.work(pod_class) + (self.taste.work if with_tail else 0))
+
+    def _shift(self, pod_class: PodClass, source: int, *, with_tail: bool) -> bool:
+        """Move one pod that comes to `source` to a node that suits better, if there is one and nobody moves for it."""
+        leaving = self.placement.leaving(pod_class)
+        self._add(pod_class, source, -1)
+        for target in self._better(pod_class, source, with_tail=with_tail):
+            if not self._admits(pod_class, target):
+                continue
+            self._add(pod_class, target, 1)
+            if self.placement.relations_hold() and self.placement.leaving(pod_class) <= leaving:
+                return True
+            self._add(pod_class, target, -1)
+        self._add(pod_class, source, 1)
+        return False
+
+    def _better(self, pod_class: PodClass, source: int, *, with_tail: bool) -> list[int]:
         """Nodes with room that suit one more pod of a class better than `source`, the best first."""
         request = np.array(pod_class.requests, dtype=np.int64)
         reach = pod_class.eligible | {source}
@@ -106,34 +105,72 @@ class _Taste:
         room = self.room[nodes]
         fits = (room >= request).all(axis=1)
         nodes, room = nodes[fits], room[fits]
-        capacity = self.capacity[nodes]
-        change = self._cost(room - request, capacity) - self._cost(room, capacity)
-        dislike = self._dislikes(pod_class)[nodes]
-        order = np.lexsort((nodes, change, dislike))
+        soft = self.wishes.costs(pod_class)[nodes]
+        change = self.taste.change(nodes, room, request) if with_tail else np.zeros(len(nodes), dtype=np.int64)
+        order = np.lexsort((nodes, change, soft))
         here = int(np.flatnonzero(nodes == source)[0])
-        mine = int(dislike[here]), int(change[here])
-        suits = (dislike < mine[0]) | ((dislike == mine[0]) & (change < mine[1]))
+        suits = (soft < soft[here]) | ((soft == soft[here]) & (change < change[here]))
         return [int(node) for node in nodes[order[suits[order]]][:_MOST_LOOKS]]
 
-    def _dislikes(self, pod_class: PodClass) -> _Ints:
-        """What its soft rules say against each node."""
-        if pod_class.index not in self.dislikes:
-            weights = np.zeros(len(self.room), dtype=np.int64)
-            for node, weight in pod_class.dislikes.items():
-                weights[node] = weight
-            self.dislikes[pod_class.index] = weights if pod_class.dislikes else self.none
-        return self.dislikes[pod_class.index]
+    def _all_exchanged(self) -> bool:
+        improved = False
+        for pod_class in self.asking:
+            for node in sorted(set(_arrivals(self.placement, pod_class))):
+                if self.left <= 0:
+                    return improved
+                if self.placement.counts[pod_class.index].get(node, 0) > pod_class.running.get(node, 0):
+                    improved |= self._exchange(pod_class, node)
+        return improved
 
-    def _cost(self, room: _Ints, capacity: _Ints) -> _Ints:
-        """How little each node with this room is liked."""
-        if self.tail is Tail.LEAST_FRAGMENTATION:
-            return self._fragmentation(room, capacity)
-        used: _Ints = ((capacity - room) * _PARTS // capacity).max(axis=1, initial=0)
-        squares: _Ints = used * used
-        return squares if self.tail is Tail.SPREAD else -squares
+    def _exchange(self, pod_class: PodClass, node: int) -> bool:
+        """Let one pod that comes to `node` change places with another that comes, if soft rules are better off."""
+        self._add(pod_class, node, -1)
+        self.left -= self._work(pod_class, with_tail=False)
+        costs = self.wishes.costs(pod_class)
+        partners = [
+            (int(costs[there]), there, other)
+            for other in self.coming
+            if other is not pod_class and node in other.eligible
+            for there in sorted(set(_arrivals(self.placement, other)))
+            if there != node and there in pod_class.eligible
+        ]
+        for _, there, other in sorted(partners, key=lambda one: (one[0], one[1], one[2].index))[:_MOST_LOOKS]:
+            self.left -= _EXCHANGE_WORK
+            if self._exchanged(pod_class, node, other, there):
+                return True
+        self._add(pod_class, node, 1)
+        return False
 
-    def _fragmentation(self, room: _Ints, capacity: _Ints) -> _Ints:
-        share = (room * _PARTS // capacity).min(axis=1, initial=_PARTS)
-        useless = (room[:, None, :] < self.requests[None, :, :]).any(axis=2)
-        wasted: _Ints = share * (useless * self.weights[None, :]).sum(axis=1)
-        return wasted
+    def _exchanged(self, one: PodClass, here: int, other: PodClass, there: int) -> bool:
+        """Put a pod of `one`, which was taken from `here`, in the place of one of `other`, and that one there."""
+        leaving = self.placement.leaving(one), self.placement.leaving(other)  # whoever comes leaves no home behind
+        self._add(other, there, -1)
+        gain = self.wishes.cost(one, here) + self.wishes.cost(other, there)
+        gain -= self.wishes.cost(one, there) + self.wishes.cost(other, here)
+        if gain > 0 and self._fits(one, there) and self._fits(other, here) and self._admits(one, there):
+            self._add(one, there, 1)
+            if self._admits(other, here):
+                self._add(other, here, 1)
+                kept = self.placement.leaving(one) <= leaving[0] and self.placement.leaving(other) <= leaving[1]
+                if kept and self.placement.relations_hold():
+                    return True
+                self._add(other, here, -1)
+            self._add(one, there, -1)
+        self._add(other, there, 1)
+        return False
+
+    def _fits(self, pod_class: PodClass, node: int) -> bool:
+        room: Sequence[int] = self.placement.room[node]
+        return all(amount <= left for amount, left in zip(pod_class.requests, room, strict=True))
+
+    def _admits(self, pod_class: PodClass, node: int) -> bool:
+        """Whether the rules that need no look at the whole plan let one more pod of a class come to a node."""
+        placement = self.placement
+        if placement.counts[pod_class.index].get(node, 0) >= pod_class.limit(node):
+            return False
+        return placement.tallies.admits(pod_class, node) and not placement.clashes(pod_class, node)
+
+    def _add(self, pod_class: PodClass, node: int, count: int) -> None:
+        self.placement.add(pod_class, node, count)
+        self.wishes.add(pod_class, node, count)
+        self.room[node] = self.placement.room[node]

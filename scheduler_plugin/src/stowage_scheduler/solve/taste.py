@@ -1,0 +1,51 @@
+"""How well the nodes of a placement suit a policy's tail."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stowage_scheduler.options import Tail
+from stowage_scheduler.placement import Placement
+
+_PARTS = 1_000  # shares of a node are counted in thousandths
+_MOST_KINDS = 40  # classes that fragmentation looks at, those with most pods
+_Ints = npt.NDArray[np.int64]
+
+
+class Taste:
+    """What a node costs by the tail, from its room alone; the sum over all nodes is what a plan's tail costs.
+
+    Fragmentation is that of Weng et al. (USENIX ATC'23), over the pods of the problem as the typical ones: the room
+    that a typical pod can not use, in shares of the node's scarcest resource. `Spread` evens out the largest shares in
+    use, `Consolidate` does the opposite.
+    """
+
+    def __init__(self, placement: Placement, tail: Tail) -> None:
+        problem = placement.problem
+        shape = len(problem.nodes), len(problem.resources)
+        self._tail = tail
+        self._capacity = np.maximum(1, np.array(problem.capacity or problem.free, dtype=np.int64).reshape(shape))
+        kinds = sorted(problem.classes, key=lambda c: (-c.total, c.index))[:_MOST_KINDS]
+        self._requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
+        self._weights: _Ints = np.array([c.total for c in kinds], dtype=np.int64)
+        self.work = shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1)  # cells for one node
+
+    def change(self, nodes: _Ints, room: _Ints, request: _Ints) -> _Ints:
+        """What one more pod changes on each of some nodes: `room[i, r]` is what `nodes[i]` has left without it."""
+        capacity = self._capacity[nodes]
+        return self._cost(room - request, capacity) - self._cost(room, capacity)
+
+    def _cost(self, room: _Ints, capacity: _Ints) -> _Ints:
+        """How little each node with this room is liked."""
+        if self._tail is Tail.LEAST_FRAGMENTATION:
+            return self._fragmentation(room, capacity)
+        used: _Ints = ((capacity - room) * _PARTS // capacity).max(axis=1, initial=0)
+        squares: _Ints = used * used
+        return squares if self._tail is Tail.SPREAD else -squares
+
+    def _fragmentation(self, room: _Ints, capacity: _Ints) -> _Ints:
+        share = (room * _PARTS // capacity).min(axis=1, initial=_PARTS)
+        useless = (room[:, None, :] < self._requests[None, :, :]).any(axis=2)
+        wasted: _Ints = share * (useless * self._weights[None, :]).sum(axis=1)
+        return wasted
