@@ -10,6 +10,7 @@ from collections import ChainMap
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_scheduler.devices.limits import with_gpu_milli
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.rules import RULES, Outcome
@@ -36,8 +37,10 @@ def feasible_nodes(snapshot: Snapshot, pod: Pod, options: PackOptions = _WITHOUT
     standing: dict[str, str] = {
         other.uid: other.node for other in others if other.node is not None and not other.finished and not other.leaving
     }
-    before = Outcome(replace(snapshot, pods=(*others, seeker)), options, standing)
-    looked_at = Movability(replace(snapshot, pods=()), options).nodes.values()
+    facts = with_gpu_milli(replace(snapshot, pods=(*others, seeker)))
+    seeker = facts.pods[-1]
+    before = Outcome(facts, options, standing)
+    looked_at = Movability(replace(facts, pods=()), options).nodes.values()
     return frozenset(
         node.name for node in looked_at if node.name != pod.node and _takes(seeker, node, before, standing)
     )

@@ -16,6 +16,7 @@ from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step
 from stowage_scheduler.placement import Placement
+from stowage_scheduler.rank_order import in_rank_order
 from stowage_scheduler.rules import RULES, Outcome
 from stowage_scheduler.slots import Slot
 from stowage_scheduler.soft_rules import soft_rules
@@ -104,7 +105,7 @@ def _first_valid(
     for number, placement in enumerate((*placements, Placement(built.problem))):
         if any(placement is earlier for earlier in placements[:number]):
             continue
-        made = changes(built, placement)
+        made = in_rank_order(built, changes(built, placement))
         try:
             steps, slots = order(built, made)
         except UnorderableError as error:

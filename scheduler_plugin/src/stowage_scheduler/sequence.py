@@ -20,6 +20,7 @@ from msgspec import Struct
 from stowage_scheduler.assign import Change
 from stowage_scheduler.cluster import HostPort
 from stowage_scheduler.cycles import Cycle, cycles
+from stowage_scheduler.devices.gates import DeviceGates
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.relations import Tallies
@@ -122,6 +123,7 @@ class Simulation:
         self.roles_of = problem.roles_of
         self.serial = frozenset(n for n, relation in enumerate(problem.relations) if relation.is_serial)
         self.tallies = Tallies(problem)
+        self.gates = DeviceGates(problem, ((p.pod_class, p.target) for p in parts if not isinstance(p, Departure)))
         for pod_class in problem.classes:
             for node, count in (*pod_class.running.items(), *pod_class.displaced.items()):
                 self._take(pod_class, node, count)
@@ -344,6 +346,7 @@ class Simulation:
     def _take(self, pod_class: PodClass, node: int, count: int) -> None:
         take_room(self.room[node], pod_class, count)
         self.tallies.add(pod_class, node, count)
+        self.gates.take(pod_class, node, count)
         if pod_class.ports:
             if count > 0:
                 self.ports[node].append(pod_class.ports)
@@ -351,7 +354,7 @@ class Simulation:
                 self.ports[node].remove(pod_class.ports)
 
     def _fits(self, part: Arrival | Transfer) -> bool:
-        if short(self.room[part.target], part.pod_class):
+        if short(self.room[part.target], part.pod_class) or not self.gates.open(part.pod_class, part.target):
             return False
         ports = part.pod_class.ports
         if ports and any(port_conflict(ports, taken) is not None for taken in self.ports[part.target]):

@@ -11,7 +11,7 @@ import hashlib
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import OF_VOLUMES, Pod
+from stowage_scheduler.cluster import GPU_MILLI, OF_VOLUMES, Pod
 
 
 class SlotClass(Struct, frozen=True, gc=False):
@@ -44,10 +44,10 @@ class Slot(Struct, frozen=True):
 def slot_class(pod: Pod) -> SlotClass:
     """The class of a pod. A pod without a controller is a class of its own.
 
-    What volumes take does not count: it is not in the pod, and the extender, which knows pods alone, has to find
-    the same class.
+    What volumes take does not count, nor thousandths of GPUs: that is not in the pod, and the extender, which knows
+    pods alone, has to find the same class.
     """
-    requests = sorted(item for item in pod.requests.items() if not item[0].startswith(OF_VOLUMES))
+    requests = sorted(item for item in pod.requests.items() if not item[0].startswith((*OF_VOLUMES, GPU_MILLI)))
     text = ",".join(f"{name}={amount}" for name, amount in requests)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     if pod.owner is None:

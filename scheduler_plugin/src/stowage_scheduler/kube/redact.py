@@ -15,8 +15,9 @@ from stowage_scheduler.kube.pod_facts import MIRROR_ANNOTATION, SOURCE_ANNOTATIO
 from stowage_scheduler.kube.volume_facts import BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION
 from stowage_scheduler.kube.workload_facts import REVISION_ANNOTATION
 
-_READ_ELSEWHERE = frozenset({MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNOTATION, *INDEX_ANNOTATIONS}) | frozenset(
-    {BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION}
+_READ_ELSEWHERE = INDEX_ANNOTATIONS | frozenset(
+    {MIRROR_ANNOTATION, SOURCE_ANNOTATION, REVISION_ANNOTATION}
+    | {BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION}
 )
 _POLICY_METADATA = frozenset({"name", "uid", "generation", "creationTimestamp", "labels", "resourceVersion"})
 

@@ -1,0 +1,180 @@
+"""GPU devices in CP-SAT: which device each newcomer with a share gets, on nodes where pods share them.
+
+The same as `devices.fit` says, in rows: shares that stay on known devices take room there, others count as a device of
+their own or on every device that is handed out. Rows bind a node only while somebody with a need of devices comes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from ortools.sat.python import cp_model
+
+from stowage_scheduler.devices.fit import Standing
+from stowage_scheduler.devices.limits import DeviceLimits, known_device
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
+
+
+def keep_to_devices(model: CountModel) -> None:
+    """Add the rows of every node of the model on which somebody might come for devices."""
+    limits = model.problem.devices
+    if limits is None:
+        return
+    for node in model.nodes:
+        fixed = limits.nodes.get(node)
+        classes = [index for index, _ in model.on_node(node) if _needs_devices(limits, node, index)]
+        standing = [index for index, running in limits.running.items() if running.get(node)]
+        if fixed is not None and classes and _is_shared(fixed, limits, [*classes, *standing]):
+            _Rows(model, limits, node, fixed).add(classes, standing)
+
+
+def _needs_devices(limits: DeviceLimits, node: int, index: int) -> bool:
+    return index in limits.needs and (bool(limits.needs[index].share) or node not in limits.sliced)
+
+
+def _is_shared(fixed: Standing, limits: DeviceLimits, classes: list[int]) -> bool:
+    """Whether a share can be on a node at all; else the number of devices says all."""
+    if fixed.unknown or any(any(load) for load in fixed.known):
+        return True
+    return any(limits.needs[index].share for index in classes)
+
+
+class _Sum:
+    """A linear expression that grows."""
+
+    def __init__(self, constant: int = 0) -> None:
+        self.constant = constant
+        self.factors: list[int] = []
+        self.variables: list[cp_model.IntVar] = []
+
+    def add(self, factor: int, variable: cp_model.IntVar | None) -> None:
+        if factor and variable is not None:
+            self.factors.append(factor)
+            self.variables.append(variable)
+
+    def plus(self, other: _Sum) -> _Sum:
+        both = _Sum(self.constant + other.constant)
+        both.factors, both.variables = self.factors + other.factors, self.variables + other.variables
+        return both
+
+    def at_most(self, most: int) -> cp_model.BoundedLinearExpression:
+        return cp_model.LinearExpr.weighted_sum(self.variables, self.factors) <= most - self.constant  # type: ignore[return-value]
+
+    def is_(self, amount: int) -> cp_model.BoundedLinearExpression:
+        return cp_model.LinearExpr.weighted_sum(self.variables, self.factors) == amount - self.constant  # type: ignore[return-value]
+
+
+class _Rows:
+    """The rows of one node."""
+
+    def __init__(self, model: CountModel, limits: DeviceLimits, node: int, fixed: Standing) -> None:
+        self.model, self.cp, self.limits, self.node, self.fixed = model, model.cp, limits, node, fixed
+        self.measures = range(len(fixed.capacity))
+        self.taken = _Sum(fixed.whole)  # devices that no newcomer with a share gets, and those that one does
+        self.everywhere = [_Sum() for _ in self.measures]  # of shares that count on every device
+        self.loose = False  # whether there may be any of those
+        self.on_device: dict[int, list[int]] = defaultdict(list)  # classes of shares that stand there
+        self.parts: dict[int, _Sum] = {}  # by class, newcomers on devices, and those that there are less
+
+    def add(self, classes: list[int], standing: list[int]) -> None:
+        for share in self.fixed.unknown:
+            self._loose(share, None, 1)
+        for index in standing:
+            self._stays(index)
+        active = self.cp.new_bool_var("")  # somebody comes for devices
+        for index in classes:
+            coming = self._coming(index)
+            self.cp.add(coming.is_(0)).only_enforce_if(~active)
+            if self.limits.needs[index].share:
+                self.parts[index] = coming
+            else:
+                self._comes_whole(index, coming)
+        previous: cp_model.IntVar | None = None
+        for device in range(self.fixed.devices):
+            previous = self._device(device, previous)
+        for part in self.parts.values():
+            self.cp.add(part.is_(0))
+        self.cp.add(self.taken.at_most(self.fixed.devices)).only_enforce_if(active)
+
+    def _stay(self, index: int) -> cp_model.IntVar | None:
+        return self.model.stay.get((index, self.node))
+
+    def _coming(self, index: int) -> _Sum:
+        found = _Sum()
+        found.add(1, self.model.count[index, self.node])
+        found.add(-1, self._stay(index))
+        return found
+
+    def _stays(self, index: int) -> None:
+        """Count the pods of a class that run here."""
+        need = self.limits.needs[index]
+        if need.whole and self.node not in self.limits.sliced:
+            self.taken.add(need.whole, self._stay(index))
+        if not need.share:
+            return
+        device = known_device(need, self.fixed.devices)
+        if device is None:
+            self._loose(need.share, self._stay(index), self.limits.running[index][self.node])
+        else:
+            self.on_device[device].append(index)
+
+    def _loose(self, share: tuple[int, ...], stay: cp_model.IntVar | None, most: int) -> None:
+        """Count shares that may stand on any device; without `stay` they are fixed."""
+        self.loose = True
+        alone = self.cp.new_int_var(0, most, "")
+        if stay is not None:
+            self.cp.add(alone <= stay)
+        self.taken.add(1, alone)
+        for measure in self.measures:
+            self.everywhere[measure].add(-share[measure], alone)
+            self.everywhere[measure].add(share[measure], stay)
+            self.everywhere[measure].constant += share[measure] * most if stay is None else 0
+
+    def _comes_whole(self, index: int, coming: _Sum) -> None:
+        whole = self.limits.needs[index].whole
+        for factor, variable in zip(coming.factors, coming.variables, strict=True):
+            self.taken.add(whole * factor, variable)
+        if self.loose:  # a device that might have a share is not empty
+            came = self.cp.new_bool_var("")
+            self.cp.add(coming.is_(0)).only_enforce_if(~came)
+            for measure in self.measures:
+                self.cp.add(self.everywhere[measure].is_(0)).only_enforce_if(came)
+
+    def _device(self, device: int, previous: cp_model.IntVar | None) -> cp_model.IntVar | None:
+        """Who comes to one device; empty ones are all alike, so they open one after the other."""
+        known, standing = self.fixed.known[device], self.on_device[device]
+        used, opened = self.cp.new_bool_var(""), self.cp.new_bool_var("")  # by anybody, for newcomers
+        self.taken.add(1, used)
+        self.cp.add_implication(opened, used)
+        for index in standing:
+            if (stay := self._stay(index)) is not None:
+                self.cp.add(stay == 0).only_enforce_if(~used)
+        loads = [_Sum(amount) for amount in known]
+        for index, coming in self.parts.items():
+            share = self.limits.needs[index].share
+            part = self.cp.new_int_var(0, self._most(index, known), "")
+            self.cp.add(part == 0).only_enforce_if(~opened)
+            coming.add(-1, part)
+            for measure, load in enumerate(loads):
+                load.add(share[measure], part)
+        for measure, load in enumerate(loads):
+            for index in standing:
+                load.add(self.limits.needs[index].share[measure], self._stay(index))
+            total = load.plus(self.everywhere[measure])
+            self.cp.add(total.at_most(self.fixed.capacity[measure])).only_enforce_if(opened)
+        if any(known):
+            self.cp.add(used == 1)
+        elif not standing:
+            if previous is not None:
+                self.cp.add_implication(opened, previous)
+            return opened
+        return previous
+
+    def _most(self, index: int, known: tuple[int, ...]) -> int:
+        """Most shares of a class on a device that has fixed shares alone."""
+        share, room = self.limits.needs[index].share, zip(self.fixed.capacity, known, strict=True)
+        fit = (max(0, have - taken) // amount for (have, taken), amount in zip(room, share, strict=True) if amount)
+        return min(self.model.problem.classes[index].total, *fit, 1 << 30)

@@ -1,0 +1,146 @@
+"""GPU shares on single devices: each on one, none on a device that another pod has whole.
+
+kube-scheduler has no such rule: plugins that share devices keep to it on the node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from stowage_scheduler.cluster import Node, Pod
+from stowage_scheduler.devices.rows import keep_to_devices
+from stowage_scheduler.kube.gpu_facts import node_devices, whole_devices
+from stowage_scheduler.packing import Reason
+from stowage_scheduler.rules.rule import Outcome, Rule, Violation
+from stowage_scheduler.solve.model import CountModel
+
+_Device = Mapping[str, int]  # what is free in each measure
+
+
+class GpuShares(Rule):
+    """Whoever comes to a node with a need of GPUs finds devices beside those that stand there."""
+
+    name = "GpuShares"
+
+    def refuses(self, pod: Pod, node: Node) -> Reason | None:
+        """InsufficientGpu on a node of which one device is smaller than the share."""
+        if pod.gpu_share is None:
+            return None
+        capacity = node_devices(node).capacity
+        fits = all(amount <= capacity.get(measure, 0) for measure, amount in pod.gpu_share.amounts)
+        return None if fits else Reason.INSUFFICIENT_GPU
+
+    def constrain(self, model: CountModel) -> None:
+        """Devices of nodes, where pods share them."""
+        keep_to_devices(model)
+
+    def check(self, outcome: Outcome) -> Iterator[Violation]:
+        """Nodes where the arrivals do not fit on devices."""
+        if not any(pod.gpu_share is not None for pod in outcome.snapshot.pods):
+            return
+        arriving = {pod.uid for pod, _ in outcome.arrivals}
+        targets = {node.name for pod, node in outcome.arrivals if node is not None and _wants_devices(pod, node)}
+        for name in sorted(targets):
+            node, residents = outcome.nodes[name], outcome.residents[name]
+            coming = [pod for pod in residents if pod.uid in arriving]
+            staying = [pod for pod in residents if pod.uid not in arriving]
+            if not _DeviceCheck(node, staying).holds(coming):
+                free = describe_free(node, staying)
+                yield Violation(self.name, name, f"no devices for {', '.join(sorted(p.key for p in coming))}: {free}")
+
+
+def _wants_devices(pod: Pod, node: Node) -> bool:
+    return pod.gpu_share is not None or (whole_devices(None, pod.requests) > 0 and not node_devices(node).sliced)
+
+
+def admits_on_devices(pod: Pod, node: Node, residents: Sequence[Pod]) -> bool:
+    """Whether one more pod finds devices on a node, beside pods that stand there."""
+    return not _wants_devices(pod, node) or _DeviceCheck(node, residents).holds([pod])
+
+
+def describe_free(node: Node, residents: Sequence[Pod]) -> str:
+    """What is free on the devices of a node, for people: `most free on one device: 400 milli, in all 900 milli`."""
+    check = _DeviceCheck(node, residents)
+    free = [*check.shared.values(), *[check.capacity] * max(0, check.empty)]
+    told = []
+    for measure in sorted(check.capacity):
+        amounts = [max(0, device[measure]) for device in free]
+        told.append(f"{max(amounts, default=0)} of {sum(amounts)} free {measure}")
+    loose = f", {len(check.loose)} shares on unknown devices" if check.loose else ""
+    return f"on one device at most {' and '.join(told)}{loose}"
+
+
+class _DeviceCheck:
+    """The devices of one node, with the pods that stay there."""
+
+    def __init__(self, node: Node, staying: Sequence[Pod]) -> None:
+        offered = node_devices(node)
+        self.offered = offered
+        measures = {measure for pod in staying if pod.gpu_share for measure, _ in pod.gpu_share.amounts}
+        self.capacity = {m: offered.capacity.get(m, 0) for m in (*offered.capacity, *measures)}
+        self.shared: dict[int, dict[str, int]] = {}
+        self.loose: list[dict[str, int]] = []
+        whole = 0
+        for pod in staying:
+            if pod.gpu_share is None:
+                whole += 0 if offered.sliced else whole_devices(None, pod.requests)
+                continue
+            amounts = dict(pod.gpu_share.amounts)
+            device = 0 if offered.count == 1 else pod.gpu_share.device if pod.node == node.name else None
+            if device is None or device >= offered.count:
+                self.loose.append(amounts)
+                continue
+            left = self.shared.setdefault(device, dict(self.capacity))
+            for measure, amount in amounts.items():
+                left[measure] -= amount
+        self.empty = offered.count - whole - len(self.shared)
+
+    def holds(self, coming: Sequence[Pod]) -> bool:
+        """Whether all of these get devices, wherever the loose shares are."""
+        shares = [dict(pod.gpu_share.amounts) for pod in coming if pod.gpu_share is not None]
+        whole = 0 if self.offered.sliced else sum(whole_devices(pod.gpu_share, pod.requests) for pod in coming)
+        if not shares and not whole:
+            return True
+        if any(measure not in self.capacity for share in shares for measure in share):
+            return False
+        loose = sorted(self.loose, key=self._part)
+        while True:
+            empty = self.empty - whole - (len(self.loose) - len(loose))
+            if empty < 0:
+                return False
+            if not (whole and loose):
+                shadow: Counter[str] = Counter()
+                for share in loose:
+                    shadow.update(share)
+                rooms = [*self.shared.values(), *[self.capacity] * empty]
+                devices = [{m: room[m] - shadow[m] for m in self.capacity} for room in rooms]
+                if _find(sorted(shares, key=self._part), devices, set()):
+                    return True
+            if not loose:
+                return False
+            loose.pop()  # the largest has a device of its own instead
+
+    def _part(self, share: Mapping[str, int]) -> float:
+        return max(amount / max(1, self.capacity.get(measure, 0)) for measure, amount in share.items())
+
+
+def _find(shares: Sequence[Mapping[str, int]], devices: list[dict[str, int]], hopeless: set[object]) -> bool:
+    """Whether shares find devices, the last one first; `hopeless` are situations that were tried."""
+    if not shares:
+        return True
+    situation = len(shares), tuple(sorted(tuple(sorted(device.items())) for device in devices))
+    if situation in hopeless:
+        return False
+    share = shares[-1]
+    for device in devices:
+        if all(device[measure] >= amount for measure, amount in share.items()):
+            for measure, amount in share.items():
+                device[measure] -= amount
+            found = _find(shares[:-1], devices, hopeless)
+            for measure, amount in share.items():
+                device[measure] += amount
+            if found:
+                return True
+    hopeless.add(situation)
+    return False
