@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from stowage_scheduler.cluster import GPU_MILLI, OF_VOLUMES, Pod
 
+_LOOKED_UP = (*OF_VOLUMES, GPU_MILLI)
+
 
 class SlotClass(Struct, frozen=True, gc=False):
     """Which pods may take a slot: `requests` is a digest of the scheduling requests."""
@@ -47,7 +49,7 @@ def slot_class(pod: Pod) -> SlotClass:
     What volumes take does not count, nor thousandths of GPUs: that is not in the pod, and the extender, which knows
     pods alone, has to find the same class.
     """
-    requests = sorted(item for item in pod.requests.items() if not item[0].startswith((*OF_VOLUMES, GPU_MILLI)))
+    requests = sorted(item for item in pod.requests.items() if not item[0].startswith(_LOOKED_UP))
     text = ",".join(f"{name}={amount}" for name, amount in requests)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     if pod.owner is None:
