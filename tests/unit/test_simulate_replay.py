@@ -16,6 +16,8 @@ from stowage.cli.app import run as run_command
 from stowage.simulate import openb
 from stowage.simulate.hindsight import most_gpu_hours, most_milli_seconds
 from stowage.simulate.jobs import Job, is_philly, philly, philly_nodes, recorded_openb
+from stowage.simulate.kube_scheduler import KubeScheduler
+from stowage.simulate.live_packer import MOST_MOVES_PER_HOUR, RESTART_SECONDS, LivePacker
 from stowage.simulate.openb import TraceError, TraceNode
 from stowage.simulate.policies import ByScore, best_fit
 from stowage.simulate.replay import Replay, replay
@@ -94,6 +96,70 @@ def test_the_bound_from_hindsight(jobs: list[Job], gpu_hours: float) -> None:
     assert most_gpu_hours(jobs, 2000) == gpu_hours
 
 
+TWO_NODES = tuple(TraceNode(name, 8000, 8000, 2, "") for name in ("n", "m"))
+RESTART_HOURS = RESTART_SECONDS / HOUR
+
+
+def even(*jobs: Job, packer: LivePacker | None = None, nodes: tuple[TraceNode, ...] = TWO_NODES) -> Replay:
+    """Placed as kube-scheduler does by default."""
+    return replay(nodes, jobs, KubeScheduler(), packer=packer, name="Stowage" if packer else "")
+
+
+def asks(gpus: int, arrival: int, duration: int, pods: int = 1) -> Job:
+    return Job(arrival, duration, Demand(1000, 1000, 1000, gpus), pods)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "alone", "packed", "moves"),
+    [
+        pytest.param(
+            [asks(1, 0, 9 * HOUR), asks(1, 0, 9 * HOUR), asks(2, HOUR, 2 * HOUR), last(10)],
+            18 + 2,
+            18 + 4,
+            1,
+            id="a job of two GPUs starts at once, and who moves for it still ends in time",
+        ),
+        pytest.param(
+            [asks(1, 0, 9 * HOUR), asks(1, 0, 9 * HOUR), asks(2, HOUR, 2 * HOUR), last(5)],
+            10,
+            10 + 4 - RESTART_HOURS,
+            1,
+            id="a restart before the end is lost",
+        ),
+        pytest.param(
+            [asks(2, 0, 9 * HOUR), asks(1, 0, 9 * HOUR), asks(2, HOUR, HOUR), last(5)],
+            15,
+            15,
+            0,
+            id="nobody moves where too little is free in all",
+        ),
+        pytest.param(
+            [asks(1, 0, 9 * HOUR, pods=2), asks(1, 0, 9 * HOUR), asks(1, HOUR, HOUR), last(5)],
+            16,
+            16,
+            0,
+            id="nobody moves for who finds room",
+        ),
+    ],
+)
+def test_the_packer_makes_room_by_moves(jobs: list[Job], alone: float, packed: float, moves: int) -> None:
+    assert even(*jobs).gpu_hours == pytest.approx(alone)
+    found = even(*jobs, packer=LivePacker(0))
+    assert (found.policy, found.moves) == ("Stowage", moves)
+    assert found.gpu_hours == pytest.approx(packed)
+
+
+def test_not_more_moves_in_an_hour_than_a_policy_allows() -> None:
+    nodes = tuple(TraceNode(f"n{number:03}", 8000, 8000, 2, "") for number in range(2 * MOST_MOVES_PER_HOUR + 20))
+    ones = [asks(1, 0, 9 * HOUR) for _ in nodes]
+    twos = [asks(2, HOUR + number, 9 * HOUR) for number in range(len(nodes) // 2)]
+    end = Job(2 * HOUR - 1, 1, Demand())
+    assert even(*ones, *twos, end, nodes=nodes).started == len(ones) + 1
+    found = even(*ones, *twos, end, packer=LivePacker(0), nodes=nodes)
+    assert found.moves == MOST_MOVES_PER_HOUR
+    assert found.started == len(ones) + MOST_MOVES_PER_HOUR + 1
+
+
 small_jobs = st.lists(
     st.builds(Job, st.integers(0, 3), st.integers(1, 3), st.sampled_from((ONE, TWO)), st.integers(1, 2)),
     min_size=1,
@@ -116,8 +182,9 @@ def test_no_schedule_and_no_policy_holds_more_than_the_bound(jobs: list[Job]) ->
             best = max(best, sum(held))
     bound = most_milli_seconds(jobs, 4000)
     assert best <= bound <= 4000 * (end - first)
-    found = run((*TWO_GPUS, TraceNode("m", 0, 0, 2, "")), *jobs)
-    assert round(found.gpu_hours * 1000 * HOUR) <= bound
+    for packer in (None, LivePacker(0)):
+        found = even(*jobs, packer=packer)
+        assert round(found.gpu_hours * 1000 * HOUR) <= bound
 
 
 @pytest.fixture
@@ -130,8 +197,8 @@ def folder(tmp_path: Path) -> Path:
 def test_philly_jobs_are_read_in_order_of_arrival_and_large_ones_as_gangs(folder: Path) -> None:
     assert is_philly(folder)
     first, second, _ = philly(folder)
-    assert first == Job(0, 7200, Demand(gpu_milli=1000, gpu_count=6), pods=2)
-    assert second == Job(3600, 3600, ONE)
+    assert first == Job(0, 7200, Demand(100, 200, 1000, 6), pods=2)
+    assert second == Job(3600, 3600, Demand(100, 200, 1000, 1))
     assert [node.gpus for node in philly_nodes(2)] == [8, 8]
 
 
@@ -165,6 +232,9 @@ def test_the_command_prints_regret(folder: Path, capsys: pytest.CaptureFixture[s
     assert answer["gpus"] == 16
     assert answer["gpuHoursBound"] == 25.0
     assert answer["policies"][0]["regretPercent"] == 0
+    assert run_command([*command, "--policy", "Stowage", "-o", "json"]) == 0
+    best_fit, ours = json.loads(capsys.readouterr().out)["policies"]
+    assert (best_fit["policy"], ours["policy"], ours["moves"]) == ("BestFit", "Stowage", 0)
     assert run_command(command) == 0
     assert "no schedule of these jobs holds more than 25 GPU hours on 16 GPUs" in capsys.readouterr().out
     assert run_command([*command, "--plot", "curves.png"]) == 2

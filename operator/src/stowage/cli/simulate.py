@@ -65,7 +65,8 @@ def packing(
     """Let a trace's pods arrive one by one, and tell how many GPUs each policy fills and what it misses.
 
     openb: pods arrive up to a load and none departs, ten seeds. Philly: jobs come and go as recorded. `regret` is how
-    far a policy stays below the bound of whatever knows all arrivals beforehand.
+    far a policy stays below the bound of whatever knows all arrivals beforehand. Stowage is kube-scheduler's default
+    with the packer behind it: asked when a job finds no room, within a policy's default limits.
     """
     from stowage.simulate.jobs import is_philly
     from stowage.simulate.openb import TraceError
@@ -85,10 +86,12 @@ def packing(
         raise InputError(str(error)) from error
 
 
-def _chosen(policy: list[str] | None, trace: Trace) -> Mapping[str, Callable[[], Policy]]:
+def _chosen(policy: list[str] | None, trace: Trace, *packing: str) -> Mapping[str, Callable[[], Policy]]:
+    """Policies by name; those in `packing` place as kube-scheduler does, and something more is done for them."""
+    from stowage.simulate.kube_scheduler import KubeScheduler
     from stowage.simulate.policies import policies
 
-    known = policies(trace)
+    known = {**policies(trace), **dict.fromkeys((KubeScheduler.name, *packing), KubeScheduler)}
     unknown = set(policy or ()) - set(known)
     if unknown:
         raise InputError(f"--policy {', '.join(sorted(unknown))}: known are {', '.join(known)}")
@@ -138,6 +141,7 @@ def _fill_up(
 def _replay(folder: Path, policy: list[str] | None, nodes: int, seed: int, output: Output) -> None:
     from stowage.simulate import jobs, openb
     from stowage.simulate.hindsight import most_gpu_hours
+    from stowage.simulate.live_packer import STOWAGE, LivePacker
     from stowage.simulate.replay import replay
 
     philly = jobs.is_philly(folder)
@@ -147,9 +151,11 @@ def _replay(folder: Path, policy: list[str] | None, nodes: int, seed: int, outpu
     )
     most = most_gpu_hours(recorded, trace.gpu_milli)
     found = []
-    for name, make in _chosen(policy, trace).items():
+    chosen = _chosen(policy, trace, STOWAGE)
+    for name, make in chosen.items():
         with progress(name):
-            found.append(replay(trace.nodes, recorded, make(), seed=seed))
+            packer = LivePacker(seed) if name == STOWAGE else None
+            found.append(replay(trace.nodes, recorded, make(), seed=seed, packer=packer, name=name))
     if output is not Output.TABLE:
         answer = {
             "gpus": trace.gpu_milli // 1000,
@@ -163,6 +169,7 @@ def _replay(folder: Path, policy: list[str] | None, nodes: int, seed: int, outpu
                     "started": one.started,
                     "neverFit": one.never_fit,
                     "meanWaitSeconds": round(one.mean_wait_seconds, 1),
+                    "moves": one.moves,
                 }
                 for one in found
             ],
@@ -172,12 +179,14 @@ def _replay(folder: Path, policy: list[str] | None, nodes: int, seed: int, outpu
     from rich.table import Table
 
     table = Table("policy", box=None)
-    for head in ("GPU hours held", "regret", "jobs started", "mean wait of a GPU"):
+    for head in ("GPU hours held", "regret", "jobs started", "mean wait of a GPU", "moves"):
         table.add_column(head, justify="right")
     for one in found:
         wait = f"{one.mean_wait_seconds / 3600:.1f} h"
         regret = f"{_regret(one.gpu_hours, most):.2f} %"
-        table.add_row(one.policy, f"{one.gpu_hours:,.0f}", regret, f"{one.started} of {len(recorded)}", wait)
+        table.add_row(
+            one.policy, f"{one.gpu_hours:,.0f}", regret, f"{one.started} of {len(recorded)}", wait, f"{one.moves}"
+        )
     out = console()
     out.print(table)
     out.print()

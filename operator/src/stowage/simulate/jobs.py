@@ -17,6 +17,9 @@ from stowage_scheduler.gpu.devices import DEVICE_MILLI, Demand
 PHILLY = "philly_jobs_*.csv.gz"
 PHILLY_GPUS = 8
 """GPUs of a node; larger jobs are gangs of whole nodes."""
+_NODE_CPU_MILLI, _NODE_MEMORY_MIB = 64_000, 512 * 1024
+_POD_CPU_MILLI, _POD_MEMORY_MIB = 100, 200
+"""What kube-scheduler counts for pods that ask for nothing (`GetNonzeroRequests`): the trace knows GPUs alone."""
 
 
 class Job(Struct, frozen=True):
@@ -39,8 +42,10 @@ def is_philly(folder: Path) -> bool:
 
 
 def philly_nodes(count: int) -> tuple[TraceNode, ...]:
-    """Nodes for the Philly jobs: the trace knows GPUs alone."""
-    return tuple(TraceNode(f"node-{number:04d}", 0, 0, PHILLY_GPUS, "") for number in range(count))
+    """Nodes for the Philly jobs, with more CPU and memory than these jobs are counted with."""
+    return tuple(
+        TraceNode(f"node-{number:04d}", _NODE_CPU_MILLI, _NODE_MEMORY_MIB, PHILLY_GPUS, "") for number in range(count)
+    )
 
 
 def philly(folder: Path) -> tuple[Job, ...]:
@@ -73,7 +78,7 @@ def _philly_job(row: Mapping[str, str]) -> Job:
     pods = max(1, -(-gpus // PHILLY_GPUS))
     if gpus <= 0 or gpus % pods:
         raise ValueError(f"num_gpus is {gpus}: not one node's, nor the same on several")
-    demand = Demand(gpu_milli=DEVICE_MILLI, gpu_count=gpus // pods)
+    demand = Demand(_POD_CPU_MILLI, _POD_MEMORY_MIB, DEVICE_MILLI, gpus // pods)
     return Job(int(when.timestamp()), int(float(row["duration"])), demand, pods)
 
 
