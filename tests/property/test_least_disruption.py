@@ -15,7 +15,8 @@ from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.fillings import Ints, fillings
 from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
-from stowage_scheduler.solve.prices import Prices, _Objective
+from stowage_scheduler.solve.prices import Prices
+from stowage_scheduler.solve.relaxation import Objective
 
 
 @st.composite
@@ -186,7 +187,7 @@ def test_the_bound_says_how_many_moves_it_takes() -> None:
 def test_a_mistake_in_the_relaxation_is_caught(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Prices._duals
 
-    def too_high(prices: Prices, aim: _Objective) -> tuple[Ints, int]:
+    def too_high(prices: Prices, aim: Objective) -> tuple[Ints, int]:
         worth, fixed = honest(prices, aim)
         return worth, fixed + parts
 
