@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Effect, GpuShare, HostPort, Node, Pod, Snapshot
 from stowage_scheduler.devices.limits import device_limits
+from stowage_scheduler.eligible import Eligible
 from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.matching import disliked
@@ -21,14 +22,8 @@ from stowage_scheduler.options import PackOptions
 from stowage_scheduler.problem import BudgetLimit, PodClass, Problem, WholeGang
 from stowage_scheduler.relate import Related, Roles
 from stowage_scheduler.relations import Apart, Relation, Role
-from stowage_scheduler.rules import RESOURCES, RULES
 from stowage_scheduler.slots import SlotClass, slot_class
 from stowage_scheduler.templates import template
-
-_ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
-
-
-_Size = tuple[tuple[int, ...], tuple[str, ...]]
 
 
 class Build(Struct, frozen=True):
@@ -82,16 +77,7 @@ class _Builder:
         self.staying: list[tuple[Pod, str]] = []  # no plan touches them; with the node that holds room for them
         self.gangs: dict[GangKey, int] = {}  # those whose waiting pods are planned for
         self.modest: set[GangKey] = set()  # of these, with a pod that preempts nobody
-        alike: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)
-        for number, node in enumerate(self.nodes):
-            alike[tuple(sorted(node.allocatable.items()))].append(number)
-        self.alike = list(alike.values())  # nodes of the same size
         self.softly_tainted = any(t.effect is Effect.PREFER_NO_SCHEDULE for node in self.nodes for t in node.taints)
-        self.overfull: dict[str, frozenset[int]] = {}
-        self.unread: frozenset[int] = frozenset()
-        self._allowed: dict[object, frozenset[int]] = {}
-        self._admitting: dict[object, frozenset[int]] = {}
-        self._sizes: dict[object, _Size] = {}
         self._numbers: dict[object, int] = {}
         self.templates: dict[str, int] = {}  # by UID
         self._lasting: dict[int, bool] = {}  # by template, whether its pods may move once they are old enough
@@ -104,7 +90,7 @@ class _Builder:
         for pod in self.movable:
             _take(self.running[self.index[pod.node or ""]], pod)
         drained = {self.index[name] for name in self.movability.drained if name in self.index}
-        self.overfull, self.unread = self._overfull(), self._unread() | drained
+        self.eligible = Eligible(self.nodes, self._overfull(), self._unread() | drained)
         waiting_gangs = sorted({key for pod in self.pending if (key := self._gang(pod)) is not None})
         self.gangs = {key: number for number, key in enumerate(waiting_gangs)}
         self.modest = {key for pod in self.pending if pod.preemption_policy == "Never" and (key := self._gang(pod))}
@@ -276,17 +262,18 @@ class _Builder:
         budgets = sorted(self.movability.budgets(pod), key=lambda b: b.uid)
         for budget in budgets:
             limits.setdefault(budget.uid, len(limits))
+        eligible, closed = self.eligible.of(pod), self.related.closed(pod)
         kind, preempts = slot_class(pod), pod.preemption_policy != "Never"
         gang = self._gang(pod) if pod.node is None else None
+        if pod.node is None and pod.gang is not None:
+            kind = SlotClass("", "", kind.requests)  # who owns a waiting pod makes no difference to its gang
         if gang is not None:
-            # who owns a waiting pod makes no difference to its gang, and all of it takes free room only if one does
-            kind = SlotClass("", "", kind.requests)
-            preempts = gang not in self.modest
+            preempts = gang not in self.modest  # all of it takes free room only if one does
         return _ClassKey(
             kind=kind,
             requests=tuple(sorted(pod.requests.items())),
             priority=pod.priority,
-            eligible=self._eligible(pod),
+            eligible=eligible - closed if closed else eligible,  # most classes share theirs
             ports=tuple(sorted(pod.host_ports)),
             budgets=tuple(limits[budget.uid] for budget in budgets),
             preempts=preempts,
@@ -295,38 +282,6 @@ class _Builder:
             # a share that runs keeps its device
             share=pod.gpu_share if pod.node or not pod.gpu_share else GpuShare(pod.gpu_share.amounts),
         )
-
-    def _eligible(self, pod: Pod) -> frozenset[int]:
-        """Nodes that may receive the pod; remembered by what the answer depends on, for pods share templates."""
-        selector = tuple(sorted(pod.node_selector.items()))
-        needs = pod.volume_needs, pod.needed_features, pod.gpu_share
-        constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
-        amounts = tuple(sorted(pod.requests.items()))
-        if amounts not in self._sizes:
-            self._sizes[amounts] = self._size(pod)
-        kind = (constraints, self._sizes[amounts])
-        if kind not in self._allowed:
-            self._allowed[kind] = (self._admitted(pod, constraints) & self._large_enough(*kind[1])) - self.unread
-        closed = self.related.closed(pod)
-        return self._allowed[kind] - closed if closed else self._allowed[kind]
-
-    def _size(self, pod: Pod) -> _Size:
-        """What the pod's requests say about nodes: which sizes of nodes will do, and which resources it needs."""
-        large = (refuses is None for refuses in (RESOURCES.refuses(pod, self.nodes[n[0]]) for n in self.alike))
-        needs = (name for name in self.overfull if pod.requests.get(name))
-        return tuple(number for number, enough in enumerate(large) if enough), tuple(sorted(needs))
-
-    def _admitted(self, pod: Pod, constraints: object) -> frozenset[int]:
-        """Nodes that no rule but their size closes to the pod."""
-        if constraints not in self._admitting:
-            self._admitting[constraints] = frozenset(
-                number for number, node in enumerate(self.nodes) if not any(r.refuses(pod, node) for r in _ADMITTING)
-            )
-        return self._admitting[constraints]
-
-    def _large_enough(self, sizes: tuple[int, ...], needs: tuple[str, ...]) -> frozenset[int]:
-        """Nodes of these sizes that are not overfull in what a pod needs."""
-        return frozenset().union(*(self.alike[size] for size in sizes)).difference(*(self.overfull[n] for n in needs))
 
     def _dislikes(self, pod: Pod, eligible: frozenset[int]) -> Mapping[int, int]:
         """By node, what the soft rules of a pod say against it."""

@@ -36,11 +36,16 @@ def move_cost_seconds(pod: Pod, budgets: tuple[DisruptionBudget, ...], now: floa
     restart = _seconds(pod, RESTART_ANNOTATION)
     cost = _RESTART_SECONDS if restart is None else restart
     if pod.node is not None:
-        age = max(0.0, now - (pod.bound_at if pod.bound_at is not None else pod.created_at))
+        age = max(0.0, now - runs_since(pod))
         cost += -(-_lost_work_seconds(pod, age, now) // _STEP_SECONDS) * _STEP_SECONDS
         cost += sum(age >= older for older in _OLDER_SECONDS) * _STEP_SECONDS
     cost += sum(budget.disruptions_allowed <= few for budget in budgets for few in _SCARCE) * _STEP_SECONDS
     return max(1, min(_MOST_SECONDS, cost))
+
+
+def runs_since(pod: Pod) -> float:
+    """When a running pod was bound, or created where nobody says; seconds since the epoch."""
+    return pod.bound_at if pod.bound_at is not None else pod.created_at
 
 
 def _lost_work_seconds(pod: Pod, age: float, now: float) -> int:
