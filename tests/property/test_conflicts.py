@@ -9,22 +9,14 @@ from itertools import combinations
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from harness.facts import node as make_node
-from harness.facts import pod as make_pod
-from harness.facts import snapshot
+from harness.crowded import APPS, WAITING, crowded_clusters, table_of
 from harness.naive_rules import Rules
 from stowage_scheduler.cluster import (
-    DisruptionBudget,
-    Effect,
-    HostPort,
     LabelSelector,
     Node,
     Pod,
     PodAffinityTerm,
     Snapshot,
-    SpreadConstraint,
-    Taint,
-    Toleration,
 )
 from stowage_scheduler.explain.clauses import (
     EVICTIONS_OFF,
@@ -36,67 +28,7 @@ from stowage_scheduler.explain.clauses import (
     ClauseKind,
 )
 from stowage_scheduler.explain.conflict import conflict
-from stowage_scheduler.explain.situation import Situation
-from stowage_scheduler.explain.table import Table
 from stowage_scheduler.options import PackOptions
-from stowage_scheduler.rules import Outcome
-
-APPS = {app: LabelSelector((("app", app),)) for app in ("red", "blue")}
-KEYS = st.sampled_from(["zone", "host"])
-TERMS = st.builds(PodAffinityTerm, KEYS, st.sampled_from([*APPS.values()]), st.just(("default",)))
-SPREADS = st.builds(SpreadConstraint, KEYS, st.just(1), st.sampled_from([*APPS.values()]))
-PORT = HostPort("TCP", "0.0.0.0", 80)
-TAINT = Taint("dedicated", Effect.NO_SCHEDULE, "ml")
-STAYS = {"stowage.dev/do-not-disrupt": "true"}
-WAITING = "new-0"
-
-
-@st.composite
-def clusters(draw: st.DrawFn) -> Snapshot:
-    """Up to four nodes and six pods that run; one pod waits."""
-    nodes = [
-        make_node(
-            f"n{number}",
-            draw(st.integers(2, 5)) * 100,
-            labels={"host": f"n{number}"} | draw(st.sampled_from([{"zone": "a"}, {"zone": "b"}, {"disk": "ssd"}, {}])),
-            taints=draw(st.sampled_from([(), (), (TAINT,)])),
-            ready=draw(st.integers(0, 5)) > 0,
-        )
-        for number in range(draw(st.integers(1, 4)))
-    ]
-    pods = [
-        make_pod(
-            f"rs{number}-0",
-            draw(st.integers(1, 3)) * 100,
-            on=draw(st.sampled_from(nodes)).name,
-            priority=draw(st.integers(0, 2)),
-            labels={"app": draw(st.sampled_from([*APPS]))},
-            anti_affinity_terms=tuple(draw(st.lists(TERMS, max_size=1))) if draw(st.booleans()) else (),
-            host_ports=(PORT,) if draw(st.integers(0, 3)) == 0 else (),
-            annotations=STAYS if draw(st.integers(0, 4)) == 0 else {},
-            terminating=draw(st.integers(0, 5)) == 0,
-        )
-        for number in range(draw(st.integers(0, 6)))
-    ]
-    waiting = make_pod(
-        WAITING,
-        draw(st.integers(1, 4)) * 100,
-        priority=1,
-        labels={"app": "red"},
-        node_selector=draw(st.sampled_from([{}, {}, {"disk": "ssd"}])),
-        tolerations=draw(st.sampled_from([(), (Toleration("dedicated", "Exists"),)])),
-        affinity_terms=tuple(draw(st.lists(TERMS, max_size=1))) if draw(st.booleans()) else (),
-        anti_affinity_terms=tuple(draw(st.lists(TERMS, max_size=2))),
-        spread=tuple(draw(st.lists(SPREADS, max_size=1))),
-        host_ports=(PORT,) if draw(st.booleans()) else (),
-        preemption_policy="Never" if draw(st.integers(0, 5)) == 0 else "PreemptLowerPriority",
-    )
-    budgets = tuple(
-        DisruptionBudget("default", app, app, selector, disruptions_allowed=draw(st.sampled_from([0, 9])))
-        for app, selector in APPS.items()
-        if draw(st.integers(0, 2)) == 0
-    )
-    return snapshot(*nodes, *pods, waiting, budgets=budgets)
 
 
 class ByHand:
@@ -206,11 +138,10 @@ def subsets(pods: list[Pod]) -> Iterator[tuple[Pod, ...]]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(clusters(), st.booleans())
+@given(crowded_clusters(), st.booleans())
 def test_a_conflict_is_one_and_is_minimal(cluster: Snapshot, may_evict: bool) -> None:
     options = PackOptions(owner_settled_seconds=0.0, evict_lower_priority=may_evict)
-    standing = {pod.uid: pod.node for pod in cluster.pods if pod.node is not None and not pod.leaving}
-    table = Table(Situation(Outcome(cluster, options, standing), cluster.nodes), waiting_pod(cluster))
+    table = table_of(cluster, options)
     found = conflict(table)
     by_hand = ByHand(cluster, may_evict=may_evict)
     if found is None:
@@ -222,7 +153,3 @@ def test_a_conflict_is_one_and_is_minimal(cluster: Snapshot, may_evict: bool) ->
     assert not by_hand.is_placeable(enforced), found
     for clause in found:
         assert by_hand.is_placeable(enforced - {clause}), (clause, found)
-
-
-def waiting_pod(cluster: Snapshot) -> Pod:
-    return next(pod for pod in cluster.pods if pod.name == WAITING)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stowage_scheduler.cluster import CPU, MEMORY, Node, Pod
 from stowage_scheduler.explain.clauses import MOVE_LIMIT, NOMINATED, TERMINATING, Clause, ClauseKind
-from stowage_scheduler.gangs import GangKey, gang_key
+from stowage_scheduler.gangs import gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.rules import Outcome
@@ -64,6 +64,7 @@ class Situation:
         self.limited = limited
         self._peers = peers
         self._amounts: dict[tuple[Keep, str], Amounts] = {}
+        self._free: dict[str, Amounts] = {}
 
     @cached_property
     def movability(self) -> Movability:
@@ -97,10 +98,13 @@ class Situation:
 
     def free(self, resource: str) -> Amounts:
         """How much of a resource is left, by node; negative where too much is asked for."""
+        if resource in self._free:
+            return self._free[resource]
         offered = [max(-_MOST, min(_MOST, node.allocatable.get(resource, 0))) for node in self.nodes]
         left = np.array(offered, dtype=np.int64)
         for keep in self.kept:
             left -= self.amounts(keep, resource)
+        self._free[resource] = left
         return left
 
     def guard(self, pod: Pod, node: Node) -> Guard:
@@ -140,10 +144,6 @@ class Situation:
                 if spent[budget.uid] > budget.disruptions_allowed
             )
             yield pod, Guard(guard.always, over) if over - guard.always else guard
-
-    def gang_of(self, pod: Pod) -> GangKey | None:
-        """The gang of a pod."""
-        return gang_key(pod)
 
 
 def never(why: Immovable) -> Clause:

@@ -61,6 +61,7 @@ class Table:
         self.situation = situation
         self.pod = pod
         found = list(rows_of(situation, pod, domain))
+        self.facts = tuple(found)
         self.rows = tuple(row.clause for row in found)
         self.lacking = _stacked([row.lacking for row in found], len(situation.nodes))
         self.ways = tuple(self._ways(found))
