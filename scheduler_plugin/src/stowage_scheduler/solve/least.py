@@ -149,7 +149,7 @@ class Choosing:
         self.chosen: list[list[cp_model.IntVar]] = []
         self.cost: list[tuple[int, cp_model.IntVar]] = []
         self.covering: list[list[tuple[int, cp_model.IntVar]]] = [[] for _ in self.problem.classes]
-        excesses = []
+        excesses: list[tuple[int, cp_model.IntVar]] = []
         for menu in self.menus:
             here = [self.cp.new_bool_var("") for _ in menu.rows]
             self.chosen.append(here)

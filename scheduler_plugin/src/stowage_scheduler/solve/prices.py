@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from msgspec import Struct
+from ortools.linear_solver import pywraplp
 
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.fillings import Fillings
-from stowage_scheduler.solve.relaxation import SCALE, Ints, Objective, Relaxation, Variable
+from stowage_scheduler.solve.relaxation import SCALE, Ints, Objective, Relaxation
 
 _ROUND_UNITS = 0.0005  # what a round counts in deterministic units
 _NOTHING_LEFT = 1e-6  # of a row of the linear programme that could not be met
@@ -60,7 +61,7 @@ class Prices(Relaxation):
         self.leaving = [
             np.maximum(0, self.running[node] - table.of(node)) @ self.moves for node in range(len(problem.nodes))
         ]
-        self.columns = {}
+        self.columns: dict[tuple[int, int], pywraplp.Variable] = {}
         for node, leaving in enumerate(self.leaving):
             self._add(node, int(leaving.argmin()), 0)
 

@@ -21,7 +21,6 @@ from ortools.linear_solver import pywraplp
 from stowage_scheduler.problem import Problem
 
 Ints = npt.NDArray[np.int64]
-Variable = pywraplp.Variable
 SCALE = 1_000_000  # prices are integers in such parts
 _HIGHEST = 1 << 48  # price; sums over the pods of a node stay in 64 bits
 
@@ -46,7 +45,8 @@ class Duals(Struct, frozen=True):
         """A point between two."""
 
         def between(mine: Ints, theirs: Ints) -> Ints:
-            return mine + np.rint((theirs - mine) * share).astype(np.int64)
+            step: Ints = np.rint((theirs - mine) * share).astype(np.int64)
+            return mine + step
 
         fine = self.fine + round((other.fine - self.fine) * share)
         return Duals(
@@ -119,7 +119,7 @@ class Relaxation:
             for variable, cost in zip(variables, costs, strict=True):
                 self.objective.SetCoefficient(variable, cost)
 
-    def _add_filling(self, node: int, row: Ints, cost: int) -> Variable:
+    def _add_filling(self, node: int, row: Ints, cost: int) -> pywraplp.Variable:
         """Let a node have a filling, pods by class."""
         variable = self.solver.NumVar(0, self.solver.infinity(), "")
         self.chosen[node].SetCoefficient(variable, 1)
@@ -144,7 +144,7 @@ class Relaxation:
     def _fixed(self, aim: Objective, duals: Duals) -> int:
         """What the relaxation costs but for its fillings; any prices that are not negative give a bound."""
         worth, kept, rewards, fine = duals.worth.tolist(), duals.kept.tolist(), duals.rewards.tolist(), duals.fine
-        fixed = fine * (aim.lost or 0)
+        fixed: int = fine * (aim.lost or 0)
         fixed += sum(reward * count for reward, (_, count) in zip(rewards, self.targets, strict=True))
         for pod_class, losable in zip(self.problem.classes, self.losable, strict=True):
             index = pod_class.index
