@@ -1,0 +1,151 @@
+"""Nodes of a real control plane are drained: planned first, then cordoned, then emptied by a PackingPlan."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from harness.story import Story
+from harness.workbench import Document, Workbench, pod_template
+from stowage.api.names import DRAINS_ANNOTATION
+from stowage.demo.local_cluster import LocalCluster
+from stowage.demo.processes import free_port
+from stowage.transport import paths
+
+pytestmark = pytest.mark.usefixtures("extender")
+
+Drain = Callable[..., Awaitable[tuple[int, Document, str]]]
+
+
+@pytest.fixture
+def lease(start: Callable[..., object]) -> str:
+    """The lease of an operator of the test's own."""
+    name, port = f"stowage-operator-{uuid.uuid4().hex[:6]}", free_port()
+    arguments = ("--metrics-port", str(port), "--lease-name", name, "--solver-workers", "1")
+    start("operator", *arguments, ready_url=f"http://127.0.0.1:{port}/readyz")
+    return f"stowage-system/{name}"
+
+
+@pytest.fixture
+def drain(cluster: LocalCluster, lease: str) -> Drain:
+    """Runs `stowage drain`: exit code, its document, standard error."""
+
+    async def run(*arguments: str) -> tuple[int, Document, str]:
+        flags = ("--operator-lease", lease, "--budget", "1s", "-o", "json")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stowage.cli", "drain", *flags, *arguments),
+            env={**os.environ, **cluster.environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, json.loads(out or "{}"), err.decode()
+
+    return run
+
+
+async def cordoned(bench: Workbench, node: str) -> bool:
+    return bool((await bench.api.get(paths.node(node)))["spec"].get("unschedulable"))
+
+
+@pytest.fixture(params=["Extender", "Bind"])
+async def story(request: pytest.FixtureRequest, workbench: Workbench) -> Story:
+    """Three nodes of 8 CPUs; `web` has a pod of 3 CPUs on each of the first two, and fits nowhere but on these."""
+    story = Story(workbench, steering=request.param)
+    label = {"story": workbench.namespace}
+    story.nodes = await workbench.nodes(2, cpu="8", labels=label)
+    await workbench.deployment("web", 2, cpu="3", nodeSelector=label)
+    await workbench.until_ready("web", 2)
+    await story.apply_policy(label, mode="Recommend")
+    return story
+
+
+async def test_a_drained_node_is_empty_and_its_pods_stand_where_the_plan_said(story: Story, drain: Drain) -> None:
+    bench, (old, new) = story.bench, story.nodes
+    before = await story.uids("web")
+    code, answer, said = await drain(old)
+    assert code == 0, said
+    assert answer["drained"] is True
+    assert await bench.bound("web") == {new: 2}
+    await bench.until_ready("web", 2)
+    assert len(before & await story.uids("web")) == 1, "one pod was evicted, once"
+    assert await cordoned(bench, old)
+    (plan,) = await story.plans()
+    assert plan["status"]["phase"] == "Done"
+    assert plan["spec"]["approval"] == "Approved"
+    assert plan["spec"]["steering"] == story.steering
+    assert plan["metadata"]["annotations"][DRAINS_ANNOTATION] == old
+    assert plan["status"]["approvedBy"]["manager"] == "stowage-cli"
+    assert [end["phase"] for end in answer["plans"]] == ["Done"]
+
+
+async def test_nothing_is_touched_when_a_pod_can_not_leave(story: Story, drain: Drain) -> None:
+    bench, (old, _) = story.bench, story.nodes
+    template = pod_template("bare", cpu="1", nodeSelector={"kubernetes.io/hostname": old})
+    pods = paths.in_namespace(paths.PODS, bench.namespace)
+    await bench.create(pods, {"metadata": {"name": "bare", **template["metadata"]}, "spec": template["spec"]})
+    await bench.until_ready("bare", 1)
+    before = await story.uids("web")
+    code, answer, _ = await drain(old)
+    assert code == 1
+    assert [(one["pod"], one["reason"]) for one in answer["obstacles"]] == [(f"{bench.namespace}/bare", "Bare")]
+    assert not await cordoned(bench, old)
+    assert not await story.plans()
+    assert await story.uids("web") == before
+    code, answer, said = await drain(old, "--force")
+    assert code == 0, said
+    assert await bench.pods("bare") == []
+    assert set(await bench.bound("web")) == {story.nodes[1]}
+
+
+async def test_nothing_is_touched_when_a_pod_would_find_no_place(story: Story, drain: Drain) -> None:
+    bench, (old, new) = story.bench, story.nodes
+    await bench.replica_set("large", 1, cpu="4", nodeSelector={"kubernetes.io/hostname": new})
+    await bench.until_ready("large", 1)
+    before = await story.uids("web")
+    code, answer, _ = await drain(old)
+    assert code == 1
+    assert [one["reason"] for one in answer["plan"]["unplaced"]] == ["InsufficientCpu"]
+    assert not await cordoned(bench, old)
+    assert not await story.plans()
+    assert await story.uids("web") == before
+
+
+async def test_a_drain_without_an_operator_touches_nothing(story: Story, drain: Drain) -> None:
+    code, _, said = await drain(story.nodes[0], "--operator-lease", "stowage-system/nobody")
+    assert code == 3
+    assert "nobody would carry the plan out" in said
+    assert not await cordoned(story.bench, story.nodes[0])
+
+
+async def test_a_paused_policy_is_not_drained_under(story: Story, drain: Drain) -> None:
+    await story.bench.api.merge_patch(paths.packing_policy(story.policy), {"spec": {"paused": True}})
+    code, _, said = await drain(story.nodes[0])
+    assert code == 1
+    assert "is paused" in said
+    assert not await cordoned(story.bench, story.nodes[0])
+
+
+async def test_a_drain_that_takes_too_long_stops_its_plan(story: Story, drain: Drain) -> None:
+    bench, (old, _) = story.bench, story.nodes
+    before = await story.uids("web")
+    # held by a finalizer, the evicted pod does not go
+    for pod in await bench.pods("web"):
+        path = paths.pod(bench.namespace, pod["metadata"]["name"])
+        await bench.api.merge_patch(path, {"metadata": {"finalizers": ["test.stowage.dev/stays"]}})
+    code, _, said = await drain(old, "--timeout", "6s")
+    assert code == 1
+    assert "not drained in time; the nodes stay cordoned" in said
+    (plan,) = await story.plans()
+    assert plan["spec"]["approval"] == "Aborted" or plan["status"]["phase"] == "Done"
+    assert len(before & await story.uids("web")) == 2, "both are there: one of them is on its way out"
+    for pod in await bench.pods("web"):
+        path = paths.pod(bench.namespace, pod["metadata"]["name"])
+        await bench.api.merge_patch(path, {"metadata": {"finalizers": None}})
