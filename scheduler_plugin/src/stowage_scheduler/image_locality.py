@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stowage_scheduler.cluster import Node, NodeImage, Pod
+from stowage_scheduler.cluster import Node, NodeImage
 
 MAX_SCORE = 100
 _MB = 1024 * 1024
@@ -24,54 +24,43 @@ class ImageLocality:
     the few nodes which have it are not run hot.
 
     Args:
-        nodes: of the whole cluster.
+        cluster: all nodes.
+        nodes: those to score, in order.
         wanted: images that somebody asks for, by digest; all others are passed over.
     """
 
-    def __init__(self, nodes: Iterable[Node], wanted: frozenset[str]) -> None:
-        self._known: dict[int, frozenset[str]] = {}  # by what nodes are told to have; many are told the same
-        self._wanted = wanted
+    def __init__(self, cluster: Sequence[Node], nodes: Iterable[Node], wanted: frozenset[str]) -> None:
+        place = {node.name: number for number, node in enumerate(nodes)}
         holders: dict[str, int] = defaultdict(int)
         sizes: dict[str, int] = {}
-        count = 0
-        for node in nodes:
-            count += 1
-            for image in self._of(node):
+        places: dict[str, list[int]] = defaultdict(list)
+        alike: dict[int, Mapping[str, int]] = {}  # by what nodes are told to have; many are told the same
+        for node in cluster:
+            key = id(node.images)
+            if key not in alike:
+                alike[key] = _sizes(node.images, wanted)
+            for image, size in alike[key].items():
                 holders[image] += 1
-            for image, size in self._sizes(node.images):
                 sizes[image] = max(size, sizes.get(image, 0))
-        self._scaled = {image: int(sizes[image] * (holders[image] / count)) for image in holders}
+                if node.name in place:
+                    places[image].append(place[node.name])
+        self._scaled = {image: int(sizes[image] * (holders[image] / len(cluster))) for image in holders}
+        self._places = {image: np.array(where, dtype=np.int64) for image, where in places.items()}
+        self._none: _Ints = np.zeros(len(place), dtype=np.int64)
+        self._known: dict[tuple[str, ...], _Ints] = {}
 
-    def scores(self, pod: Pod, nodes: Sequence[Node]) -> _Ints:
-        """0 to 100 for each node."""
-        by_set: dict[frozenset[str], int] = {}
-        found = np.zeros(len(nodes), dtype=np.int64)
-        for number, node in enumerate(nodes):
-            here = self._of(node)
-            if here:
-                if here not in by_set:
-                    by_set[here] = _score(sum(self._scaled[i] for i in pod.images if i in here), len(pod.images))
-                found[number] = by_set[here]
-        return found
-
-    def _of(self, node: Node) -> frozenset[str]:
-        """The wanted images that a node has."""
-        if not node.images:
-            return frozenset()
-        key = id(node.images)
-        if key not in self._known:
-            self._known[key] = frozenset(image for image, _ in self._sizes(node.images))
-        return self._known[key]
-
-    def _sizes(self, images: Iterable[NodeImage]) -> Iterable[tuple[str, int]]:
-        return ((one, image.size_bytes) for image in images for one in image.ids if one in self._wanted)
+    def scores(self, images: tuple[str, ...]) -> _Ints:
+        """0 to 100 for each node, for a pod with these images of its containers; not to be changed."""
+        if images not in self._known:
+            total = self._none.copy()
+            for image in images:
+                if image in self._places:
+                    total[self._places[image]] += self._scaled[image]
+            most = _MOST_BYTES_OF_CONTAINER * max(1, len(images))
+            within = np.clip(total, _LEAST_BYTES, most) - _LEAST_BYTES
+            self._known[images] = MAX_SCORE * within // (most - _LEAST_BYTES)
+        return self._known[images]
 
 
-def _score(size_bytes: int, containers: int) -> int:
-    most = _MOST_BYTES_OF_CONTAINER * containers
-    return MAX_SCORE * (min(max(size_bytes, _LEAST_BYTES), most) - _LEAST_BYTES) // (most - _LEAST_BYTES)
-
-
-def wanted_images(pods: Mapping[int, Pod]) -> frozenset[str]:
-    """Every image that one of several pods asks for."""
-    return frozenset(image for pod in pods.values() for image in pod.images if image)
+def _sizes(images: Iterable[NodeImage], wanted: frozenset[str]) -> Mapping[str, int]:
+    return {one: image.size_bytes for image in images for one in image.ids if one in wanted}

@@ -17,8 +17,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from stowage_scheduler.build import Build
-from stowage_scheduler.cluster import LabelSelector, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
-from stowage_scheduler.image_locality import ImageLocality, wanted_images
+from stowage_scheduler.cluster import LabelSelector, Node, Pod, PodAffinityTerm, Snapshot, SpreadConstraint
+from stowage_scheduler.image_locality import ImageLocality
 from stowage_scheduler.kube.matching import demanded_labels, matches_pod_term
 from stowage_scheduler.kube.standing import counts_nodes, counts_pod
 from stowage_scheduler.solve.wishes import MILLI, NO_SOFT_RULES, Ints, SoftRules, Wish
@@ -73,15 +73,16 @@ class _Gathering:
         self.labelled: dict[tuple[str, str, str], list[_Group]] = defaultdict(list)
         self.in_namespace: dict[str, list[_Group]] = defaultdict(list)
         self.domains: dict[object, tuple[Mapping[str, int], Ints]] = {}
+        self.lacking: dict[frozenset[str], Ints] = {}
 
     def rules(self) -> SoftRules:
         costs: dict[int, Ints] = {}
         arriving = {index: self.first[index] for index in sorted(self.arriving)}
-        wanted = wanted_images(arriving)
+        wanted = frozenset(image for pod in arriving.values() for image in pod.images if image)
         if wanted and any(node.images for node in self.snapshot.nodes):
-            locality = ImageLocality(self.snapshot.nodes, wanted)
+            locality = ImageLocality(self.snapshot.nodes, self.built.node_facts, wanted)
             for index, pod in arriving.items():
-                scores = locality.scores(pod, self.built.node_facts)
+                scores = locality.scores(pod.images)
                 if scores.any():
                     costs[index] = -scores * (_IMAGE_WEIGHT * MILLI // 100)
         wishes: list[Wish] = []
@@ -131,7 +132,7 @@ class _Gathering:
                 holders[term, weight].append(group)
         for (term, weight), having in holders.items():
             counted = [group for group in self._matched(term) if self._matches(term, group)]
-            domain_of = self._domains(term.topology_key, (term.topology_key,), None)
+            domain_of = self._domains(term.topology_key, term.topology_key, self.snapshot.nodes)
             draft = self._draft(domain_of, having, counted, -weight, 0)
             if draft is not None:
                 yield draft
@@ -159,8 +160,7 @@ class _Gathering:
             asking = replace(group.pod, spread=group.pod.preferred_spread)  # which nodes count depends on all its keys
             if group.index is not None and group.index in self.arriving:
                 self._lacking(asking, group.index, costs)
-            where = tuple(sorted(asking.node_selector.items())), asking.node_affinity, asking.tolerations
-            keys = tuple(sorted({one.topology_key for one in asking.spread}))
+            where, keys = _where(asking), tuple(sorted({one.topology_key for one in asking.spread}))
             for constraint in dict.fromkeys(asking.spread):
                 key = asking.namespace, constraint, keys, where
                 having[key].append(group)
@@ -170,7 +170,7 @@ class _Gathering:
                 continue
             alike = self._candidates(asking.namespace, constraint.selector)
             counted = [group for group in alike if counts_pod(constraint, asking.namespace, group.pod)]
-            domain_of = self._domains(constraint.topology_key, what, (asking, constraint))
+            domain_of = self._counting_domains(asking, constraint)
             domains = len(set(domain_of[0].values()))
             draft = self._draft(
                 domain_of, having[what], counted, round(_FINE * log(domains + 2)), _SPREAD_WEIGHT, terminating=False
@@ -179,22 +179,30 @@ class _Gathering:
                 yield draft
 
     def _lacking(self, asking: Pod, index: int, costs: dict[int, Ints]) -> None:
-        keys = {one.topology_key for one in asking.spread}
-        lacks = np.array([not keys <= node.labels.keys() for node in self.built.node_facts], dtype=np.int64)
+        keys = frozenset(one.topology_key for one in asking.spread)
+        if keys not in self.lacking:
+            self.lacking[keys] = np.array([not keys <= node.labels.keys() for node in self.built.node_facts], np.int64)
+        lacks = self.lacking[keys]
         if lacks.any():
             costs[index] = costs.get(index, np.zeros(len(lacks), dtype=np.int64)) + lacks * (_LACKS_KEY * MILLI)
 
-    def _domains(
-        self, key: str, what: object, counted_by: tuple[Pod, SpreadConstraint] | None
-    ) -> tuple[Mapping[str, int], Ints]:
-        """The domains of all nodes by name, and those of the problem's nodes as an array."""
+    def _counting_domains(self, asking: Pod, constraint: SpreadConstraint) -> tuple[Mapping[str, int], Ints]:
+        """The domains of the nodes that a spread constraint counts; many constraints count the same nodes."""
+        keys = tuple(sorted({one.topology_key for one in asking.spread}))
+        policies = constraint.honors_affinity, constraint.honors_taints
+        where = _where(asking) if any(policies) else ()
+        what = constraint.topology_key, keys, policies, where
+        if what in self.domains:
+            return self.domains[what]
+        counted = [node for node in self.snapshot.nodes if counts_nodes(constraint, asking, node)]
+        return self._domains(constraint.topology_key, what, counted)
+
+    def _domains(self, key: str, what: object, nodes: Iterable[Node]) -> tuple[Mapping[str, int], Ints]:
+        """The domains of nodes by name, and those of the problem's nodes as an array; remembered by `what`."""
         if what not in self.domains:
-            nodes = [node for node in self.snapshot.nodes if key in node.labels]
-            if counted_by is not None:
-                pod, constraint = counted_by
-                nodes = [node for node in nodes if counts_nodes(constraint, pod, node)]
-            numbers = {value: number for number, value in enumerate(sorted({node.labels[key] for node in nodes}))}
-            by_name = {node.name: numbers[node.labels[key]] for node in nodes}
+            values = {node.name: node.labels[key] for node in nodes if key in node.labels}
+            numbers = {value: number for number, value in enumerate(sorted(set(values.values())))}
+            by_name = {name: numbers[value] for name, value in values.items()}
             array = np.array([by_name.get(node.name, -1) for node in self.built.node_facts], dtype=np.int64)
             self.domains[what] = by_name, array
         return self.domains[what]
@@ -250,6 +258,11 @@ class _Gathering:
             replace(draft.wish, cost=draft.raw * (draft.weight or 1) * MILLI * _FINE // largest[top(number)])
             for number, draft in enumerate(drafts)
         ]
+
+
+def _where(pod: Pod) -> tuple[object, ...]:
+    """What decides which nodes a spread constraint of a pod counts."""
+    return tuple(sorted(pod.node_selector.items())), pod.node_affinity, pod.tolerations
 
 
 def _classes(groups: Iterable[_Group]) -> frozenset[int]:
