@@ -158,7 +158,7 @@ def test_the_plan_is_the_best_that_the_rules_allow(cluster: Snapshot) -> None:
     assert all(bound >= count for bound, count in zip(packing.bound.values(), best, strict=True))
 
 
-@settings(max_examples=60)
+@settings(max_examples=300)
 @given(clusters(), st.data())
 def test_model_placement_and_rules_agree_on_every_end(cluster: Snapshot, data: st.DataObject) -> None:
     """One end is drawn; the model, in which its counts are fixed, the placement and the checks say the same of it."""

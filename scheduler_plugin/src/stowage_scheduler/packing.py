@@ -36,6 +36,7 @@ class Reason(StrEnum):
     INSUFFICIENT_CPU = "InsufficientCpu"
     INSUFFICIENT_MEMORY = "InsufficientMemory"
     INSUFFICIENT_GPU = "InsufficientGpu"
+    GPU_FRAGMENTED = "GpuFragmented"  # enough is free on a node, but not on one device
     INSUFFICIENT_PODS = "InsufficientPods"
     INSUFFICIENT_RESOURCE = "InsufficientResource"
     NO_MATCHING_NODE = "NoMatchingNode"

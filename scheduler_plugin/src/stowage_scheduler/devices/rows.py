@@ -84,6 +84,7 @@ class _Rows:
             self._loose(share, None, 1)
         for index in standing:
             self._stays(index)
+            self._stays_first(index)
         active = self.cp.new_bool_var("")  # somebody comes for devices
         for index in classes:
             coming = self._coming(index)
@@ -120,6 +121,15 @@ class _Rows:
             self._loose(need.share, self._stay(index), self.limits.running[index][self.node])
         else:
             self.on_device[device].append(index)
+
+    def _stays_first(self, index: int) -> None:
+        """Nobody comes while another of the class leaves: who stands here is not packed anew."""
+        stay, runs = self._stay(index), self.limits.running[index][self.node]
+        if stay is None or (index, self.node) not in self.model.count:
+            return
+        full = self.cp.new_bool_var("")
+        self.cp.add(stay == runs).only_enforce_if(full)
+        self.cp.add(self._coming(index).is_(0)).only_enforce_if(~full)
 
     def _loose(self, share: tuple[int, ...], stay: cp_model.IntVar | None, most: int) -> None:
         """Count shares that may stand on any device; without `stay` they are fixed."""

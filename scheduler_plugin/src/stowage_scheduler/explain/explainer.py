@@ -26,6 +26,7 @@ from stowage_scheduler.kube.standing import Standing
 from stowage_scheduler.kube.volume_matching import describe_needs
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RESOURCES, RULES
+from stowage_scheduler.rules.gpu_shares import admits_on_devices, describe_free
 from stowage_scheduler.rules.resources import insufficient
 
 _MOST_KINDS = 3  # of pods of a gang that are told
@@ -79,6 +80,14 @@ class Explainer:
         taken = sum(bool(port_conflict(pod.host_ports, self.ports[self.nodes[n].name])) for n in lacking.nothing)
         if taken:
             excluded[Reason.HOST_PORT_TAKEN] += taken
+        fragmented = [n for n in lacking.nothing if not self._has_device(pod, n)]
+        if fragmented and not taken:
+            excluded[Reason.GPU_FRAGMENTED] += len(fragmented)
+            if len(fragmented) == len(lacking.nothing):
+                node = self.nodes[fragmented[0]]
+                free = describe_free(node, self.residents[node.name])
+                help_text = f"shares that leave one GPU of node {node.name} freer ({free}), or one more GPU"
+                return Explanation(Reason.GPU_FRAGMENTED, help_text, dict(excluded))
         if taken < len(lacking.nothing):
             return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", dict(excluded))
         if lacking.least is not None:
@@ -154,7 +163,7 @@ class Explainer:
     def _candidates(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
         """Nodes (by number) that could take the pod if they were empty, and how many each reason excludes."""
         selector = tuple(sorted(pod.node_selector.items()))
-        needs = pod.volume_needs, pod.needed_features
+        needs = pod.volume_needs, pod.needed_features, pod.gpu_share
         constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
         if constraints not in self._admitted:
             self._admitted[constraints] = self._admit(pod)
@@ -192,6 +201,10 @@ class Explainer:
         if node.name in self.unread:
             return Reason.UNREADABLE_POD
         return between_pods.refuses(pod, node, self.standing)
+
+    def _has_device(self, pod: Pod, number: int) -> bool:
+        node = self.nodes[number]
+        return admits_on_devices(pod, node, self.residents[node.name])
 
     def _short(self, pod: Pod, node: Node) -> dict[str, int]:
         """What is missing on a node, by resource."""
@@ -259,6 +272,8 @@ class Explainer:
             case Reason.HOST_PORT_TAKEN:
                 ports = ", ".join(str(port.port) for port in pod.host_ports)
                 return f"another host port than {ports}, or one more node"
+            case Reason.GPU_FRAGMENTED:
+                return "a node with larger GPUs"
             case Reason.UNREADABLE_POD:
                 return "pods that can be read: see the rejected objects"
             case Reason.VOLUME_NODE_AFFINITY:

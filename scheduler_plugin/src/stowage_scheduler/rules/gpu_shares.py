@@ -24,12 +24,12 @@ class GpuShares(Rule):
     name = "GpuShares"
 
     def refuses(self, pod: Pod, node: Node) -> Reason | None:
-        """InsufficientGpu on a node of which one device is smaller than the share."""
+        """GpuFragmented on a node of which one device is smaller than the share; its total is a matter of resources."""
         if pod.gpu_share is None:
             return None
         capacity = node_devices(node).capacity
-        fits = all(amount <= capacity.get(measure, 0) for measure, amount in pod.gpu_share.amounts)
-        return None if fits else Reason.INSUFFICIENT_GPU
+        too_small = any(amount > capacity.get(measure, amount) for measure, amount in pod.gpu_share.amounts)
+        return Reason.GPU_FRAGMENTED if too_small else None
 
     def constrain(self, model: CountModel) -> None:
         """Devices of nodes, where pods share them."""
@@ -56,19 +56,24 @@ def _wants_devices(pod: Pod, node: Node) -> bool:
 
 def admits_on_devices(pod: Pod, node: Node, residents: Sequence[Pod]) -> bool:
     """Whether one more pod finds devices on a node, beside pods that stand there."""
+    if pod.gpu_share is None and all(other.gpu_share is None for other in residents):
+        return True  # then the number of devices says all
     return not _wants_devices(pod, node) or _DeviceCheck(node, residents).holds([pod])
 
 
 def describe_free(node: Node, residents: Sequence[Pod]) -> str:
-    """What is free on the devices of a node, for people: `most free on one device: 400 milli, in all 900 milli`."""
+    """What is free on the devices of a node, for people: `400 stowage.dev/gpu-milli free on one GPU, 900 on all`.
+
+    Shares whose GPU nobody tells are not taken off.
+    """
     check = _DeviceCheck(node, residents)
     free = [*check.shared.values(), *[check.capacity] * max(0, check.empty)]
     told = []
-    for measure in sorted(check.capacity):
+    for measure in sorted({m for pod in residents if pod.gpu_share for m, _ in pod.gpu_share.amounts}):
         amounts = [max(0, device[measure]) for device in free]
-        told.append(f"{max(amounts, default=0)} of {sum(amounts)} free {measure}")
-    loose = f", {len(check.loose)} shares on unknown devices" if check.loose else ""
-    return f"on one device at most {' and '.join(told)}{loose}"
+        told.append(f"{max(amounts, default=0)} {measure} free on one GPU, {sum(amounts)} on all")
+    loose = f", less {len(check.loose)} shares whose GPU nobody tells" if check.loose else ""
+    return "; ".join(told) + loose
 
 
 class _DeviceCheck:
