@@ -51,12 +51,18 @@ class Explanation(Struct, frozen=True):
 class Explainer:
     """Explains pods against one cluster state: `residents` maps node names to the pods that stand there."""
 
-    def __init__(self, snapshot: Snapshot, nodes: Iterable[Node], residents: Mapping[str, Iterable[Pod]]) -> None:
-        """`nodes` are those that may be used at all."""
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        nodes: Iterable[Node],
+        residents: Mapping[str, Iterable[Pod]],
+        standing: Standing | None = None,
+    ) -> None:
+        """`nodes` are those that may be used at all; `standing` is who stands where, if that is known."""
         self.nodes = sorted(nodes, key=lambda node: node.name)
         self.residents = {node.name: tuple(residents.get(node.name, ())) for node in self.nodes}
         every = {node.name: node for node in snapshot.nodes}
-        self.standing = Standing(every, residents, snapshot.namespace_labels)
+        self.standing = standing or Standing(every, residents, snapshot.namespace_labels)
         self.unread = {rejected.node for rejected in snapshot.rejected}
         self.used: dict[str, Counter[str]] = {}
         self.ports: dict[str, list[HostPort]] = {}
@@ -69,6 +75,7 @@ class Explainer:
         self.room = Room(self.nodes, self.used)
         self._admitted: dict[object, tuple[Numbers, Counter[str]]] = {}
         self._without_lower: dict[int, Room] = {}
+        self.settled: dict[str, str] = {}  # by UID of a pod of the gang that was looked at last, its node
 
     def explain(self, pod: Pod, *, limited: bool = False) -> Explanation:
         """Why `pod` has no place; `limited`: the cap on moves was reached."""
@@ -120,6 +127,7 @@ class Explainer:
     def homeless(self, waiting: Sequence[Pod], *, limited: bool = False) -> tuple[list[Pod], Explanation | None]:
         """The pods of a gang that find no place beside the others, and why the first of them does not."""
         used, ports = self.used, self.ports
+        self.settled = {}
         self.used = {node: Counter(amounts) for node, amounts in used.items()}
         self.ports = {node: list(taken) for node, taken in ports.items()}
         alone: Explanation | None = None
@@ -157,6 +165,7 @@ class Explainer:
                 self.ports[node.name] += pod.host_ports
             for resource, amount in pod.requests.items():
                 self.used[node.name][resource] += amount * count
+            self.settled.update((one.uid, node.name) for one in alike[:count])
             alike = alike[count:]
         return alike
 
@@ -171,6 +180,8 @@ class Explainer:
         too_small = self.size.lacking(pod, found)
         excluded = Counter(refused)
         excluded.update({insufficient(resource): count for resource, count in too_small.first.items()})
+        if not self.unread and not self._meets_others(pod):
+            return too_small.nothing, excluded
         closed_by = {number: self._closed_by(number, pod) for number in too_small.nothing}
         excluded.update(reason for reason in closed_by.values() if reason is not None)
         return [number for number, reason in closed_by.items() if reason is None], excluded
@@ -192,6 +203,11 @@ class Explainer:
         """What other pods keep a pod from a node by."""
         node = self.nodes[number]
         return Reason.UNREADABLE_POD if node.name in self.unread else between_pods.refuses(pod, node, self.standing)
+
+    def _meets_others(self, pod: Pod) -> bool:
+        """Whether any rule between pods has a say for a pod; most have none, and clusters have many nodes."""
+        terms = pod.affinity_terms or pod.anti_affinity_terms or pod.spread
+        return bool(terms or self.standing.closing(pod))
 
     def _refusal(self, pod: Pod, node: Node) -> Reason | None:
         for rule in RULES:

@@ -32,7 +32,7 @@ def explain_gang(
     """
     homeless, _ = explainer.homeless(gang.waiting)
     if gang.required and not homeless:
-        return _explain_topology(snapshot, explainer.nodes, residents, gang)
+        return _explain_topology(snapshot, explainer, residents, gang)
     if gang.is_loose:
         return explainer.explain(gang.waiting[0], limited=limited)
     return explainer.explain_gang(gang.key[1], gang.waiting, gang.beginning, limited=limited)
@@ -57,17 +57,17 @@ def still_waiting(gang: GangState, pod: Pod, after: Mapping[str, str]) -> GangSt
 
 
 def _explain_topology(
-    snapshot: Snapshot, nodes: Iterable[Node], residents: Mapping[str, Iterable[Pod]], gang: GangState
+    snapshot: Snapshot, explainer: Explainer, residents: Mapping[str, Iterable[Pod]], gang: GangState
 ) -> Explanation:
     """What the best domain lacks."""
-    by_key = {key: _domains(nodes, key) for key in gang.required}
+    by_key = {key: _domains(explainer.nodes, key) for key in gang.required}
     key = max(by_key, key=lambda one: len(by_key[one]))  # the narrowest
     running = {pod.node for pod in gang.running}
     best: tuple[int, str, list[Pod]] | None = None
     for value, inside in sorted(by_key[key].items()):
         if not running <= {node.name for node in inside}:
             continue
-        homeless, _ = Explainer(snapshot, inside, residents).homeless(gang.waiting)
+        homeless, _ = Explainer(snapshot, inside, residents, explainer.standing).homeless(gang.waiting)
         if best is None or len(homeless) < best[0]:
             best = len(homeless), value, homeless
     if best is None:
