@@ -17,6 +17,11 @@ from stowage_scheduler.immovable import Immovable
 
 GANG_GATE = "stowage.dev/gang"
 
+RANK_ORDER = "stowage.dev/rank-order"
+"""Annotation, or label, of a pod: a whole number, its place in the order of its gang."""
+
+_LARGEST_RANK = 2**31 - 1
+
 GangKey = tuple[str, str]
 """Namespace and name of a gang."""
 
@@ -121,3 +126,12 @@ def _why_not(gang: Gang, members: list[Pod]) -> Immovable | None:
 def foreign_gates(pod: Pod) -> tuple[str, ...]:
     """Gates that somebody else has to take away before the pod can be planned for."""
     return tuple(gate for gate in pod.gates if gate != GANG_GATE or pod.gang is None)
+
+
+def rank_of(pod: Pod) -> int | None:
+    """The rank that a pod says it has; None when it says nothing that can be read."""
+    text = pod.annotations.get(RANK_ORDER, pod.labels.get(RANK_ORDER, ""))
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(_LARGEST_RANK))):
+        return None
+    return int(text) if int(digits) <= _LARGEST_RANK else None

@@ -1,7 +1,8 @@
 """Slots: places kept for pods of a class, the contract between a plan and the extender.
 
 A class is what makes replicas interchangeable: same controller, same template revision, same requests.
-A slot of a StatefulSet is for one pod name as well, for its replicas are not interchangeable; nor are pods with
+A slot of a StatefulSet is for one pod name as well, for its replicas are not interchangeable; nor are pods of a gang
+with ranks, or pods with
 volumes of their own (generic ephemeral ones), which may be bound to a zone before the pod is.
 """
 
@@ -12,6 +13,7 @@ import hashlib
 from msgspec import Struct
 
 from stowage_scheduler.cluster import GPU_MILLI, OF_VOLUMES, Pod
+from stowage_scheduler.gangs import rank_of
 
 _LOOKED_UP = (*OF_VOLUMES, GPU_MILLI)
 
@@ -55,5 +57,7 @@ def slot_class(pod: Pod) -> SlotClass:
     if pod.owner is None:
         return SlotClass(pod.uid, "", digest, pod.name)
     own = pod.owner.kind == "StatefulSet" or any(claim.ephemeral for claim in pod.claims)
-    name = pod.name if own else ""
-    return SlotClass(pod.owner.uid, pod.template_hash, digest, name)
+    # neighbours in a gang stand close only if each gets its own place; no pod of a gang is moved, so no replacement,
+    # which has another name, ever comes for it
+    own = own or (pod.gang is not None and rank_of(pod) is not None)
+    return SlotClass(pod.owner.uid, pod.template_hash, digest, pod.name if own else "")

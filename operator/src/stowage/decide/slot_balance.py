@@ -166,6 +166,8 @@ def _senders(of_class: SlotClass, facts: PodFacts, to_come: int) -> int | None:
             return None
         return waiting + to_come
     of_owner = facts.by_owner.get(workload.uid, [])
+    if of_class.pod_name and workload.kind == "Job":
+        return waiting + to_come  # it makes no pod of that name again
     if of_class.pod_name:
         return waiting + to_come + _seat_to_come(of_class.pod_name, workload, of_owner)
     if workload.replicas is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Gang, Pod
-from stowage_scheduler.gangs import GangKey, gang_key
+from stowage_scheduler.gangs import GangKey, gang_key, rank_of
 from stowage_scheduler.kube.pod_group_facts import GroupFact
 
 
@@ -47,6 +47,6 @@ def _gang(pod: Pod, groups: Mapping[GangKey, GroupFact]) -> Gang | None:
     if pod.gang is None or group is None:
         return pod.gang
     required = tuple(sorted({*pod.gang.required, *group.required}))
-    if not group.binds_pods and not required:
-        return None
+    if not group.binds_pods and not required and rank_of(pod) is None:
+        return None  # they come and go one by one; ranks still ask to be neighbours
     return Gang(pod.gang.name, group.size, required, pod.gang.preferred, elastic=True)
