@@ -41,11 +41,16 @@ _SHORTAGES = (
 
 
 class Explanation(Struct, frozen=True):
-    """The answer to "why": the main reason, what would help, and how many nodes each reason excludes."""
+    """The answer to "why": the main reason, what would help, and how many nodes each reason excludes.
+
+    `because` begins `help` and stays true whatever else would help; `short` is what the best node lacks.
+    """
 
     reason: Reason
     help: str
     excluded: Mapping[str, int]
+    because: str = ""
+    short: str = ""
 
 
 class Explainer:
@@ -100,9 +105,11 @@ class Explainer:
         if lacking.least is not None:
             node = self.nodes[lacking.least]
             short = self._short(pod, node)
-            help_text = f"{amounts(short)} more on node {node.name}, or one more node with {amounts(pod.requests)} free"
+            more = f"{amounts(short)} more on node {node.name}"
+            help_text = f"{more}, or one more node with {amounts(pod.requests)} free"
             reason, advice = self._why_short(pod, candidates, short, limited=limited)
-            return Explanation(reason, advice + help_text, dict(excluded))
+            because = advice if reason is Reason.LOWER_PRIORITY else ""
+            return Explanation(reason, advice + help_text, dict(excluded), because, more)
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
         if excluded[Reason.HOST_PORT_TAKEN]:  # all that is missing somewhere
             reason = Reason.HOST_PORT_TAKEN

@@ -21,7 +21,7 @@ _COSTS = {
     ClauseKind.POD_DISRUPTION_BUDGET: 2.5,
     ClauseKind.EVICTIONS_OFF: 4.0,
     ClauseKind.NEVER_PREEMPTS: 5.0,
-    ClauseKind.PRIORITY: 7.0,
+    ClauseKind.PRIORITY: 12.0,  # more than a node: somebody else loses
 }
 _PASSES = {
     Immovable.OWNER_ROLLING_OUT: 2.0,
