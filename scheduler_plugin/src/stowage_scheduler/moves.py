@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from stowage_scheduler.assign import Change
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.edges import between_pods
 from stowage_scheduler.kube.matching import port_conflict
+from stowage_scheduler.owner_order import binding, chains, with_owners
 from stowage_scheduler.packing import Action, PodRef, Step
-from stowage_scheduler.problem import PodClass
+from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.sequence import (
     Arrival,
     Departure,
@@ -35,6 +37,7 @@ from stowage_scheduler.sequence import (
 )
 from stowage_scheduler.slots import Slot, slot_class
 
+_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 _ATTEMPTS = 32  # ways to break cycles that are tried, the best ones first
 
 
@@ -51,26 +54,37 @@ class UnorderableError(Exception):
         self.changes = changes
 
 
-def order(build: Build, changes: Iterable[Change]) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
+def order(
+    build: Build, changes: Iterable[Change], at_once: Mapping[str, int] = _NO_LIMITS
+) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
     """Steps in a safe order, with the slots that they fill.
+
+    Args:
+        build: the problem and its pods.
+        changes: what leads from what runs to the placement.
+        at_once: by UID of a controller, how many of its pods may be on their way at the same time.
 
     Raises:
         UnorderableError: when a cycle can not be broken within the disruption budgets.
     """
-    simulation = _simulate(build, tuple(changes))
+    made = tuple(changes)
+    parts = [part_of(change, build.problem.classes) for change in made]
+    limits = binding(parts, build.pods, at_once)
+    simulation = _simulate(build, made, *with_owners(build.problem, parts, build.pods, limits))
     needs = {**_needs(simulation), **_spared_budgets(simulation.starts)}
     for step, others in between_pods(build.problem, simulation.starts, simulation.events).items():
         needs[step] = tuple(sorted({*needs[step], *map(_step_id, others)}, key=_step_number))
+    for step, other in chains(simulation.starts, build.pods, limits).items():
+        needs[step] = tuple(sorted({*needs[step], _step_id(other)}, key=_step_number))
     return _steps(build, simulation.starts, {**needs, **_of_gangs(simulation.starts, needs)})
 
 
-def _simulate(build: Build, changes: tuple[Change, ...]) -> Simulation:
+def _simulate(build: Build, changes: tuple[Change, ...], problem: Problem, parts: Sequence[Part]) -> Simulation:
     """The first sequence that comes to an end, going back on the last choices first."""
-    parts = [part_of(change, build.problem.classes) for change in changes]
     picks: list[int] = []
     left: tuple[int, ...] | None = None
     for _ in range(_ATTEMPTS):
-        simulation = Simulation(build.problem, parts, picks)
+        simulation = Simulation(problem, parts, picks)
         try:
             simulation.run()
         except StuckError as stuck:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from stowage_scheduler.cluster import LabelSelector
+from stowage_scheduler.unavailable import MaxUnavailable
 
 
 class BatchJobs(StrEnum):
@@ -24,6 +25,7 @@ class Tail(StrEnum):
     LEAST_FRAGMENTATION = "LeastFragmentation"
     CONSOLIDATE = "Consolidate"
     SPREAD = "Spread"
+    LEAST_POWER = "LeastPower"  # Consolidate where no node tells what it draws
 
 
 class Drain(Struct, frozen=True):
@@ -55,6 +57,7 @@ class PackOptions(Struct, frozen=True):
     protected_namespaces: tuple[str, ...] = ("kube-system",)
     protected_priority_at_least: int = 1_000_000_000
     evict_lower_priority: bool = True
+    max_unavailable_per_owner: MaxUnavailable | None = None  # pods of one controller that move at once
     batch_jobs: BatchJobs = BatchJobs.NEVER
     protect_empty_dir: bool = False
     tail: Tail = Tail.LEAST_FRAGMENTATION

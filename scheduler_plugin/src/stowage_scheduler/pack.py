@@ -12,17 +12,18 @@ from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.devices.limits import with_gpu_milli
 from stowage_scheduler.draining import whole
 from stowage_scheduler.explain.unplaced import unplaced
+from stowage_scheduler.last_wish import suited
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rank_order import in_rank_order
 from stowage_scheduler.rules import RULES, Outcome
+from stowage_scheduler.salvage import salvaged
 from stowage_scheduler.slots import Slot
-from stowage_scheduler.soft_rules import soft_rules
-from stowage_scheduler.solve.arrange import arranged, arriving
 from stowage_scheduler.solve.crew import Crew
 from stowage_scheduler.solve.engine import solve
+from stowage_scheduler.unavailable import at_once
 
 
 class _Candidate(Struct, frozen=True):
@@ -67,8 +68,7 @@ def pack(
     seconds_to_build = clock() - began
     solution = solve(built.problem, budget, seed, clock, began, crew)
     before_tail = clock()
-    rules = soft_rules(built, snapshot, arriving(solution.placement))
-    best = arranged(solution.placement, options.tail, rules)
+    best = suited(built, snapshot, solution.placement, options.tail)
     before_checks = clock()
     faults: list[str] = []
     chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy), faults)
@@ -101,15 +101,22 @@ def pack(
 def _first_valid(
     built: Build, snapshot: Snapshot, options: PackOptions, placements: Sequence[Placement], faults: list[str]
 ) -> _Candidate:
-    """The first placement that has a safe order and passes every check; the last resort is what runs now."""
-    for number, placement in enumerate((*placements, Placement(built.problem))):
-        if any(placement is earlier for earlier in placements[:number]):
-            continue
+    """The best placement that has a safe order and passes every check; the last resort is what runs now.
+
+    Of one that has no safe order as much is tried as has one, unless a simpler placement is better than that.
+    """
+    limits = at_once(snapshot, options.max_unavailable_per_owner)
+    waiting = [*{id(placement): placement for placement in placements}.values(), Placement(built.problem)]
+    while waiting:
+        placement = waiting.pop(0)
         made = in_rank_order(built, changes(built, placement))
         try:
-            steps, slots = order(built, made)
+            steps, slots = order(built, made, limits)
         except UnorderableError as error:
             faults.append(str(error))
+            rest = salvaged(built.problem, made, error.changes)
+            if rest is not None:
+                waiting = sorted([rest, *waiting], key=Placement.score, reverse=True)
             continue
         outcome = Outcome(snapshot, options, _after(built, made))
         violations = [violation for rule in RULES for violation in rule.check(outcome)]
