@@ -1,8 +1,8 @@
 """Checks a plan document against the dump it was made for; shares no code with the product.
 
 Knows the format of `stowage plan -o json` (design section 6) and plain Kubernetes objects: resources,
-pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets, gangs, volumes and what never moves. It
-replays the steps in many orders that their edges allow and checks capacity after each.
+pod count, node selector, taints, host ports, cordons, PodDisruptionBudgets, gangs, volumes, devices of GPU shares and
+what never moves. It replays the steps in many orders that their edges allow and checks capacity after each.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
+from harness.device_checker import DeviceChecker
 from harness.volume_checker import VolumeChecker
 
 Document = dict[str, Any]
@@ -40,6 +41,7 @@ class _Checker:
         self.nodes = {i["metadata"]["name"]: i for i in items if i["kind"] == "Node"}
         self.pods = {_name(i): i for i in items if i["kind"] == "Pod" and not _ends(i)}
         self.volumes = VolumeChecker(i for i in items if i["kind"] != "Pod" or not _ends(i))
+        self.devices = DeviceChecker(self.nodes, self.pods)
         self.budgets = [i for i in items if i["kind"] == "PodDisruptionBudget"]
         self.start = {name: pod["spec"].get("nodeName") for name, pod in self.pods.items()}
         self.end = {entry["pod"]: entry["node"] for entry in plan["assignments"]}
@@ -48,6 +50,7 @@ class _Checker:
     def check(self) -> Iterator[str]:
         yield from self._bookkeeping()
         yield from self._capacity(self.end, "at the end")
+        yield from self.devices.problems([self.end])
         for name, node in self.end.items():
             if self.start.get(name) != node:
                 yield from self._arrival(name, node)
@@ -224,6 +227,8 @@ class _Checker:
         target = self.end[name]
         others = {other: node for other, node in where.items() if node == target and other != name}
         fits = not list(self._capacity({**others, name: target}, "trial"))
+        crowd = {other: node for other, node in self.end.items() if node == target and self.start[other] != target}
+        fits = fits and self.devices.has_room(name, {**others, **crowd})
         return fits and not list(self.volumes.limits_broken(others, {**others, name: target}))
 
     def _replay(self, steps: dict[str, Document], at_once: set[str], random: Random) -> Iterator[str]:
@@ -233,6 +238,7 @@ class _Checker:
         and the document does not tell when its slot opens.
         """
         where = {name: node for name, node in self.start.items() if node}
+        moments = [dict(where)]
         done: set[str] = set()
         homeless: list[str] = []
         while len(done) < len(steps):
@@ -251,10 +257,12 @@ class _Checker:
                 if self._has_room(name, where):
                     homeless.remove(name)
                     where[name] = self.end[name]
+            moments.append(dict(where))
             if step["action"] in _ARRIVES and step["pod"] in homeless:
                 yield f"step {step['id']} places {step['pod']} where no room is yet"
         if homeless:
             yield f"{homeless} find no room"
+        yield from self.devices.problems(moments)
 
 
 def _in_order(steps: dict[str, Document]) -> Iterator[Document]:
