@@ -21,10 +21,13 @@ from stowage.transport.errors import NotFound
 
 
 @contextlib.contextmanager
-def control_plane(prefix: str) -> Iterator[LocalCluster]:
+def control_plane(
+    prefix: str, *, feature_gates: tuple[str, ...] = (), apis: tuple[str, ...] = ()
+) -> Iterator[LocalCluster]:
     """A control plane with the custom resources and without nodes; its name is `prefix` and this process's id.
 
-    Clusters of that prefix whose test run is gone are removed first.
+    Clusters of that prefix whose test run is gone are removed first. Gates and API versions are switched on beside
+    those that are on by default.
     """
     for name in local_cluster.names():
         run = re.fullmatch(rf"{re.escape(prefix)}(\d+)", name)
@@ -32,7 +35,7 @@ def control_plane(prefix: str) -> Iterator[LocalCluster]:
             local_cluster.down(name)
     name = f"{prefix}{os.getpid()}"
     try:
-        yield local_cluster.up(None, name=name)
+        yield local_cluster.up(None, name=name, feature_gates=feature_gates, apis=apis)
     finally:
         local_cluster.down(name)
 

@@ -62,18 +62,25 @@ class LocalCluster:
         kubeconfig: file with the credentials of its administrator.
         folder: what kwokctl keeps of the cluster, and logs and process ids of processes beside it.
         programs: folder with kubectl, kube-scheduler and the others.
+        feature_gates: of Kubernetes that are on beside those that are so by default.
     """
 
     name: str
     kubeconfig: Path
     folder: Path
     programs: Path
+    feature_gates: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables for processes that use this cluster: KUBECONFIG, STOWAGE_CLUSTER and PATH."""
         path = f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         return {"KUBECONFIG": str(self.kubeconfig), "STOWAGE_CLUSTER": self.name, "PATH": path}
+
+    @property
+    def gates(self) -> str:
+        """The feature gates as programs of Kubernetes take them."""
+        return ",".join(f"{gate}=true" for gate in self.feature_gates)
 
     def is_running(self, process: str) -> bool:
         """Whether a process beside the cluster, such as "scheduler-stowage", was started and still runs."""
@@ -124,7 +131,12 @@ def names(workdir: Path | None = None) -> list[str]:
 
 
 def up(
-    nodes: Path | NodeFile | None = DEFAULT_NODES_FILE, *, name: str | None = None, workdir: Path | None = None
+    nodes: Path | NodeFile | None = DEFAULT_NODES_FILE,
+    *,
+    name: str | None = None,
+    workdir: Path | None = None,
+    feature_gates: tuple[str, ...] = (),
+    apis: tuple[str, ...] = (),
 ) -> LocalCluster:
     """Starts a cluster, or finds it running, with the custom resources of Stowage and simulated nodes.
 
@@ -132,6 +144,8 @@ def up(
         nodes: file or model that declares the nodes; None for no nodes.
         name: of the cluster; default `cluster_name()`.
         workdir: folder of all clusters; default `clusters_folder()`.
+        feature_gates: of Kubernetes to switch on, like `GangScheduling`; they count when the cluster is made.
+        apis: API versions to serve beside the usual ones, like `scheduling.k8s.io/v1alpha2`; the same.
 
     Raises:
         LocalClusterError: a program is missing or fails.
@@ -142,12 +156,15 @@ def up(
     node_file = read_node_file(nodes) if isinstance(nodes, Path) else nodes
     programs = _programs_folder()
     folder = workdir / "clusters" / name
-    cluster = LocalCluster(name=name, kubeconfig=folder / "kubeconfig.yaml", folder=folder, programs=programs)
+    kubeconfig = folder / "kubeconfig.yaml"
+    cluster = LocalCluster(
+        name=name, kubeconfig=kubeconfig, folder=folder, programs=programs, feature_gates=feature_gates
+    )
     with _one_at_a_time(workdir):
         if not _is_ready(cluster):
             if folder.exists():
                 _delete(name, workdir, programs)
-            _create(cluster, workdir)
+            _create(cluster, workdir, apis)
     definitions = crd.documents()
     # the namespace of the operator's lease: an installation brings it, here nobody else would
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stowage-system"}}, *definitions])
@@ -173,12 +190,16 @@ def down(name: str | None = None, *, workdir: Path | None = None) -> None:
             _delete(name, workdir, _programs_folder())
 
 
-def _create(cluster: LocalCluster, workdir: Path) -> None:
+def _create(cluster: LocalCluster, workdir: Path, apis: tuple[str, ...]) -> None:
     options = []
     for component in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
         options += [f"--{component}-binary", str(cluster.programs / component)]
     for file in sorted((_HERE / "stages").glob("*.yaml")):
         options += ["--config", str(file)]
+    if cluster.feature_gates:
+        options += ["--kube-feature-gates", cluster.gates]
+    if apis:
+        options += ["--kube-runtime-config", ",".join(f"{version}=true" for version in apis)]
     command = [
         *(str(cluster.programs / "kwokctl"), "--v", "WARN", "create", "cluster", "--name", cluster.name),
         *("--runtime", "binary", "--kwok-controller-binary", str(cluster.programs / "kwok"), *options),

@@ -84,6 +84,8 @@ def start_scheduler(
         *("--authentication-kubeconfig", cluster.kubeconfig, "--authorization-kubeconfig", cluster.kubeconfig),
         *("--authorization-always-allow-paths", "/healthz,/readyz,/livez,/metrics"),
     ]
+    if cluster.feature_gates:
+        command += ["--feature-gates", cluster.gates]
     process = ManagedProcess.start(name, command, folder=cluster.folder, environment=SCHEDULER_ENVIRONMENT)
     try:
         process.wait_until_serving(f"https://127.0.0.1:{port}/readyz")

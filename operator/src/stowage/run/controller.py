@@ -26,6 +26,7 @@ from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
 from stowage.transport import Api
+from stowage_scheduler.kube.ledger import POD_GROUP_KINDS
 
 CLUSTER: Final[Key] = ("cluster",)
 SYNC_POLL_SECONDS: Final = 1.0
@@ -130,6 +131,7 @@ class Controller:
             self._queue.add(("plan", plan), PLAN_DELAY_SECONDS)
         pod = self._store.pods.get(key) if kind == "Pod" else None
         asks = pod is not None and pod.node is None and (pod.gated or pod.unschedulable_since is not None)
+        asks = asks or kind in POD_GROUP_KINDS  # pods may have waited for it, and count as waiting only now
         for policy, waiting in self._policies.waiting.items():
             if asks or waiting:
                 self._queue.add(("policy", policy), POLICY_DELAY_SECONDS)
