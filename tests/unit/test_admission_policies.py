@@ -122,7 +122,9 @@ OTHER = policy("other", nodeSelector={"pool": "gpu"})
             {"disruption": {"maxMovesPerHour": 5}}, [], "no plan moves more than the hour", id="5 of 20 moves"
         ),
         pytest.param({"disruption": {"planTimeout": "10s"}}, [], "would end before", id="no time to start"),
-        pytest.param({"objective": {"tail": "LeastPower"}}, [], "objective.tail: LeastPower", id="not acted on"),
+        pytest.param(
+            {"objective": {"tail": "LeastPower"}}, [], "objective.tail: LeastPower", id="no node tells what it draws"
+        ),
         pytest.param({}, [OTHER], "both select n1, n2; the older one, gpu, holds them", id="the same priority"),
         pytest.param(
             {"nodeSelector": {"pool": "gpu"}},

@@ -35,6 +35,9 @@ DEFAULTS = {
         "minPodAge": "60s",
         "ownerSettled": "60s",
         "planTimeout": "15m",
+        "maxUnavailablePerOwner": "25%",
+        "canary": False,
+        "stopRule": {"landedElsewhere": 3, "newlyUnready": 3, "readyWithin": "10m"},
         "protect": {"namespaces": ["kube-system"], "priorityAtLeast": 1_000_000_000},
         "evictLowerPriority": True,
         "batchJobs": "Never",
@@ -60,6 +63,18 @@ def test_an_empty_policy_has_the_documented_defaults(document: dict[str, Any]) -
     assert PackingPolicy.parse(document).to_document()["spec"] == DEFAULTS
 
 
+@pytest.mark.parametrize("value", [1, 100_000, "1%", "25%", "100%"])
+def test_a_number_of_pods_or_a_share(value: int | str) -> None:
+    policy = PackingPolicy.parse({"spec": {"disruption": {"maxUnavailablePerOwner": value}}})
+    assert policy.to_document()["spec"]["disruption"]["maxUnavailablePerOwner"] == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 100_001, True, 1.5, "0%", "101%", "25", "25 %", "%", "", []])
+def test_what_is_neither_a_number_of_pods_nor_a_share(value: object) -> None:
+    with pytest.raises(InvalidObjectError, match="maxUnavailablePerOwner.*whole number from 1 to 100000, or a perc"):
+        PackingPolicy.parse({"spec": {"disruption": {"maxUnavailablePerOwner": value}}})
+
+
 def test_attributes_carry_seconds() -> None:
     disruption = PackingPolicySpec().disruption
     assert (disruption.plan_timeout.seconds, disruption.owner_settled.seconds) == (900.0, 60.0)
@@ -70,7 +85,7 @@ def test_attributes_carry_seconds() -> None:
     [
         ({}, ()),
         ({"steering": "Extender"}, ()),
-        ({"steering": "Bind", "objective": {"tail": "LeastPower"}}, ("objective.tail: LeastPower",)),
+        ({"steering": "Bind", "objective": {"tail": "LeastPower"}}, ()),
         ({"nodeAutoscaler": "Wait", "waitFor": "1m"}, ("nodeAutoscaler: Wait",)),
         ({"fairness": {"mode": "UserFairQueue"}}, ("fairness.mode: UserFairQueue",)),
     ],

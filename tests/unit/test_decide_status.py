@@ -170,6 +170,19 @@ def test_what_a_policy_says(spec: dict[str, Any], view: dict[str, Any], ready: s
     assert policy_status(again, PolicyView(**{"scope": HOLDS_N1, "trigger": WAITS, **view}), NOW + 60) == status
 
 
+def test_a_remark_is_read_where_nothing_else_is_said() -> None:
+    said = []
+    for spec in ({}, {"fairness": {"mode": "UserFairQueue"}}):
+        status = policy_status(policy_resource(**spec), PolicyView(HOLDS_N1, WAITS, remark="as Consolidate"), NOW)
+        found = condition_of(status.conditions, PolicyCondition.READY)
+        assert found is not None
+        said.append((found.status, found.message))
+    assert said == [
+        ("True", "as Consolidate"),
+        ("True", "not acted on yet: fairness.mode: UserFairQueue; as Consolidate"),
+    ]
+
+
 def test_done_plans_stay_counted_when_they_are_deleted() -> None:
     policy, plans = policy_resource(), [plan(status={"phase": "Done"}) for _ in range(2)]
     counts = []

@@ -11,6 +11,7 @@ from stowage.api.conditions import condition_of
 from stowage.api.packing_policy import Mode, PackingPolicy
 from stowage.api.reasons import PolicyCondition, PolicyReason
 from stowage.decide.execution import HANDSHAKE_SECONDS, RESERVE_SECONDS
+from stowage.decide.power_words import without_figures
 from stowage.decide.scope import Scope, scopes
 from stowage_scheduler.cluster import LabelSelector, Snapshot
 from stowage_scheduler.kube.matching import matches_selector
@@ -39,7 +40,8 @@ def warnings(policy: PackingPolicy, before: PackingPolicy | None, known: Known) 
         before: as it is; None: it is new.
         known: the other policies and the cluster.
     """
-    found = [*_by_itself(policy), *_by_the_change(policy, before)]
+    unknown = without_figures(policy, known.snapshot.nodes if known.snapshot is not None else ())
+    found = [*([f"spec.{unknown}"] if unknown else []), *_by_itself(policy), *_by_the_change(policy, before)]
     if known.snapshot is not None:
         found += _by_the_cluster(policy, known.snapshot)
         if known.policies is None:

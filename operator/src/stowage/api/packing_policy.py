@@ -20,6 +20,7 @@ from stowage.api.fields import (
     Unique,
     cel,
 )
+from stowage.api.int_or_percent import IntOrPercent
 from stowage.api.names import MAX_POLICY_NAME, MAX_STEPS, SCHEDULER_NAME
 from stowage.api.resource import Resource, SpecFields, StatusFields
 from stowage.api.selectors import LabelSelector
@@ -121,6 +122,17 @@ class Protection(SpecFields):
     """Pods of this priority and above stay."""
 
 
+class StopRule(SpecFields):
+    """When a running plan ends because what comes of it is not what was planned, instead of evicting on."""
+
+    landed_elsewhere: Annotated[Integer, Field(ge=1, le=MAX_STEPS)] = 3
+    """End the plan once so many replacements were bound where it has no slot for them."""
+    newly_unready: Annotated[Integer, Field(ge=1, le=MAX_COUNT)] = 3
+    """End the plan once so many more pods of the controllers that it touches are unready than at its start."""
+    ready_within: Annotated[Duration, within("1s", "24h")] = Duration("10m")
+    """End the plan when a replacement is not bound, or not Ready, for so long."""
+
+
 class Disruption(SpecFields):
     """How much running pods may be disturbed."""
 
@@ -134,6 +146,12 @@ class Disruption(SpecFields):
     """Pods of an owner whose replica count changed more recently are not moved."""
     plan_timeout: Annotated[Duration, within("1s", "24h")] = Duration("15m")
     """A plan that runs longer is aborted."""
+    max_unavailable_per_owner: IntOrPercent = IntOrPercent("25%")
+    """Pods of one controller that a plan may have down at once: a number, or a share of its replicas, at least 1."""
+    canary: Switch = False
+    """Whether the first move of a plan goes alone: nobody else is evicted until its replacement is Ready."""
+    stop_rule: StopRule = StopRule()
+    """When a plan ends because what comes of it is not what was planned."""
     protect: Protection = Protection()
     """Pods that are never moved."""
     evict_lower_priority: Switch = True
@@ -150,7 +168,8 @@ class Objective(SpecFields):
     tail: Annotated[
         Tail,
         Field(
-            description="What is improved last: where the pods of a plan land. LeastPower stands for Consolidate yet."
+            description="What is improved last: where the pods of a plan land. LeastPower reads the labels "
+            "stowage.dev/idle-watts and stowage.dev/peak-watts of nodes, and is Consolidate where no node has them."
         ),
     ] = Tail.LEAST_FRAGMENTATION
 
@@ -246,7 +265,6 @@ class PackingPolicySpec(SpecFields):
         """The settings, as `field: value`, that this version accepts but does not act on, in the order of the spec."""
         asked = (
             (self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),
-            (self.objective.tail is Tail.LEAST_POWER, f"objective.tail: {self.objective.tail}"),
             (self.fairness.mode is not FairnessMode.NONE, f"fairness.mode: {self.fairness.mode}"),
         )
         return tuple(words for is_asked, words in asked if is_asked)

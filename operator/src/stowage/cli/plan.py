@@ -88,6 +88,12 @@ def compute(snapshot: Snapshot, chosen: Chosen, budget: Budget, seed: int) -> Pa
     from stowage_scheduler.pack import pack
 
     options = options_for(chosen.policy)
+    if chosen.policy is not None:
+        from stowage.decide.power_words import without_figures
+
+        unknown = without_figures(chosen.policy, snapshot.nodes)
+        if unknown:
+            remark(f"policy {chosen.policy.name}: {unknown}")
     if chosen.held_by_others:
         nodes = frozenset(node.name for node in snapshot.nodes) - chosen.held_by_others
         options = structs.replace(options, nodes=nodes)

@@ -25,7 +25,7 @@ class PolicyView(Struct, frozen=True):
     `plans` are all plans of the policy, `active` the one that has not ended, `fruitless` whether the last packing
     found nothing for the pods that wait, `error` the words of a packing that failed. `outdated` are those of `plans`
     that are deleted once the status is written. `degraded` says what is not followed now, and why,
-    `refused` why the API server did not take the plan that was made.
+    `refused` why the API server did not take the plan that was made, `remark` what people should know though all works.
     """
 
     scope: Scope
@@ -38,6 +38,7 @@ class PolicyView(Struct, frozen=True):
     outdated: Sequence[PackingPlan] = ()
     degraded: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
+    remark: str = ""
 
 
 def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> PackingPolicyStatus:
@@ -86,7 +87,7 @@ def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason
     if view.degraded:
         return False, PolicyReason.NOT_FOLLOWED, _not_followed(view.degraded)
     ignored = policy.spec.not_supported()
-    words = f"not acted on yet: {', '.join(ignored)}" if ignored else ""
+    words = "; ".join(filter(None, (f"not acted on yet: {', '.join(ignored)}" if ignored else "", view.remark)))
     if view.error:
         return False, PolicyReason.SOLVER_FAILED, view.error
     if view.refused:

@@ -28,7 +28,7 @@ _TAILS: Mapping[PolicyTail, Tail] = {
     PolicyTail.LEAST_FRAGMENTATION: Tail.LEAST_FRAGMENTATION,
     PolicyTail.CONSOLIDATE: Tail.CONSOLIDATE,
     PolicyTail.SPREAD: Tail.SPREAD,
-    PolicyTail.LEAST_POWER: Tail.CONSOLIDATE,  # what nodes draw is not known; few nodes in use draw least
+    PolicyTail.LEAST_POWER: Tail.LEAST_POWER,
 }
 
 
@@ -99,6 +99,7 @@ def options(
         protected_namespaces=limits.protect.namespaces,
         protected_priority_at_least=limits.protect.priority_at_least,
         evict_lower_priority=limits.evict_lower_priority,
+        max_unavailable_per_owner=limits.max_unavailable_per_owner.to_fact(),
         batch_jobs=limits.batch_jobs,
         protect_empty_dir=limits.protect_empty_dir,
         tail=_TAILS[spec.objective.tail],

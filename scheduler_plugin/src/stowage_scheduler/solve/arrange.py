@@ -8,13 +8,14 @@ input gives the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
+from stowage_scheduler.power import Power
 from stowage_scheduler.problem import PodClass
 from stowage_scheduler.solve.taste import Taste
 from stowage_scheduler.solve.wishes import NO_SOFT_RULES, SoftRules, Wishes
@@ -22,15 +23,25 @@ from stowage_scheduler.solve.wishes import NO_SOFT_RULES, SoftRules, Wishes
 _LOOK = 10  # cells that a node counts anyway
 _MOST_LOOKS = 20  # nodes, or partners, that are tried for one pod
 _EXCHANGE_WORK = 1_000  # cells that a partner counts
+_MOST_OPENED = 3  # empty nodes that are tried as the new home of all pods of another
 _MOST_WORK = 20_000_000  # cells of arrays: some tenths of a second
 _Ints = npt.NDArray[np.int64]
 
 
-def arranged(placement: Placement, tail: Tail, rules: SoftRules = NO_SOFT_RULES) -> Placement:
-    """The placement with the same score, or a better one, whose arrivals suit soft rules and tail at least as well."""
+def arranged(
+    placement: Placement, tail: Tail, rules: SoftRules = NO_SOFT_RULES, power: Power | None = None
+) -> Placement:
+    """The placement with the same score, or a better one, whose arrivals suit soft rules and tail at least as well.
+
+    Args:
+        placement: a plan, not changed.
+        tail: of the policy.
+        rules: soft rules of the classes of which pods come.
+        power: what nodes draw; without it `LeastPower` is `Consolidate`.
+    """
     if not arriving(placement):
         return placement
-    search = _Arrangement(placement.copy(), tail, rules)
+    search = _Arrangement(placement.copy(), tail, rules, power)
     search.run()
     return search.placement if search.placement.score() >= placement.score() else placement
 
@@ -49,10 +60,10 @@ def _arrivals(placement: Placement, pod_class: PodClass) -> list[int]:
 class _Arrangement:
     """A placement whose arrivals are shifted."""
 
-    def __init__(self, placement: Placement, tail: Tail, rules: SoftRules) -> None:
+    def __init__(self, placement: Placement, tail: Tail, rules: SoftRules, power: Power | None) -> None:
         problem = placement.problem
         self.placement = placement
-        self.taste = Taste(placement, tail)
+        self.taste = Taste(placement, tail, power)
         self.wishes = Wishes(placement, rules)
         self.room: _Ints = np.array(placement.room, dtype=np.int64).reshape(len(problem.nodes), len(problem.resources))
         self.coming = [problem.classes[index] for index in arriving(placement)]
@@ -66,6 +77,7 @@ class _Arrangement:
         while improved and self.left > 0:
             improved = self._all_shifted(self.asking, with_tail=False) or self._all_exchanged()
             improved = improved or self._all_shifted(self.coming, with_tail=True)
+            improved = improved or (self.taste.power is not None and self._any_emptied(self.taste.power))
 
     def _all_shifted(self, classes: Iterable[PodClass], *, with_tail: bool) -> bool:
         improved = False
@@ -97,8 +109,21 @@ class _Arrangement:
 
     def _better(self, pod_class: PodClass, source: int, *, with_tail: bool) -> list[int]:
         """Nodes with room that suit one more pod of a class better than `source`, the best first."""
+        nodes, soft, change = self._priced(pod_class, pod_class.eligible | {source}, with_tail=with_tail)
+        order = np.lexsort((nodes, change, soft))
+        here = int(np.flatnonzero(nodes == source)[0])
+        suits = (soft < soft[here]) | ((soft == soft[here]) & (change < change[here]))
+        return [int(node) for node in nodes[order[suits[order]]][:_MOST_LOOKS]]
+
+    def _best(self, pod_class: PodClass) -> list[int]:
+        """Nodes with room for one more pod of a class, the best first."""
+        self.left -= self._work(pod_class, with_tail=True)
+        nodes, soft, change = self._priced(pod_class, pod_class.eligible, with_tail=True)
+        return [int(node) for node in nodes[np.lexsort((nodes, change, soft))]]
+
+    def _priced(self, pod_class: PodClass, reach: frozenset[int], *, with_tail: bool) -> tuple[_Ints, _Ints, _Ints]:
+        """Nodes with room for one more pod of a class, and what it costs there by soft rules and by the tail."""
         request = np.array(pod_class.requests, dtype=np.int64)
-        reach = pod_class.eligible | {source}
         nodes = self.nodes.get(reach)
         if nodes is None:
             nodes = self.nodes[reach] = np.array(sorted(reach), dtype=np.int64)
@@ -107,10 +132,7 @@ class _Arrangement:
         nodes, room = nodes[fits], room[fits]
         soft = self.wishes.costs(pod_class)[nodes]
         change = self.taste.change(nodes, room, request) if with_tail else np.zeros(len(nodes), dtype=np.int64)
-        order = np.lexsort((nodes, change, soft))
-        here = int(np.flatnonzero(nodes == source)[0])
-        suits = (soft < soft[here]) | ((soft == soft[here]) & (change < change[here]))
-        return [int(node) for node in nodes[order[suits[order]]][:_MOST_LOOKS]]
+        return nodes, soft, change
 
     def _all_exchanged(self) -> bool:
         improved = False
@@ -158,6 +180,71 @@ class _Arrangement:
             self._add(one, there, -1)
         self._add(other, there, 1)
         return False
+
+    def _any_emptied(self, power: Power) -> bool:
+        """Whether a node could be emptied: all that come to it go elsewhere, which no pod alone gains by."""
+        for node, held in enumerate(self.placement.on_node):
+            if held and not power.held[node] and self.left > 0:
+                classes = [self.placement.problem.classes[index] for index in held]
+                if all(c.gang is None and not c.running.get(node, 0) for c in classes) and self._emptied(node, classes):
+                    return True
+        return False
+
+    def _emptied(self, node: int, classes: Sequence[PodClass]) -> bool:
+        """Let all pods of a node go where they cost less together; the first may open an empty node for the others."""
+        pods = [c for c in classes for _ in range(self.placement.counts[c.index][node])]
+        pods.sort(key=lambda c: (-self._share(c, node), c.index))
+        leaving = self.placement.leaving_of.copy()
+        saved = self._sum(self._price(pod_class, node, taken=True) for pod_class in pods)
+        for opener in (None, *self._cheap(pods[0], node)):
+            done: list[tuple[PodClass, int]] = []
+            spent = self._sum(self._settled(pods, node, opener, done))
+            kept = all(now <= before for now, before in zip(self.placement.leaving_of, leaving, strict=True))
+            if len(done) == len(pods) and spent < saved and kept and self.placement.relations_hold():
+                return True
+            for pod_class, target in reversed(done):
+                self._add(pod_class, target, -1)
+        for pod_class in pods:
+            self._add(pod_class, node, 1)
+        return False
+
+    def _settled(
+        self, pods: Sequence[PodClass], source: int, opener: int | None, done: list[tuple[PodClass, int]]
+    ) -> Iterator[tuple[int, int]]:
+        """Put pods on their best nodes but `source`, the first on `opener`; prices, and in `done` who went where."""
+        for number, pod_class in enumerate(pods):
+            first = opener is not None and number == 0
+            targets = [opener] if first and opener is not None else self._best(pod_class)
+            target = next((t for t in targets if t != source and self._admits(pod_class, t)), None)
+            if target is None:
+                return
+            yield self._price(pod_class, target, taken=False)
+            done.append((pod_class, target))
+
+    def _price(self, pod_class: PodClass, node: int, *, taken: bool) -> tuple[int, int]:
+        """What one pod costs on a node by soft rules and by the tail; it is taken away, or put there."""
+        if taken:
+            self._add(pod_class, node, -1)
+        where = np.array([node], dtype=np.int64)
+        request = np.array(pod_class.requests, dtype=np.int64)
+        price = self.wishes.cost(pod_class, node), int(self.taste.change(where, self.room[where], request)[0])
+        if not taken:
+            self._add(pod_class, node, 1)
+        return price
+
+    @staticmethod
+    def _sum(prices: Iterable[tuple[int, int]]) -> tuple[int, int]:
+        soft, tail = zip(*prices, strict=True) if (prices := list(prices)) else ((), ())
+        return sum(soft), sum(tail)
+
+    def _cheap(self, pod_class: PodClass, node: int) -> list[int]:
+        """Empty nodes that a pod could open."""
+        empty = [n for n in self._best(pod_class) if not self.placement.on_node[n] and n != node]
+        return empty[:_MOST_OPENED]
+
+    def _share(self, pod_class: PodClass, node: int) -> int:
+        free = self.placement.problem.free[node]
+        return max((1000 * a // max(1, f) for a, f in zip(pod_class.requests, free, strict=True)), default=0)
 
     def _fits(self, pod_class: PodClass, node: int) -> bool:
         room: Sequence[int] = self.placement.room[node]

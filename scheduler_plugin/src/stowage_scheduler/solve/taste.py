@@ -7,9 +7,12 @@ import numpy.typing as npt
 
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
+from stowage_scheduler.power import Power
 
 _PARTS = 1_000  # shares of a node are counted in thousandths
 _MOST_KINDS = 40  # classes that fragmentation looks at, those with most pods
+_MILLION = 1_000_000
+_CLEARLY = 4 * _PARTS**2  # one milliwatt is worth more than all that two nodes can gain by being fuller
 _Ints = npt.NDArray[np.int64]
 
 
@@ -18,13 +21,15 @@ class Taste:
 
     Fragmentation is that of Weng et al. (USENIX ATC'23), over the pods of the problem as the typical ones: the room
     that a typical pod can not use, in shares of the node's scarcest resource. `Spread` evens out the largest shares in
-    use, `Consolidate` does the opposite.
+    use, `Consolidate` does the opposite; so does `LeastPower` among nodes that draw the same.
     """
 
-    def __init__(self, placement: Placement, tail: Tail) -> None:
+    def __init__(self, placement: Placement, tail: Tail, power: Power | None = None) -> None:
         problem = placement.problem
         shape = len(problem.nodes), len(problem.resources)
         self._tail = tail
+        self.power = power if tail is Tail.LEAST_POWER else None
+        self._free: _Ints = np.array(problem.free, dtype=np.int64).reshape(shape)
         self._capacity = np.maximum(1, np.array(problem.capacity or problem.free, dtype=np.int64).reshape(shape))
         kinds = sorted(problem.classes, key=lambda c: (-c.total, c.index))[:_MOST_KINDS]
         self._requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
@@ -34,7 +39,23 @@ class Taste:
     def change(self, nodes: _Ints, room: _Ints, request: _Ints) -> _Ints:
         """What one more pod changes on each of some nodes: `room[i, r]` is what `nodes[i]` has left without it."""
         capacity = self._capacity[nodes]
-        return self._cost(room - request, capacity) - self._cost(room, capacity)
+        change = self._cost(room - request, capacity) - self._cost(room, capacity)
+        if self.power is None:
+            return change
+        opened = ~self.power.held[nodes] & (room == self._free[nodes]).all(axis=1)
+        drawn: _Ints = opened * self.power.idle_milliwatts[nodes] + self._drawn(self.power, nodes, request)
+        return change + drawn * _CLEARLY
+
+    def _drawn(self, power: Power, nodes: _Ints, request: _Ints) -> _Ints:
+        """What one more pod draws on each node that is in use, in milliwatts; always the same for the same pod."""
+        shares = request * _MILLION // self._capacity[nodes]
+        used = np.where(
+            power.has_gpus[nodes],
+            shares[:, power.gpus].max(axis=1, initial=0),
+            shares[:, power.cpus].max(axis=1, initial=0),
+        )
+        drawn: _Ints = power.span_milliwatts[nodes] * used // _MILLION
+        return drawn
 
     def _cost(self, room: _Ints, capacity: _Ints) -> _Ints:
         """How little each node with this room is liked."""
