@@ -17,7 +17,6 @@ from stowage_scheduler.cluster import (
     Effect,
     LabelSelector,
     Node,
-    NodeImage,
     Pod,
     PodAffinityTerm,
     Snapshot,
@@ -26,6 +25,7 @@ from stowage_scheduler.cluster import (
     WeightedPodTerm,
 )
 from stowage_scheduler.greedy import greedy
+from stowage_scheduler.images import NodeImage
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.soft_rules import soft_rules

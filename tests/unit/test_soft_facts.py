@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stowage_scheduler.cluster import LabelSelector, Node, NodeImage, Pod, PodAffinityTerm, WeightedPodTerm
+from stowage_scheduler.cluster import LabelSelector, Node, Pod, PodAffinityTerm, WeightedPodTerm
+from stowage_scheduler.images import NodeImage
 from stowage_scheduler.kube.decode import decode_object
 from stowage_scheduler.kube.facts import fact_of
 from stowage_scheduler.kube.image_facts import image_id

@@ -11,7 +11,6 @@ from harness.facts import OPTIONS, gang, node, packed, places, pod, snapshot
 from stowage_scheduler.cluster import (
     LabelSelector,
     Node,
-    NodeImage,
     NodeSelectorTerm,
     PodAffinityTerm,
     PreferredNodes,
@@ -20,6 +19,7 @@ from stowage_scheduler.cluster import (
     SpreadConstraint,
     WeightedPodTerm,
 )
+from stowage_scheduler.images import NodeImage
 from stowage_scheduler.options import Tail
 
 DB = LabelSelector((("app", "db"),))

@@ -14,6 +14,8 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+from stowage_scheduler.images import NodeImage
+
 Resources = Mapping[str, int]
 
 CPU = "cpu"
@@ -186,13 +188,6 @@ class Unmodelled(StrEnum):
     VOLUMES = "Volumes"
     RESOURCE_CLAIMS = "ResourceClaims"
     SCHEDULING_GROUP = "SchedulingGroup"
-
-
-class NodeImage(Struct, frozen=True, gc=False):
-    """An image that a node has, by digests of its names."""
-
-    ids: tuple[str, ...]
-    size_bytes: int
 
 
 class Node(Struct, frozen=True, gc=False):

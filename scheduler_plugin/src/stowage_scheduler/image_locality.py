@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stowage_scheduler.cluster import Node, NodeImage
+from stowage_scheduler.cluster import Node
+from stowage_scheduler.images import NodeImage
 
 MAX_SCORE = 100
 _MB = 1024 * 1024

@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from stowage_scheduler.cluster import NodeImage
+from stowage_scheduler.images import NodeImage
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.sharing import REMEMBERED, shared
 
