@@ -115,6 +115,24 @@ class Problem(Struct, frozen=True, dict=True):
                 found[index].append((number, role))
         return tuple(map(tuple, found))
 
+    @cached_property
+    def running_on(self) -> tuple[tuple[int, ...], ...]:
+        """By node, the classes with pods that run there."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for pod_class in self.classes:
+            for node in pod_class.running:
+                found[node].append(pod_class.index)
+        return tuple(map(tuple, found))
+
+    @cached_property
+    def covered_by(self) -> tuple[tuple[PodClass, ...], ...]:
+        """By budget, the classes that it covers."""
+        found: list[list[PodClass]] = [[] for _ in self.budgets]
+        for pod_class in self.classes:
+            for budget in pod_class.budgets:
+                found[budget].append(pod_class)
+        return tuple(map(tuple, found))
+
     def together_with(self, pod_class: PodClass) -> tuple[PodClass, ...]:
         """The classes that get places only together with this one, itself among them."""
         if pod_class.gang is None:

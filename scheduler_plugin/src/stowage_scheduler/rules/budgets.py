@@ -31,7 +31,7 @@ class Budgets(Rule):
             leaving_outside, lost_outside = model.outside_budget(index)
             model.at_most(lost, budget.allowed - lost_outside)
             # leaving - lost <= all running * (allowed - lost), written as one row
-            most = sum(c.running_total for c in problem.classes if index in c.budgets)
+            most = sum(c.running_total for c in problem.covered_by[index])
             stays = [(n, c) for c, n in model.stay if c in covered]
             running = sum(problem.classes[c].running[n] for n, c in stays)
             terms = [(-1, model.stay[c, n]) for n, c in stays] + [(most - 1, variable) for _, variable in lost]

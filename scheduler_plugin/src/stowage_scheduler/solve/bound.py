@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 from ortools.sat.python import cp_model
 
@@ -20,6 +21,7 @@ from stowage_scheduler.solve.whole import whole_or_none
 
 _MOST_SETS = 64  # of nodes that bound some class; each costs a row per resource and a comparison with all others
 _LARGEST = 1 << 62
+_FIRST = 64  # nodes
 
 
 class Bounds(Struct, frozen=True):
@@ -83,23 +85,39 @@ def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> B
 def _most(problem: Problem) -> list[int]:
     """Per class, most pods that all nodes could hold if each were empty but for fixed pods."""
     free = np.array(problem.free, dtype=np.int64).reshape(len(problem.nodes), len(problem.resources))
+    numbers: dict[frozenset[int], npt.NDArray[np.int64]] = {}
     result = []
     for pod_class in problem.classes:
-        fits = np.full(len(problem.nodes), 1 if pod_class.ports else pod_class.total, dtype=np.int64)
-        for resource, amount in enumerate(pod_class.requests):
-            if amount:
-                np.minimum(fits, free[:, resource] // amount, out=fits)
-        held = sum(count for node, count in pod_class.running.items() if node not in pod_class.eligible)
-        eligible = np.fromiter(pod_class.eligible, dtype=np.int64, count=len(pod_class.eligible))
-        result.append(min(pod_class.total, held + int(fits[eligible].sum())))
+        nodes = numbers.get(pod_class.eligible)
+        if nodes is None:
+            nodes = numbers[pod_class.eligible] = np.array(sorted(pod_class.eligible), dtype=np.int64)
+        if pod_class.eligible.issuperset(pod_class.running):
+            most = 0
+        else:
+            most = sum(count for node, count in pod_class.running.items() if node not in pod_class.eligible)
+        most += _fits(free, nodes[:_FIRST], pod_class)  # in a large cluster a few nodes nearly always say enough
+        if most < pod_class.total:
+            most += _fits(free, nodes[_FIRST:], pod_class)
+        result.append(min(pod_class.total, most))
     return result
+
+
+def _fits(free: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64], pod_class: PodClass) -> int:
+    """How many pods of a class these nodes could hold."""
+    fits = np.full(len(nodes), 1 if pod_class.ports else pod_class.total, dtype=np.int64)
+    for resource, amount in enumerate(pod_class.requests):
+        if amount:
+            np.minimum(fits, free[nodes, resource] // amount, out=fits)
+    return int(fits.sum())
 
 
 def _capacity_rows(model: cp_model.CpModel, problem: Problem, counts: list[cp_model.IntVar], most: list[int]) -> None:
     """For each set of nodes that bounds some class: what fits only there must fit there together."""
     by_reach: dict[frozenset[int], list[PodClass]] = defaultdict(list)
     for pod_class in problem.classes:
-        by_reach[pod_class.eligible | frozenset(pod_class.running)].append(pod_class)
+        eligible = pod_class.eligible
+        own = eligible.issuperset(pod_class.running)  # most classes share their eligible nodes
+        by_reach[eligible if own else eligible.union(pod_class.running)].append(pod_class)
     every = frozenset(range(len(problem.nodes)))
     largest = sorted(by_reach, key=lambda nodes: (-len(by_reach[nodes]), sorted(nodes)))[:_MOST_SETS]
     for nodes in [every, *(nodes for nodes in largest if nodes != every)]:

@@ -55,8 +55,9 @@ class CountModel:
         chosen = set(self.growing)
         for node in nodes:
             chosen.update(placement.on_node[node])
-        chosen.update(c.index for c in self.problem.classes if not inside.isdisjoint(c.running))
+            chosen.update(self.problem.running_on[node])
         self.classes = tuple(sorted(chosen))
+        self.proven = False  # whether the last answer is known to be the best
         self.count: dict[tuple[int, int], cp_model.IntVar] = {}
         self.stay: dict[tuple[int, int], cp_model.IntVar] = {}
         self.lost: dict[int, cp_model.IntVar] = {}
@@ -128,9 +129,11 @@ class CountModel:
 
     @cached_property
     def _leaving_outside(self) -> dict[int, int]:
-        """Running pods outside of the model that do not stay, per class; only limits that span all nodes ask."""
+        """Running pods outside of the model that do not stay, per class with any; limits that span all nodes ask."""
         found: dict[int, int] = {}
-        for pod_class in self.problem.classes:
+        for pod_class, leaving in zip(self.problem.classes, self.placement.leaving_of, strict=True):
+            if not leaving:
+                continue
             where = self.placement.counts[pod_class.index]
             found[pod_class.index] = sum(
                 max(0, count - where.get(node, 0))
@@ -147,11 +150,10 @@ class CountModel:
     def outside_budget(self, budget: int) -> tuple[int, int]:
         """(pods leaving, pods lost) under a budget that this model does not decide on."""
         leaving = lost = 0
-        for pod_class in self.problem.classes:
-            if budget in pod_class.budgets:
-                leaving += self._leaving_outside[pod_class.index]
-                if pod_class.index not in self.lost:
-                    lost += self.placement.lost(pod_class)
+        for pod_class in self.problem.covered_by[budget]:
+            leaving += self._leaving_outside.get(pod_class.index, 0)
+            if pod_class.index not in self.lost:
+                lost += self.placement.lost(pod_class)
         return leaving, lost
 
     def on_node(self, node: int) -> list[tuple[int, cp_model.IntVar]]:
@@ -213,6 +215,8 @@ class CountModel:
         each frozen for the next.
         """
         answer: dict[int, dict[int, int]] | None = None
+        self.proven = False
+        proven = True
         for group in _groups(levels):
             objective, spans = group
             self.cp.maximize(objective)
@@ -223,8 +227,10 @@ class CountModel:
             if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
                 return answer
             answer = self.read(solver)
+            proven = proven and status == cp_model.OPTIMAL
             if spans:
                 self.cp.add(objective >= round(solver.objective_value))
+        self.proven = proven
         return answer
 
     def read(self, solver: cp_model.CpSolver) -> dict[int, dict[int, int]]:

@@ -31,6 +31,7 @@ _FREE_NODES = 4
 _MOST_WAITING_CLASSES = 24  # more make a neighbourhood slow without making it better
 _SHARE = {Kind.FILL: 0.03, Kind.GATHER: 0.03, Kind.CALM: 0.05}  # seconds or units for one neighbourhood
 _PATIENCE = 12  # fruitless neighbourhoods before the kind changes
+_LOOK = 256  # nodes that are looked at for one neighbourhood
 _AHEAD = 2  # neighbourhoods in work per worker: a slow one must not keep the others waiting
 
 
@@ -67,17 +68,29 @@ class Search:
         self.crew = crew
         self.window = crew.workers * _AHEAD if crew.workers > 1 else 1
         self.scene = Scene(start)
-        self.best = start
+        self._best: Placement | None = start  # None: that of the scene before what `_since` tells
+        self._since: list[tuple[int, dict[int, int]]] = []  # nodes that changed, with what they held before
         self.best_score: Score = start.score()
         self.taken = 0  # answers so far
+        self.sorted: dict[frozenset[int], tuple[int, ...]] = {}  # nodes of sets
         # too large for a neighbourhood: see solve.gangs
         self.wide = {g for g in range(len(self.problem.gangs)) if not self.problem.might_hold(g, _FREE_NODES)}
+
+    @property
+    def best(self) -> Placement:
+        """The best placement so far. A copy of a large one takes long, so it is made when somebody asks."""
+        if self._best is None:
+            self._best = self.scene.now.copy()
+            for node, held in reversed(self._since):
+                self._best.replace(node, held)
+            self._since = []
+        return self._best
 
     def adopt(self, placement: Placement) -> None:
         """Go on from a placement that came from elsewhere, if it is better."""
         score = placement.score()
         if score > self.best_score:
-            self.best, self.best_score = placement, score
+            self._best, self.best_score = placement, score
 
     def place(self, target: dict[int, int], until: float, stall: int | None = None) -> None:
         """Place more pods until every tier meets `target` or less than `until` seconds or units are left.
@@ -129,7 +142,7 @@ class Search:
         patience = min(_PATIENCE, max(_FREE_NODES, len(self.problem.nodes) // 2))  # a few see all of a small cluster
 
         def more() -> bool:
-            return self.limit.left() > until and fruitless < patience and self.best.disrupted() > 0
+            return self.limit.left() > until and fruitless < patience and any(self.best_score[-2:])
 
         def choose(flight: _Flight) -> Neighbourhood | None:
             nodes = self._between_moves(flight.nodes())
@@ -196,12 +209,14 @@ class Search:
             for node, held in previous.items():
                 self.scene.replace(node, held)
             return False
+        if self._best is None:
+            self._since += previous.items()
         if kind is not Kind.CALM and after <= self.best_score[: len(after)]:
             return False  # without a look at all running pods, which takes long in a large cluster
         score = now.score()
         if score <= self.best_score:
             return False
-        self.best, self.best_score = now.copy(), score
+        self._best, self._since, self.best_score = None, [], score
         return True
 
     def _waiting(self, target: dict[int, int], taken: set[int]) -> list[PodClass]:
@@ -209,10 +224,9 @@ class Search:
         now = self.scene.now
         placed = now.placed_by_priority()
         short = next((p for p in self.problem.priorities if placed[p] < target[p]), None)
+        short_of_places = (c for c, placed in zip(self.problem.classes, now.placed_of, strict=True) if placed < c.total)
         waiting = [
-            c
-            for c in self.problem.classes
-            if c.index not in taken and c.eligible and c.preempts and now.unplaced(c) and not self._is_beyond(c)
+            c for c in short_of_places if c.index not in taken and c.eligible and c.preempts and not self._is_beyond(c)
         ]
         self.random.shuffle(waiting)
         waiting.sort(key=lambda c: c.priority != short)
@@ -226,8 +240,14 @@ class Search:
 
     def _around(self, pod_class: PodClass, taken: set[int]) -> tuple[int, ...]:
         """Nodes that could receive a pod of the class: some with much room, some by chance."""
-        eligible = sorted(pod_class.eligible - taken)
-        self.random.shuffle(eligible)
+        every = self.sorted.get(pod_class.eligible)
+        if every is None:
+            every = self.sorted[pod_class.eligible] = tuple(sorted(pod_class.eligible))
+        if len(every) > _LOOK:
+            eligible = [node for node in self.random.sample(every, _LOOK) if node not in taken]
+        else:
+            eligible = [node for node in every if node not in taken]
+            self.random.shuffle(eligible)
         if self.random.random() < 0.5:
             weights = [sum(self._room(node)) for node in eligible]
             roomy = [node for _, node in sorted(zip(weights, eligible, strict=True), reverse=True)]
@@ -240,33 +260,40 @@ class Search:
         room, free = self.scene.now.room[node], self.problem.free[node]
         return [left / all_ if all_ else 0.0 for left, all_ in zip(room, free, strict=True)]
 
-    def _between_moves(self, taken: set[int]) -> tuple[int, ...]:
+    def between_moves(self, most: int) -> tuple[int, ...]:
+        """So many nodes of the best placement between which pods moved; none where none moved."""
+        self.scene.reset(self.best)
+        return self._between_moves(set(), most)
+
+    def _between_moves(self, taken: set[int], most: int = _FREE_NODES) -> tuple[int, ...]:
         """A node that lost pods, where replacements went, and so on along the moves."""
         counts = self.scene.now.counts
+        moved = [c for c, left in zip(self.problem.classes, self.scene.now.leaving_of, strict=True) if left]
         losers = [
             (c, node)
-            for c in self.problem.classes
+            for c in moved
             for node, count in c.running.items()
             if counts[c.index].get(node, 0) < count and node not in taken
         ]
         if not losers:
             return ()
+        between = {c.index: c for c, _ in losers}.values()
         _, first = self.random.choice(losers)
         chosen, edge = [first], [first]
-        while edge and len(chosen) < _FREE_NODES:
+        while edge and len(chosen) < most:
             node = edge.pop(0)
             near = {
                 other
-                for c, _ in losers
+                for c in between
                 if node in c.running or node in counts[c.index]
                 for other in (*c.running, *counts[c.index])
                 if counts[c.index].get(other, 0) != c.running.get(other, 0)
             }
             fresh = sorted(near - taken - set(chosen))
             self.random.shuffle(fresh)
-            fresh = fresh[: _FREE_NODES - len(chosen)]
+            fresh = fresh[: most - len(chosen)]
             chosen += fresh
             edge += fresh
         spare = [n for n in range(len(self.problem.nodes)) if n not in chosen and n not in taken]
-        chosen += self.random.sample(spare, min(len(spare), _FREE_NODES - len(chosen)))
+        chosen += self.random.sample(spare, min(len(spare), most - len(chosen)))
         return tuple(chosen)
