@@ -9,7 +9,16 @@ from stowage.api.packing_plan import PlanSteering
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.decide.execution import Advance, advance
 from stowage.decide.situation import Situation
-from stowage_scheduler.cluster import Effect, HostPort, LabelSelector, Pod, PodAffinityTerm, SpreadConstraint, Taint
+from stowage_scheduler.cluster import (
+    Effect,
+    HostPort,
+    LabelSelector,
+    Pod,
+    PodAffinityTerm,
+    SpreadConstraint,
+    Taint,
+    Unmodelled,
+)
 from unit.builders import NOW, POLICY, node, place, plan, pod, slot, snapshot
 
 WEB = LabelSelector((("app", "web"),))
@@ -55,6 +64,18 @@ def test_a_pod_that_came_meanwhile_may_be_in_the_way(rule: dict[str, object], ca
 )
 def test_a_pod_is_bound_once_its_volumes_are(fields: dict[str, object], binds: bool) -> None:
     assert [binding.pod.name for binding in goes_on(pod("db-0", **fields)).bind] == (["db-0"] if binds else [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"scheduling_group": True}, id="its group is for kube-scheduler to place"),
+        pytest.param({"unmodelled": (Unmodelled.RESOURCE_CLAIMS,)}, id="a resource claim"),
+    ],
+)
+def test_a_pod_that_kube_scheduler_alone_can_prepare_is_never_bound(fields: dict[str, object]) -> None:
+    assert goes_on(pod("web-new", **fields)).bind == ()
+    assert len(goes_on(pod("web-new")).bind) == 1
 
 
 def test_a_promise_is_asked_again_before_it_is_kept() -> None:

@@ -100,7 +100,8 @@ def _promised(progress: Progress, slot_id: str, of_class: SlotClass) -> Pod | No
 
 def _can_be_bound(pod: Pod) -> bool:
     """Whether a binding may be sent: claims, volumes and groups are for kube-scheduler's plugins to prepare."""
-    ready = not pod.unmodelled and not pod.unbound_volume and not pod.volume_obstacle
+    alone = not pod.unmodelled and not pod.scheduling_group
+    ready = alone and not pod.unbound_volume and not pod.volume_obstacle
     return pod.node is None and not pod.terminating and not pod.gated and ready
 
 
