@@ -53,7 +53,7 @@ def fields(schema: Schema, path: str) -> Iterator[Field]:
     for name, inner in schema.get("properties", {}).items():
         here = f"{path}.{name}"
         yield Field(here, inner, name in required)
-        if inner["type"] == "array":
+        if inner.get("type") == "array":
             yield from fields(inner["items"], f"{here}[]")
         else:
             yield from fields(inner, here)
@@ -75,7 +75,9 @@ def rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
 
 def type_of(schema: Schema) -> str:
     """The type, for people."""
-    if schema["type"] == "array":
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or string"
+    if schema.get("type") == "array":
         return f"list of {type_of(schema['items'])}s"
     if schema.get("additionalProperties"):
         return f"map of {type_of(schema['additionalProperties'])}s"

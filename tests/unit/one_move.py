@@ -52,6 +52,7 @@ def after(facts: PlanFacts, step: Advance) -> PlanFacts:
         slot_status=step.slot_status,
         approved_at=step.approved_at,
         started_at=step.started_at,
+        unready_at_start=step.unready_at_start,
     )
 
 

@@ -35,6 +35,8 @@ def below_spec_and_status(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def is_bounded(schema: dict[str, Any]) -> bool:
+    if schema.get("x-kubernetes-int-or-string"):
+        return "x-kubernetes-validations" in schema  # such a field has no bounds but rules
     match schema["type"]:
         case "string":
             return "enum" in schema or "maxLength" in schema

@@ -18,6 +18,7 @@ from stowage.decide.scope import (
 from stowage_scheduler.cluster import LabelSelector
 from stowage_scheduler.kube.matching import matches_selector
 from stowage_scheduler.options import BatchJobs, PackOptions
+from stowage_scheduler.unavailable import MaxUnavailable
 from unit.builders import NOW, evict, node, place, plan_resource, pod, policy_resource, slot, snapshot
 
 GPU, ANY = node("gpu-1", labels={"type": "gpu"}), node("cpu-1")
@@ -77,6 +78,7 @@ def test_every_limit_of_a_policy_reaches_the_packer() -> None:
         owner_settled_seconds=10,
         protected_namespaces=("one",),
         protected_priority_at_least=9,
+        max_unavailable_per_owner=MaxUnavailable(pods=3),
         evict_lower_priority=False,
         batch_jobs=BatchJobs.ALWAYS,
         protect_empty_dir=True,

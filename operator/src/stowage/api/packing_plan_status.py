@@ -188,6 +188,8 @@ class PackingPlanStatus(StatusFields):
     """Number of pods that stay pending."""
     started_at: Instant | None = None
     """When the first step was allowed to start."""
+    unready_at_start: Count | None = None
+    """Pods of the controllers that the plan touches that were not Ready then, for `disruption.stopRule`."""
     finished_at: Instant | None = None
     """When the plan ended."""
     conditions: Conditions = ()

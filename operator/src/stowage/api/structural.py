@@ -38,6 +38,7 @@ _KEPT: Final = (
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-validations",
+    "x-kubernetes-int-or-string",
 )
 _UNUSED: Final = {"title", "$defs", "patternProperties", "propertyNames", "readOnly", "anyOf", "$ref"}
 
@@ -71,7 +72,9 @@ def _convert(source: Mapping[str, Any], definitions: Mapping[str, Any], where: s
     unknown = sorted(set(merged) - set(_KEPT) - _UNUSED)
     if unknown:
         raise NotStructuralError(f"{where}: {unknown[0]} = {merged[unknown[0]]!r} has no structural form")
-    if "properties" in merged:
+    if merged.get("x-kubernetes-int-or-string"):
+        merged.pop("type", None)  # either of the two
+    elif "properties" in merged:
         merged = _converted_object(merged, definitions, where)
     elif merged.get("type") == "object":
         merged = _converted_map(merged, definitions, where)

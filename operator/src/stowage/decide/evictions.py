@@ -8,7 +8,9 @@ from stowage.api.packing_plan import PlanSteering
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
 from stowage.decide.budget_gate import BudgetGate
+from stowage.decide.canary import awaits_canary
 from stowage.decide.landing import expected_on
+from stowage.decide.owner_gate import OwnerGate
 from stowage.decide.plan_validity import room_now
 from stowage.decide.situation import Situation, extender_ready
 from stowage.decide.step_progress import Progress
@@ -23,6 +25,8 @@ def evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
     gate = BudgetGate(
         progress.facts, progress.plan.steps, progress.steps, progress.slots_by_id, progress.balance.pods.values()
     )
+    owners = OwnerGate(progress, situation.policy.max_unavailable if situation.policy is not None else None)
+    canary = situation.policy is not None and situation.policy.canary
     chosen: list[Step] = []
     for step in progress.unsettled:
         pod = progress.facts.standing(step.pod.uid)
@@ -31,7 +35,8 @@ def evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
         if forbids_disruption(pod):
             progress.set(step, StepState.FAILED, StepReason.DO_NOT_DISRUPT)
             continue
-        hold = gate.hold(step, pod)
+        hold = StepReason.CANARY_PENDING if canary and awaits_canary(progress, step) else None
+        hold = hold or gate.hold(step, pod) or owners.hold(step)
         intended = progress.steps[step.id].state is StepState.INTENDED
         if hold is StepReason.EVICTION_REFUSED:
             progress.set(step, StepState.FAILED, hold)
@@ -39,6 +44,7 @@ def evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
             progress.set(step, StepState.INTENDED if intended else StepState.WAITING, hold)
         elif len(chosen) < EVICTIONS_AT_ONCE:
             gate.passed(step, pod)
+            owners.passed(step)
             # asked once more, it waits for what it waited for: else each try would be two writes, and news
             progress.set(step, StepState.INTENDED, progress.steps[step.id].reason if intended else None)
             chosen.append(step)

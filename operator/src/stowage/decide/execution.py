@@ -25,6 +25,7 @@ from stowage.decide.situation import Situation, extender_ready
 from stowage.decide.slot_balance import PodFacts
 from stowage.decide.standstill import mood, said, stuck
 from stowage.decide.step_progress import Progress, ended
+from stowage.decide.stop_rule import departed, unready
 from stowage.decide.ungating import WHOLE_WITHIN_SECONDS, give_up_half_gangs, restarts, ungatings
 from stowage_scheduler.packing import Action, Step
 
@@ -52,6 +53,7 @@ class Advance(Struct, frozen=True):
     slot_status: Mapping[str, SlotStatus] = field(default_factory=dict)
     approved_at: float | None = None
     started_at: float | None = None
+    unready_at_start: int | None = None
     finished_at: float | None = None
     evict: tuple[Step, ...] = ()
     restart: tuple[Step, ...] = ()
@@ -90,6 +92,7 @@ def _as_it_is(plan: PlanFacts, *, write: bool) -> Advance:
         slot_status=plan.slot_status,
         approved_at=plan.approved_at,
         started_at=plan.started_at,
+        unready_at_start=plan.unready_at_start,
         write=write,
     )
 
@@ -221,6 +224,7 @@ def _run(progress: Progress, situation: Situation) -> Advance:
         _note_promises(progress, granted)
     _explain_waiting(progress, evict, paused=paused)
     reason, message = mood(progress, situation.attempts, paused=paused)
+    started_at = progress.plan.started_at if progress.plan.started_at is not None else situation.now
     if restarting and invalid is not None:
         reason, message = PlanReason.GANG_INCOMPLETE, invalid.message
     return structs.replace(
@@ -231,7 +235,8 @@ def _run(progress: Progress, situation: Situation) -> Advance:
         epoch=situation.epoch,
         step_status=progress.steps,
         slot_status=granted.slots,
-        started_at=progress.plan.started_at if progress.plan.started_at is not None else situation.now,
+        started_at=started_at,
+        unready_at_start=_unready_at_start(progress, started_at),
         evict=evict,
         bind=granted.bind,
         ungate=ungate,
@@ -239,6 +244,11 @@ def _run(progress: Progress, situation: Situation) -> Advance:
         wake=progress.plan.steering is PlanSteering.EXTENDER and _someone_sleeps(progress),
         requeue_after_seconds=RUNNING_POLL_SECONDS,
     )
+
+
+def _unready_at_start(progress: Progress, started_at: float) -> int:
+    known = progress.plan.unready_at_start
+    return len(unready(progress.plan, progress.facts, started_at)) if known is None else known
 
 
 def _note_promises(progress: Progress, granted: Promises) -> None:
@@ -273,7 +283,7 @@ def _complete(progress: Progress, situation: Situation) -> Advance:
 
 
 def _supersede(progress: Progress, situation: Situation, invalid: Invalid) -> Advance:
-    return _end(progress, situation, PlanPhase.SUPERSEDED, invalid.reason, invalid.message)
+    return _end(progress, situation, invalid.phase, invalid.reason, invalid.message)
 
 
 def _invalid(progress: Progress, situation: Situation) -> Invalid | None:
@@ -283,7 +293,8 @@ def _invalid(progress: Progress, situation: Situation) -> Invalid | None:
     since = progress.plan.started_at
     refused = refused_arrival(progress.open_slots, since, progress.facts) if since is not None else None
     leaving = [step for step in progress.unsettled if step.action is Action.EVICT]
-    return lost or refused or invalid_targets(progress.open_slots, leaving, progress.facts)
+    stopped = departed(progress, situation.policy)
+    return lost or refused or stopped or invalid_targets(progress.open_slots, leaving, progress.facts)
 
 
 def _lost_reservation(progress: Progress, situation: Situation) -> Invalid | None:

@@ -11,6 +11,7 @@ from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage_scheduler.packing import PodRef, Step
 from stowage_scheduler.slots import Slot
+from stowage_scheduler.unavailable import MaxUnavailable
 
 RETRY_SECONDS = 5.0  # between two requests for one eviction, when the server does not say
 
@@ -50,6 +51,7 @@ class PlanFacts(Struct, frozen=True):
     started_at: float | None = None
     step_status: Mapping[str, StepStatus] = field(default_factory=dict)
     slot_status: Mapping[str, SlotStatus] = field(default_factory=dict)
+    unready_at_start: int | None = None  # pods of the controllers that it touches
     observed_by: tuple[str, ...] = ()  # holders of extenders that know this plan by its UID
 
     @property
@@ -62,6 +64,14 @@ class PlanFacts(Struct, frozen=True):
         return self.step_status.get(step.id, StepStatus())
 
 
+class StopRule(Struct, frozen=True):
+    """How much may go wrong: the plan ends when so many pods are found, or one after so many seconds."""
+
+    landed_elsewhere: int = 3
+    newly_unready: int = 3
+    ready_within_seconds: float = 600.0
+
+
 class PolicyFacts(Struct, frozen=True):
     """The part of a policy that an execution reads."""
 
@@ -70,6 +80,10 @@ class PolicyFacts(Struct, frozen=True):
     paused: bool = False
     enforce: bool = True
     plan_timeout_seconds: float = 900.0
+    scheduler_names: tuple[str, ...] | None = None  # None: all
+    canary: bool = False
+    max_unavailable: MaxUnavailable | None = None
+    stop: StopRule | None = None
 
 
 class Attempt(Struct, frozen=True):

@@ -22,13 +22,15 @@ from stowage.api.packing_policy import Mode, PackingPolicy
 from stowage.api.pod_reference import PodReference
 from stowage.api.reasons import PlanCondition, PlanReason, StepReason
 from stowage.decide.execution import Advance
-from stowage.decide.plan_facts import PlanFacts, PolicyFacts, SlotStatus, StepStatus
+from stowage.decide.plan_facts import PlanFacts, PolicyFacts, SlotStatus, StepStatus, StopRule
 from stowage_scheduler.packing import Step
 
 _STALLED = frozenset(
     {
         PlanReason.AWAITING_EXTENDER,
         PlanReason.DISRUPTION_BUDGET,
+        PlanReason.OWNER_LIMIT,
+        PlanReason.CANARY_PENDING,
         PlanReason.REPLACEMENT_PENDING,
         PlanReason.THROTTLED,
         PlanReason.EVICTION_FAILED,
@@ -39,12 +41,21 @@ _STALLED = frozenset(
 
 def policy_facts(policy: PackingPolicy) -> PolicyFacts:
     """What an execution reads of a policy."""
+    limits = policy.spec.disruption
     return PolicyFacts(
         name=policy.name,
         uid=policy.metadata.uid or "",
         paused=policy.spec.paused,
         enforce=policy.spec.mode is Mode.ENFORCE,
-        plan_timeout_seconds=policy.spec.disruption.plan_timeout.seconds,
+        plan_timeout_seconds=limits.plan_timeout.seconds,
+        scheduler_names=policy.spec.scheduler_names,
+        canary=limits.canary,
+        max_unavailable=limits.max_unavailable_per_owner.to_fact(),
+        stop=StopRule(
+            landed_elsewhere=limits.stop_rule.landed_elsewhere,
+            newly_unready=limits.stop_rule.newly_unready,
+            ready_within_seconds=limits.stop_rule.ready_within.seconds,
+        ),
     )
 
 
@@ -71,6 +82,7 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
         epoch=status.epoch,
         approved_at=approved.last_transition_time.timestamp() if approved and approved.status == "True" else None,
         started_at=status.started_at.timestamp() if status.started_at else None,
+        unready_at_start=status.unready_at_start,
         step_status={
             entry.id: StepStatus(entry.state, _known_step(entry.reason), entry.at.timestamp() if entry.at else None)
             for entry in status.steps
@@ -116,6 +128,7 @@ def next_status(plan: PackingPlan, advance: Advance, now: float) -> PackingPlanS
             "slots": slots,
             "approved_by": plan.status.approved_by or approved_by(plan),
             "started_at": _moment(advance.started_at),
+            "unready_at_start": advance.unready_at_start,
             "finished_at": _moment(advance.finished_at),
             "conditions": _conditions(plan, advance, now),
         }

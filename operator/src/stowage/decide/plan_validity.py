@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
+from stowage.api.packing_plan_status import PlanPhase
 from stowage.api.reasons import PlanReason
 from stowage.decide.plan_facts import PlanFacts
 from stowage.decide.slot_balance import PodFacts
@@ -22,6 +23,7 @@ class Invalid(Struct, frozen=True):
 
     reason: PlanReason
     message: str
+    phase: PlanPhase = PlanPhase.SUPERSEDED  # in which it ends; Aborted: and should not come back at once
 
 
 def _like(facts: PodFacts, of_class: SlotClass) -> Pod | None:

@@ -21,6 +21,8 @@ _WORTH_WAITING = frozenset(
     {
         StepReason.DISRUPTION_BUDGET,
         StepReason.PEER_NOT_READY,
+        StepReason.OWNER_LIMIT,
+        StepReason.CANARY_PENDING,
         StepReason.AWAITING_EXTENDER,
         StepReason.THROTTLED,
         StepReason.EVICTION_FAILED,
@@ -31,6 +33,8 @@ _WORTH_WAITING = frozenset(
 _STALLS = {
     StepReason.DISRUPTION_BUDGET: PlanReason.DISRUPTION_BUDGET,
     StepReason.PEER_NOT_READY: PlanReason.DISRUPTION_BUDGET,
+    StepReason.OWNER_LIMIT: PlanReason.OWNER_LIMIT,
+    StepReason.CANARY_PENDING: PlanReason.CANARY_PENDING,
     StepReason.AWAITING_EXTENDER: PlanReason.AWAITING_EXTENDER,
     StepReason.THROTTLED: PlanReason.THROTTLED,
     StepReason.EVICTION_FAILED: PlanReason.EVICTION_FAILED,

@@ -25,6 +25,9 @@ FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 _in_order = msgpack.Encoder(order="deterministic")
 _HOLD_SECONDS = {PlanReason.ABORTED_BY_USER.value: 300.0, PlanReason.EXTENDER_UNAVAILABLE.value: 30.0}
+_STOPPED = frozenset({PlanReason.LANDED_ELSEWHERE, PlanReason.REPLACEMENT_NOT_READY, PlanReason.OWNERS_UNREADY})
+_HOLD_SECONDS |= {reason.value: 600.0 for reason in _STOPPED}
+_HELD_THOUGH_STARTED = frozenset({PlanReason.ABORTED_BY_USER, *_STOPPED})
 
 
 class Memory(Struct, frozen=True):
@@ -187,13 +190,14 @@ def failures_per_gang(plans: Iterable[PackingPlan], now: float) -> Counter[GangK
 def held_until(plans: Iterable[PackingPlan]) -> dict[str, float]:
     """Until when the pods of plans that ended before they did anything are not planned for again, by UID.
 
-    Somebody who aborts a plan does not want it back at once, and an extender that is away needs time.
+    Somebody who aborts a plan does not want it back at once, nor does who set a rule that stopped it, and an extender
+    that is away needs time.
     """
     until: dict[str, float] = {}
     for plan in plans:
         finished = plan.status.finished_at
-        by_user = plan.status.reason == PlanReason.ABORTED_BY_USER
-        if finished is None or (plan.status.started_at is not None and not by_user):
+        held = plan.status.reason in _HELD_THOUGH_STARTED
+        if finished is None or (plan.status.started_at is not None and not held):
             continue
         end = finished.timestamp() + _HOLD_SECONDS.get(plan.status.reason or "", FIRST_BACKOFF_SECONDS)
         for uid in _placed_by(plan):

@@ -1,0 +1,57 @@
+"""Whether one more pod of a controller may leave now: not too many of them are down at once, budget or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from stowage.api.packing_plan_status import StepState
+from stowage.api.reasons import StepReason
+from stowage.decide.step_progress import Progress
+from stowage_scheduler.packing import Action, Step
+from stowage_scheduler.unavailable import MaxUnavailable
+
+
+class OwnerGate:
+    """Counts the pods of each controller that this plan has taken down and that are not Ready again.
+
+    Args:
+        progress: the plan now.
+        most: of a controller's pods; None: as many as the plan likes.
+    """
+
+    def __init__(self, progress: Progress, most: MaxUnavailable | None) -> None:
+        self._progress = progress
+        self._most = most
+        self._down: Counter[str] = Counter()
+        if most is None:
+            return
+        for step in progress.plan.steps:
+            slot = progress.slot_of(step)
+            if step.action is Action.EVICT and slot and progress.steps[step.id].state is StepState.INTENDED:
+                self._down[slot.slot_class.controller_uid] += 1
+        for slot_id, ref in progress.balance.pods.items():
+            # only who came by this plan: a replica that crashes for reasons of its own must not hold it up
+            pod = progress.facts.by_uid.get(ref.uid)
+            if pod is not None and not pod.ready and not pod.terminating:
+                self._down[progress.slots_by_id[slot_id].slot_class.controller_uid] += 1
+
+    def hold(self, step: Step) -> StepReason | None:
+        """Why the eviction of a step has to wait; None when it may go, or was begun before."""
+        slot = self._progress.slot_of(step)
+        begun = self._progress.steps[step.id].state is StepState.INTENDED
+        if self._most is None or slot is None or begun:
+            return None
+        owner = slot.slot_class.controller_uid
+        return StepReason.OWNER_LIMIT if self._down[owner] >= self._most.of(self._replicas(owner)) else None
+
+    def passed(self, step: Step) -> None:
+        """Count an eviction that is asked for now for the first time."""
+        slot = self._progress.slot_of(step)
+        if slot is not None and self._progress.steps[step.id].state is not StepState.INTENDED:
+            self._down[slot.slot_class.controller_uid] += 1
+
+    def _replicas(self, owner: str) -> int:
+        workload = self._progress.facts.workloads.get(owner)
+        if workload is not None and workload.replicas is not None:
+            return workload.replicas
+        return len(self._progress.facts.by_owner.get(owner, ()))
