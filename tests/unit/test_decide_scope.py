@@ -62,6 +62,7 @@ def test_every_limit_of_a_policy_reaches_the_packer() -> None:
             "minPodAge": "1m30s",
             "ownerSettled": "10s",
             "protect": {"namespaces": ["one"], "priorityAtLeast": 9},
+            "maxUnavailablePerOwner": 3,
             "evictLowerPriority": False,
             "batchJobs": "Always",
             "protectEmptyDir": True,
