@@ -6,7 +6,8 @@ there. They are tried in the order of their cost, on the end of the plan, with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -15,10 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Node, Pod
-from stowage_scheduler.explain.clauses import NO_ROOM_ELSEWHERE, PRIORITY, ClauseKind
+from stowage_scheduler.explain.clauses import MOVE_LIMIT, NO_ROOM_ELSEWHERE, PRIORITY, ClauseKind
 from stowage_scheduler.explain.clearing import Clearing
 from stowage_scheduler.explain.help import Help, HelpKind
-from stowage_scheduler.explain.node_types import node_types
+from stowage_scheduler.explain.lacks import CLOSED
+from stowage_scheduler.explain.node_types import NodeType, node_types
 from stowage_scheduler.explain.permits import Permit, permit_words, permits
 from stowage_scheduler.explain.relax import IMPOSSIBLE, Relaxed, relax, relax_cost
 from stowage_scheduler.explain.table import Table
@@ -73,6 +75,19 @@ class Advisor:
             if one is not None and one.text not in {other.text for other in found}:
                 found.append(one)
         return tuple(sorted(found, key=lambda one: one.cost))
+
+    def soon(self) -> Help | None:
+        """A way to place the pod with what is allowed now: as things stand, by evictions, or by moves."""
+        for moves in (False, True):
+            found = self._permitted(Permit(frozenset(), moves, HelpKind.MORE_TIME, 0.0), at_once=not moves)
+            if found is not None:
+                return found
+        return None
+
+    def nearest(self) -> Sequence[int]:
+        """Nodes by number, those that lack least first; none of those that rules close for good."""
+        usable = np.flatnonzero(~(self.table.lacking >= CLOSED).any(axis=0))
+        return [int(number) for number in usable[np.argsort(self._shares(usable), kind="stable")]]
 
     def _candidates(self) -> Iterator[_Candidate]:
         made = [*self._relaxations(), *self._permissions(), (_MORE_NODES, self._more_nodes)]
@@ -131,18 +146,22 @@ class Advisor:
     def _permitting(self, permit: Permit) -> Callable[[], Help | None]:
         return lambda: self._permitted(permit)
 
-    def _permitted(self, permit: Permit) -> Help | None:
-        """The node where fewest pods would have to go."""
+    def _permitted(self, permit: Permit, *, at_once: bool = False) -> Help | None:
+        """The node where fewest pods would have to go; `at_once`: nobody has to, perhaps."""
         enforced = self.table.clauses - permit.without
         if permit.moves:
             enforced -= {NO_ROOM_ELSEWHERE}
+        limit = self.situation.outcome.options.max_moves
+        allowed = math.inf if limit is None or MOVE_LIMIT in permit.without else limit
         choices = []
         open_nodes = np.flatnonzero(self.table.open(enforced))
         share = self._shares(open_nodes)
         for number in open_nodes[np.argsort(share, kind="stable")][:_MOST_NODES]:
             gone = self.clearing.clear(int(number), enforced)
-            if gone and self.clearing.needs(permit.without, gone, enforced):
-                choices.append((len(gone), max(pod.priority for _, pod in gone), int(number), gone))
+            if gone is None or len(gone) > allowed:
+                continue
+            if (gone or at_once) and self.clearing.needs(permit.without, gone, enforced):
+                choices.append((len(gone), max((pod.priority for _, pod in gone), default=0), int(number), gone))
         for _, _, number, gone in sorted(choices, key=lambda one: one[:3]):
             found = self._tried(permit, number, gone)
             if found is not None:
@@ -180,7 +199,8 @@ class Advisor:
             if not trial.deserts_nobody():
                 return None
         left = () if moved else tuple(other.uid for _, other in gone)
-        text = permit_words(permit, node.name, [other for _, other in gone], [*moved.values()])
+        others = [other for _, other in gone]
+        text = permit_words(permit, node.name, others, [*moved.values()]) if gone else f"it fits on node {node.name}"
         cost = permit.cost + _PER_POD * len(gone)
         return Help(permit.kind, text, cost, pod, node.name, gone=left, moved=moved)
 
@@ -205,14 +225,22 @@ class Advisor:
     # new nodes
 
     def _more_nodes(self) -> Help | None:
-        """One more node of the smallest type that takes the pod."""
-        types = node_types(self.nodes, self.situation.outcome.residents)
-        fitting = (kind for kind in types if not any(rule.refuses(self.pod, kind.new) for rule in RULES))
-        for kind in islice(fitting, _MOST_TYPES):
-            trial = Trial(self.situation.outcome)
-            daemons = [replace(pod, uid=f"{pod.uid}-on-{kind.new.name}") for pod in kind.daemons]
-            trial.add_node(kind.new, daemons)
-            if trial.takes(self.pod, kind.new.name):
-                text = f"one more node {kind.words(self.pod)}"
-                return Help(HelpKind.MORE_NODES, text, _MORE_NODES, self.pod, kind.new.name, nodes=(kind.new,))
+        """One more node of the smallest type that takes the pod, with the labels of its node selector if need be."""
+        types = list(node_types(self.nodes, self.situation.outcome.residents))
+        for labels in ({}, self.pod.node_selector):
+            fitting = (kind for kind in types if self._would_do(kind, labels))
+            for kind in islice(fitting, _MOST_TYPES):
+                new = replace(kind.new, labels={**kind.new.labels, **labels})
+                trial = Trial(self.situation.outcome)
+                trial.add_node(new, (replace(pod, uid=f"{pod.uid}-on-{new.name}") for pod in kind.daemons))
+                if trial.takes(self.pod, new.name):
+                    marked = (
+                        f", with label {', '.join(f'{k}={v}' for k, v in sorted(labels.items()))}" if labels else ""
+                    )
+                    text = f"one more node {kind.words(self.pod)}{marked}"
+                    return Help(HelpKind.MORE_NODES, text, _MORE_NODES, self.pod, new.name, nodes=(new,))
         return None
+
+    def _would_do(self, kind: NodeType, labels: Mapping[str, str]) -> bool:
+        new = replace(kind.new, labels={**kind.new.labels, **labels})
+        return not any(rule.refuses(self.pod, new) for rule in RULES)

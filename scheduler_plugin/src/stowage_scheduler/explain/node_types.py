@@ -39,6 +39,7 @@ class NodeType(Struct, frozen=True):
     like: Node
     new: Node
     daemons: tuple[Pod, ...]
+    own: frozenset[str]  # keys of labels that tell its nodes apart
 
     def words(self, pod: Pod) -> str:
         """The type for people, with the amounts that the pod asks for: `type a (like node n1: 4 cpu)`."""
@@ -67,7 +68,7 @@ def node_types(nodes: Sequence[Node], residents: Mapping[str, Sequence[Pod]]) ->
         like = alike[0]
         name = next((like.labels[key] for key in TYPE_LABELS if key in like.labels), "")
         daemons = [pod for pod in residents.get(like.name, ()) if pod.owner and pod.owner.kind == "DaemonSet"]
-        yield NodeType(name, like, new_node(like, own), tuple(daemons))
+        yield NodeType(name, like, new_node(like, own), tuple(daemons), own)
 
 
 def new_node(like: Node, own: frozenset[str], number: int = 0) -> Node:
@@ -81,6 +82,14 @@ def new_node(like: Node, own: frozenset[str], number: int = 0) -> Node:
     name = f"stowage-new-node-{number}"
     labels = {key: name if key in own else value for key, value in like.labels.items()}
     return replace(like, name=name, uid=name, labels=labels, taints=_lasting(like), unschedulable=False, ready=True)
+
+
+def new_nodes(kind: NodeType, count: int) -> tuple[Node, ...]:
+    """Several new nodes of a type, without what DaemonSets take of them."""
+    taken = {name: sum(pod.requests.get(name, 0) for pod in kind.daemons) for name in kind.new.allocatable}
+    left = {name: amount - taken[name] for name, amount in kind.new.allocatable.items()}
+    made = (new_node(kind.like, kind.own, number) for number in range(count))
+    return tuple(replace(node, allocatable=left) for node in made)
 
 
 def _own_labels(nodes: Sequence[Node]) -> frozenset[str]:

@@ -27,7 +27,7 @@ _COSTS = {
     ClauseKind.POD_AFFINITY: 8.0,
 }
 _SMALLER = 5.0
-_BY_PART = 10.0  # of the request that is given up
+_BY_PART = 10.0  # of the request that is given up: half of it at most
 
 
 class Relaxed(Struct, frozen=True):
@@ -42,7 +42,7 @@ def relax_cost(clause: Clause, pod: Pod, lacking: int) -> float:
     """What it costs to do without so much of a rule; `IMPOSSIBLE` when nobody can."""
     if clause.kind is ClauseKind.RESOURCE:
         asked = pod.requests.get(clause.subject, 0)
-        if lacking >= asked or clause.subject == PODS or clause.subject.startswith(OF_VOLUMES):
+        if lacking * 2 > asked or clause.subject == PODS or clause.subject.startswith(OF_VOLUMES):
             return IMPOSSIBLE
         return _SMALLER + _BY_PART * lacking / asked
     if clause.kind is ClauseKind.TOPOLOGY_SPREAD:
