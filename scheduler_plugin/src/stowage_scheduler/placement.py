@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stowage_scheduler.cluster import HostPort
+from stowage_scheduler.devices.limits import Need
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem, WholeGang
 from stowage_scheduler.relations import NOBODY, OUTSIDE, Relation, Tallies, Tally, counted
@@ -30,6 +31,7 @@ class Placement:
         self.placed_at: dict[int, int] = dict(problem.fixed)
         self.tallies = Tallies(problem)
         self.touched: set[int] = set()  # nodes that are not known to hold on their devices, where those matter
+        self.room_on_devices: dict[int, dict[Need | None, bool]] = {}  # by node, for one more pod; as far as asked
         for pod_class in problem.classes:
             if pod_class.running:
                 self._run(pod_class)
@@ -75,6 +77,7 @@ class Placement:
         twin.placed_at = dict(self.placed_at)
         twin.tallies = self.tallies.copy()
         twin.touched = set(self.touched)
+        twin.room_on_devices = {}
         return twin
 
     def add(self, pod_class: PodClass, node: int, count: int) -> None:
@@ -91,6 +94,7 @@ class Placement:
         self.tallies.add(pod_class, node, count)
         if self.problem.devices is not None:
             self.touched.add(node)
+            self.room_on_devices.pop(node, None)
         self.placed_of[pod_class.index] += count
         if runs := pod_class.running.get(node, 0):
             self.leaving_of[pod_class.index] += max(0, runs - total) - max(0, runs - total + count)
@@ -147,7 +151,11 @@ class Placement:
         if devices is None or pod_class.index not in devices.needs:
             return False
         held = self.on_node[node]
-        return not devices.hold(node, {**held, pod_class.index: held.get(pod_class.index, 0) + 1})
+        need = None if node in pod_class.running else devices.needs[pod_class.index]  # classes alike share the answer
+        answers = self.room_on_devices.setdefault(node, {})
+        if need is None or need not in answers:
+            answers[need] = devices.hold(node, {**held, pod_class.index: held.get(pod_class.index, 0) + 1})
+        return not answers[need]
 
     def leaving(self, pod_class: PodClass) -> int:
         """Running pods of a class that do not stay on their node."""

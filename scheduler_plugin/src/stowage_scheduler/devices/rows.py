@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ortools.sat.python import cp_model
 
-from stowage_scheduler.devices.fit import Standing
+from stowage_scheduler.devices.fit import Amounts, Standing
 from stowage_scheduler.devices.limits import DeviceLimits, known_device
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class _Rows:
         self.everywhere = [_Sum() for _ in self.measures]  # of shares that count on every device
         self.loose = False  # whether there may be any of those
         self.on_device: dict[int, list[int]] = defaultdict(list)  # classes of shares that stand there
-        self.parts: dict[int, _Sum] = {}  # by class, newcomers on devices, and those that there are less
+        self.parts: dict[Amounts, _Sum] = {}  # by size of shares, newcomers less those that have a device
 
     def add(self, classes: list[int], standing: list[int]) -> None:
         for share in self.fixed.unknown:
@@ -89,8 +89,9 @@ class _Rows:
         for index in classes:
             coming = self._coming(index)
             self.cp.add(coming.is_(0)).only_enforce_if(~active)
-            if self.limits.needs[index].share:
-                self.parts[index] = coming
+            share = self.limits.needs[index].share
+            if share:
+                self.parts[share] = self.parts[share].plus(coming) if share in self.parts else coming
             else:
                 self._comes_whole(index, coming)
         previous: cp_model.IntVar | None = None
@@ -131,7 +132,7 @@ class _Rows:
         self.cp.add(stay == runs).only_enforce_if(full)
         self.cp.add(self._coming(index).is_(0)).only_enforce_if(~full)
 
-    def _loose(self, share: tuple[int, ...], stay: cp_model.IntVar | None, most: int) -> None:
+    def _loose(self, share: Amounts, stay: cp_model.IntVar | None, most: int) -> None:
         """Count shares that may stand on any device; without `stay` they are fixed."""
         self.loose = True
         alone = self.cp.new_int_var(0, most, "")
@@ -163,9 +164,11 @@ class _Rows:
             if (stay := self._stay(index)) is not None:
                 self.cp.add(stay == 0).only_enforce_if(~used)
         loads = [_Sum(amount) for amount in known]
-        for index, coming in self.parts.items():
-            share = self.limits.needs[index].share
-            part = self.cp.new_int_var(0, self._most(index, known), "")
+        for share, coming in self.parts.items():
+            most = self._most(share, known)
+            if not most:
+                continue
+            part = self.cp.new_int_var(0, most, "")
             self.cp.add(part == 0).only_enforce_if(~opened)
             coming.add(-1, part)
             for measure, load in enumerate(loads):
@@ -183,8 +186,7 @@ class _Rows:
             return opened
         return previous
 
-    def _most(self, index: int, known: tuple[int, ...]) -> int:
-        """Most shares of a class on a device that has fixed shares alone."""
-        share, room = self.limits.needs[index].share, zip(self.fixed.capacity, known, strict=True)
-        fit = (max(0, have - taken) // amount for (have, taken), amount in zip(room, share, strict=True) if amount)
-        return min(self.model.problem.classes[index].total, *fit, 1 << 30)
+    def _most(self, share: Amounts, known: Amounts) -> int:
+        """Most shares of a size on a device that has fixed shares alone."""
+        room = zip(self.fixed.capacity, known, share, strict=True)
+        return min(max(0, have - taken) // amount for have, taken, amount in room if amount)
