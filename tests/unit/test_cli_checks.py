@@ -23,6 +23,7 @@ from stowage.cli.checks import (
 from stowage.cli.errors import CommandError
 from stowage.cli.leftovers import Result, leftovers, told
 from stowage.observe.store import COLLECTIONS
+from stowage.transport import paths
 from stowage.transport.errors import Forbidden, NotFound, from_response
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
@@ -208,7 +209,8 @@ async def test_what_a_user_may_not_look_at_fails_alone(monkeypatch: pytest.Monke
     found = {check.name: check for check in await run_checks(api, Places(("ns-o", "o"), ("ns-s", "s")))}
 
     failed = {name for name, check in found.items() if check.result is Result.FAILED}
-    looked = {"version", "custom resources", "operator", "scheduler stowage", "policies", "extender", "leftovers"}
+    looked = {"version", "custom resources", "pod groups", "operator", "scheduler stowage", "policies", "extender"}
+    looked.add("leftovers")
     assert failed == looked
     assert all("no access to /" in found[name].found for name in failed)
     assert found["permissions"].result is Result.WARNING
@@ -218,9 +220,32 @@ async def test_what_a_user_may_not_look_at_fails_alone(monkeypatch: pytest.Monke
     }
 
 
+class Serves:
+    """An API server that has some collections."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = paths
+
+    async def get(self, path: str, _: Document) -> Document:
+        if path not in self.paths:
+            raise NotFound(f"GET {path}", status=404)
+        return {"items": []}
+
+
+async def test_which_pod_groups_are_followed() -> None:
+    check = await checks.check_pod_groups(Serves(paths.COSCHEDULING_POD_GROUPS))
+    assert check.result is Result.PASSED
+    assert check.found == "scheduling.k8s.io/v1alpha2 is not served, scheduling.x-k8s.io/v1alpha1 is followed"
+
+
 def test_the_needed_rights_cover_every_collection_that_is_followed() -> None:
     named = rights.attributes(operator_namespace="o", scheduler_namespace="s")
-    assert {f"{verb} {one.path.rpartition('/')[2]}" for one in COLLECTIONS for verb in ("list", "watch")} <= set(named)
+    asked = {(one["group"], one["resource"], one["verb"]) for one in named.values()}
+    for collection in COLLECTIONS:
+        version, _, plural = collection.path.removeprefix("/apis/").rpartition("/")
+        group = "" if version.startswith("/api/") else version.rpartition("/")[0]
+        assert {(group, plural, verb) for verb in ("list", "watch")} <= asked
+    assert {"list podgroups.scheduling.k8s.io", "list podgroups.scheduling.x-k8s.io"} <= set(named)
     assert named["create pods/eviction"]["subresource"] == "eviction"
     assert {"update packingplans/status", "patch packingplans/status", "create events"} <= set(named)
     assert not {"delete pods", "update nodes", "update pods", "get secrets"} & set(named)

@@ -72,6 +72,7 @@ async def run_checks(api: Api, places: Places, *, fix: bool = False) -> list[Che
     checks.append(await _guarded("version", _version(api)))
     definitions = await _guarded("custom resources", check_definitions(api))
     checks += [definitions, await _guarded("permissions", check_rights(api, places))]
+    checks.append(await _guarded("pod groups", check_pod_groups(api)))
     checks.append(await _guarded("operator", check_operator(api, *places.operator_lease, now)))
     scheduler = await _guarded(f"scheduler {SCHEDULER_NAME}", check_scheduler(api, *places.scheduler_lease, now))
     checks.append(scheduler)
@@ -150,6 +151,20 @@ async def check_definitions(api: Api) -> Check:
         found = f"missing: {', '.join(missing)}; {cure}"
         return Check("custom resources", Result.FAILED, found)
     return Check("custom resources", Result.PASSED, "packingpolicies, packingplans")
+
+
+async def check_pod_groups(api: Api) -> Check:
+    """Which PodGroups the cluster has; it is well without any, but pods that name one then wait for it."""
+    told = []
+    for path in (paths.POD_GROUPS, paths.COSCHEDULING_POD_GROUPS):
+        version = path.removeprefix("/apis/").rpartition("/")[0]
+        try:
+            await api.get(path, {"limit": "1"})
+        except NotFound:
+            told.append(f"{version} is not served")
+        else:
+            told.append(f"{version} is followed")
+    return Check("pod groups", Result.PASSED, ", ".join(told))
 
 
 async def check_rights(api: Api, places: Places) -> Check:

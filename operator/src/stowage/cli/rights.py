@@ -111,6 +111,10 @@ def rules(process: Process, scope: Scope) -> list[dict[str, list[str]]]:
     ]
 
 
+def _resources() -> set[str]:
+    return {full for right in NEEDED_RIGHTS for full in right.resources}
+
+
 def attributes(*, operator_namespace: str, scheduler_namespace: str) -> dict[str, dict[str, Any]]:
     """Each single right once, by a name for people, as `resourceAttributes` of an access review.
 
@@ -120,12 +124,14 @@ def attributes(*, operator_namespace: str, scheduler_namespace: str) -> dict[str
     """
     namespaces = {Scope.OPERATOR_LEASE: operator_namespace, Scope.SCHEDULER_LEASE: scheduler_namespace}
     found = {}
+    groups = {full: {one.group for one in NEEDED_RIGHTS if full in one.resources} for full in _resources()}
     for right in NEEDED_RIGHTS:
         namespace = namespaces.get(right.scope, "")
         for full in right.resources:
             resource, _, subresource = full.partition("/")
+            name = full if len(groups[full]) == 1 else f"{full}.{right.group}"
             for verb in right.verbs:
-                found[f"{verb} {full}{f' in {namespace}' if namespace else ''}"] = {
+                found[f"{verb} {name}{f' in {namespace}' if namespace else ''}"] = {
                     "verb": verb,
                     "group": right.group,
                     "resource": resource,
