@@ -51,33 +51,52 @@ class Standing:
     ) -> None:
         self.nodes = nodes
         self.namespace_labels = namespace_labels
-        self._where: dict[str, str] = {}
-        self._alike: dict[str, dict[object, _Alike]] = defaultdict(dict)
-        self._labelled: dict[_Label, list[_Alike]] = defaultdict(list)
-        self._holders: dict[PodAffinityTerm, Counter[Pair]] = defaultdict(Counter)
         self._matched: dict[object, Counter[Pair]] = {}
         self._spread: dict[object, tuple[dict[str, int], ...]] = {}
-        for name, pods in residents.items():
-            node = nodes.get(name)
-            if node is None:
-                continue
-            for pod in pods:
-                self._add(pod, node)
+        self._residents = [(nodes[name], tuple(pods)) for name, pods in residents.items() if name in nodes]
 
-    def _add(self, pod: Pod, node: Node) -> None:
-        self._where[pod.uid] = node.name
-        groups = self._alike[pod.namespace]
-        labels = tuple(pod.labels.items())
-        if labels not in groups:
-            groups[labels] = _Alike(pod, Counter(), Counter())
-            for label in labels:
-                self._labelled[label].append(groups[labels])
-        groups[labels].nodes[node.name] += 1
-        if pod.terminating:
-            groups[labels].terminating[node.name] += 1
-        for term in pod.anti_affinity_terms:
-            if term.topology_key in node.labels:
-                self._holders[term][term.topology_key, node.labels[term.topology_key]] += 1
+    # what follows is made when a rule asks, for in most clusters few pods have any, and 40,000 pods take a while
+
+    @cached_property
+    def _where(self) -> Mapping[str, str]:
+        """The node of each pod, by UID."""
+        return {pod.uid: node.name for node, pods in self._residents for pod in pods}
+
+    @cached_property
+    def _alike(self) -> Mapping[str, Mapping[object, _Alike]]:
+        """Pods with the same labels, by namespace."""
+        found: dict[str, dict[object, _Alike]] = defaultdict(dict)
+        for node, pods in self._residents:
+            for pod in pods:
+                groups = found[pod.namespace]
+                labels = tuple(pod.labels.items())
+                if labels not in groups:
+                    groups[labels] = _Alike(pod, Counter(), Counter())
+                groups[labels].nodes[node.name] += 1
+                if pod.terminating:
+                    groups[labels].terminating[node.name] += 1
+        return found
+
+    @cached_property
+    def _labelled(self) -> Mapping[_Label, list[_Alike]]:
+        """Pods with the same labels, by each of those."""
+        found: dict[_Label, list[_Alike]] = defaultdict(list)
+        for groups in self._alike.values():
+            for alike in groups.values():
+                for label in alike.pod.labels.items():
+                    found[label].append(alike)
+        return found
+
+    @cached_property
+    def _holders(self) -> Mapping[PodAffinityTerm, Counter[Pair]]:
+        """Where pods stand that have a term of anti-affinity."""
+        found: dict[PodAffinityTerm, Counter[Pair]] = defaultdict(Counter)
+        for node, pods in self._residents:
+            for pod in pods:
+                for term in pod.anti_affinity_terms:
+                    if term.topology_key in node.labels:
+                        found[term][term.topology_key, node.labels[term.topology_key]] += 1
+        return found
 
     def _rarest(self, selector: LabelSelector | None) -> _Label | None:
         """Of the labels that a selector demands the one that fewest kinds of pods have."""
@@ -131,6 +150,8 @@ class Standing:
 
     def closing(self, pod: Pod) -> frozenset[Pair]:
         """Domains that the required anti-affinity of other pods closes for a pod."""
+        if not self._holders:
+            return frozenset()
         found: set[Pair] = set()
         own = self.nodes.get(self._where.get(pod.uid, ""))
         demanding = (self._demanding.get(label, ()) for label in (None, *pod.labels.items()))
