@@ -9,15 +9,17 @@ Programs", 1991: the deletion filter), without a solver.
 
 from __future__ import annotations
 
-from stowage_scheduler.explain.clauses import Clause
+from stowage_scheduler.explain.clauses import EVICTIONS_OFF, NO_ROOM_ELSEWHERE, PRIORITY, Clause
 from stowage_scheduler.explain.table import Table
+
+_GENERAL = (PRIORITY, NO_ROOM_ELSEWHERE, EVICTIONS_OFF)
 
 
 def conflict(table: Table) -> tuple[Clause, ...] | None:
     """The set, rules of the pod first; None when a node is open with all rules in force.
 
-    Rules about pods in the way are given up first, then those that close few nodes, so that the set that is left is
-    short and speaks of what closes most of the cluster.
+    Rules about pods in the way are given up first, those that hold for all pods before those that name some; then rules
+    that close few nodes. So the set that is left is short and speaks of what closes most of the cluster.
     """
     enforced = set(table.clauses)
     if table.open(enforced).any():
@@ -25,7 +27,12 @@ def conflict(table: Table) -> tuple[Clause, ...] | None:
     closes: dict[Clause, int] = dict.fromkeys(enforced, 0)
     for clause, nodes in zip(table.rows, table.unmet(enforced).sum(axis=1), strict=True):
         closes[clause] += int(nodes)
-    for clause in sorted(enforced, key=lambda one: (not one.kind.keeps_others, closes[one], one)):
+
+    def rank(clause: Clause) -> tuple[bool, int, int, Clause]:
+        general = _GENERAL.index(clause) if clause in _GENERAL else len(_GENERAL)
+        return not clause.kind.keeps_others, general, closes[clause], clause
+
+    for clause in sorted(enforced, key=rank):
         if not table.open(enforced - {clause}).any():
             enforced.remove(clause)
     return tuple(sorted(enforced, key=lambda one: (one.kind.keeps_others, -closes[one], one)))

@@ -63,22 +63,23 @@ def _explain_topology(
     by_key = {key: _domains(explainer.nodes, key) for key in gang.required}
     key = max(by_key, key=lambda one: len(by_key[one]))  # the narrowest
     running = {pod.node for pod in gang.running}
-    best: tuple[int, str, list[Pod]] | None = None
+    best: tuple[int, str, list[Pod], Mapping[str, int]] | None = None
     for value, inside in sorted(by_key[key].items()):
         if not running <= {node.name for node in inside}:
             continue
-        homeless, _ = Explainer(snapshot, inside, residents, explainer.standing).homeless(gang.waiting)
+        homeless, alone = Explainer(snapshot, inside, residents, explainer.standing).homeless(gang.waiting)
         if best is None or len(homeless) < best[0]:
-            best = len(homeless), value, homeless
+            closed = {Reason.GANG_TOPOLOGY: len(explainer.nodes) - len(inside)}
+            best = len(homeless), value, homeless, {**closed, **(alone.excluded if alone is not None else {})}
     if best is None:
         return Explanation(Reason.GANG_TOPOLOGY, f"gang {gang.key[1]} runs in more than one {key} already", {})
-    missing, value, homeless = best
+    missing, value, homeless, excluded = best
     fitting = len(gang.waiting) - missing
     start = f"gang {gang.key[1]} {gang.beginning} in one {key}"
     if not missing:
         return Explanation(Reason.LOWER_PRIORITY, f"{start}, and {value} has room: plan again with more time", {})
     words = f"{start}, and in the best, {value}, {fitting} of its {len(gang.waiting)} waiting pods would fit"
-    return Explanation(Reason.GANG_TOPOLOGY, f"{words}: it needs {more_nodes(homeless)} there", {})
+    return Explanation(Reason.GANG_TOPOLOGY, f"{words}: it needs {more_nodes(homeless)} there", excluded)
 
 
 def _domains(nodes: Iterable[Node], key: str) -> Mapping[str, list[Node]]:

@@ -126,7 +126,7 @@ def _words(clause: Clause, pods: Sequence[Pod]) -> str:
                 return f"wait: of a pod there holds that {why.value}"
             if why is Immovable.DO_NOT_DISRUPT:
                 return "take off the annotation that forbids to disrupt it"
-            return f"help by hand ({why.value})"
+            return f"do it by hand ({why.value})"
 
 
 def names(pods: Iterable[Pod], *, priority: bool = False) -> str:
