@@ -98,16 +98,16 @@ class Explainer:
             if len(fragmented) == len(lacking.nothing):
                 node = self.nodes[fragmented[0]]
                 free = describe_free(node, self.residents[node.name])
-                help_text = f"shares that leave one GPU of node {node.name} freer ({free}), or one more GPU"
-                return Explanation(Reason.GPU_FRAGMENTED, help_text, dict(excluded))
+                short = f"shares that leave one GPU of node {node.name} freer ({free})"
+                return Explanation(Reason.GPU_FRAGMENTED, f"{short}, or one more GPU", dict(excluded), short=short)
         if taken < len(lacking.nothing):
             return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", dict(excluded))
         if lacking.least is not None:
             node = self.nodes[lacking.least]
-            short = self._short(pod, node)
-            more = f"{amounts(short)} more on node {node.name}"
+            missing = self._short(pod, node)
+            more = f"{amounts(missing)} more on node {node.name}"
             help_text = f"{more}, or one more node with {amounts(pod.requests)} free"
-            reason, advice = self._why_short(pod, candidates, short, limited=limited)
+            reason, advice = self._why_short(pod, candidates, missing, limited=limited)
             because = advice if reason is Reason.LOWER_PRIORITY else ""
             return Explanation(reason, advice + help_text, dict(excluded), because, more)
         reason = Reason(max(sorted(excluded), key=lambda name: excluded[name]))
