@@ -12,6 +12,7 @@ from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.devices.limits import with_gpu_milli
 from stowage_scheduler.draining import whole
 from stowage_scheduler.explain.unplaced import unplaced
+from stowage_scheduler.fairness import by_priority
 from stowage_scheduler.last_wish import suited
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
@@ -71,7 +72,8 @@ def pack(
     best = suited(built, snapshot, solution.placement, options.tail)
     before_checks = clock()
     faults: list[str] = []
-    chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy), faults)
+    start = Placement(built.problem)
+    chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy, start), faults)
     stages = {
         "build": seconds_to_build,
         **solution.stages,
@@ -79,6 +81,7 @@ def pack(
         "check": clock() - before_checks,
     }
     placed = chosen.placement.placed_by_priority()
+    told = by_priority if options.is_fair else dict[int, int]
     packing = Packing(
         assignments=_assignments(built, chosen.outcome),
         moves=tuple(sorted(_moves(built, chosen.changes))),
@@ -86,9 +89,9 @@ def pack(
         unplaced=unplaced(built, chosen.outcome, limited=_limited(options, chosen)),
         slots=chosen.slots,
         steps=chosen.steps,
-        before=Placement(built.problem).placed_by_priority(),
-        placed=placed,
-        bound=solution.bounds.by_priority,
+        before=told(start.placed_by_priority()),
+        placed=told(placed),
+        bound=told(solution.bounds.by_priority),
         certified=placed == solution.bounds.by_priority,
         seconds=clock() - began,
         stages=stages,
@@ -101,12 +104,12 @@ def pack(
 def _first_valid(
     built: Build, snapshot: Snapshot, options: PackOptions, placements: Sequence[Placement], faults: list[str]
 ) -> _Candidate:
-    """The best placement that has a safe order and passes every check; the last resort is what runs now.
+    """The best placement that has a safe order and passes every check; the last resort, what runs now, is the last.
 
     Of one that has no safe order as much is tried as has one, unless a simpler placement is better than that.
     """
     limits = at_once(snapshot, options.max_unavailable_per_owner)
-    waiting = [*{id(placement): placement for placement in placements}.values(), Placement(built.problem)]
+    waiting = list({id(placement): placement for placement in placements}.values())
     while waiting:
         placement = waiting.pop(0)
         made = in_rank_order(built, changes(built, placement))

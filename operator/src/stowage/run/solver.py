@@ -11,6 +11,7 @@ warm processes, which it starts anew when they die and which end with it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import signal
@@ -35,6 +36,12 @@ CLOSE_SECONDS: Final = 3.0
 MOST_THREADS: Final = 2  # that gain as much as processes do: building a model holds the interpreter's lock
 
 logger = logging.getLogger(__name__)
+
+_COLLECTION: Final = (
+    100_000,
+    20,
+    20,
+)  # a packing makes many small objects that last as long as it does, and few cycles
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -74,6 +81,8 @@ def warm_up(workers: int) -> None:
     from stowage_scheduler.solve.processes import Processes  # noqa: PLC0415
 
     _crew = Threads(workers) if workers <= MOST_THREADS else Processes(workers)
+    gc.freeze()  # what is loaded by now stays
+    gc.set_threshold(*_COLLECTION)
 
 
 def pack_in_worker(snapshot: bytes, options: bytes, budget: bytes, seed: int) -> bytes:
