@@ -169,8 +169,6 @@ CASES = {
         ],
         [
             "one more node of type m5.large in zone z (1 cpu)",
-            "a priority above 0 and do it by hand (nothing would recreate it): "
-            "then default/x-1 (priority 0) on node a makes room",
         ],
     ),
     "a gang of which one pod finds no room": Case(

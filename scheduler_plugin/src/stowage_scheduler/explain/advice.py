@@ -28,6 +28,7 @@ from stowage_scheduler.explain.trial import Trial
 from stowage_scheduler.rules import RULES
 
 _MORE_NODES = 10.0
+_DEAR = 15.0  # more than this is told only when nothing else helps
 _PER_POD = 0.5  # that is disturbed
 _MOST_NODES = 6  # that are tried for one candidate
 _MOST_SETS = 6  # of rules that are given up together
@@ -69,7 +70,7 @@ class Advisor:
         found: list[Help] = []
         candidates = sorted(self._candidates(), key=lambda one: (one.cost, one.order))
         for candidate in candidates[:_MOST_TRIALS]:
-            if len(found) >= most:
+            if len(found) >= most or (found and candidate.cost > _DEAR):
                 break
             one = candidate.attempt()
             if one is not None and one.text not in {other.text for other in found}:

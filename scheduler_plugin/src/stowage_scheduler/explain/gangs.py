@@ -69,7 +69,7 @@ def _explain_topology(
             continue
         homeless, alone = Explainer(snapshot, inside, residents, explainer.standing).homeless(gang.waiting)
         if best is None or len(homeless) < best[0]:
-            closed = {Reason.GANG_TOPOLOGY: len(explainer.nodes) - len(inside)}
+            closed: dict[str, int] = {Reason.GANG_TOPOLOGY: len(explainer.nodes) - len(inside)}
             best = len(homeless), value, homeless, {**closed, **(alone.excluded if alone is not None else {})}
     if best is None:
         return Explanation(Reason.GANG_TOPOLOGY, f"gang {gang.key[1]} runs in more than one {key} already", {})
