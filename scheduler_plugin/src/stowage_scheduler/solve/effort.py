@@ -45,6 +45,10 @@ class Clockwork(Struct):
             return self.units - self.spent
         return self.deadline - self.clock()
 
+    def units_for(self, work: float) -> float:
+        """Seconds or units for so many deterministic units of work."""
+        return work if self.units is not None else work / _UNITS_PER_SECOND
+
     def effort(self, share: float, until: float, seed: int, aim: Aim = Aim.PROVE) -> Effort:
         """Limits for one call: `share` seconds or units, and never beyond `until` that are left."""
         amount = max(0.001, min(share, self.left() - until))

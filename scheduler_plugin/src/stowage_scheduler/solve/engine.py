@@ -13,6 +13,7 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules import RULES
 from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
+from stowage_scheduler.solve.calmer import Calmer, calmer, work_of
 from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
@@ -20,6 +21,7 @@ from stowage_scheduler.solve.exchange import exchanged, is_exchangeable
 from stowage_scheduler.solve.fillings import Fillings, fillings
 from stowage_scheduler.solve.gangs import place_gangs
 from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
+from stowage_scheduler.solve.partwise import calm_parts
 from stowage_scheduler.solve.patterns import pattern_bounds
 from stowage_scheduler.solve.repair import repaired
 from stowage_scheduler.solve.search import Search
@@ -29,6 +31,8 @@ _EXACT_SHARE = 0.25  # a first try of the exact model, where it is small
 _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leave it
 _BOUND_SHARE = 0.1
 _LIST_SHARE = 0.25  # for a plan that meets the bounds from a list of all that nodes can hold; most take 1 %
+_NEAR_SHARE = 0.15  # of what is left at the end, for undoing moves between a few nodes at a time
+_PARTS_SHARE = 0.8  # of what is left then, for parts of a cluster that is too large to be seen as one
 _LEAST_PROOF_SHARE = 0.01  # for proving that no plan with the same pods moves less
 _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
@@ -39,12 +43,17 @@ _EXACT_SHARE_AFTER = 0.1  # of the exact model, where exchanges have been tried 
 
 
 class Solution(Struct, frozen=True):
-    """The best placement found, the greedy one, bounds and the seconds by stage."""
+    """The best placement found, the greedy one, bounds and the seconds by stage.
+
+    `moves_bound`: no plan with as many pods placed in each tier and no more of them lost has moves that cost less, in
+    restart seconds; None where it is not known.
+    """
 
     placement: Placement
     greedy: Placement  # moves nothing
     bounds: Bounds
     stages: dict[str, float]
+    moves_bound: int | None = None
 
 
 def solve(
@@ -89,7 +98,8 @@ def _solve(
     first = repaired(start, small=small)
     watch.lap("repair")
     if first.proven:
-        return Solution(first.placement, start, Bounds(first.placement.placed_by_priority()), watch.stages)
+        bounds = Bounds(first.placement.placed_by_priority())
+        return Solution(first.placement, start, bounds, watch.stages, first.placement.disruption()[1])
     bounds = aggregated_bounds(start, limit, amount * _BOUND_SHARE)
     watch.lap("bound")
 
@@ -134,12 +144,11 @@ def _solve(
         bounds = tightened(bounds)
     settled = settled or _least(search, table, search.best.placed_by_priority(), limit.left() / 2)
     watch.lap("least")
-    if not settled:
-        _calm(search, amount, small=small)
+    calm = Calmer(search.best, search.best.disruption()[1]) if settled else _calm(search, amount, small=small)
     watch.lap("calm")
     best = fill(search.best.copy(), lambda c: c.index)  # fewer moves may have opened room
     best = max(best, search.best, key=Placement.score)
-    return Solution(best, start, bounds.raised(best), watch.stages)
+    return Solution(best, start, bounds.raised(best), watch.stages, calm.bound_of(best))
 
 
 def _from_list(search: Search, table: Fillings | None, bounds: Bounds, share: float) -> tuple[Bounds, bool]:
@@ -169,12 +178,21 @@ def _least(search: Search, table: Fillings | None, targets: Mapping[int, int], s
     return found.proven
 
 
-def _calm(search: Search, amount: float, *, small: bool) -> None:
-    """Undo needless moves, and where the exact model is small try to prove that no more can be undone."""
-    search.calm(amount * _CALM_SHARE / 2 if small else 0.0)
-    if small and search.best.disrupted():
-        share = max(amount * _LEAST_PROOF_SHARE, amount - search.limit.left())  # as long as all before took
-        search.adopt(exact_calm(search.best, RULES, search.limit, share))
+def _calm(search: Search, amount: float, *, small: bool) -> Calmer:
+    """Undo needless moves, near by and then over all nodes, and bound what moves must cost."""
+    limit = search.limit
+    search.calm(limit.left() * (1 - _NEAR_SHARE))
+    if small and search.best.disrupted() and not is_listable(search.problem):
+        before = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
+        best, proven = exact_calm(search.best, RULES, limit, before)
+        search.adopt(best)
+        if proven:
+            return Calmer(search.best, search.best.disruption()[1])
+    if limit.units_for(work_of(search.best)) > limit.left():
+        calm_parts(search, limit.left() * (1 - _PARTS_SHARE))
+    found = calmer(search.best, limit, limit.left())
+    search.adopt(found.placement)
+    return found
 
 
 class _Stopwatch:

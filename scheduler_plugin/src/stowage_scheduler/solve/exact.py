@@ -31,10 +31,7 @@ def exact_tiers(
     Stops at the first tier that it can not settle within `share` seconds or units in all.
     """
     problem = placement.problem
-    # the model does not place pods that preempt nobody, so it proves nothing while some of them wait; and it asks more
-    # of those that want company than they need, be they running or not
-    followers = {i for r in problem.relations if isinstance(r, Near) for i, role in r.roles.items() if role.obeys}
-    held_back = bool(followers) or any(placement.unplaced(c) and not c.preempts for c in problem.classes)
+    held_back = _is_held_back(placement)
     proven = dict(bounds.by_priority)
     best = placement
     until = limit.left() - share
@@ -64,11 +61,11 @@ def exact_tiers(
     return best, Bounds(proven)
 
 
-def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, share: float) -> Placement:
-    """The same pods placed with the least disruption that `share` seconds or units find."""
+def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, share: float) -> tuple[Placement, bool]:
+    """The same pods placed with the least disruption that `share` seconds or units find; whether none has less."""
     effort = _effort(limit, share, 1)
     if effort is None:
-        return placement
+        return placement, False
     effort = replace(effort, aim=Aim.PLACE)  # twice as fast as the solver's defaults where it can be proven at all
     model = _everything(placement, rules)
     placed = placement.placed_by_priority()
@@ -77,11 +74,23 @@ def exact_calm(placement: Placement, rules: Sequence[Rule], limit: Clockwork, sh
     answer = model.maximise(model.disruption_levels(), effort)
     limit.spent += model.spent
     if answer is None:
-        return placement
+        return placement, False
     calmer = placement.copy()
     for node, held in answer.items():
         calmer.replace(node, held)
-    return max(placement, calmer, key=Placement.score)
+    best = max(placement, calmer, key=Placement.score)
+    return best, model.proven and best is calmer and not _is_held_back(placement)
+
+
+def _is_held_back(placement: Placement) -> bool:
+    """Whether the model allows less than there is.
+
+    It does not place pods that preempt nobody, and it asks more of those that want company than they need, be they
+    running or not.
+    """
+    problem = placement.problem
+    followers = {i for r in problem.relations if isinstance(r, Near) for i, role in r.roles.items() if role.obeys}
+    return bool(followers) or any(placement.unplaced(c) and not c.preempts for c in problem.classes)
 
 
 def _tier_model(placement: Placement, rules: Sequence[Rule], priority: int) -> tuple[CountModel, list[cp_model.IntVar]]:
