@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from stowage_scheduler.cluster import Effect, GpuShare, HostPort, Node, Pod, Snapshot
 from stowage_scheduler.devices.limits import device_limits
 from stowage_scheduler.eligible import Eligible
+from stowage_scheduler.fair_tiers import in_tiers
+from stowage_scheduler.fairness import tier
 from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.matching import disliked
@@ -103,6 +105,9 @@ class _Builder:
             if kind not in self._keys:
                 self._keys[kind] = self._class_key(pod, limits)
             groups[self._keys[kind]].append(pod)
+        if self.options.is_fair:
+            groups = in_tiers(groups, self.options, self.nodes, self.used, self.staying)
+        fixed = {tier(p, within=True): n for p, n in self.fixed.items()} if self.options.is_fair else dict(self.fixed)
         resources = sorted({name for key in groups for name, _ in key.requests})
         ordered = sorted(groups.items(), key=lambda item: item[1][0].key)
         classes = tuple(self._class(number, key, pods, resources) for number, (key, pods) in enumerate(ordered))
@@ -137,7 +142,7 @@ class _Builder:
             capacity=tuple(tuple(n.allocatable.get(name, 0) for name in resources) for n in self.nodes),
             max_moves=self.options.max_moves,
             may_evict=self.options.evict_lower_priority and not self.movability.drained,
-            fixed=dict(self.fixed),
+            fixed=fixed,
         )
         return Build(
             scaled(problem),

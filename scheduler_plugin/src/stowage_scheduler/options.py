@@ -8,6 +8,7 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from stowage_scheduler.cluster import LabelSelector
+from stowage_scheduler.teams import Team
 from stowage_scheduler.unavailable import MaxUnavailable
 
 
@@ -61,8 +62,14 @@ class PackOptions(Struct, frozen=True):
     batch_jobs: BatchJobs = BatchJobs.NEVER
     protect_empty_dir: bool = False
     tail: Tail = Tail.LEAST_FRAGMENTATION
+    teams: tuple[Team, ...] = ()  # that share the nodes by weighted dominant resource fairness; none: no matter whose
     drain: Drain | None = None  # set: plan for the pods that must leave these nodes, and for no others that wait
     binds: bool = False  # pods are bound without kube-scheduler, which alone can choose volumes for them
+
+    @property
+    def is_fair(self) -> bool:
+        """Whether teams share the nodes; a drain is about others than those that wait."""
+        return bool(self.teams) and self.drain is None
 
 
 class Budget(Struct, frozen=True):
