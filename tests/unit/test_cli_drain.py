@@ -170,3 +170,33 @@ def test_nodes_of_two_policies_are_drained_one_after_the_other(
 def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: str) -> None:
     assert run(["drain", "old", "-f", dump(tmp_path, node("old")), *flags]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_nodes_that_can_be_emptied_are_told_with_the_command_that_does_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = (node("a"), node("b"), pod("web", "3", on="a"), pod("api", "1", on="b"))
+    file = dump(tmp_path, *cluster)
+    assert run(["plan", "-f", file, "--consolidate", *UNITS]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1 node can be emptied by 1 move: stowage drain b\n")
+    assert run(["plan", "-f", file, "--consolidate", *UNITS, "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["emptied"] == ["b"]
+    assert answer["plan"]["moves"] == [{"pod": "a/api", "from": "b", "to": "a"}]
+    assert [one["node"] for one in answer["candidates"]] == ["b", "a"]
+    assert run(["drain", "b", "-f", file, *UNITS]) == 0
+
+
+NOTHING = {
+    "full nodes": ((pod("web", "3", on="a"), pod("api", "3", on="b")), "no node can be emptied; looked at 2\n"),
+    "pods that wait": ((pod("web", "3", on="a"), pod("big", "9")), "1 pod without a place"),
+}
+
+
+@pytest.mark.parametrize(("pods", "words"), NOTHING.values(), ids=NOTHING.keys())
+def test_without_such_a_node_the_answer_is_no(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pods: tuple[Document, ...], words: str
+) -> None:
+    assert run(["plan", "-f", dump(tmp_path, node("a"), node("b"), *pods), "--consolidate", *UNITS]) == 1
+    assert capsys.readouterr().out.startswith(words)

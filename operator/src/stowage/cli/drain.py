@@ -110,14 +110,11 @@ def drain(
 def _dry_run(request: Request, facts: Dump, output: Output) -> None:
     from stowage.cli.drain_answer import answer, show
     from stowage.cli.drain_policy import chosen_for, refuse_unknown
-    from stowage.cli.plan import budget_for, options_for
+    from stowage.cli.plan import budget_for, options_in
 
     refuse_unknown(request.drain.nodes, facts.snapshot)
     chosen = chosen_for(request.policy, facts, request.drain.nodes)
-    options = structs.replace(options_for(chosen.policy), drain=request.drain)
-    if chosen.held_by_others:
-        open_nodes = frozenset(node.name for node in facts.snapshot.nodes) - chosen.held_by_others
-        options = structs.replace(options, nodes=open_nodes)
+    options = structs.replace(options_in(chosen, facts.snapshot), drain=request.drain)
     with progress("planning"):
         given = answer(facts.snapshot, options, budget_for(chosen.policy, request.seconds, request.units), request.seed)
     show(given, output)

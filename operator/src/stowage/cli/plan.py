@@ -48,6 +48,9 @@ def plan(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of the search.")] = 0,
     now: NowOption = None,
+    consolidate: Annotated[
+        bool, typer.Option("--consolidate", help="Show which nodes can be emptied instead.")
+    ] = False,
     output: OutputOption = Output.TABLE,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Also draw the nodes after the plan.", metavar="FILE.png")
@@ -57,7 +60,7 @@ def plan(
 ) -> None:
     """Compute a packing plan and print it; nothing is changed.
 
-    Exit code 0 when every pod has a place and none is evicted, else 1.
+    Exit code 0 when every pod has a place and none is evicted (with --consolidate: when a node can be emptied), else 1.
     """
     from stowage.cli.facts import choose, load
 
@@ -71,6 +74,17 @@ def plan(
     )
     facts = load(file, now, kubeconfig, context)
     chosen = choose(policy, facts)
+    if consolidate:
+        from stowage.cli.consolidation import consolidated, show
+
+        with progress("looking for nodes that can be emptied"):
+            found = consolidated(
+                facts.snapshot, options_in(chosen, facts.snapshot), budget_for(chosen.policy, seconds, units), seed
+            )
+        show(found, output)
+        if not found.nodes:
+            raise typer.Exit(ExitCode.NEGATIVE)
+        return
     with progress("packing"):
         packing = compute(facts.snapshot, chosen, budget_for(chosen.policy, seconds, units), seed)
     if plot is not None:
@@ -87,20 +101,25 @@ def compute(snapshot: Snapshot, chosen: Chosen, budget: Budget, seed: int) -> Pa
     """Packs a snapshot under a policy, or under the defaults of design §6 without one."""
     from stowage_scheduler.pack import pack
 
-    options = options_for(chosen.policy)
+    options = options_in(chosen, snapshot)
     if chosen.policy is not None:
         from stowage.decide.power_words import without_figures
 
         unknown = without_figures(chosen.policy, snapshot.nodes)
         if unknown:
             remark(f"policy {chosen.policy.name}: {unknown}")
-    if chosen.held_by_others:
-        nodes = frozenset(node.name for node in snapshot.nodes) - chosen.held_by_others
-        options = structs.replace(options, nodes=nodes)
     packing = pack(snapshot, options, budget, seed, time.monotonic)  # noqa: TID251 - the clock
     if packing.faults:
         remark(f"a simpler plan: the checks refused the search's answer ({packing.faults[0]})")
     return packing
+
+
+def options_in(chosen: Chosen, snapshot: Snapshot) -> PackOptions:
+    """What a packing may do under a policy beside others."""
+    options = options_for(chosen.policy)
+    if not chosen.held_by_others:
+        return options
+    return structs.replace(options, nodes=frozenset(node.name for node in snapshot.nodes) - chosen.held_by_others)
 
 
 def options_for(policy: PackingPolicy | None) -> PackOptions:
