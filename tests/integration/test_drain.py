@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from harness.story import Story
-from harness.workbench import Document, Workbench, pod_template
+from harness.waiting import eventually
+from harness.workbench import Document, Workbench, condition, pod_template
 from stowage.api.names import DRAINS_ANNOTATION
 from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import free_port
@@ -149,3 +150,61 @@ async def test_a_drain_that_takes_too_long_stops_its_plan(story: Story, drain: D
     for pod in await bench.pods("web"):
         path = paths.pod(bench.namespace, pod["metadata"]["name"])
         await bench.api.merge_patch(path, {"metadata": {"finalizers": None}})
+
+
+async def slow_pods(
+    bench: Workbench, apps: tuple[str, ...], *, replicas: int, ready_after: str, **disruption: object
+) -> tuple[Story, str]:
+    """Pods of these apps on one node, another node to go to, and a policy with brakes; the node to drain."""
+    story = Story(bench, steering="Bind")
+    label = {"story": bench.namespace}
+    (old,) = await bench.nodes(1, cpu="16", labels=label)
+    for app in apps:
+        annotations = {"sim.stowage.dev/ready-after": ready_after}
+        await bench.deployment(app, replicas, cpu="1", nodeSelector=label, annotations=annotations)
+
+    async def bound() -> bool:
+        return all([sum((await bench.bound(app)).values()) == replicas for app in apps])
+
+    await eventually(bound, what="all pods stand on the node")
+    await bench.nodes(1, cpu="16", labels=label)
+    limits = {"minPodAge": "0s", "ownerSettled": "0s", **disruption}
+    await story.apply_policy(label, mode="Recommend", disruption=limits)
+    return story, old
+
+
+def times(pods: list[Document]) -> list[tuple[str, str]]:
+    """When each pod was made and when it became Ready, in the order of making; to the second."""
+    return sorted((pod["metadata"]["creationTimestamp"], condition(pod, "Ready")["lastTransitionTime"]) for pod in pods)
+
+
+async def test_the_first_move_goes_alone(workbench: Workbench, drain: Drain) -> None:
+    story, old = await slow_pods(workbench, ("a", "b", "c"), replicas=1, ready_after="3s", canary=True)
+    code, _, said = await drain(old)
+    assert code == 0, said
+    for app in "abc":
+        await workbench.until_ready(app, 1)
+    (first, *others) = times([pod for app in "abc" for pod in await workbench.pods(app)])
+    assert all(first[1] <= made for made, _ in others), "the others were evicted once the first was Ready"
+    (plan,) = await story.plans()
+    assert plan["status"]["reason"] == "Completed"
+
+
+async def test_pods_of_one_controller_go_one_by_one_without_a_budget(workbench: Workbench, drain: Drain) -> None:
+    _, old = await slow_pods(workbench, ("a",), replicas=3, ready_after="2s", maxUnavailablePerOwner=1)
+    code, _, said = await drain(old)
+    assert code == 0, said
+    first, second, third = times(await workbench.until_ready("a", 3))
+    assert first[1] <= second[0]
+    assert second[1] <= third[0]
+
+
+async def test_a_plan_ends_when_a_replacement_does_not_become_ready(workbench: Workbench, drain: Drain) -> None:
+    story, old = await slow_pods(
+        workbench, ("a",), replicas=3, ready_after="1h", maxUnavailablePerOwner=1, stopRule={"readyWithin": "3s"}
+    )
+    before = await story.uids("a")
+    code, answer, said = await drain(old)
+    assert code == 1
+    assert [(end["phase"], end["reason"]) for end in answer["plans"]] == [("Aborted", "ReplacementNotReady")], said
+    assert len(before & await story.uids("a")) == 2, "nobody else was evicted"
