@@ -11,7 +11,7 @@ import pytest
 from harness.control_plane import control_plane
 from harness.story import Story
 from harness.waiting import always, eventually
-from harness.workbench import Document, Workbench
+from harness.workbench import Document, Workbench, pod_template
 from stowage.cli.cluster import read_list
 from stowage.demo import local_cluster
 from stowage.demo.local_cluster import LocalCluster
@@ -154,6 +154,31 @@ async def test_a_group_that_asks_for_one_rack_gets_one(story: Story) -> None:
         node = await story.bench.api.get(paths.node(name))
         racks.add(node["metadata"]["labels"][RACK])
     assert racks == {"b"}
+
+
+@pytest.mark.usefixtures("operator", "extender")
+async def test_enough_of_a_group_start_and_neighbours_in_rank_stand_together(story: Story) -> None:
+    """Six pods, of which four must start; there is room for three, and for two by two once the small pods have moved."""
+    bench, label = story.bench, {"story": story.bench.namespace}
+    await in_the_way(story, 2)
+    await native(bench, 4)
+    for rank in (4, 2, 0, 5, 3, 1):
+        pod = pod_template(
+            "ring",
+            cpu="4",
+            annotations={"stowage.dev/rank-order": str(rank)},
+            nodeSelector=label,
+            schedulingGroup={"podGroupName": "ring"},
+        )
+        pod["metadata"]["name"] = f"rank-{rank}"
+        await bench.create(paths.in_namespace(paths.PODS, bench.namespace), {"apiVersion": "v1", "kind": "Pod", **pod})
+    await bench.until_unschedulable("ring", 6)
+    await bench.nodes(1, cpu="6", labels=label)
+    await story.apply_policy(label, steering="Extender")
+    await bench.until_ready("ring", 4)
+    at = {pod["metadata"]["name"]: pod["spec"].get("nodeName") for pod in await bench.pods("ring")}
+    assert at["rank-0"] == at["rank-1"] != at["rank-2"] == at["rank-3"]
+    assert (at["rank-4"], at["rank-5"]) == (None, None)
 
 
 @pytest.mark.usefixtures("operator")
