@@ -81,6 +81,50 @@ class DeviceLimits(Struct, frozen=True):
         loads = tuple(sorted(load for load in known.values() if any(load)))
         return replace(fixed, known=loads, unknown=tuple(sorted(unknown)), whole=whole)
 
+    def milli_of(self, need: Need) -> int:
+        """A share in thousandths of the smallest device that has room for it; all of one, where none has."""
+        parts = [_milli(need.share, s.capacity) for s in self.nodes.values()]
+        return max((milli for milli in parts if milli <= DEVICE_MILLI), default=DEVICE_MILLI)
+
+    def free_milli(self, node: int, held: Running) -> list[int]:
+        """What each device of a node has free, in thousandths, beside the pods that it holds (class to pods).
+
+        Where nobody tells the device of a share it is thought on the fullest one that has room.
+        """
+        fixed = self.nodes.get(node)
+        if fixed is None:
+            return []
+        taken = [_milli(load, fixed.capacity) for load in fixed.known]
+        loose = [_milli(share, fixed.capacity) for share in fixed.unknown]
+        whole = fixed.whole
+        for index, count in held.items():
+            need = self.needs.get(index, _NOTHING)
+            whole += need.whole * count
+            if not need.share:
+                continue
+            runs = min(count, self.running[index].get(node, 0))
+            device, milli = known_device(need, fixed.devices), _milli(need.share, fixed.capacity)
+            if device is not None:
+                taken[device] += milli * runs
+            loose += [milli] * (count if device is None else count - runs)
+        for milli in sorted(loose, reverse=True):
+            room = [(load, device) for device, load in enumerate(taken) if load + milli <= DEVICE_MILLI]
+            if room:
+                taken[max(room)[1]] += milli
+        empty = [device for device, load in enumerate(taken) if not load]
+        for device in empty[: max(0, whole)]:
+            taken[device] = DEVICE_MILLI
+        return [max(0, DEVICE_MILLI - load) for load in taken]
+
+
+_NOTHING = Need()
+
+
+def _milli(share: Amounts, capacity: Amounts) -> int:
+    """A share of a device in thousandths, rounded up, by the measure of which it takes most."""
+    parts = [-(-amount * DEVICE_MILLI // have) for amount, have in zip(share, capacity, strict=True) if have]
+    return max(parts, default=0)
+
 
 def known_device(need: Need, devices: int) -> int | None:
     """The device that a running share stands on; the only one, where there is no other."""

@@ -131,7 +131,7 @@ class _Arrangement:
         fits = (room >= request).all(axis=1)
         nodes, room = nodes[fits], room[fits]
         soft = self.wishes.costs(pod_class)[nodes]
-        change = self.taste.change(nodes, room, request) if with_tail else np.zeros(len(nodes), dtype=np.int64)
+        change = self.taste.change(nodes, room, pod_class) if with_tail else np.zeros(len(nodes), dtype=np.int64)
         return nodes, soft, change
 
     def _all_exchanged(self) -> bool:
@@ -226,8 +226,7 @@ class _Arrangement:
         if taken:
             self._add(pod_class, node, -1)
         where = np.array([node], dtype=np.int64)
-        request = np.array(pod_class.requests, dtype=np.int64)
-        price = self.wishes.cost(pod_class, node), int(self.taste.change(where, self.room[where], request)[0])
+        price = self.wishes.cost(pod_class, node), int(self.taste.change(where, self.room[where], pod_class)[0])
         if not taken:
             self._add(pod_class, node, 1)
         return price
@@ -261,3 +260,4 @@ class _Arrangement:
         self.placement.add(pod_class, node, count)
         self.wishes.add(pod_class, node, count)
         self.room[node] = self.placement.room[node]
+        self.taste.moved(node)

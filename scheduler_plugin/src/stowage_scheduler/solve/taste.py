@@ -8,6 +8,8 @@ import numpy.typing as npt
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.power import Power
+from stowage_scheduler.problem import PodClass
+from stowage_scheduler.solve.gpu_taste import gpu_taste
 
 _PARTS = 1_000  # shares of a node are counted in thousandths
 _MOST_KINDS = 40  # classes that fragmentation looks at, those with most pods
@@ -20,7 +22,8 @@ class Taste:
     """What a node costs by the tail, from its room alone; the sum over all nodes is what a plan's tail costs.
 
     Fragmentation is that of Weng et al. (USENIX ATC'23), over the pods of the problem as the typical ones: the room
-    that a typical pod can not use, in shares of the node's scarcest resource. `Spread` evens out the largest shares in
+    that a typical pod can not use, in shares of the node's scarcest resource. Where pods ask for GPUs, free GPU that
+    they can not use comes first (`gpu_taste`). `Spread` evens out the largest shares in
     use, `Consolidate` does the opposite; so does `LeastPower` among nodes that draw the same.
     """
 
@@ -35,11 +38,21 @@ class Taste:
         self._requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
         self._weights: _Ints = np.array([c.total for c in kinds], dtype=np.int64)
         self.work = shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1)  # cells for one node
+        self._more = 2 * _PARTS * int(self._weights.sum()) + 1  # than two nodes can gain by any other measure
+        self.gpus = gpu_taste(placement) if tail is Tail.LEAST_FRAGMENTATION else None
+        self.work += 0 if self.gpus is None else self.gpus.work
 
-    def change(self, nodes: _Ints, room: _Ints, request: _Ints) -> _Ints:
+    def moved(self, node: int) -> None:
+        """Say that pods came to a node, or left it."""
+        if self.gpus is not None:
+            self.gpus.moved(node)
+
+    def change(self, nodes: _Ints, room: _Ints, pod_class: PodClass) -> _Ints:
         """What one more pod changes on each of some nodes: `room[i, r]` is what `nodes[i]` has left without it."""
-        capacity = self._capacity[nodes]
+        capacity, request = self._capacity[nodes], np.array(pod_class.requests, dtype=np.int64)
         change = self._cost(room - request, capacity) - self._cost(room, capacity)
+        if self.gpus is not None:  # what GPUs lose comes first
+            return change + self.gpus.change(nodes, room, pod_class) * self._more
         if self.power is None:
             return change
         opened = ~self.power.held[nodes] & (room == self._free[nodes]).all(axis=1)
