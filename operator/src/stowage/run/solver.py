@@ -22,6 +22,7 @@ import msgspec
 from msgspec import structs
 from pebble import ProcessExpired, ProcessPool
 
+from stowage.run.snapshot_changes import Receiver, Sender
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
@@ -85,14 +86,24 @@ def warm_up(workers: int) -> None:
     gc.set_threshold(*_COLLECTION)
 
 
-def pack_in_worker(snapshot: bytes, options: bytes, budget: bytes, seed: int) -> bytes:
-    """Decode, pack, encode: what a worker runs. msgpack is smaller and faster than pickles of thousands of facts."""
+_received = Receiver()  # of the process that packs
+
+
+def pack_in_worker(message: bytes, options: bytes, budget: bytes, seed: int) -> bytes | None:
+    """Decode, pack, encode: what a worker runs. msgpack is smaller and faster than pickles of thousands of facts.
+
+    Returns:
+        None when the message speaks of changes to a snapshot that this process does not have.
+    """
     import time  # noqa: PLC0415
 
     from stowage_scheduler.pack import pack  # noqa: PLC0415
 
+    snapshot = _received.snapshot(message)
+    if snapshot is None:
+        return None
     packing = pack(
-        msgspec.msgpack.decode(snapshot, type=Snapshot),
+        snapshot,
         msgspec.msgpack.decode(options, type=PackOptions),
         msgspec.msgpack.decode(budget, type=Budget),
         seed,
@@ -112,6 +123,7 @@ class Solver:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._pool = self._new_pool()
+        self._sender = Sender()
 
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
@@ -153,12 +165,14 @@ class Solver:
             SolverError: the packer raised.
         """
         budget = structs.replace(budget, workers=self._workers)
-        arguments = (_encode(snapshot), _encode(options), _encode(budget), seed)
+        how = _encode(options), _encode(budget), seed
         try:
-            answer = await self._run(pack_in_worker, arguments, limit_seconds(budget))
+            answer = await self._run(pack_in_worker, (self._sender.changes(snapshot), *how), limit_seconds(budget))
         except SolverDied as error:
             logger.warning("%s; packing again in a new one", error)
-            answer = await self._run(pack_in_worker, arguments, limit_seconds(budget))
+            answer = None
+        if answer is None:
+            answer = await self._run(pack_in_worker, (self._sender.whole(snapshot), *how), limit_seconds(budget))
         return msgspec.msgpack.decode(answer, type=Packing)
 
     async def close(self) -> None:
