@@ -248,7 +248,7 @@ def _run(progress: Progress, situation: Situation) -> Advance:
 
 def _unready_at_start(progress: Progress, started_at: float) -> int:
     known = progress.plan.unready_at_start
-    return len(unready(progress.plan, progress.facts, started_at)) if known is None else known
+    return len(unready(progress, started_at)) if known is None else known
 
 
 def _note_promises(progress: Progress, granted: Promises) -> None:

@@ -13,7 +13,6 @@ from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.reasons import PlanReason
 from stowage.decide.plan_facts import PlanFacts, PolicyFacts
 from stowage.decide.plan_validity import Invalid
-from stowage.decide.slot_balance import PodFacts
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.packing import Action, Step
@@ -34,23 +33,25 @@ def departed(progress: Progress, policy: PolicyFacts | None) -> Invalid | None:
         words = f"{len(elsewhere)} replacements landed where the plan has no slot, such as {elsewhere[0].key}"
         return Invalid(PlanReason.LANDED_ELSEWHERE, words, PlanPhase.ABORTED)
     before = progress.plan.unready_at_start
-    now = unready(progress.plan, progress.facts, progress.plan.started_at)
+    now = unready(progress, progress.plan.started_at)
     if before is not None and len(now) - before >= rule.newly_unready:
         words = f"{len(now)} pods of the controllers that it touches are not Ready, {before} at its start: {now[0].key}"
         return Invalid(PlanReason.OWNERS_UNREADY, words, PlanPhase.ABORTED)
     return None
 
 
-def unready(plan: PlanFacts, facts: PodFacts, started_at: float) -> list[Pod]:
+def unready(progress: Progress, started_at: float) -> list[Pod]:
     """Pods of the controllers that a plan moves pods of, older than its start, that run and are not Ready.
 
     Those that it made itself are looked at one by one, and those on their way out are gone.
     """
+    arrived = {ref.uid for ref in progress.balance.pods.values()}
     found = [
         pod
-        for owner in sorted(_owners(plan))
-        for pod in facts.by_owner.get(owner, ())
-        if pod.node is not None and not pod.ready and not pod.leaving and pod.created_at <= started_at
+        for owner in sorted(_owners(progress.plan))
+        for pod in progress.facts.by_owner.get(owner, ())
+        if pod.node is not None and not pod.ready and not pod.leaving
+        if pod.created_at < started_at and pod.uid not in arrived
     ]
     return sorted(found, key=lambda pod: pod.key)
 
