@@ -172,14 +172,14 @@ def test_what_a_policy_says(spec: dict[str, Any], view: dict[str, Any], ready: s
 
 def test_a_remark_is_read_where_nothing_else_is_said() -> None:
     said = []
-    for spec in ({}, {"fairness": {"mode": "UserFairQueue"}}):
+    for spec in ({}, {"nodeAutoscaler": "Wait", "waitFor": "1m"}):
         status = policy_status(policy_resource(**spec), PolicyView(HOLDS_N1, WAITS, remark="as Consolidate"), NOW)
         found = condition_of(status.conditions, PolicyCondition.READY)
         assert found is not None
         said.append((found.status, found.message))
     assert said == [
         ("True", "as Consolidate"),
-        ("True", "not acted on yet: fairness.mode: UserFairQueue; as Consolidate"),
+        ("True", "not acted on yet: nodeAutoscaler: Wait; as Consolidate"),
     ]
 
 

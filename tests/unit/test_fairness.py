@@ -111,6 +111,22 @@ def test_the_share_that_dominates_counts() -> None:
     assert placed(snapshot(node("n", 9000, extra={"memory": 18}), *a, *b), A, B) == {"a": 3, "b": 2}
 
 
+@pytest.mark.parametrize(
+    ("nodes", "weight", "places"),
+    [
+        pytest.param(2, 1, {"a": 8, "b": 1}, id="half the GPUs each"),
+        pytest.param(2, 3, {"a": 8, "b": 1}, id="a pod can not be divided"),
+        pytest.param(3, 2, {"a": 16, "b": 1}, id="two to one"),
+    ],
+)
+def test_the_example_of_the_record(nodes: int, weight: int, places: dict[str, int]) -> None:
+    each = [node(f"n{number}", extra={GPU: 8}) for number in range(nodes)]
+    a = [pod(f"a-{n}", 1, extra={GPU: 1}, **of("a")) for n in range(8 * nodes)]
+    b = [pod(f"b-{n}", 1, extra={GPU: 8}, **of("b")) for n in range(nodes)]
+    assert placed(snapshot(*each, *a, *b), team("a", weight), B) == places
+    assert placed(snapshot(*each, *a, *b)) == {"a": 8 * nodes}
+
+
 def test_others_move_for_a_share() -> None:
     """One large pod of `b` is within its share, and has room once the small one of `a` that runs has moved."""
     small = [pod(f"a-{n}", 100, **of("a")) for n in range(10)]

@@ -73,6 +73,7 @@ _QUIET_RULE = "trigger.quiet must not be longer than trigger.longest"
 _CERTIFY_RULE = "budget.certifyWithin must not be longer than budget.time"
 _WAIT_RULE = "waitFor must be given with nodeAutoscaler Wait, and only then"
 _TEAMS_RULE = "fairness.teams must not be empty with mode WeightedDRF"
+_QUEUE_RULE = "fairness.mode must be None or WeightedDRF: this version has no UserFairQueue"
 
 
 class Trigger(SpecFields):
@@ -180,7 +181,7 @@ class Team(SpecFields):
     name: NamespaceName
     """Name of the team, unique in the policy."""
     selector: LabelSelector = LabelSelector()
-    """Pods of the team."""
+    """Pods of the team, by their labels; `kubernetes.io/metadata.name` stands for their namespace."""
     weight: Annotated[Integer, Field(ge=1, le=1000)] = 1
     """Share of the team relative to the other teams."""
 
@@ -189,20 +190,29 @@ class Fairness(SpecFields):
     """How teams share the nodes."""
 
     model_config = ConfigDict(
-        json_schema_extra=cel(("self.mode != 'WeightedDRF' || size(self.teams) > 0", _TEAMS_RULE))
+        json_schema_extra=cel(
+            ("self.mode != 'WeightedDRF' || size(self.teams) > 0", _TEAMS_RULE),
+            ("self.mode != 'UserFairQueue'", _QUEUE_RULE),
+        )
     )
 
-    mode: Annotated[FairnessMode, Field(description=f"How teams share. {_NOT_YET}")] = FairnessMode.NONE
-    teams: Annotated[
-        tuple[Team, ...],
-        Field(max_length=64, description=f"The teams. {_NOT_YET}"),
-        Unique("name"),
-    ] = ()
+    mode: Annotated[
+        FairnessMode,
+        Field(
+            description="Who comes first among pods of one priority when not all fit. None: most pods. WeightedDRF: "
+            "teams get places in proportion to their weights, by dominant resource fairness. UserFairQueue is refused: "
+            "this version does not have it."
+        ),
+    ] = FairnessMode.NONE
+    teams: Annotated[tuple[Team, ...], Field(max_length=64), Unique("name")] = ()
+    """The teams; a pod belongs to the first that selects it. All others are one more team, of weight 1."""
 
     @model_validator(mode="after")
     def _teams_given(self) -> Self:
         if self.mode is FairnessMode.WEIGHTED_DRF and not self.teams:
             raise ValueError(_TEAMS_RULE)
+        if self.mode is FairnessMode.USER_FAIR_QUEUE:
+            raise ValueError(_QUEUE_RULE)
         return self
 
 
@@ -263,10 +273,7 @@ class PackingPolicySpec(SpecFields):
 
     def not_supported(self) -> tuple[str, ...]:
         """The settings, as `field: value`, that this version accepts but does not act on, in the order of the spec."""
-        asked = (
-            (self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),
-            (self.fairness.mode is not FairnessMode.NONE, f"fairness.mode: {self.fairness.mode}"),
-        )
+        asked = ((self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),)
         return tuple(words for is_asked, words in asked if is_asked)
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from stowage.api.names import MAX_STEPS
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
-from stowage.api.packing_policy import PackingPolicy
+from stowage.api.packing_policy import Fairness, FairnessMode, PackingPolicy
 from stowage.api.packing_policy import Tail as PolicyTail
 from stowage.api.reasons import StepReason
 from stowage.api.selectors import LabelSelector, SelectorExpression, SelectorOperator
@@ -19,6 +19,7 @@ from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL
 from stowage_scheduler.options import PackOptions, Tail
 from stowage_scheduler.packing import Action
 from stowage_scheduler.slots import slot_class
+from stowage_scheduler.teams import Team
 
 HOUR_SECONDS = 3600.0
 _NOT_OURS = frozenset({StepReason.ALREADY_GONE.value, StepReason.PLAN_ENDED.value})
@@ -103,8 +104,15 @@ def options(
         batch_jobs=limits.batch_jobs,
         protect_empty_dir=limits.protect_empty_dir,
         tail=_TAILS[spec.objective.tail],
+        teams=_teams(spec.fairness),
         binds=binds,
     )
+
+
+def _teams(fairness: Fairness) -> tuple[Team, ...]:
+    if fairness.mode is not FairnessMode.WEIGHTED_DRF:
+        return ()
+    return tuple(Team(team.name, team.selector.to_fact(), team.weight) for team in fairness.teams)
 
 
 def moves_last_hour(plans: Iterable[PackingPlan], now: float) -> int:
