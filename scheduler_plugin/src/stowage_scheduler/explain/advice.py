@@ -123,7 +123,7 @@ class Advisor:
             lacking = int(self.table.lacking[row, number])
             if lacking > 0:
                 relaxed, cost = relax(relaxed, clause, lacking), cost + relax_cost(clause, self.pod, lacking)
-        trial = Trial(self.situation.outcome)
+        trial = self.situation.trial()
         if relaxed.node != node:
             trial.change_node(relaxed.node)
         if cost == IMPOSSIBLE or not relaxed.words or not trial.takes(relaxed.pod, node.name):
@@ -184,7 +184,7 @@ class Advisor:
             pod = replace(pod, priority=1 + max(other.priority for _, other in gone))
         if permit.moves and not all(self._rooms(other, home).size for home, other in gone):
             return None
-        trial = Trial(self.situation.outcome)
+        trial = self.situation.trial()
         trial.remove((self.nodes[home].name, other) for home, other in gone)
         if not trial.takes(pod, node.name):
             return None
@@ -232,7 +232,7 @@ class Advisor:
             fitting = (kind for kind in types if self._would_do(kind, labels))
             for kind in islice(fitting, _MOST_TYPES):
                 new = replace(kind.new, labels={**kind.new.labels, **labels})
-                trial = Trial(self.situation.outcome)
+                trial = self.situation.trial()
                 trial.add_node(new, (replace(pod, uid=f"{pod.uid}-on-{new.name}") for pod in kind.daemons))
                 if trial.takes(self.pod, new.name):
                     marked = (

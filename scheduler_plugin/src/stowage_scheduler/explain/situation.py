@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from stowage_scheduler.cluster import CPU, MEMORY, Node, Pod
 from stowage_scheduler.explain.clauses import MOVE_LIMIT, NOMINATED, TERMINATING, Clause, ClauseKind
+from stowage_scheduler.explain.trial import Trial
 from stowage_scheduler.gangs import gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.movability import Movability
@@ -70,6 +71,15 @@ class Situation:
     def movability(self) -> Movability:
         """Who may move."""
         return Movability(self.outcome.snapshot, self.outcome.options)
+
+    @cached_property
+    def _apart(self) -> bool:
+        """Whether any pod that stands has required anti-affinity."""
+        return any(pod.anti_affinity_terms for pods in self.outcome.residents.values() for pod in pods)
+
+    def trial(self) -> Trial:
+        """The same state, to be changed."""
+        return Trial(self.outcome, apart=self._apart)
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -133,6 +143,9 @@ class Situation:
 
     def _guarded(self, pods: Sequence[Pod], node: Node) -> Iterator[tuple[Pod, Guard]]:
         """Of pods under one budget no more may lose their place than it allows: the largest ones, let us say."""
+        if not self.outcome.snapshot.budgets:
+            yield from ((pod, self.guard(pod, node)) for pod in pods)
+            return
         spent: Counter[str] = Counter()
         for pod in sorted(pods, key=lambda one: (-one.requests.get(CPU, 0), -one.requests.get(MEMORY, 0), one.key)):
             guard = self.guard(pod, node)

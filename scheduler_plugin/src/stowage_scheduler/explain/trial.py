@@ -21,10 +21,17 @@ _OF_NODES = tuple(rule for rule in RULES if rule.name not in _OF_PLANS)
 
 
 class Trial:
-    """What would be if some pods went, others moved, and nodes came. Starts from the end of a plan."""
+    """What would be if some pods went, others moved, and nodes came.
 
-    def __init__(self, outcome: Outcome) -> None:
+    Args:
+        outcome: the end of a plan, to start from.
+        apart: whether any pod that stands has required anti-affinity. Where none has, pods without rules between pods
+            are told at once.
+    """
+
+    def __init__(self, outcome: Outcome, *, apart: bool = True) -> None:
         self._outcome = outcome
+        self._apart = apart
         self._nodes: ChainMap[str, Node] = ChainMap({}, outcome.nodes)
         self._residents: ChainMap[str, list[Pod]] = ChainMap({}, outcome.residents)
         self._standing: Standing | None = outcome.standing
@@ -73,13 +80,18 @@ class Trial:
             departures=[],
             evicted=[],
             staying=[],
-            standing=self.standing,
+            standing=self.standing if self._meets_others(newcomer) else self._outcome.standing,
             standing_before=self._outcome.standing,
         )
         return not any(True for rule in _OF_NODES for _ in rule.check(outcome))
 
+    def _meets_others(self, pod: Pod) -> bool:
+        return self._apart or bool(pod.affinity_terms or pod.anti_affinity_terms or pod.spread)
+
     def deserts_nobody(self) -> bool:
         """Whether nobody who stays loses all that its required affinity asks for; plans keep to that."""
+        if not self._dependent:
+            return True
         outcome = Outcome(self._outcome.snapshot, self._outcome.options, {})
         outcome.__dict__.update(
             nodes=self._nodes,
