@@ -30,11 +30,19 @@ class NodeUse(Struct, frozen=True):
     gpu_requested: int
     gpu_allocatable: int
     gpu_unusable: float = 0.0  # of the free ones, by a typical pod with GPUs
+    gpu_shared_milli: int = 0  # thousandths of devices that shares hold
+    gpu_empty: int | None = None  # devices that nobody has a part of, where there are shares
 
     @property
     def gpu_free(self) -> int:
-        """GPUs that no pod asks for."""
-        return max(0, self.gpu_allocatable - self.gpu_requested)
+        """GPUs that no pod asks for, or has a share of."""
+        free = max(0, self.gpu_allocatable - self.gpu_requested)
+        return free if self.gpu_empty is None else min(free, self.gpu_empty)
+
+    @property
+    def gpu_in_use(self) -> bool:
+        """Whether pods hold GPUs or parts of them."""
+        return bool(self.gpu_requested or self.gpu_shared_milli)
 
 
 def top(
@@ -59,9 +67,9 @@ def top(
 
 def node_uses(snapshot: Snapshot) -> list[NodeUse]:
     """What pods ask for on each node, by node name; pods that have finished hold nothing."""
-    from stowage.decide.gpu_use import unusable_gpus
+    from stowage.decide.gpu_use import shared_gpus, unusable_gpus
 
-    unusable = unusable_gpus(snapshot)
+    unusable, shared = unusable_gpus(snapshot), shared_gpus(snapshot)
     requested: Mapping[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for pod in snapshot.pods:
         if pod.node is not None and not pod.finished:
@@ -78,6 +86,8 @@ def node_uses(snapshot: Snapshot) -> list[NodeUse]:
             gpu_requested=requested[node.name][GPU],
             gpu_allocatable=node.allocatable.get(GPU, 0),
             gpu_unusable=unusable[node.name],
+            gpu_shared_milli=shared.get(node.name, (0, None))[0],
+            gpu_empty=shared.get(node.name, (0, None))[1],
         )
         for node in sorted(snapshot.nodes, key=lambda node: node.name)
     ]
@@ -89,7 +99,7 @@ def fragmentation(uses: list[NodeUse]) -> float:
     0 when no GPU is free.
     """
     free = sum(use.gpu_free for use in uses)
-    return sum(use.gpu_free for use in uses if use.gpu_requested) / free if free else 0.0
+    return sum(use.gpu_free for use in uses if use.gpu_in_use) / free if free else 0.0
 
 
 def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
@@ -105,6 +115,7 @@ def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
                     "requested": use.gpu_requested,
                     "allocatable": use.gpu_allocatable,
                     "unusable": use.gpu_unusable,
+                    **({"sharedMilli": use.gpu_shared_milli} if use.gpu_shared_milli else {}),
                 },
             }
             for use in uses
@@ -116,6 +127,7 @@ def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
             "largestFreeBlock": max((use.gpu_free for use in uses), default=0),
             "fragmentation": round(fragmentation(uses), 4),
             "unusable": round(sum(use.gpu_unusable for use in uses), 3),
+            **({"sharedMilli": shared} if (shared := sum(use.gpu_shared_milli for use in uses)) else {}),
         },
     }
 
@@ -133,20 +145,27 @@ def _print_table(uses: list[NodeUse], pending: int) -> None:
             _share(use.cpu_requested_milli, use.cpu_allocatable_milli, 1000, " cores"),
             _share(use.memory_requested_bytes, use.memory_allocatable_bytes, _GIBIBYTE, " GiB"),
         ]
-        table.add_row(use.name, *cells, *([f"{use.gpu_requested} of {use.gpu_allocatable}"] if gpus else []))
+        table.add_row(use.name, *cells, *([_gpus(use)] if gpus else []))
     out = console()
     out.print(table)
     out.print()
     cpu = _share(sum(u.cpu_requested_milli for u in uses), sum(u.cpu_allocatable_milli for u in uses), 1000, " cores")
     out.print(f"{len(uses)} nodes, {cpu} requested, {pending} pods pending")
     if gpus:
+        shared = sum(use.gpu_shared_milli for use in uses)
+        in_shares = f", {shared / 1000:.1f} held in shares" if shared else ""
         held, offered = sum(use.gpu_requested for use in uses), sum(use.gpu_allocatable for use in uses)
         largest = max(use.gpu_free for use in uses)
         out.print(
-            f"GPUs: {held} of {offered} requested; largest free block on one node {largest}; "
+            f"GPUs: {held} of {offered} requested{in_shares}; largest free block on one node {largest}; "
             f"{100 * fragmentation(uses):.0f} % of the free ones are on nodes that are partly in use; "
             f"a typical GPU pod could not use {sum(use.gpu_unusable for use in uses):.1f} of {offered - held}"
         )
+
+
+def _gpus(use: NodeUse) -> str:
+    shared = f" + {use.gpu_shared_milli / 1000:.1f} in shares" if use.gpu_shared_milli else ""
+    return f"{use.gpu_requested} of {use.gpu_allocatable}{shared}"
 
 
 def _share(requested: int, allocatable: int, unit: int, name: str) -> str:
