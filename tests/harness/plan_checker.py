@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from harness.device_checker import DeviceChecker
+from harness.group_checker import group_problems
 from harness.volume_checker import VolumeChecker
 
 Document = dict[str, Any]
@@ -37,7 +38,7 @@ def problems(dump: Document, plan: Document) -> list[str]:
 class _Checker:
     def __init__(self, dump: Document, plan: Document) -> None:
         items = dump["items"]
-        self.plan = plan
+        self.dump, self.plan = dump, plan
         self.nodes = {i["metadata"]["name"]: i for i in items if i["kind"] == "Node"}
         self.pods = {_name(i): i for i in items if i["kind"] == "Pod" and not _ends(i)}
         self.volumes = VolumeChecker(i for i in items if i["kind"] != "Pod" or not _ends(i))
@@ -63,6 +64,7 @@ class _Checker:
         yield from self._steps()
         for (namespace, name), members in self._gangs().items():
             yield from self._gang(f"{namespace}/{name}", members)
+        yield from group_problems(self.dump, self.plan)
 
     def _bookkeeping(self) -> Iterator[str]:
         if len(self.end) != len(self.plan["assignments"]):

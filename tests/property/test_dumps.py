@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from typing import Any
 
 import pytest
 
 from harness.facts import packed
+from harness.group_checker import group_problems
 from harness.instances import dump, paper_instance, with_gangs
 from harness.plan_checker import problems
+from harness.pod_group_dumps import RACK, with_pod_groups
 from stowage.cli.plan import document
 from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.options import Budget, PackOptions
@@ -47,6 +50,48 @@ def test_plans_with_gangs_are_valid(nodes: int, pods: int, usage: int, seed: int
     assert packing.faults == ()
     assert problems(cluster, document(packing)) == []
     assert any(step.gang for step in packing.steps)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_plans_with_pod_groups_are_valid(seed: int) -> None:
+    nodes, pods, usage = ((4, 4, 105), (8, 8, 95), (8, 4, 100), (6, 6, 110))[seed % 4]
+    cluster = with_pod_groups(dump(paper_instance(nodes, pods, 2, usage, seed)), seed)
+    facts = read_dump(json.dumps(cluster).encode()).snapshot
+    assert facts.rejected == ()
+    packing = packed(facts, PackOptions(), Budget(deterministic_units=1.0))
+    assert packing.faults == ()
+    assert problems(cluster, document(packing)) == []
+
+
+PLANTED = {
+    "enough in one rack": ({"p0": "n0", "p1": "n0"}, 2, ""),
+    "all in one rack": ({"p0": "n0", "p1": "n0", "p2": "n0"}, 2, ""),
+    "nobody": ({}, 2, ""),
+    "too few": ({"p0": "n0"}, 2, "1 pods of group default/g run, and it needs 2"),
+    "two racks": ({"p0": "n0", "p1": "n1"}, 2, "stands in 2 domains"),
+    "no group of that name": ({"p0": "n0", "p1": "n0"}, None, "nobody knows"),
+    "one that runs leaves": ({"p0": "n0", "p1": "n0", "ran": "n1"}, 2, "runs and leaves its node"),
+    "enough with those that run": ({"p0": "n0", "ran": "n0"}, 2, ""),
+}
+
+
+@pytest.mark.parametrize(("places", "least", "wrong"), PLANTED.values(), ids=PLANTED.keys())
+def test_the_checker_of_groups_sees_what_is_wrong(places: dict[str, str], least: int | None, wrong: str) -> None:
+    def item(kind: str, name: str, **more: Any) -> dict[str, Any]:
+        return {"kind": kind, "metadata": {"name": name, "labels": {}}, **more}
+
+    nodes = [item("Node", name) for name in ("n0", "n1")]
+    for number, one in enumerate(nodes):
+        one["metadata"]["labels"][RACK] = str(number)
+    group = {"podGroupName": "g"}
+    pods = [item("Pod", name, spec={"schedulingGroup": group}) for name in ("p0", "p1", "p2")]
+    if "ran" in places:
+        pods.append(item("Pod", "ran", spec={"schedulingGroup": group, "nodeName": "n0"}))
+    spec = {"schedulingPolicy": {"gang": {"minCount": least}}, "schedulingConstraints": {"topology": [{"key": RACK}]}}
+    groups = [] if least is None else [item("PodGroup", "g", apiVersion="scheduling.k8s.io/v1alpha2", spec=spec)]
+    plan = {"assignments": [{"pod": f"default/{pod}", "node": node} for pod, node in places.items()]}
+    found = list(group_problems({"items": [*nodes, *pods, *groups]}, plan))
+    assert (wrong in found[0]) if wrong else found == []
 
 
 def test_the_checker_sees_halved_gangs() -> None:

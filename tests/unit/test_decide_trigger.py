@@ -92,6 +92,16 @@ def test_a_pod_that_a_plan_kept_away_is_woken_not_planned_for(status: dict[str, 
     assert ask(kept_away).due, "the plan was deleted"
 
 
+@pytest.mark.parametrize(("group", "due"), [(True, False), (False, True)], ids=["a scheduling group", "own gang"])
+def test_a_group_is_woken_as_a_whole(group: bool, due: bool) -> None:
+    """kube-scheduler tries it as one: who was not refused by name waits for those that were."""
+    usual: dict[str, Any] = {"gang": Gang("ring", 2, elastic=group), "scheduling_group": group}
+    refused, other = waiting("a", unschedulable_message=REFUSED, **usual), waiting("b", **usual)
+    plans = (plan_resource("default-20270115-080000-abcd", status={"phase": "Running"}),)
+    assert ask(refused, other, plans=plans).due is due
+    assert ask(refused, other).due, "the plan was deleted"
+
+
 @pytest.mark.parametrize(
     ("plans", "started", "due"),
     [

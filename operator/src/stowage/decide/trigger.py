@@ -81,12 +81,14 @@ def trigger(policy: PackingPolicy, facts: Considered, now: float) -> Trigger:
     counts.update({pod.uid: failures[gang_key(pod)] for pod in waiting if pod.gang is not None})
     holds = held_until(facts.plans)
     limited = [pod for pod in waiting if counts[pod.uid] > REPLANS_PER_HOUR]
+    refused = [pod for pod in waiting if is_refused_only(pod, facts.plans, now)]
+    # kube-scheduler tries a group as a whole, and says of one pod alone that it was refused
+    whole = {gang_key(pod) for pod in refused if pod.scheduling_group and pod.gang is not None}
+    kept = {pod.uid for pod in refused} | {pod.uid for pod in waiting if whole and gang_key(pod) in whole}
     asking = [
         pod
         for pod in waiting
-        if counts[pod.uid] <= REPLANS_PER_HOUR
-        and holds.get(pod.uid, now) <= now
-        and not is_refused_only(pod, facts.plans, now)
+        if counts[pod.uid] <= REPLANS_PER_HOUR and holds.get(pod.uid, now) <= now and pod.uid not in kept
     ]
     base = Trigger(due=False, pending=len(waiting), limited=len(limited))
     if not asking:
@@ -225,11 +227,11 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
     """A digest of what a packing for `policy` on `nodes` depends on: same digest, same answer.
 
     Of times it knows whether they are past: a pod that comes of age changes it. Rules may speak of pods on other nodes
-    too; those change seldom enough to wait for the next look.
+    too; those change seldom enough to wait for the next look. Images change often, and give nobody a place.
     """
     pods = [pod for pod in snapshot.pods if not pod.finished and (pod.node in nodes or pends(pod))]
     namespaces = {pod.namespace for pod in pods}
-    facts: list[Struct] = [structs.replace(node, created_at=0.0) for node in snapshot.nodes if node.name in nodes]
+    facts: list[Struct] = [structs.replace(node, created_at=0.0, images=()) for node in snapshot.nodes if node.name in nodes]
     untimed = {"bound_at": None, "unschedulable_since": None, "unschedulable_message": ""}
     facts += [
         structs.replace(pod, created_at=float(_pod_ripens(policy, pod) > snapshot.now), **untimed) for pod in pods
