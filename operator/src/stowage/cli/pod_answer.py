@@ -195,8 +195,8 @@ class _Question:
             if pod.node is not None and not pod.finished:
                 used[pod.node] += pod.requests.get("cpu", 0)
         roomy = sorted(self.nodes, key=lambda node: (used[node.name] - node.allocatable.get("cpu", 0), node.name))
-        chosen = {*nearest, *(node.name for node in roomy[: count - len(nearest)])}
-        return structs.replace(self.options, nodes=frozenset(chosen))
+        chosen = list(dict.fromkeys((*nearest, *(node.name for node in roomy))))
+        return structs.replace(self.options, nodes=frozenset(chosen[:count]))
 
     def _planned(self, snapshot: Snapshot, options: PackOptions, seconds: float, found: Findings) -> Answer:
         """The answer of a search."""

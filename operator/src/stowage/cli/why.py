@@ -49,7 +49,9 @@ _WORDS = {
 
 
 def why(
-    what: Annotated[str, typer.Argument(help="What to explain, as pod/NAME.", metavar="KIND/NAME")],
+    what: Annotated[
+        str, typer.Argument(help="What to explain, as pod/NAME or pod/NAMESPACE/NAME.", metavar="KIND/NAME")
+    ],
     *,
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace of the pod.")] = "default",
     file: FileOption = None,
@@ -72,7 +74,9 @@ def why(
     """
     kind, slash, name = what.partition("/")
     if not slash or kind.lower() not in _KINDS or not name:
-        raise InputError(f"{what[:80]}: must be pod/NAME")
+        raise InputError(f"{what[:80]}: must be pod/NAME or pod/NAMESPACE/NAME")
+    if "/" in name:
+        namespace, _, name = name.partition("/")
     from stowage.cli.facts import choose, load
     from stowage.cli.pod_answer import document, explain
 

@@ -19,6 +19,7 @@ class ClauseKind(StrEnum):
     VOLUMES = "Volumes"
     READABLE_PODS = "ReadablePods"  # a node with a pod that nobody could read takes nothing new
     RESOURCE = "Resource"
+    GPU_DEVICES = "GpuDevices"  # a share of a GPU is had on one device, and whole ones are had alone
     HOST_PORT = "HostPort"
     POD_AFFINITY = "PodAffinity"
     POD_ANTI_AFFINITY = "PodAntiAffinity"

@@ -70,7 +70,7 @@ def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[s
     match why:
         case Immovable.POD_GROUP_MISSING:
             resource, _, group = name.partition("/")
-            return f"a PodGroup {group} in namespace {gang.key[0]} (kubectl get {resource}): there is none"
+            return f"a PodGroup {group} in namespace {gang.key[0]} (kubectl get {resource}): none can be read"
         case Immovable.GANG_SIZE_UNREADABLE if pod.gang is not None and pod.gang.elastic:
             return f"the same topology, as keys of node labels, on all pods of gang {name}"
         case Immovable.GANG_SIZE_UNREADABLE:

@@ -18,6 +18,7 @@ from stowage_scheduler.cluster import Effect, Node, Pod, PodAffinityTerm, Spread
 from stowage_scheduler.explain.clauses import Clause, ClauseKind
 from stowage_scheduler.explain.situation import Amounts, Situation
 from stowage_scheduler.kube.between_pods import affinity_admits
+from stowage_scheduler.kube.gpu_facts import whole_devices
 from stowage_scheduler.kube.matching import (
     UNSCHEDULABLE_TAINT,
     matches_pod_term,
@@ -28,6 +29,7 @@ from stowage_scheduler.kube.matching import (
 )
 from stowage_scheduler.kube.standing import counts_nodes, counts_pod
 from stowage_scheduler.kube.volume_matching import describe_needs, volumes_admit
+from stowage_scheduler.rules.gpu_shares import admits_on_devices
 
 CLOSED = 1 << 54  # more than all that ever stands on a node
 
@@ -62,6 +64,7 @@ def rows_of(situation: Situation, pod: Pod, domain: frozenset[int] | None = None
             lacking = min(CLOSED, amount) - situation.free(resource)
             if (lacking > 0).any():
                 yield Row(Clause(ClauseKind.RESOURCE, resource), lacking, resource)
+    yield from _gpu_devices(situation, pod)
     yield from _host_ports(situation, pod)
     yield from _affinity(situation, pod)
     yield from _own_anti_affinity(situation, pod)
@@ -133,6 +136,22 @@ def _taints(situation: Situation, pod: Pod) -> Iterator[Row]:
         lacking = np.zeros(len(situation.nodes), dtype=np.int64)
         lacking[numbers] = CLOSED
         yield Row(Clause(ClauseKind.TAINT, f"{key}{'=' + value if value else ''}:{effect}"), lacking)
+
+
+def _gpu_devices(situation: Situation, pod: Pod) -> Iterator[Row]:
+    """Where GPUs are shared: whoever has a part of one is in the way, be it of the right one or not."""
+    residents = situation.outcome.residents
+    if pod.gpu_share is None and not any(one.gpu_share for kept in situation.kept.values() for _, one in kept):
+        return
+    lacking = [int(not admits_on_devices(pod, node, residents[node.name])) for node in situation.nodes]
+    marks = {
+        other.uid: np.array([number])
+        for holders in situation.kept.values()
+        for number, other in holders
+        if lacking[number] and (other.gpu_share is not None or whole_devices(None, other.requests))
+    }
+    if any(lacking):
+        yield Row(Clause(ClauseKind.GPU_DEVICES), np.array(lacking, dtype=np.int64), marks=marks)
 
 
 def _host_ports(situation: Situation, pod: Pod) -> Iterator[Row]:

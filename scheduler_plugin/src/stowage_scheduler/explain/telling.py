@@ -24,6 +24,7 @@ _CLOSES = {
     ClauseKind.TAINT: "taint {subject}, which the pod does not tolerate: on {of}",
     ClauseKind.VOLUMES: "its volumes ({subject}): of no use on {of}",
     ClauseKind.READABLE_PODS: "a pod that cannot be read, so that nobody knows what room is left: on {of}",
+    ClauseKind.GPU_DEVICES: "single GPUs: {of} without devices that have so much free",
     ClauseKind.HOST_PORT: "host port {subject}: taken on {of}",
     ClauseKind.POD_AFFINITY: "required pod affinity by {subject}: {of} without the pods that it wants to meet",
     ClauseKind.POD_ANTI_AFFINITY: "its anti-affinity by {subject}: closes {of}",
