@@ -76,6 +76,7 @@ class Row:
     largest_gap_percent: float
     gaps_above_1_5: int
     proven_moves_percent: float
+    near_bound_percent: float  # of those with proven placement, moves within a tenth of their own bound
     unproven_moves_percent: float
     unproven_evictions_percent: float
     median_seconds: float
@@ -97,6 +98,7 @@ def row(name: str, runs: Iterable[Run]) -> Row:
         largest_gap_percent=max((one.gap_percent for one in open_), default=0.0),
         gaps_above_1_5=sum(one.gap_percent > 1.5 for one in open_),
         proven_moves_percent=_mean(one.moves_percent for one in proven),
+        near_bound_percent=100 * _share(one.moves_near_bound for one in proven),
         unproven_moves_percent=_mean(one.moves_percent for one in open_),
         unproven_evictions_percent=_mean(one.evictions_percent for one in open_),
         median_seconds=median([one.seconds for one in calls] or [0.0]),
@@ -120,7 +122,7 @@ def table(title: str, found: Iterable[Row]) -> Table:
     shown.add_column("")
     for head in (
         *("calls", "failed", "better or proven %", "proven %", "gap % if not", "largest", "above 1.5 %"),
-        *("moves % proven", "not proven", "evicted %", "median s", "longest s"),
+        *("moves % proven", "near bound %", "not proven", "evicted %", "median s", "longest s"),
     ):
         shown.add_column(head, justify="right")
     for one in found:

@@ -71,6 +71,8 @@ class Run(msgspec.Struct, frozen=True):
     cpu_seconds: float
     load: float
     stages: dict[str, float]
+    move_cost: int = 0
+    move_cost_bound: int | None = None
     faults: tuple[str, ...] = ()
 
     @property
@@ -83,6 +85,11 @@ class Run(msgspec.Struct, frozen=True):
         """The same in percent of the tier's pods."""
         tiers = zip(self.bound, self.placed, self.pods, strict=True)
         return max((100 * (bound - placed) / pods for bound, placed, pods in tiers), default=0.0)
+
+    @property
+    def moves_near_bound(self) -> bool:
+        """Whether moves cost at most a tenth more than their bound."""
+        return self.move_cost == 0 or self.move_cost <= 1.1 * (self.move_cost_bound or 0)
 
     @property
     def moves_percent(self) -> float:
@@ -145,6 +152,8 @@ def run(cell: Cell, seed: int, budget_text: str) -> Run:
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         stages=dict(packing.stages),
+        move_cost=packing.move_cost,
+        move_cost_bound=packing.move_cost_bound,
         faults=faults,
     )
 

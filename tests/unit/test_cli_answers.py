@@ -87,6 +87,7 @@ def test_a_plan_that_places_everything_exits_0_and_has_the_stable_form(
 
     assert code == 0
     assert isinstance(plan.pop("seconds"), float)
+    assert plan.pop("moveCost") == plan.pop("moveCostBound") > 0
     move = plan["moves"][0]
     source, target = move["from"], move["to"]
     moved = move["pod"]

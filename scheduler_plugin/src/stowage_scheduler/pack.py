@@ -96,6 +96,8 @@ def pack(
         seconds=clock() - began,
         stages=stages,
         rejected=snapshot.rejected,
+        move_cost=chosen.placement.disruption()[1],
+        move_cost_bound=solution.moves_bound_of(chosen.placement),
         faults=tuple(faults),
     )
     return packing if options.drain is None else whole(packing, built, snapshot)

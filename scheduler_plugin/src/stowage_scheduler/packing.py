@@ -162,7 +162,9 @@ class Packing(Struct, frozen=True):
 
     `before`, `placed` and `bound` map a priority to the number of pods of that priority or higher that
     run before, after, and in no best plan more than. `certified`: `placed` equals `bound` everywhere.
-    `seconds` is the whole packing, `stages` the seconds by stage.
+    `seconds` is the whole packing, `stages` the seconds by stage. `move_cost`: what all moves cost, in restart seconds;
+    no plan that places as many pods in each tier and takes no more places away costs less than `move_cost_bound`,
+    None where that is not known.
     """
 
     assignments: tuple[Assignment, ...]
@@ -178,6 +180,8 @@ class Packing(Struct, frozen=True):
     seconds: float
     stages: Mapping[str, float]
     rejected: tuple[Rejected, ...] = ()
+    move_cost: int = 0
+    move_cost_bound: int | None = None
     faults: tuple[str, ...] = ()  # what the checks found wrong with the search's answer; then this is a simpler one
 
     @property

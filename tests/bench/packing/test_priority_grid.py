@@ -74,6 +74,7 @@ def _record(budget: str, runs: Sequence[Run], best: dict[tuple[object, int], tup
         target = at_least(targets[budget]) if budget in targets else None
         record(BENCH, f"{budget}: {name}", value, "%", target=target)
     record(BENCH, f"{budget}: largest gap", whole.largest_gap_percent, "%", target=at_most(1.5))
+    record(BENCH, f"{budget}: moves near their bound", whole.near_bound_percent, "%", target=at_least(60))
     record(BENCH, f"{budget}: moves where not proven", whole.unproven_moves_percent, "%", target=at_most(10))
     known = [(one, best[one.cell, one.seed]) for one in runs if (one.cell, one.seed) in best]
     if known:

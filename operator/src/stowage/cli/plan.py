@@ -166,6 +166,8 @@ def document(packing: Packing) -> dict[str, Any]:
         "placedByPriority": _by_priority(packing.placed),
         "bound": _by_priority(packing.bound),
         "certified": packing.certified,
+        "moveCost": packing.move_cost,
+        "moveCostBound": packing.move_cost_bound,
         "seconds": round(packing.seconds, 3),
         "rejectedObjects": [
             {"kind": one.kind, "name": one.name, "field": one.field, "value": one.value, "rule": one.rule}

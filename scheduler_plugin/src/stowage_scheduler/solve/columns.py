@@ -35,7 +35,7 @@ _MOST_CHOICES = 3_000  # of all nodes; each of them is a Boolean
 _MOST_KNOWN = 800  # the same, of fillings that the bound has asked for
 _PER_NODE = 5  # fillings of a node in one round
 _SCARCE = 4  # such fillings per node
-_CHARGE = 4.0  # times the dearest move, for a place that is missing
+_CHARGE = 1.5  # times the dearest move, for a place that is missing
 _NOTHING_LEFT = 1e-6
 
 

@@ -55,6 +55,10 @@ class Solution(Struct, frozen=True):
     stages: dict[str, float]
     moves_bound: int | None = None
 
+    def moves_bound_of(self, other: Placement) -> int | None:
+        """The bound on the cost of moves, if it holds for another placement."""
+        return Calmer(self.placement, self.moves_bound).bound_of(other)
+
 
 def solve(
     problem: Problem,
