@@ -271,16 +271,23 @@ def test_errors_of_the_stream_keep_their_words(caplog: pytest.LogCaptureFixture)
 NOT_SERVED = NotFound("GET", status=404)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        pytest.param(NOT_SERVED, "is not served", id="404"),
+        pytest.param(Forbidden("GET", status=403), "is not served or may not be read", id="403"),
+    ],
+)
 def test_a_collection_that_the_server_does_not_have_is_empty_and_looked_for_now_and_then(
-    caplog: pytest.LogCaptureFixture,
+    error: ApiError, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        followed = Followed([NOT_SERVED, NOT_SERVED, listed(5, thing("x"))], [[]], optional=True)
+        followed = Followed([error, error, listed(5, thing("x"))], [[]], optional=True)
     assert followed.changes == [("x", "-")]
     assert followed.times == [2 * ABSENT_SECONDS]
     assert followed.lists == 3
     assert [record.message for record in caplog.records] == [
-        "/things is not served; looked for every 60 s",
+        f"/things {words}; looked for every 60 s",
         "/things is served now",
     ]
 

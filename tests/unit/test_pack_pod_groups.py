@@ -177,7 +177,7 @@ def test_what_would_help_counts_what_is_missing() -> None:
     assert f"gang {RING} starts with 5 pods or more, and 4 of its 5 waiting pods would fit" in said
     missing = snapshot(node("a"), *waiting(1, 0, gang=ring(0, unknown=True)))
     (said,) = {one.help for one in packed(missing).unplaced}
-    assert said == "a PodGroup ring in namespace default (kubectl get podgroups.scheduling.k8s.io): there is none"
+    assert said == "a PodGroup ring in namespace default (kubectl get podgroups.scheduling.k8s.io): none can be read"
 
 
 PLANTED = {

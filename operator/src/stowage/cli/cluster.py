@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from stowage import __version__
 from stowage.transport import paths
 from stowage.transport.api import Api
-from stowage.transport.errors import NotFound
+from stowage.transport.errors import Forbidden, NotFound
 
 Document = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -41,6 +41,10 @@ COLLECTIONS = {
 }
 
 
+# those that not every cluster has: who may not read one is told the same as who may, but there is none
+OPTIONAL = frozenset({paths.POD_GROUPS, paths.COSCHEDULING_POD_GROUPS})
+
+
 def with_cluster(kubeconfig: str | None, context: str | None, work: Callable[[Api], Awaitable[Answer]]) -> Answer:
     """Runs `work` with a connection to the cluster, from code that is not asynchronous.
 
@@ -61,7 +65,11 @@ async def read_list(api: Api) -> Document:
     items: list[Document] = []
     for path, kind in COLLECTIONS.items():
         api_version = path.removeprefix("/apis/").removeprefix("/api/").rpartition("/")[0]
-        items += [{"apiVersion": api_version, "kind": kind, **item} async for item in each(api, path)]
+        try:
+            items += [{"apiVersion": api_version, "kind": kind, **item} async for item in each(api, path)]
+        except Forbidden:
+            if path not in OPTIONAL:
+                raise
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from stowage.observe.trouble import Trouble, TroubleReason, trouble_of
 from stowage.observe.versions import Verdict, Versions
-from stowage.transport import Api, ApiError, ApiUnavailable, Gone, NotFound
+from stowage.transport import Api, ApiError, ApiUnavailable, Forbidden, Gone, NotFound
 from stowage.transport.backoff import Backoff
 from stowage.transport.errors import Status
 from stowage_scheduler.cluster import Rejected
@@ -119,7 +119,7 @@ class Reflector(Generic[T]):
         clock: monotonic seconds.
         generator: source of the back-off's jitter.
         query: further query parameters, such as a field selector.
-        optional: a server that does not have the collection has no objects of it; it is looked for now and then.
+        optional: without the collection, or the right to read it, there are no objects; it is looked for now and then.
         sleep: waits for some seconds; tests replace it.
     """
 
@@ -204,8 +204,8 @@ class Reflector(Generic[T]):
                 self._version = ""
                 await self._after_failure(error, started, quick=True)
             except ApiError as error:
-                if self._optional and isinstance(error, NotFound):
-                    await self._absent()
+                if self._optional and isinstance(error, NotFound | Forbidden):
+                    await self._absent(error)
                     continue
                 broke = self._open
                 self._disconnected(error)
@@ -226,23 +226,24 @@ class Reflector(Generic[T]):
             self._failing = False
             logger.info("%s: connected again", self.path)
 
-    async def _absent(self) -> None:
+    async def _absent(self, error: ApiError) -> None:
         """The server does not have the collection: nothing is in it, and that is all there is to know.
 
-        One that it had a moment ago is looked for sooner: while a server starts it lacks what definitions add.
+        The same for one that may not be read, for a server says so of those that it lacks as well. One that was there
+        a moment ago is looked for sooner: while a server starts it lacks what definitions add.
         """
         had_it = self.served and self.lists > 0
         self._version = ""
         for key in sorted(self._versions.keys()):
             self._vanished(key)
         self._connected()
-        self._say_served(served=False)
+        self._say_served(served=False, why=" or may not be read" if isinstance(error, Forbidden) else "")
         self._synced.set()
         await self._pause(LONGEST_PAUSE_SECONDS if had_it else ABSENT_SECONDS)
 
-    def _say_served(self, *, served: bool) -> None:
+    def _say_served(self, *, served: bool, why: str = "") -> None:
         if served is not self.served:
-            words = "is served now" if served else f"is not served; looked for every {ABSENT_SECONDS:g} s"
+            words = "is served now" if served else f"is not served{why}; looked for every {ABSENT_SECONDS:g} s"
             logger.info("%s %s", self.path, words)
         self.served = served
 
