@@ -164,6 +164,7 @@ class Ledger:
         self._refusals = 0  # changes with each refusal that comes or goes
         self._standing: _Derived[tuple[tuple[Pod, ...], tuple[Rejected, ...]]] = _Derived()
         self._storage_now: _Derived[Storage] = _Derived()
+        self._grouped: set[str] = set()  # pods that name a PodGroup
         self._pod_group_resolution = PodGroupResolution()
         self._ganged: _Derived[tuple[Pod, ...]] = _Derived()
         self._resolution = VolumeResolution()
@@ -204,11 +205,15 @@ class Ledger:
     def put(self, kind: str, name: str, fact: Fact) -> bool:
         """Take a fact in place of what was known of the object; False if it says nothing new."""
         mended = self._mend(kind, name)
+        if isinstance(fact, Pod) and fact.gang is not None and fact.gang.unknown:
+            self._grouped.add(name)
+        elif kind == "Pod":
+            self._grouped.discard(name)
         return self._registers[kind].put(_name_within(kind, name), fact) or mended
 
     def refuse(self, kind: str, name: str, rejected: Rejected) -> bool:
         """Take note of an object that makes no sense; False if that was known."""
-        dropped = self._registers[kind].drop(_name_within(kind, name))
+        dropped = self._drop(kind, name)
         if self._refused.get((kind, name)) == rejected:
             return dropped
         self._refused[kind, name] = rejected
@@ -218,7 +223,12 @@ class Ledger:
     def drop(self, kind: str, name: str) -> bool:
         """Forget an object; False if it was not known."""
         mended = self._mend(kind, name)
-        return self._registers[kind].drop(_name_within(kind, name)) or mended
+        return self._drop(kind, name) or mended
+
+    def _drop(self, kind: str, name: str) -> bool:
+        if kind == "Pod":
+            self._grouped.discard(name)
+        return self._registers[kind].drop(_name_within(kind, name))
 
     def snapshot(self, now: float) -> Snapshot:
         """The cluster at this instant, frozen.
@@ -232,7 +242,9 @@ class Ledger:
         namespaces = self._namespaces.ordered
         standing, strays = self._standing.of(lambda: self._sorted_out(pods), pods, self._nodes.names_version)
         storage, groups = self._storage(), self._pod_groups.ordered
-        ganged = self._ganged.of(lambda: self._pod_group_resolution.resolve(groups, standing), standing, groups)
+        ganged = standing
+        if self._grouped:
+            ganged = self._ganged.of(lambda: self._pod_group_resolution.resolve(groups, standing), standing, groups)
         resolved, offering = self._resolved.of(
             lambda: self._resolution.resolve(storage, ganged, nodes), ganged, nodes, storage
         )
