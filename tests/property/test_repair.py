@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,8 +16,17 @@ from stowage_scheduler.greedy import greedy
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem, WholeGang
 from stowage_scheduler.relations import Role, Within
+from stowage_scheduler.solve import repair
 from stowage_scheduler.solve.clearing import NEVER, Clearing
 from stowage_scheduler.solve.repair import _cheapest, repaired
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_clusters_too() -> Iterator[None]:
+    """All that is known of large clusters is tried on small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repair, "_NODES_PER_POD", 0)
+        yield
 
 
 @st.composite

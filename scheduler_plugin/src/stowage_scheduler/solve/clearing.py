@@ -15,7 +15,7 @@ from msgspec import Struct
 from stowage_scheduler.greedy import sizes
 from stowage_scheduler.placement import Placement
 
-_MOST_STEPS = 5_000  # of the search on one node
+_MOST_STEPS = 2_000  # of the search on one node
 _ROUNDING = 1e-6  # what the sums of floats may be off, by far
 NEVER = 1 << 60  # the cost where not even an emptied node has the room
 Ints = npt.NDArray[np.int64]

@@ -24,9 +24,10 @@ from stowage_scheduler.relations import Within
 from stowage_scheduler.solve.clearing import NEVER, Cleared, Clearing
 
 _MOST_WAITING = 64  # pods without a place; more leave so little unchanged that the search does better
+_NODES_PER_POD = 8  # that waits, at least; where fewer share the cluster, room is made in other ways as well
 _MOST_SETS = 256  # of waiting pods that a node could take
-_MOST_STATES = 4_000  # sets of waiting pods that are still to be placed
-_MOST_WORK = 30_000_000  # states, sets and nodes multiplied, of one pass over nodes
+_MOST_WORK = 100_000_000  # cells of tables that are looked at for one group: half a second
+_ONE_LOOK = 2_000  # cells that looking at one node for one set takes as long as
 _Costs = npt.NDArray[np.int64]
 
 
@@ -77,7 +78,8 @@ def _groups(start: Placement) -> list[tuple[PodClass, ...]]:
                 found[group[0].index] = group
     units = sorted(found.values(), key=lambda group: (-max(c.priority for c in group), group[0].index))
     joint = tuple(c for group in units for c in group)
-    if sum(c.pending for c in joint) > _MOST_WAITING:
+    waiting = sum(c.pending for c in joint)
+    if waiting > _MOST_WAITING or waiting * _NODES_PER_POD > len(problem.nodes):
         return []
     if len(units) > 1 and not any(_domains(problem, group) for group in units):
         return [joint, *units]
@@ -163,6 +165,7 @@ class _Room:
         self.sets = self._sets()
         self.costs: _Costs = np.full((len(self.sets), len(self.clearing.nodes)), NEVER, dtype=np.int64)
         self.cleared: dict[tuple[int, int], Cleared | None] = {}
+        self.work = 0
 
     def _sets(self) -> list[tuple[int, ...]]:
         """The sets of waiting pods, by class, that some emptied node has the room for; more than the most for many."""
@@ -222,7 +225,8 @@ class _Room:
         """Sets and the rows of nodes that take them, cheapest in all; empty when never all fit, None for too much."""
         rows = self._promising()
         shape = tuple(count + 1 for count in self.counts)
-        if prod(shape) * len(self.sets) * len(rows) > _MOST_WORK:
+        self.work += (prod(shape) + _ONE_LOOK) * len(self.sets) * len(rows)
+        if self.work > _MOST_WORK:
             return None
         table = np.full(shape, NEVER, dtype=np.int64)  # by pods that have a place
         table[(0,) * len(shape)] = 0
