@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import log
 
 from stowage_scheduler.cluster import Node, Pod, PodAffinityTerm
+from stowage_scheduler.images import listed_images
 from stowage_scheduler.kube.matching import matches_node_affinity, matches_pod_term, matches_selector, tolerates_taints
 
 _MB = 1024 * 1024
@@ -65,9 +66,10 @@ def spread_score(pod: Pod, node: Node, nodes: Sequence[Node], standing: Sequence
 def image_score(pod: Pod, node: Node, nodes: Sequence[Node]) -> int:
     """The score of ImageLocality, 0 to 100: more is better."""
     total = 0
+    held = {one.name: dict(zip(*(part.tolist() for part in listed_images(one.images)), strict=True)) for one in nodes}
     for image in pod.images:
-        size = next((held.size_bytes for held in node.images if image in held.ids), 0)
-        having = sum(any(image in held.ids for held in one.images) for one in nodes)
+        size = held[node.name].get(image, 0)
+        having = sum(image in images for images in held.values())
         total += int(size * (having / len(nodes)))
     most = 1000 * _MB * len(pod.images)
     return 100 * (min(max(total, 23 * _MB), most) - 23 * _MB) // (most - 23 * _MB)

@@ -25,7 +25,7 @@ from stowage_scheduler.cluster import (
     WeightedPodTerm,
 )
 from stowage_scheduler.greedy import greedy
-from stowage_scheduler.images import NodeImage
+from stowage_scheduler.images import image_list
 from stowage_scheduler.options import Tail
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.soft_rules import soft_rules
@@ -46,20 +46,23 @@ PREFERRED = st.builds(
     ),
 )
 WISHED = st.builds(SpreadConstraint, KEYS, st.integers(1, 3), SELECTORS, st.just(1), st.booleans(), st.booleans())
-IMAGES = [NodeImage(("one", "alias"), 300 * 2**20), NodeImage(("two",), 900 * 2**20)]
+ONE, ALIAS, TWO, NONE = 1, 2, -3, 0
+IMAGES = st.lists(
+    st.sampled_from([((ONE, 300 * 2**20), (ALIAS, 300 * 2**20)), ((TWO, 900 * 2**20),)]), unique=True
+).map(lambda held: image_list(pair for pairs in held for pair in pairs))
 MOST_WAYS = 2_000
 NAMESPACES = {"other": {"team": "x"}, "default": {"team": "y"}}
 
 
 @st.composite
-def scenes(draw: st.DrawFn, rules: st.SearchStrategy[dict[str, object]]) -> Snapshot:
-    """Pods that stand anywhere, and one that waits; room is no matter."""
+def scenes(draw: st.DrawFn, rules: st.SearchStrategy[dict[str, object]], *, needs: bool = False) -> Snapshot:
+    """Pods that stand anywhere (with `needs` some need others), and one that waits; room is no matter."""
     nodes = [
         node(
             f"n{number}",
             labels={"host": f"n{number}", "disk": draw(st.sampled_from("sh"))}
             | draw(st.sampled_from([{"zone": "a"}, {"zone": "b"}, {}])),
-            images=tuple(draw(st.lists(st.sampled_from(IMAGES), unique=True))),
+            images=draw(IMAGES),
         )
         for number in range(draw(st.integers(2, 5)))
     ]
@@ -71,7 +74,7 @@ def scenes(draw: st.DrawFn, rules: st.SearchStrategy[dict[str, object]]) -> Snap
             namespace=draw(st.sampled_from(["default", "other"])),
             labels={"app": draw(st.sampled_from([*APPS]))},
             terminating=draw(st.booleans()),
-            affinity_terms=tuple(draw(st.lists(TERMS, max_size=1))),
+            affinity_terms=tuple(draw(st.lists(TERMS, max_size=1))) if needs else (),
             **draw(rules),
         )
         for number in range(draw(st.integers(0, 6)))
@@ -103,7 +106,9 @@ def standing(cluster: Snapshot) -> list[tuple[Pod, Node]]:
 
 
 @settings(max_examples=150)
-@given(cluster=scenes(st.fixed_dictionaries({"preferred_pods": st.lists(PREFERRED, max_size=2).map(tuple)})))
+@given(
+    cluster=scenes(st.fixed_dictionaries({"preferred_pods": st.lists(PREFERRED, max_size=2).map(tuple)}), needs=True)
+)
 def test_one_pod_lands_where_inter_pod_affinity_scores_best(cluster: Snapshot) -> None:
     best_by(cluster, lambda new, one: company_score(new, one, standing(cluster), NAMESPACES))
 
@@ -138,7 +143,7 @@ def test_one_pod_lands_where_topology_spread_scores_best(cluster: Snapshot) -> N
 @settings(max_examples=100)
 @given(
     cluster=scenes(
-        st.fixed_dictionaries({"images": st.lists(st.sampled_from(["one", "two", "alias", ""]), max_size=3).map(tuple)})
+        st.fixed_dictionaries({"images": st.lists(st.sampled_from([ONE, TWO, ALIAS, NONE]), max_size=3).map(tuple)})
     )
 )
 def test_one_pod_lands_where_image_locality_scores_best(cluster: Snapshot) -> None:
@@ -155,7 +160,7 @@ def soft_clusters(draw: st.DrawFn) -> Snapshot:
         owner: {
             "preferred_pods": tuple(draw(st.lists(PREFERRED, max_size=2))),
             "preferred_spread": tuple(draw(st.lists(WISHED, max_size=1))),
-            "images": tuple(draw(st.lists(st.sampled_from(["one", "two"]), max_size=1))),
+            "images": tuple(draw(st.lists(st.sampled_from([ONE, TWO]), max_size=1))),
         }
         for owner in owners
     }
@@ -163,7 +168,7 @@ def soft_clusters(draw: st.DrawFn) -> Snapshot:
     nodes = tuple(
         replace(
             one,
-            images=tuple(draw(st.lists(st.sampled_from(IMAGES), unique=True))),
+            images=draw(IMAGES),
             taints=draw(st.sampled_from([(), (), (Taint("busy", Effect.PREFER_NO_SCHEDULE),)])),
         )
         for one in cluster.nodes

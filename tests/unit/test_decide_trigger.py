@@ -250,6 +250,7 @@ OWNER, BUDGET = replica_set("web", 1), budget("web")
     [
         pytest.param((BUDGET, node("n1"), OWNER), True, id="another-order"),
         pytest.param((node("n1", labels={"gpu": "h100"}), OWNER, BUDGET), False, id="node-labelled"),
+        pytest.param((node("n1", images=b"many"), OWNER, BUDGET), True, id="image-pulled"),
         pytest.param((node("n1"), replica_set("web", 1, newest=False), BUDGET), False, id="owner-rolls-out"),
         pytest.param((node("n1"), replica_set("web", 1, replicas_changed_at=NOW), BUDGET), False, id="scaled-just-now"),
         pytest.param((node("n1"), replica_set("web", 1, replicas_changed_at=1.0), BUDGET), True, id="scaled-long-ago"),

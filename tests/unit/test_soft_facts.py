@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stowage_scheduler.cluster import LabelSelector, Node, Pod, PodAffinityTerm, WeightedPodTerm
-from stowage_scheduler.images import NodeImage
+from stowage_scheduler.images import UNKNOWN, image_list, listed_images
 from stowage_scheduler.kube.decode import decode_object
 from stowage_scheduler.kube.facts import fact_of
 from stowage_scheduler.kube.image_facts import image_id
@@ -111,14 +111,26 @@ def test_images_meet_by_name(name: str, as_on_the_node: str) -> None:
     pod = pod_fact(pod_document(containers=[{"image": name}], initContainers=[{"image": "setup:1"}]))
     node = node_fact(node_document({"names": [as_on_the_node, "other"], "sizeBytes": 5}))
     assert set(pod.images) == {image_id(name), image_id("setup:1")}
-    assert node.images[0].size_bytes == 5
-    assert node.images[0].ids[0] == image_id(name)
+    ids, sizes = listed_images(node.images)
+    assert (ids.tolist()[0], sizes.tolist()) == (image_id(name), [5, 5])
 
 
 def test_nodes_share_what_they_know_of_images() -> None:
     image = {"names": ["web:1"], "sizeBytes": -5}
-    assert node_fact(node_document(image)).images == (NodeImage((image_id("web:1"),), 0),)
+    assert node_fact(node_document(image)).images == image_list([(image_id("web:1"), 0)])
     assert node_fact(node_document(image)).images is node_fact(node_document(image)).images
+
+
+@pytest.mark.parametrize(("images", "found"), [(b"", []), (image_list([(3, 4)]), [3]), (b"broken", [])])
+def test_what_is_no_list_of_images_has_none(images: bytes, found: list[int]) -> None:
+    assert listed_images(images)[0].tolist() == found
+
+
+def test_a_container_without_an_image_counts() -> None:
+    assert pod_fact(pod_document(containers=[{"name": "a"}, {"image": "b"}])).images == tuple(
+        sorted((UNKNOWN, image_id("b")))
+    )
+    assert pod_fact(pod_document(containers=[{"name": "a"}])).images == ()
 
 
 def test_a_dump_tells_images_apart_and_not_their_names() -> None:

@@ -19,7 +19,7 @@ from stowage_scheduler.cluster import (
     SpreadConstraint,
     WeightedPodTerm,
 )
-from stowage_scheduler.images import NodeImage
+from stowage_scheduler.images import image_list
 from stowage_scheduler.options import Tail
 
 DB = LabelSelector((("app", "db"),))
@@ -47,7 +47,8 @@ def is_a(app: str) -> dict[str, Any]:
 ZONES = [zoned("a", "east"), zoned("b", "west")]
 DB_IN_EAST = pod("db-0", 500, on="a", **is_a("db"))
 DB_IN_WEST = pod("db-0", 100, on="b", **is_a("db"))
-IMAGE = NodeImage(("big",), 800 * MB)
+BIG, COMMON = 1, 2  # images
+IMAGE = image_list([(BIG, 800 * MB)])
 
 
 @pytest.mark.parametrize(
@@ -117,23 +118,21 @@ IMAGE = NodeImage(("big",), 800 * MB)
             id="spread over others counts others",
         ),
         pytest.param(
-            snapshot(node("a"), node("b", images=(IMAGE,)), pod("x-0", 500, on="a"), pod("new-0", images=("big",))),
+            snapshot(node("a"), node("b", images=IMAGE), pod("x-0", 500, on="a"), pod("new-0", images=(BIG,))),
             "b",
             id="image: a node that has it",
         ),
         pytest.param(
-            snapshot(
-                node("a"), node("b", images=(NodeImage(("big",), 20 * MB),)), pod("x-0", 500, on="a"), pod("new-0")
-            ),
+            snapshot(node("a"), node("b", images=image_list([(BIG, 20 * MB)])), pod("x-0", 500, on="a"), pod("new-0")),
             "a",
             id="image: too small to matter",
         ),
         pytest.param(
             snapshot(
-                *(node(name, images=(NodeImage(("common",), 300 * MB),)) for name in "acde"),
-                node("b", images=(IMAGE,)),
+                *(node(name, images=image_list([(COMMON, 300 * MB)])) for name in "acde"),
+                node("b", images=IMAGE),
                 pod("x-0", 500, on="b"),
-                pod("new-0", images=("common", "big")),
+                pod("new-0", images=(COMMON, BIG)),
             ),
             "a",
             id="image: what few nodes have counts less",

@@ -14,8 +14,6 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-from stowage_scheduler.images import NodeImage
-
 Resources = Mapping[str, int]
 
 CPU = "cpu"
@@ -202,7 +200,7 @@ class Node(Struct, frozen=True, gc=False):
     uid: str = ""
     created_at: float = 0.0
     features: tuple[str, ...] = ()  # that its kubelet declares
-    images: tuple[NodeImage, ...] = ()  # the kubelet tells the largest
+    images: bytes = b""  # with sizes, as `images.image_list`; the kubelet tells the largest
 
 
 class Gang(Struct, frozen=True, gc=False):
@@ -277,7 +275,7 @@ class Pod(Struct, frozen=True, gc=False):
     spread: tuple[SpreadConstraint, ...] = ()
     preferred_pods: tuple[WeightedPodTerm, ...] = ()
     preferred_spread: tuple[SpreadConstraint, ...] = ()
-    images: tuple[str, ...] = ()  # of each container, by a digest of its name
+    images: tuple[int, ...] = ()  # of each container, by a digest of its name
     unmodelled: tuple[Unmodelled, ...] = ()
     mirror: bool = False  # static pod, shown by its mirror
     host_path: bool = False

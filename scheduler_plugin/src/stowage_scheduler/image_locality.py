@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from stowage_scheduler.cluster import Node
-from stowage_scheduler.images import NodeImage
+from stowage_scheduler.images import Ints, listed_images
 
 MAX_SCORE = 100
 _MB = 1024 * 1024
 _LEAST_BYTES = 23 * _MB
 _MOST_BYTES_OF_CONTAINER = 1000 * _MB
-_Ints = npt.NDArray[np.int64]
 
 
 class ImageLocality:
@@ -27,30 +25,31 @@ class ImageLocality:
     Args:
         cluster: all nodes.
         nodes: those to score, in order.
-        wanted: images that somebody asks for, by digest; all others are passed over.
+        wanted: images that somebody asks for; all others are passed over.
     """
 
-    def __init__(self, cluster: Sequence[Node], nodes: Iterable[Node], wanted: frozenset[str]) -> None:
+    def __init__(self, cluster: Sequence[Node], nodes: Iterable[Node], wanted: Collection[int]) -> None:
         place = {node.name: number for number, node in enumerate(nodes)}
-        holders: dict[str, int] = defaultdict(int)
-        sizes: dict[str, int] = {}
-        places: dict[str, list[int]] = defaultdict(list)
-        alike: dict[int, Mapping[str, int]] = {}  # by what nodes are told to have; many are told the same
+        asked = np.array(sorted(wanted), dtype=np.int64)
+        holders: dict[int, int] = defaultdict(int)
+        sizes: dict[int, int] = {}
+        places: dict[int, list[int]] = defaultdict(list)
         for node in cluster:
-            key = id(node.images)
-            if key not in alike:
-                alike[key] = _sizes(node.images, wanted)
-            for image, size in alike[key].items():
+            if not node.images:
+                continue
+            ids, amounts = listed_images(node.images)
+            known = np.isin(ids, asked)
+            for image, size in dict(zip(ids[known].tolist(), amounts[known].tolist(), strict=True)).items():
                 holders[image] += 1
                 sizes[image] = max(size, sizes.get(image, 0))
                 if node.name in place:
                     places[image].append(place[node.name])
         self._scaled = {image: int(sizes[image] * (holders[image] / len(cluster))) for image in holders}
         self._places = {image: np.array(where, dtype=np.int64) for image, where in places.items()}
-        self._none: _Ints = np.zeros(len(place), dtype=np.int64)
-        self._known: dict[tuple[str, ...], _Ints] = {}
+        self._none: Ints = np.zeros(len(place), dtype=np.int64)
+        self._known: dict[tuple[int, ...], Ints] = {}
 
-    def scores(self, images: tuple[str, ...]) -> _Ints:
+    def scores(self, images: tuple[int, ...]) -> Ints:
         """0 to 100 for each node, for a pod with these images of its containers; not to be changed."""
         if images not in self._known:
             total = self._none.copy()
@@ -61,7 +60,3 @@ class ImageLocality:
             within = np.clip(total, _LEAST_BYTES, most) - _LEAST_BYTES
             self._known[images] = MAX_SCORE * within // (most - _LEAST_BYTES)
         return self._known[images]
-
-
-def _sizes(images: Iterable[NodeImage], wanted: frozenset[str]) -> Mapping[str, int]:
-    return {one: image.size_bytes for image in images for one in image.ids if one in wanted}

@@ -94,7 +94,7 @@ class _Gathering:
         return SoftRules(tuple(wishes), costs) if wishes or costs else NO_SOFT_RULES
 
     def _group(self) -> None:
-        """Sort all pods into groups; facts of replicas share their parts, so parts are compared as objects."""
+        """Sort all pods into groups."""
         planned: set[str] = set()
         for pod_class in self.built.problem.classes:
             self.groups.append(_Group(self.first[pod_class.index], pod_class.index, pod_class.total))
@@ -104,9 +104,9 @@ class _Gathering:
             where = pod.node or pod.nominated_node
             if where is None or pod.uid in planned or pod.finished:
                 continue
-            rules = id(pod.affinity_terms), id(pod.preferred_pods), id(pod.preferred_spread)
-            places = (id(pod.node_affinity), id(pod.node_selector), id(pod.tolerations)) if pod.preferred_spread else ()
-            key = (pod.namespace, id(pod.labels), *rules, *places)
+            rules = pod.affinity_terms, pod.preferred_pods, pod.preferred_spread
+            places = _where(pod) if pod.preferred_spread else ()
+            key = (pod.namespace, tuple(pod.labels.items()), *rules, *places)
             if key not in alike:
                 alike[key] = _Group(pod)
             group = alike[key]

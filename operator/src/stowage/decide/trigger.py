@@ -231,7 +231,9 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
     """
     pods = [pod for pod in snapshot.pods if not pod.finished and (pod.node in nodes or pends(pod))]
     namespaces = {pod.namespace for pod in pods}
-    facts: list[Struct] = [structs.replace(node, created_at=0.0, images=()) for node in snapshot.nodes if node.name in nodes]
+    facts: list[Struct] = [
+        structs.replace(node, created_at=0.0, images=b"") for node in snapshot.nodes if node.name in nodes
+    ]
     untimed = {"bound_at": None, "unschedulable_since": None, "unschedulable_message": ""}
     facts += [
         structs.replace(pod, created_at=float(_pod_ripens(policy, pod) > snapshot.now), **untimed) for pod in pods

@@ -6,56 +6,75 @@ about a company than its requests do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from stowage_scheduler.images import NodeImage
+from stowage_scheduler.images import UNKNOWN, image_list
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.sharing import REMEMBERED, shared
 
 _MOST_BYTES = 2**50  # no image is larger; what says so must not make sums overflow
+_HASH = re.compile(r"[0-9a-f]{16}")
 _Document = dict[str, Any]
 
 
-@lru_cache(maxsize=REMEMBERED)
-def image_id(name: str) -> str:
+def image_id(name: str) -> int:
     """What stands for the name of an image; a name without tag and digest means the tag `latest`."""
-    tagged = name if name.rfind(":") > name.rfind("/") else f"{name}:latest"
-    return _digest(tagged)
+    return _number(_hash(_tagged(name)))
+
+
+def _tagged(name: str) -> str:
+    return name if name.rfind(":") > name.rfind("/") else f"{name}:latest"
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _digest(name: str) -> str:
+def _hash(name: str) -> str:
     return blake2b(name.encode(), digest_size=8).hexdigest()
 
 
-def pod_images(spec: objects.PodSpec) -> tuple[str, ...]:
-    """The image of each container, init containers among them; empty where a container tells none."""
+@lru_cache(maxsize=REMEMBERED)
+def _number(text: str) -> int:
+    """The number that a hash says; a text that is none is taken for a name."""
+    known = text if _HASH.fullmatch(text) else _hash(text)
+    return int.from_bytes(bytes.fromhex(known), signed=True)
+
+
+def pod_images(spec: objects.PodSpec) -> tuple[int, ...]:
+    """The image of each container, init containers among them; empty where no container tells any."""
     containers = (*(spec.init_containers or ()), *(spec.containers or ()))
-    found = tuple(sorted(one.image_hash or (image_id(one.image) if one.image else "") for one in containers))
+    found = tuple(sorted(_image(container) for container in containers))
     return shared(found) if any(found) else ()
 
 
-def node_images(status: objects.NodeStatus) -> tuple[NodeImage, ...]:
-    """The images that a node has; the same object for equal ones, for nodes are alike in this."""
-    return shared(tuple(_node_image(image) for image in status.images or ()))
+def _image(container: objects.Container) -> int:
+    if container.image_hash:
+        return _number(container.image_hash)
+    return image_id(container.image) if container.image else UNKNOWN
 
 
-def _node_image(raw: objects.ContainerImage) -> NodeImage:
-    ids = raw.name_hashes if raw.name_hashes is not None else tuple(map(_digest, raw.names or ()))
-    return shared(NodeImage(ids, min(max(0, raw.size_bytes or 0), _MOST_BYTES)))
+def node_images(status: objects.NodeStatus) -> bytes:
+    """The images that a node has, as `image_list`; the same object for equal ones, for nodes are alike in this."""
+    return shared(image_list(_named(status.images))) if status.images else b""
+
+
+def _named(images: Iterable[objects.ContainerImage]) -> Iterator[tuple[int, int]]:
+    for image in images:
+        hashes = image.name_hashes if image.name_hashes is not None else map(_hash, image.names or ())
+        size = min(max(0, image.size_bytes or 0), _MOST_BYTES)
+        yield from ((_number(one), size) for one in hashes)
 
 
 def without_names(kind: str, document: _Document) -> None:
-    """Put digests in place of the names of images; changes `document`, which has only fields that Stowage reads."""
+    """Put hashes in place of the names of images; changes `document`, which has only fields that Stowage reads."""
     if kind == "Pod":
         spec = document.get("spec", {})
         for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
             name = container.pop("image", "")
             if name:
-                container.setdefault("imageHash", image_id(name))
+                container.setdefault("imageHash", _hash(_tagged(name)))
     elif kind == "Node":
         _hide(document.get("status", {}).get("images", ()))
 
@@ -63,4 +82,4 @@ def without_names(kind: str, document: _Document) -> None:
 def _hide(images: Iterable[_Document]) -> None:
     for image in images:
         names = image.pop("names", ())
-        image.setdefault("nameHashes", [_digest(name) for name in names])
+        image.setdefault("nameHashes", [_hash(name) for name in names])

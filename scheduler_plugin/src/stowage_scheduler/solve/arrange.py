@@ -25,6 +25,7 @@ _MOST_LOOKS = 20  # nodes, or partners, that are tried for one pod
 _EXCHANGE_WORK = 1_000  # cells that a partner counts
 _MOST_OPENED = 3  # empty nodes that are tried as the new home of all pods of another
 _MOST_WORK = 20_000_000  # cells of arrays: some tenths of a second
+_WORK_OF_NODE = 2_000  # more of them for each node
 _Ints = npt.NDArray[np.int64]
 
 
@@ -69,7 +70,7 @@ class _Arrangement:
         self.coming = [problem.classes[index] for index in arriving(placement)]
         self.asking = [pod_class for pod_class in self.coming if self.wishes.concern(pod_class)]
         self.nodes: dict[frozenset[int], _Ints] = {}
-        self.left = _MOST_WORK
+        self.left = _MOST_WORK + _WORK_OF_NODE * len(problem.nodes)
 
     def run(self) -> None:
         """Shift until nothing helps; soft rules have the first claim on the work."""
