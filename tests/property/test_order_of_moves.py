@@ -15,6 +15,7 @@ from harness.facts import pod as make_pod
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import DisruptionBudget, Gang, HostPort, LabelSelector
+from stowage_scheduler.cycles import nth_best
 from stowage_scheduler.gangs import GANG_GATE
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.packing import Action, Step
@@ -198,3 +199,14 @@ def check(
     assert all(places[one] < ring[0] for number in ring for one in steps[number].after)
     for _ in range(4):
         Replay(exchange, steps, slots).run(chance)
+
+
+@given(groups=st.lists(st.integers(0, 3), min_size=1, max_size=12), helpful=st.sets(st.integers(0, 11)), data=st.data())
+def test_who_makes_room_comes_first_among_those_that_are_alike(
+    groups: list[int], helpful: set[int], data: st.DataObject
+) -> None:
+    ranked = sorted(range(len(groups)), key=lambda one: (groups[one], one))
+    group_of = dict(enumerate(groups))
+    number = data.draw(st.integers(0, len(groups) - 1))
+    expected = sorted(ranked, key=lambda one: (groups[one], one not in helpful, one))[number]
+    assert nth_best(ranked, group_of, helpful.__contains__, number) == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -51,13 +51,38 @@ def cycles(moves: Mapping[int, Moving]) -> list[Cycle]:
     return [Cycle(tuple(inner), frozenset(nodes[key]), key not in left) for key, inner in within.items()]
 
 
+def nth_best(ranked: Sequence[int], group_of: Mapping[int, object], helps: Callable[[int], bool], number: int) -> int:
+    """The member of that number (0: the first) when within each group those that help come before the others.
+
+    Args:
+        ranked: the groups one after the other; within a group, the order of those that are alike.
+        group_of: by member.
+        helps: asked only as far as needed, for an answer is dear.
+        number: less than there are members.
+    """
+    start = number
+    while start and group_of[ranked[start - 1]] == group_of[ranked[number]]:
+        start -= 1
+    useless = []
+    for member in ranked[start:]:
+        if group_of[member] != group_of[ranked[number]]:
+            break
+        if not helps(member):
+            useless.append(member)
+        elif start == number:
+            return member
+        else:
+            start += 1
+    return useless[number - start]
+
+
 def _groups(moves: Collection[Moving]) -> dict[int, int]:
     """The strongly connected component of each node, named by one of its nodes (Kosaraju's two passes)."""
     onward: dict[int, list[int]] = defaultdict(list)
     back: dict[int, list[int]] = defaultdict(list)
-    for move in moves:
-        onward[move.source].append(move.target)
-        back[move.target].append(move.source)
+    for source, target in dict.fromkeys((move.source, move.target) for move in moves):
+        onward[source].append(target)
+        back[target].append(source)
     nodes = sorted(set(onward) | set(back))
     finished: list[int] = []
     seen: set[int] = set()

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from stowage_scheduler.assign import Change
 from stowage_scheduler.cluster import HostPort
-from stowage_scheduler.cycles import Cycle, cycles
+from stowage_scheduler.cycles import Cycle, cycles, nth_best
 from stowage_scheduler.devices.gates import DeviceGates
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem
@@ -258,19 +258,25 @@ class Simulation:
             return
         still_to_lose = {p.source for i in self.left if isinstance(p := self.parts[i], Departure)}
         tight = [i for c in found if c.closed and not c.nodes & still_to_lose for i in c.moves]
-        loose = [i for c in found for i in c.moves if i not in set(tight)]
-        options = [*self._swaps(tight, moves), *losses, *self._swaps(loose, moves)]
-        if not options and self.for_others:
-            options = self._swaps(moves, moves)  # pods of different nodes may be in each other's way as well
-        if not options:
+        known = set(tight)
+        loose = [i for c in found for i in c.moves if i not in known]
+        options = [self._may_swap(tight, moves), list(losses), self._may_swap(loose, moves)]
+        if not any(options) and self.for_others:
+            options = [self._may_swap(moves, moves)]  # pods of different nodes may be in each other's way as well
+        if not any(options):
             raise StuckError(tuple(self.left))
         turn = len(self.options)
-        self.options.append(len(options))
-        index = options[self.picks[turn] if turn < len(self.picks) else 0]
-        if index in losses:
-            self._lose(index)
-        else:
-            self._swap(index, moves[index])
+        self.options.append(sum(map(len, options)))
+        pick = self.picks[turn] if turn < len(self.picks) else 0
+        while pick >= len(options[0]):
+            pick -= len(options.pop(0))
+        if options[0][0] in losses:
+            self._lose(options[0][pick])
+            return
+        scarcity = {i: self._scarcity(moves[i]) for i in options[0]}
+        ranked = sorted(options[0], key=lambda i: (scarcity[i], moves[i].pod_class.move_cost, moves[i].uid))
+        index = nth_best(ranked, scarcity, lambda i: self._makes_room(moves[i]), pick)
+        self._swap(index, moves[index])
 
     def _spares_the_moves(self, loss: Departure, moves: dict[int, Transfer], found: Sequence[Cycle]) -> bool:
         """Whether enough disruptions are left for moves under the same budgets, and for swaps among them."""
@@ -282,25 +288,18 @@ class Simulation:
                 return False
         return True
 
-    def _swaps(self, indices: Iterable[int], moves: dict[int, Transfer]) -> list[int]:
-        """Moves that may be taken out of their cycle now, the best one first."""
-        may_swap = (i for i in indices if self._may_evict(moves[i]) and not self._is_serial(moves[i].pod_class))
-        return sorted(may_swap, key=lambda i: self._harm(moves[i]))
+    def _may_swap(self, indices: Iterable[int], moves: dict[int, Transfer]) -> list[int]:
+        """Moves that may be taken out of their cycle now."""
+        return [i for i in indices if self._may_evict(moves[i]) and not self._is_serial(moves[i].pod_class)]
 
     def _is_serial(self, pod_class: PodClass) -> bool:
         """Whether it matters to others when a pod of a class lands: a swap can not tell."""
         return any(number in self.serial for number, _ in self.roles_of[pod_class.index])
 
-    def _harm(self, move: Transfer) -> tuple[bool, float, bool, int, str]:
-        """How bad a swap is: budgets first, then whether it makes room for anybody, then what it costs."""
+    def _scarcity(self, move: Transfer) -> tuple[bool, float]:
+        """Whether a swap needs a budget, and how little is left of it."""
         slack = min((float(self.allowed[budget]) for budget in move.pod_class.budgets), default=math.inf)
-        return (
-            bool(move.pod_class.budgets),
-            -slack,
-            not self._makes_room(move),
-            move.pod_class.move_cost,
-            move.uid,
-        )
+        return bool(move.pod_class.budgets), -slack
 
     def _makes_room(self, move: Transfer) -> bool:
         """Whether anybody who waits for the node of a pod could come when it is gone."""
