@@ -104,7 +104,7 @@ class Advisor:
         costs = np.zeros(len(self.nodes))
         for row, clause in enumerate(self.table.rows):
             for node in np.flatnonzero(unmet[row]):
-                costs[node] += relax_cost(clause, self.pod, int(lacking[row, node]))
+                costs[node] += relax_cost(clause, self.pod, int(lacking[row, node]), self.nodes[node])
         best: dict[bytes, list[int]] = {}
         for node in np.argsort(costs, kind="stable"):
             if not np.isfinite(costs[node]):
@@ -122,7 +122,7 @@ class Advisor:
         for row, clause in enumerate(self.table.rows):
             lacking = int(self.table.lacking[row, number])
             if lacking > 0:
-                relaxed, cost = relax(relaxed, clause, lacking), cost + relax_cost(clause, self.pod, lacking)
+                relaxed, cost = relax(relaxed, clause, lacking), cost + relax_cost(clause, self.pod, lacking, node)
         trial = self.situation.trial()
         if relaxed.node != node:
             trial.change_node(relaxed.node)

@@ -14,7 +14,7 @@ from stowage_scheduler.explain.conflict import conflict
 from stowage_scheduler.explain.explainer import Explainer, Explanation
 from stowage_scheduler.explain.gang_help import best_domain, more_nodes_for
 from stowage_scheduler.explain.gangs import explain_gang, still_waiting
-from stowage_scheduler.explain.help import Help
+from stowage_scheduler.explain.help import Help, HelpKind
 from stowage_scheduler.explain.situation import Situation
 from stowage_scheduler.explain.table import Table
 from stowage_scheduler.explain.telling import Told, tell
@@ -71,10 +71,12 @@ def findings(
     domain = frozenset(situation.index[node.name] for node in inside.nodes) if state.required else None
     found = _of_pod(situation, first, explanation, domain, alone=False)
     more = more_nodes_for(outcome, inside, state)
+    alone = [one for one in found.help if one.kind is not HelpKind.MORE_NODES] if len(homeless) == 1 else []
+    help_for_all = sorted([*alone, *([more] if more is not None else [])], key=lambda one: one.cost)
     return Findings(
         explanation=explanation,
         conflict=found.conflict,
-        help=(*(found.help if len(homeless) == 1 else ()), *([more] if more is not None else [])),
+        help=tuple(help_for_all),
         hopeless=found.hopeless,
         counts_only=found.counts_only,
         lacking=found.lacking,

@@ -18,7 +18,7 @@ IMPOSSIBLE = math.inf
 # what a person would rather do comes first; a new node costs 10
 _COSTS = {
     ClauseKind.NODE_READY: 3.0,
-    ClauseKind.TAINT: 4.0,
+    ClauseKind.TAINT: 8.0,  # it is there for a purpose
     ClauseKind.TOPOLOGY_SPREAD: 4.0,
     ClauseKind.POD_ANTI_AFFINITY: 6.0,
     ClauseKind.HOST_PORT: 6.0,
@@ -26,6 +26,7 @@ _COSTS = {
     ClauseKind.NODE_AFFINITY: 8.0,
     ClauseKind.POD_AFFINITY: 8.0,
 }
+_WASTED_GPUS = 6.0
 _SMALLER = 5.0
 _BY_PART = 10.0  # of the request that is given up: half of it at most
 
@@ -38,16 +39,25 @@ class Relaxed(Struct, frozen=True):
     words: tuple[str, ...] = ()
 
 
-def relax_cost(clause: Clause, pod: Pod, lacking: int) -> float:
-    """What it costs to do without so much of a rule; `IMPOSSIBLE` when nobody can."""
+def relax_cost(clause: Clause, pod: Pod, lacking: int, node: Node) -> float:
+    """What it costs to do without so much of a rule on a node; `IMPOSSIBLE` when nobody can."""
     if clause.kind is ClauseKind.RESOURCE:
         asked = pod.requests.get(clause.subject, 0)
         if lacking * 2 > asked or clause.subject == PODS or clause.subject.startswith(OF_VOLUMES):
             return IMPOSSIBLE
         return _SMALLER + _BY_PART * lacking / asked
+    if clause.kind is ClauseKind.TAINT:
+        return _taint_cost(clause.subject, pod, node)
     if clause.kind is ClauseKind.TOPOLOGY_SPREAD:
         return _COSTS[clause.kind] + lacking - 1 if lacking < 1 << 30 else IMPOSSIBLE
     return _COSTS.get(clause.kind, IMPOSSIBLE)
+
+
+def _taint_cost(subject: str, pod: Pod, node: Node) -> float:
+    if subject.startswith(PASSING_TAINTS):
+        return _COSTS[ClauseKind.NODE_READY]
+    wasted = any("gpu" in name and not pod.requests.get(name) for name, amount in node.allocatable.items() if amount)
+    return _COSTS[ClauseKind.TAINT] + _WASTED_GPUS * wasted
 
 
 def relax(relaxed: Relaxed, clause: Clause, lacking: int) -> Relaxed:

@@ -27,7 +27,7 @@ class Guard(Struct, frozen=True, gc=False):
     """What keeps a pod on its node, whoever comes.
 
     `always`: it goes nowhere while one of these holds. `evicted`: while one of these holds it does not lose its place
-    without another. `holds_room`: it only waits to leave, so nobody can move or evict it.
+    without another. `holds_room`: it is not there, or not for long, so nobody can move or evict it.
     """
 
     always: frozenset[Clause] = frozenset()
@@ -123,10 +123,11 @@ class Situation:
             return _LEAVES
         if pod.uid not in self.outcome.after:
             return _NOMINATED
-        always: set[Clause] = {MOVE_LIMIT} if self.limited else set()
         if pod.uid in self._peers:
-            always.add(Clause(ClauseKind.GANG, pod.gang.name if pod.gang is not None else ""))
-        elif pod.node == node.name:
+            name = pod.gang.name if pod.gang is not None else ""
+            return Guard(always=frozenset({Clause(ClauseKind.GANG, name)}), holds_room=True)
+        always: set[Clause] = {MOVE_LIMIT} if self.limited else set()
+        if pod.node == node.name:
             always.update(self._obstacles(pod))
         elif gang_key(pod) is not None:
             always.add(never(Immovable.GANG))

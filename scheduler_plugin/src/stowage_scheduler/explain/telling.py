@@ -102,7 +102,9 @@ class _Telling:
             return f"{start}the largest node that it may use offers {offer}"
         free = self.table.situation.free(resource)
         best = int(np.where(self.usable, free, free.min() - 1).argmax())
-        most = f"the most that is free is {amount_of(resource, int(max(0, free[best])))} on node {nodes[best].name}"
+        if free[best] <= 0:
+            return f"{start}nothing is free on the nodes that it may use"
+        most = f"the most that is free is {amount_of(resource, int(free[best]))} on node {nodes[best].name}"
         return f"{start}{closed} of {self.count} nodes with less; {most}"
 
     def _kept(self, clause: Clause) -> Told:
