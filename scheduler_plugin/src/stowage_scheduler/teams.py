@@ -26,11 +26,11 @@ class Membership:
 
     def __init__(self, teams: Sequence[Team]) -> None:
         self._teams = teams
-        self._known: dict[tuple[str, int], int] = {}  # replicas share their labels
+        self._known: dict[object, int] = {}  # by what selectors see, which replicas share
 
     def of(self, pod: Pod) -> int:
         """The number of a pod's team."""
-        key = pod.namespace, id(pod.labels)
+        key = pod.namespace, *pod.labels.items()
         if key not in self._known:
             labels = {**pod.labels, NAMESPACE_NAME_LABEL: pod.namespace}
             found = (number for number, team in enumerate(self._teams) if matches_selector(team.selector, labels))
