@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from harness.facts import OPTIONS, packed, snapshot
+from harness.facts import node as node_of
+from harness.facts import pod as pod_of
 from stowage.cli import run
+from stowage.cli.drain_answer import DrainAnswer, sentence
+from stowage_scheduler.options import Drain
 from unit.test_cli_answers import UNITS, Document, node, pod, policy
 
 BARE: Document = {"ownerReferences": []}
@@ -119,6 +125,17 @@ def test_a_pod_without_a_place_elsewhere_is_explained(tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert said.startswith("node old can not be drained: 1 pod would find no place elsewhere\n")
     assert "InsufficientCpu" in said
+
+
+def test_a_no_that_is_not_proven_asks_for_more_time() -> None:
+    cluster = snapshot(node_of("old"), node_of("new"), pod_of("web-1", 800, on="old"), pod_of("api-1", 800, on="new"))
+    packing = packed(cluster, structs.replace(OPTIONS, drain=Drain(frozenset({"old"}))))
+    assert packing.certified
+    assert sentence(DrainAnswer(("old",), packing=packing)).endswith("1 pod would find no place elsewhere")
+    unproven = structs.replace(packing, certified=False, seconds=1.25)
+    assert sentence(DrainAnswer(("old",), packing=unproven)) == (
+        "node old not drained: no place was found in 1.2 s for 1 pod; a longer --budget may find one"
+    )
 
 
 def test_an_unknown_node_is_a_wrong_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,9 @@ def sentence(given: DrainAnswer) -> str:
         many = len(given.obstacles) > 1
         return f"{names} can not be drained: {len(given.obstacles)} pod{'s' if many else ''} can not leave"
     if packing.unplaced:
+        if not packing.certified:
+            found = f"no place was found in {packing.seconds:.1f} s for {_pods(len(packing.unplaced))}"
+            return f"{names} not drained: {found}; a longer --budget may find one"
         return f"{names} can not be drained: {_pods(len(packing.unplaced))} would find no place elsewhere"
     if not packing.steps:
         return f"{names}: no pod has to leave"
