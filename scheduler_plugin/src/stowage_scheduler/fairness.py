@@ -134,6 +134,13 @@ class _Filling:
         return max((amount * _FINE // capacity[r] for r, amount in amounts.items() if _counts(r, capacity)), default=0)
 
 
+def dominant(amounts: Amounts, capacity: Amounts) -> tuple[float, str | None]:
+    """The largest share of any resource, and of which; of equal ones the first by name."""
+    shares = [(amount / capacity[name], name) for name, amount in sorted(amounts.items()) if _counts(name, capacity)]
+    share, resource = max(shares, key=lambda one: one[0], default=(0.0, ""))
+    return (share, resource) if share else (0.0, None)
+
+
 def _counts(resource: str, capacity: Amounts) -> bool:
     """Whether a resource is one that teams compete for; the number of pods is not, nor are volumes."""
     return resource != PODS and not resource.startswith(OF_VOLUMES) and capacity.get(resource, 0) > 0

@@ -24,9 +24,11 @@ from stowage.api.int_or_percent import IntOrPercent
 from stowage.api.names import MAX_POLICY_NAME, MAX_STEPS, SCHEDULER_NAME
 from stowage.api.resource import Resource, SpecFields, StatusFields
 from stowage.api.selectors import LabelSelector
+from stowage.api.team_share import TeamShare
 from stowage_scheduler.options import BatchJobs
 
 MIN_PRIORITY = -(2**31)
+MAX_TEAMS = 64
 _NOT_YET = "This version accepts the field and does not act on it yet."
 
 
@@ -204,7 +206,7 @@ class Fairness(SpecFields):
             "this version does not have it."
         ),
     ] = FairnessMode.NONE
-    teams: Annotated[tuple[Team, ...], Field(max_length=64), Unique("name")] = ()
+    teams: Annotated[tuple[Team, ...], Field(max_length=MAX_TEAMS), Unique("name")] = ()
     """The teams; a pod belongs to the first that selects it. All others are one more team, of weight 1."""
 
     @model_validator(mode="after")
@@ -296,6 +298,8 @@ class PackingPolicyStatus(StatusFields):
     """The plan that is being executed or waits for approval."""
     last_plan: ResourceName | None = None
     """The newest plan."""
+    teams: Annotated[tuple[TeamShare, ...], Field(max_length=MAX_TEAMS), Unique("name")] = ()
+    """With fairness: what each team holds of the policy's nodes."""
     conditions: Conditions = ()
     """Ready, Conflict and Degraded."""
 

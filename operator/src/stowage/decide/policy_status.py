@@ -12,6 +12,7 @@ from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.api.reasons import PlanReason, PolicyCondition, PolicyReason
+from stowage.api.team_share import TeamShare
 from stowage.decide.scope import Scope
 from stowage.decide.trigger import Trigger
 
@@ -39,6 +40,7 @@ class PolicyView(Struct, frozen=True):
     degraded: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
     remark: str = ""
+    teams: tuple[TeamShare, ...] = ()
 
 
 def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> PackingPolicyStatus:
@@ -71,6 +73,7 @@ def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> Packin
             "pending_pods": view.trigger.pending,
             "nodes": len(view.scope.nodes),
             "moves_last_hour": view.moves_last_hour,
+            "teams": view.teams,
             "active_plan": view.active.name if view.active is not None else None,
             "last_plan": newest.name if newest is not None else policy.status.last_plan,
             "conditions": conditions,

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from stowage.api.names import MAX_STEPS
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PlanPhase, StepState
-from stowage.api.packing_policy import Fairness, FairnessMode, PackingPolicy
+from stowage.api.packing_policy import FairnessMode, PackingPolicy
 from stowage.api.packing_policy import Tail as PolicyTail
 from stowage.api.reasons import StepReason
 from stowage.api.selectors import LabelSelector, SelectorExpression, SelectorOperator
@@ -104,12 +104,14 @@ def options(
         batch_jobs=limits.batch_jobs,
         protect_empty_dir=limits.protect_empty_dir,
         tail=_TAILS[spec.objective.tail],
-        teams=_teams(spec.fairness),
+        teams=teams_of(policy),
         binds=binds,
     )
 
 
-def _teams(fairness: Fairness) -> tuple[Team, ...]:
+def teams_of(policy: PackingPolicy) -> tuple[Team, ...]:
+    """The teams between which a policy is fair; none where it is not asked to be."""
+    fairness = policy.spec.fairness
     if fairness.mode is not FairnessMode.WEIGHTED_DRF:
         return ()
     return tuple(Team(team.name, team.selector.to_fact(), team.weight) for team in fairness.teams)

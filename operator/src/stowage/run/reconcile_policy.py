@@ -21,6 +21,7 @@ from stowage.decide.announcements import left_pending
 from stowage.decide.document import first_status, plan_document, stale_for, steering_of
 from stowage.decide.policy_status import PolicyView, policy_status
 from stowage.decide.power_words import without_figures
+from stowage.decide.team_shares import team_shares
 from stowage.decide.trace import trace_id
 from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, ripens_at, trigger
 from stowage.observe.store import Store
@@ -149,6 +150,7 @@ class PolicyReconciler:
             moves_last_hour=scoping.moves_last_hour(own, self._clock()),
             outdated=self._outdated(own),
             degraded=self._sight.degraded(),
+            teams=team_shares(policy, snapshot, scope.nodes),
             remark=without_figures(policy, [node for node in snapshot.nodes if node.name in scope.nodes]),
         )
         if view.degraded:
