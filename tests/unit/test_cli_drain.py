@@ -159,6 +159,22 @@ def test_the_policy_that_holds_the_node_says_where_pods_may_go(
     assert json.loads(capsys.readouterr().out)["plan"]["moves"][0]["to"] == "new"
 
 
+def test_pods_of_one_controller_follow_each_other_as_the_policy_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = pod("web", "1")["metadata"]["ownerReferences"]
+    pods = [with_metadata(pod(f"web-{number}", "1", on="old"), ownerReferences=owner) for number in range(4)]
+    brakes = policy("slow", disruption={"maxUnavailablePerOwner": "50%"}, schedulerNames=["stowage"])
+    assert drained(tmp_path, node("old"), node("new"), *pods, brakes, flags=("-o", "json")) == 0
+    steps = json.loads(capsys.readouterr().out)["plan"]["steps"]
+    assert [(step["id"], step["after"]) for step in steps] == [
+        ("s001", []),
+        ("s002", []),
+        ("s003", ["s001"]),
+        ("s004", ["s002"]),
+    ]
+
+
 def test_nodes_of_two_policies_are_drained_one_after_the_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
