@@ -16,7 +16,7 @@ class TeamShare(StatusFields):
     name: NamespaceName
     """Name of the team."""
     share: Decimal
-    """Largest share, from 0 to 1, that the team holds of any resource of the policy's nodes; not divided by its weight."""
+    """Largest share, 0 to 1, that it holds of any resource of the policy's nodes; not divided by its weight."""
     resource: LabelKey | None = None
     """Which resource that is; absent while the team holds nothing."""
     pods: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
