@@ -117,6 +117,17 @@ def test_a_gang_that_is_not_whole_in_a_minute_starts_again() -> None:
     assert (over.phase, over.reason, over.restart) == (PlanPhase.SUPERSEDED, PlanReason.GANG_INCOMPLETE, ())
 
 
+@pytest.mark.parametrize(("size", "restart"), [(2, (S2,)), (3, (S1, S2))], ids=["enough run", "too few run"])
+def test_of_a_group_that_needs_fewer_only_those_without_a_place_start_again(
+    size: int, restart: tuple[Step, ...]
+) -> None:
+    group = Gang("ring", size, elastic=True)
+    one, two, ran = (structs.replace(pod, gang=group) for pod in (let_go(ONE), let_go(TWO), member(3, gates=())))
+    half = snapshot(*NODES, *OWNERS, bound(one, "n1"), two, bound(ran, "n3"))
+    assert run(begun(59), half).restart == ()
+    assert run(begun(60), half).restart == restart
+
+
 def test_members_that_nothing_would_make_again_stay() -> None:
     bare = [let_go(structs.replace(one, owner=None)) for one in (ONE, TWO)]
     slots = (slot(1, bare[0], "n1"), slot(2, bare[1], "n2"))

@@ -18,6 +18,7 @@ from stowage.decide.plan_validity import room_now
 from stowage.decide.situation import Situation, extender_ready
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.gangs import gang_key, gangs
 from stowage_scheduler.packing import Action, Step
 
 WHOLE_WITHIN_SECONDS = 60.0
@@ -61,7 +62,7 @@ def give_up_half_gangs(progress: Progress, *, at_once: bool) -> None:
 
 
 def restarts(progress: Progress, situation: Situation) -> tuple[tuple[Step, ...], bool]:
-    """Members of failed gangs that have to go.
+    """Members of failed gangs that have to go: all of them, or where enough of a gang run those that do not.
 
     Returns:
         The steps whose pods are to be evicted now, and whether any such pod still stands.
@@ -70,7 +71,8 @@ def restarts(progress: Progress, situation: Situation) -> tuple[tuple[Step, ...]
     for steps in _gangs(progress).values():
         if any(_failed(progress, step) for step in steps):
             pods = {step.id: progress.facts.standing(step.pod.uid) for step in steps}
-            leaving += [step for step in steps if _was_let_go(pods[step.id])]
+            keep = _enough_run(progress, pods.values())
+            leaving += [step for step in steps if _was_let_go(pods[step.id], keep=keep)]
     return tuple(step for step in leaving if _is_due(step, situation)), bool(leaving)
 
 
@@ -118,8 +120,19 @@ def _is_gated(progress: Progress, step: Step) -> bool:
     return pod is not None and pod.gated and not progress.steps[step.id].state.settled
 
 
-def _was_let_go(pod: Pod | None) -> bool:
-    return pod is not None and not pod.gated and pod.owner is not None
+def _was_let_go(pod: Pod | None, *, keep: bool) -> bool:
+    """With `keep` those that are bound may stay."""
+    return pod is not None and not pod.gated and pod.owner is not None and not (keep and pod.node is not None)
+
+
+def _enough_run(progress: Progress, pods: Iterable[Pod | None]) -> bool:
+    """Whether the gang of some pods can do without those that found no place."""
+    one = next((pod for pod in pods if pod is not None and pod.gang is not None and pod.gang.elastic), None)
+    if one is None:
+        return False
+    key = gang_key(one)
+    found = gangs(pod for pod in progress.facts.snapshot.pods if gang_key(pod) == key)
+    return any(1 <= state.size <= len(state.running) for state in found.values())
 
 
 def _since(progress: Progress, step: Step) -> float:
