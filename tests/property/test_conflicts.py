@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.crowded import APPS, WAITING, crowded_clusters, table_of
 from harness.naive_rules import Rules
 from stowage_scheduler.cluster import (
+    CPU,
     LabelSelector,
     Node,
     Pod,
@@ -63,13 +64,29 @@ class ByHand:
         for budget in self.cluster.budgets:
             if budget.name == other.labels["app"] and not budget.disruptions_allowed:
                 kept.add(Clause(ClauseKind.POD_DISRUPTION_BUDGET, f"default/{budget.name}"))
+        pinned = any(clause.kind != ClauseKind.POD_AFFINITY for clause in kept)
         if self.pod.preemption_policy == "Never":
             kept.add(NEVER_PREEMPTS)
         if not kept.isdisjoint(enforced):
             return False
         stays = {PRIORITY} if other.priority >= self.pod.priority else set()
         stays |= set() if self.may_evict else {EVICTIONS_OFF}
-        return NO_ROOM_ELSEWHERE not in enforced or stays.isdisjoint(enforced)
+        if stays.isdisjoint(enforced) or NO_ROOM_ELSEWHERE not in enforced:
+            return True
+        return pinned and self.has_room(other)
+
+    def has_room(self, other: Pod) -> bool:
+        """Whether another node has room for a pod; of those that are free to move the plan has found none."""
+        return any(
+            node.name != other.node
+            and node.ready
+            and not node.taints
+            and sum(one.requests[CPU] for one in (*self.on(node), other)) <= node.allocatable[CPU]
+            for node in self.cluster.nodes
+        )
+
+    def on(self, node: Node) -> list[Pod]:
+        return [pod for pod in self.running if pod.node == node.name]
 
     def takes(self, node: Node, gone: AbstractSet[str], enforced: AbstractSet[Clause]) -> bool:
         where = {uid: name for uid, name in self.where.items() if uid not in gone}

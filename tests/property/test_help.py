@@ -58,8 +58,8 @@ def test_help_is_true(cluster: Snapshot, may_evict: bool) -> None:
         then = with_help(cluster, one)
         nodes = {node.name: node for node in then.nodes}
         where = {pod.uid: pod.node for pod in then.pods if pod.node is not None} | dict(one.moved)
-        assert takes(then, where, one.pod, nodes[one.node]), one.text
         where[one.pod.uid] = one.node
+        assert takes(then, where, one.pod, nodes[one.node]), one.text
         for pod in then.pods:
             if pod.uid in one.moved:
                 assert takes(then, where, pod, nodes[one.moved[pod.uid]]), one.text

@@ -182,22 +182,22 @@ class Advisor:
         pod = self.pod
         if PRIORITY in permit.without:
             pod = replace(pod, priority=1 + max(other.priority for _, other in gone))
-        if permit.moves and not all(self._rooms(other, home).size for home, other in gone):
+        if permit.moves and not all(self.situation.rooms(other, home).size for home, other in gone):
             return None
         trial = self.situation.trial()
         trial.remove((self.nodes[home].name, other) for home, other in gone)
+        moved: dict[str, str] = {}
+        for home, other in gone if permit.moves else ():
+            target = self._target(trial, other, home)
+            if target is None:
+                return None
+            trial.put(other, target.name)
+            moved[other.uid] = target.name
         if not trial.takes(pod, node.name):
             return None
-        moved: dict[str, str] = {}
-        if permit.moves:
+        if moved:
             trial.put(pod, node.name)
-            for home, other in gone:
-                target = self._target(trial, other, home)
-                if target is None:
-                    return None
-                trial.put(other, target.name)
-                moved[other.uid] = target.name
-            if not trial.deserts_nobody():
+            if not all(trial.keeps(other, moved[other.uid]) for _, other in gone) or not trial.deserts_nobody():
                 return None
         left = () if moved else tuple(other.uid for _, other in gone)
         others = [other for _, other in gone]
@@ -207,21 +207,8 @@ class Advisor:
 
     def _target(self, trial: Trial, pod: Pod, home: int) -> Node | None:
         """Another node for a pod that moves: where least is left over."""
-        nodes = (self.nodes[int(number)] for number in self._rooms(pod, home)[:_MOST_TARGETS])
+        nodes = (self.nodes[int(number)] for number in self.situation.rooms(pod, home)[:_MOST_TARGETS])
         return next((node for node in nodes if trial.takes(pod, node.name)), None)
-
-    def _rooms(self, pod: Pod, home: int) -> npt.NDArray[np.int64]:
-        """Other nodes with room for a pod as things stand, those with least of it first."""
-        fits = np.ones(len(self.nodes), dtype=bool)
-        fits[home] = False
-        left = np.zeros(len(self.nodes))
-        for resource, amount in sorted(pod.requests.items()):
-            if amount:
-                free = self.situation.free(resource)
-                fits &= free >= amount
-                left += free / amount
-        numbers = np.flatnonzero(fits)
-        return numbers[np.argsort(left[numbers], kind="stable")]
 
     # new nodes
 

@@ -49,8 +49,8 @@ def permits(table: Table) -> tuple[Permit, ...]:
     for way in table.ways:
         if way.goes(table.clauses):
             continue
-        for rules in way.unless:
-            without, moves = rules - {NO_ROOM_ELSEWHERE}, NO_ROOM_ELSEWHERE in rules
+        for number, rules in enumerate(way.unless):
+            without, moves = rules - {NO_ROOM_ELSEWHERE}, number == 0 and len(way.unless) > 1
             cost = sum(map(_cost, without))
             if math.isfinite(cost):
                 found[without, moves] = Permit(without, moves, _kind(without), cost)

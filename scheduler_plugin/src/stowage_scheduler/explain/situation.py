@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stowage_scheduler.cluster import CPU, MEMORY, Node, Pod
 from stowage_scheduler.explain.clauses import MOVE_LIMIT, NOMINATED, TERMINATING, Clause, ClauseKind
@@ -16,10 +17,11 @@ from stowage_scheduler.explain.trial import Trial
 from stowage_scheduler.gangs import gang_key
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.movability import Movability
-from stowage_scheduler.rules import Outcome
+from stowage_scheduler.rules import RULES, Outcome
 
 Amounts = npt.NDArray[np.int64]
 
+_MOST_LOOKED_AT = 32  # nodes that may have room for a pod
 _MOST = 1 << 53  # an amount beyond the largest quantity is as good as that
 
 
@@ -28,11 +30,13 @@ class Guard(Struct, frozen=True, gc=False):
 
     `always`: it goes nowhere while one of these holds. `evicted`: while one of these holds it does not lose its place
     without another. `holds_room`: it is not there, or not for long, so nobody can move or evict it.
+    `has_room`: some other node has room for it, so that nothing but `always` keeps it from moving.
     """
 
     always: frozenset[Clause] = frozenset()
     evicted: frozenset[Clause] = frozenset()
     holds_room: bool = False
+    has_room: bool = False
 
 
 _FREE = Guard()
@@ -66,6 +70,7 @@ class Situation:
         self._peers = peers
         self._amounts: dict[tuple[Keep, str], Amounts] = {}
         self._free: dict[str, Amounts] = {}
+        self._rooms: dict[object, npt.NDArray[np.int64]] = {}
 
     @cached_property
     def movability(self) -> Movability:
@@ -111,9 +116,9 @@ class Situation:
         if resource in self._free:
             return self._free[resource]
         offered = [max(-_MOST, min(_MOST, node.allocatable.get(resource, 0))) for node in self.nodes]
-        left = np.array(offered, dtype=np.int64)
-        for keep in self.kept:
-            left -= self.amounts(keep, resource)
+        residents = self.outcome.residents
+        used = [sum(pod.requests.get(resource, 0) for pod in residents.get(node.name, ())) for node in self.nodes]
+        left = np.array(offered, dtype=np.int64) - np.array([min(_MOST, amount) for amount in used], dtype=np.int64)
         self._free[resource] = left
         return left
 
@@ -131,7 +136,29 @@ class Situation:
             always.update(self._obstacles(pod))
         elif gang_key(pod) is not None:
             always.add(never(Immovable.GANG))
-        return Guard(frozenset(always)) if always else _FREE
+        return Guard(frozenset(always), has_room=self._has_room(pod, node)) if always else _FREE
+
+    def _has_room(self, pod: Pod, home: Node) -> bool:
+        """Whether another node has room for a pod as things stand."""
+        if pod.owner is not None and pod.owner.kind == "DaemonSet":
+            return False
+        numbers = (int(number) for number in self.rooms(pod, self.index[home.name])[:_MOST_LOOKED_AT])
+        return any(not any(rule.refuses(pod, self.nodes[number]) for rule in RULES) for number in numbers)
+
+    def rooms(self, pod: Pod, home: int) -> npt.NDArray[np.int64]:
+        """Other nodes than `home` with room for a pod as things stand, by number, those with least of it first."""
+        amounts = tuple(sorted(pod.requests.items()))
+        if amounts not in self._rooms:
+            fits = np.ones(len(self.nodes), dtype=bool)
+            left = np.zeros(len(self.nodes))
+            for resource, amount in amounts:
+                if amount:
+                    fits &= self.free(resource) >= amount
+                    left += self.free(resource) / amount
+            numbers = np.flatnonzero(fits)
+            self._rooms[amounts] = numbers[np.argsort(left[numbers], kind="stable")]
+        found = self._rooms[amounts]
+        return np.asarray(found[found != home])
 
     def _obstacles(self, pod: Pod) -> Iterator[Clause]:
         for why in self.movability.obstacles(pod):
@@ -157,7 +184,7 @@ class Situation:
                 for budget in budgets
                 if spent[budget.uid] > budget.disruptions_allowed
             )
-            yield pod, Guard(guard.always, over) if over - guard.always else guard
+            yield pod, replace(guard, evicted=over) if over - guard.always else guard
 
 
 def never(why: Immovable) -> Clause:

@@ -36,6 +36,7 @@ Open = npt.NDArray[np.bool_]
 class Way(Struct, frozen=True):
     """Pods that go when all rules of one of `unless` are given up, and what each node gains when they do.
 
+    Of two sets the first lets them move, the second lose their place; a single one lets them leave by themselves.
     `holders` are the pods, with the number of their node; `freed[row][node]` what they free.
     """
 
@@ -153,7 +154,7 @@ class Table:
         if not self.situation.outcome.options.evict_lower_priority:
             lost.add(EVICTIONS_OFF)
         always = guard.always.union(first)
-        return always | {NO_ROOM_ELSEWHERE}, always | guard.evicted | lost
+        return always if guard.has_room else always | {NO_ROOM_ELSEWHERE}, always | guard.evicted | lost
 
 
 def _stacked(rows: Iterable[Amounts], nodes: int) -> Amounts:

@@ -101,7 +101,9 @@ class _Telling:
             offer = amount_of(resource, largest) if largest else f"no {resource}"
             return f"{start}the largest node that it may use offers {offer}"
         free = self.table.situation.free(resource)
-        best = int(np.where(self.usable, free, free.min() - 1).argmax())
+        rows = [number for number, clause in enumerate(self.table.rows) if clause.subject == resource]
+        short = self.usable & self.unmet[rows].any(axis=0)
+        best = int(np.where(short, free, np.iinfo(np.int64).min).argmax())
         if free[best] <= 0:
             return f"{start}nothing is free on the nodes that it may use"
         most = f"the most that is free is {amount_of(resource, int(free[best]))} on node {nodes[best].name}"

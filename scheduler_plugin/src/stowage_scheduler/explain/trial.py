@@ -85,6 +85,13 @@ class Trial:
         )
         return not any(True for rule in _OF_NODES for _ in rule.check(outcome))
 
+    def keeps(self, pod: Pod, name: str) -> bool:
+        """Whether a node would take a pod that was put there, now that others have come."""
+        self.remove([(name, pod)])
+        taken = self.takes(pod, name)
+        self.put(pod, name)
+        return taken
+
     def _meets_others(self, pod: Pod) -> bool:
         return self._apart or bool(pod.affinity_terms or pod.anti_affinity_terms or pod.spread)
 
