@@ -135,7 +135,7 @@ CASES = {
             pod("new-1", 500, labels={"app": "web"}, spread=(SpreadConstraint(ZONE, 1, WEB),)),
         ),
         [
-            "it asks for 500m cpu: 1 of 2 nodes with less; the most that is free is 900m cpu on node a",
+            "it asks for 500m cpu: 1 of 2 nodes with less; the most that is free is 100m cpu on node b",
             f"topology spread by {ZONE}: 1 of 2 nodes in domains that are ahead by maxSkew already",
             "nothing would recreate it: 1 pod, like default/x-1",
         ],
