@@ -11,12 +11,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Effect, GpuShare, HostPort, Node, Pod, Snapshot
+from stowage_scheduler.devices.islands import island_limits
 from stowage_scheduler.devices.limits import device_limits
 from stowage_scheduler.eligible import Eligible
 from stowage_scheduler.fair_tiers import in_tiers
 from stowage_scheduler.fairness import tier
 from stowage_scheduler.gangs import GangKey, GangState, gang_key
 from stowage_scheduler.immovable import Immovable
+from stowage_scheduler.kube.gpu_facts import keeps_to_island
 from stowage_scheduler.kube.matching import disliked
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.move_cost import move_cost_seconds, runs_since
@@ -53,6 +55,7 @@ class _ClassKey(Struct, frozen=True):
     gang: int | None
     roles: Roles
     share: GpuShare | None
+    keeps_to_island: bool
 
 
 def build(snapshot: Snapshot, options: PackOptions) -> Build:
@@ -113,6 +116,9 @@ class _Builder:
         classes = tuple(self._class(number, key, pods, resources) for number, (key, pods) in enumerate(ordered))
         relations = self._relations([key.roles for key, _ in ordered])
         classes = _with_alone(classes, relations)
+        standing = [(pod, self.index[where]) for pod, where in self.staying if where in self.index]
+        kinds = [(pods[0], c.running) for (_, pods), c in zip(ordered, classes, strict=True)]
+        devices = (self.nodes, standing, kinds)
         problem = Problem(
             resources=tuple(resources),
             nodes=tuple(node.name for node in self.nodes),
@@ -134,11 +140,8 @@ class _Builder:
                 for key, number in self.gangs.items()
             ),
             relations=relations,
-            devices=device_limits(
-                self.nodes,
-                [(pod, self.index[where]) for pod, where in self.staying if where in self.index],
-                [(pods[0], c.running) for (_, pods), c in zip(ordered, classes, strict=True)],
-            ),
+            devices=device_limits(*devices),
+            islands=island_limits(*devices),
             capacity=tuple(tuple(n.allocatable.get(name, 0) for name in resources) for n in self.nodes),
             max_moves=self.options.max_moves,
             may_evict=self.options.evict_lower_priority and not self.movability.drained,
@@ -286,6 +289,7 @@ class _Builder:
             roles=self.related.roles(pod),
             # a share that runs keeps its device
             share=pod.gpu_share if pod.node or not pod.gpu_share else GpuShare(pod.gpu_share.amounts),
+            keeps_to_island=keeps_to_island(pod),
         )
 
     def _dislikes(self, pod: Pod, eligible: frozenset[int]) -> Mapping[int, int]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from operator import attrgetter
 
 from stowage_scheduler.cluster import Node, NodeSelectorTerm, Pod
+from stowage_scheduler.kube.gpu_facts import island_need
 from stowage_scheduler.rules import RESOURCES, RULES
 
 _ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
@@ -47,7 +48,7 @@ class Eligible:
     def of(self, pod: Pod) -> frozenset[int]:
         """Nodes that may receive the pod, as far as other pods do not matter."""
         selector = tuple(sorted(pod.node_selector.items()))
-        needs = pod.volume_needs, pod.needed_features, pod.gpu_share
+        needs = pod.volume_needs, pod.needed_features, pod.gpu_share, island_need(pod)
         constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
         amounts = tuple(sorted(pod.requests.items()))
         if amounts not in self._sizes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stowage_scheduler.cluster import HostPort
-from stowage_scheduler.devices.limits import Need
+from stowage_scheduler.devices.limits import DeviceLimits, Need
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem, WholeGang
 from stowage_scheduler.relations import NOBODY, OUTSIDE, Relation, Tallies, Tally, counted
@@ -31,7 +31,9 @@ class Placement:
         self.placed_at: dict[int, int] = dict(problem.fixed)
         self.tallies = Tallies(problem)
         self.touched: set[int] = set()  # nodes that are not known to hold on their devices, where those matter
-        self.room_on_devices: dict[int, dict[Need | None, bool]] = {}  # by node, for one more pod; as far as asked
+        self.room_on_devices: dict[
+            int, dict[tuple[bool, Need], bool]
+        ] = {}  # by node, for one more pod; as far as asked
         for pod_class in problem.classes:
             if pod_class.running:
                 self._run(pod_class)
@@ -51,7 +53,7 @@ class Placement:
         if self.problem.roles_of[index]:
             for node, count in running.items():
                 self.tallies.add(pod_class, node, count)
-        if self.problem.devices is not None:
+        if self.problem.device_limits:
             self.touched.update(running)
 
     def within(self, problem: Problem) -> Placement:
@@ -92,7 +94,7 @@ class Placement:
             self.counts[pod_class.index].pop(node)
             self.on_node[node].pop(pod_class.index)
         self.tallies.add(pod_class, node, count)
-        if self.problem.devices is not None:
+        if self.problem.device_limits:
             self.touched.add(node)
             self.room_on_devices.pop(node, None)
         self.placed_of[pod_class.index] += count
@@ -147,15 +149,20 @@ class Placement:
         """Whether one more pod of a class finds a host port taken on a node, or no device that has room."""
         if pod_class.ports and port_conflict(pod_class.ports, self.taken_ports(node)) is not None:
             return True
-        devices = self.problem.devices
-        if devices is None or pod_class.index not in devices.needs:
-            return False
+        for limits in self.problem.device_limits:
+            if pod_class.index in limits.needs and not self._has_devices(limits, pod_class, node):
+                return True
+        return False
+
+    def _has_devices(self, limits: DeviceLimits, pod_class: PodClass, node: int) -> bool:
         held = self.on_node[node]
-        need = None if node in pod_class.running else devices.needs[pod_class.index]  # classes alike share the answer
+        if node in pod_class.running:
+            return limits.hold(node, {**held, pod_class.index: held.get(pod_class.index, 0) + 1})
+        need = limits is self.problem.islands, limits.needs[pod_class.index]  # who needs the same shares the answer
         answers = self.room_on_devices.setdefault(node, {})
-        if need is None or need not in answers:
-            answers[need] = devices.hold(node, {**held, pod_class.index: held.get(pod_class.index, 0) + 1})
-        return not answers[need]
+        if need not in answers:
+            answers[need] = limits.hold(node, {**held, pod_class.index: held.get(pod_class.index, 0) + 1})
+        return answers[need]
 
     def leaving(self, pod_class: PodClass) -> int:
         """Running pods of a class that do not stay on their node."""
@@ -206,9 +213,8 @@ class Placement:
 
     def devices_hold(self) -> bool:
         """Whether whoever comes to a node fits on its GPU devices."""
-        devices = self.problem.devices
-        if devices is not None:
-            if not all(devices.hold(node, self.on_node[node]) for node in self.touched):
+        if self.problem.device_limits:
+            if not all(limits.hold(n, self.on_node[n]) for limits in self.problem.device_limits for n in self.touched):
                 return False
             self.touched.clear()
         return True

@@ -97,9 +97,15 @@ class Problem(Struct, frozen=True, dict=True):
     relations: tuple[Relation, ...] = ()
     capacity: tuple[tuple[int, ...], ...] = ()  # like `free`, of the empty node
     devices: DeviceLimits | None = None  # of GPUs, where pods share them
+    islands: DeviceLimits | None = None  # of GPUs, where pods keep to one
     max_moves: int | None = None
     may_evict: bool = True
     fixed: Mapping[int, int] = {}
+
+    @cached_property
+    def device_limits(self) -> tuple[DeviceLimits, ...]:
+        """What is known of devices and islands, if anything."""
+        return tuple(limits for limits in (self.devices, self.islands) if limits is not None)
 
     @cached_property
     def priorities(self) -> tuple[int, ...]:

@@ -19,23 +19,30 @@ Running = Mapping[int, int]
 
 
 class Need(Struct, frozen=True):
-    """What a pod takes: `whole` devices, or a `share` of one, which stands on `device` if anybody tells."""
+    """What a pod takes: `whole` devices, or `times` a `share` of one, which stands on `device` if anybody tells.
+
+    A pod that is not `strict` takes its part, but goes wherever there is as much in all.
+    """
 
     whole: int = 0
     share: Amounts = ()
     device: int | None = None
+    times: int = 1
+    strict: bool = True
 
 
 class DeviceLimits(Struct, frozen=True):
-    """Devices by node, with the pods that no plan touches, and needs by class. Nodes not listed have no devices.
+    """Devices by node, with the pods that no plan touches, and needs by class.
 
-    On nodes of `sliced` nobody has a device to itself: what asks for whole ones there gets slices.
+    Nodes not listed have no devices, or with `elsewhere` whatever is asked for. On nodes of `sliced` nobody has a
+    device to itself: what asks for whole ones there gets slices.
     """
 
     nodes: Mapping[int, Standing]
     needs: Mapping[int, Need]
     running: Mapping[int, Running]  # by class
     sliced: frozenset[int] = frozenset()
+    elsewhere: bool = False
 
     def hold(self, node: int, held: Mapping[int, int]) -> bool:
         """Whether newcomers among the pods of a node (class to pods) fit on its devices.
@@ -54,14 +61,18 @@ class DeviceLimits(Struct, frozen=True):
 
     def admit(self, node: int, staying: Mapping[int, int], coming: Mapping[int, int]) -> bool:
         """Whether newcomers (class to pods) fit beside those that stay."""
+        if not any(self.needs[index].strict for index in coming):
+            return True
         sliced = node in self.sliced
         whole = 0 if sliced else sum(self.needs[index].whole * count for index, count in coming.items())
-        shares = [self.needs[index].share for index, count in coming.items() for _ in range(count)]
-        taken = tuple(sorted(share for share in shares if share))
+        needs = [(self.needs[index], count) for index, count in coming.items()]
+        taken = tuple(sorted(need.share for need, count in needs if need.share for _ in range(count * need.times)))
         if not whole and not taken:
             return True
         fixed = self.nodes.get(node)
-        return fixed is not None and fits(self._standing(fixed, staying, sliced=sliced), whole, taken)
+        if fixed is None:
+            return self.elsewhere
+        return fits(self._standing(fixed, staying, sliced=sliced), whole, taken)
 
     def _standing(self, fixed: Standing, staying: Mapping[int, int], *, sliced: bool) -> Standing:
         """Fixed pods, and those that stay though they might move."""
@@ -74,9 +85,9 @@ class DeviceLimits(Struct, frozen=True):
                 continue
             device = known_device(need, fixed.devices)
             if device is None:
-                unknown += [need.share] * count
+                unknown += [need.share] * (count * need.times)
             elif count:
-                taken = tuple(amount * count for amount in need.share)
+                taken = tuple(amount * count * need.times for amount in need.share)
                 known[device] = tuple(a + b for a, b in zip(known[device], taken, strict=True))
         loads = tuple(sorted(load for load in known.values() if any(load)))
         return replace(fixed, known=loads, unknown=tuple(sorted(unknown)), whole=whole)

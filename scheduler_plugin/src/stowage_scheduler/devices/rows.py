@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 def keep_to_devices(model: CountModel) -> None:
     """Add the rows of every node of the model on which somebody might come for devices."""
-    limits = model.problem.devices
-    if limits is None:
-        return
-    for node in model.nodes:
-        fixed = limits.nodes.get(node)
-        classes = [index for index, _ in model.on_node(node) if _needs_devices(limits, node, index)]
-        standing = [index for index, running in limits.running.items() if running.get(node)]
-        if fixed is not None and classes and _is_shared(fixed, limits, [*classes, *standing]):
-            _Rows(model, limits, node, fixed).add(classes, standing)
+    for limits in model.problem.device_limits:
+        for node in model.nodes:
+            fixed = limits.nodes.get(node)
+            classes = [index for index, _ in model.on_node(node) if _needs_devices(limits, node, index)]
+            standing = [index for index, running in limits.running.items() if running.get(node)]
+            if fixed is None or not any(limits.needs[index].strict for index in classes):
+                continue
+            if _is_shared(fixed, limits, [*classes, *standing]):
+                _Rows(model, limits, node, fixed).add(classes, standing)
 
 
 def _needs_devices(limits: DeviceLimits, node: int, index: int) -> bool:
@@ -54,6 +54,11 @@ class _Sum:
         if factor and variable is not None:
             self.factors.append(factor)
             self.variables.append(variable)
+
+    def times(self, factor: int) -> _Sum:
+        product = _Sum(self.constant * factor)
+        product.factors, product.variables = [one * factor for one in self.factors], list(self.variables)
+        return product
 
     def plus(self, other: _Sum) -> _Sum:
         both = _Sum(self.constant + other.constant)
@@ -87,18 +92,18 @@ class _Rows:
             self._stays_first(index)
         active = self.cp.new_bool_var("")  # somebody comes for devices
         for index in classes:
-            coming = self._coming(index)
-            self.cp.add(coming.is_(0)).only_enforce_if(~active)
-            share = self.limits.needs[index].share
-            if share:
-                self.parts[share] = self.parts[share].plus(coming) if share in self.parts else coming
+            coming, need = self._coming(index), self.limits.needs[index]
+            if need.strict:
+                self.cp.add(coming.is_(0)).only_enforce_if(~active)
+            if need.share:
+                self.parts[need.share] = self.parts.get(need.share, _Sum()).plus(coming.times(need.times))
             else:
                 self._comes_whole(index, coming)
         previous: cp_model.IntVar | None = None
         for device in range(self.fixed.devices):
             previous = self._device(device, previous)
         for part in self.parts.values():
-            self.cp.add(part.is_(0))
+            self.cp.add(part.is_(0)).only_enforce_if(active)
         self.cp.add(self.taken.at_most(self.fixed.devices)).only_enforce_if(active)
 
     def _stay(self, index: int) -> cp_model.IntVar | None:
@@ -119,7 +124,7 @@ class _Rows:
             return
         device = known_device(need, self.fixed.devices)
         if device is None:
-            self._loose(need.share, self._stay(index), self.limits.running[index][self.node])
+            self._loose(need.share, self._stay(index), self.limits.running[index][self.node], need.times)
         else:
             self.on_device[device].append(index)
 
@@ -132,16 +137,16 @@ class _Rows:
         self.cp.add(stay == runs).only_enforce_if(full)
         self.cp.add(self._coming(index).is_(0)).only_enforce_if(~full)
 
-    def _loose(self, share: Amounts, stay: cp_model.IntVar | None, most: int) -> None:
-        """Count shares that may stand on any device; without `stay` they are fixed."""
+    def _loose(self, share: Amounts, stay: cp_model.IntVar | None, most: int, times: int = 1) -> None:
+        """Count shares that may stand on any device, `times` for each pod; without `stay` they are fixed."""
         self.loose = True
-        alone = self.cp.new_int_var(0, most, "")
+        alone = self.cp.new_int_var(0, most * times, "")
         if stay is not None:
-            self.cp.add(alone <= stay)
+            self.cp.add(alone <= times * stay)
         self.taken.add(1, alone)
         for measure in self.measures:
             self.everywhere[measure].add(-share[measure], alone)
-            self.everywhere[measure].add(share[measure], stay)
+            self.everywhere[measure].add(share[measure] * times, stay)
             self.everywhere[measure].constant += share[measure] * most if stay is None else 0
 
     def _comes_whole(self, index: int, coming: _Sum) -> None:
@@ -175,7 +180,8 @@ class _Rows:
                 load.add(share[measure], part)
         for measure, load in enumerate(loads):
             for index in standing:
-                load.add(self.limits.needs[index].share[measure], self._stay(index))
+                need = self.limits.needs[index]
+                load.add(need.share[measure] * need.times, self._stay(index))
             total = load.plus(self.everywhere[measure])
             self.cp.add(total.at_most(self.fixed.capacity[measure])).only_enforce_if(opened)
         if any(known):

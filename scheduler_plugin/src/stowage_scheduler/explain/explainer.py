@@ -21,11 +21,13 @@ from stowage_scheduler.cluster import (
 from stowage_scheduler.explain.shortage import Numbers, Room
 from stowage_scheduler.explain.words import amounts, toleration
 from stowage_scheduler.kube import between_pods
+from stowage_scheduler.kube.gpu_facts import island_need
 from stowage_scheduler.kube.matching import port_conflict, untolerated_taint
 from stowage_scheduler.kube.standing import Standing
 from stowage_scheduler.kube.volume_matching import describe_needs
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules import RESOURCES, RULES
+from stowage_scheduler.rules.gpu_islands import admits_on_islands
 from stowage_scheduler.rules.gpu_shares import admits_on_devices, describe_free
 from stowage_scheduler.rules.resources import insufficient
 
@@ -99,6 +101,8 @@ class Explainer:
                 node = self.nodes[fragmented[0]]
                 free = describe_free(node, self.residents[node.name])
                 short = f"shares that leave one GPU of node {node.name} freer ({free})"
+                if gpus := island_need(pod):
+                    short = f"{gpus} GPUs of node {node.name} that are free, and surely of one island"
                 return Explanation(Reason.GPU_FRAGMENTED, f"{short}, or one more GPU", dict(excluded), short=short)
         if taken < len(lacking.nothing):
             return Explanation(Reason.LOWER_PRIORITY, "it fits: plan again with more time", dict(excluded))
@@ -179,7 +183,7 @@ class Explainer:
     def _candidates(self, pod: Pod) -> tuple[Numbers, Counter[str]]:
         """Nodes (by number) that could take the pod if they were empty, and how many each reason excludes."""
         selector = tuple(sorted(pod.node_selector.items()))
-        needs = pod.volume_needs, pod.needed_features, pod.gpu_share
+        needs = pod.volume_needs, pod.needed_features, pod.gpu_share, island_need(pod)
         constraints = (selector, pod.node_affinity, pod.tolerations, pod.topology_keys, needs)
         if constraints not in self._admitted:
             self._admitted[constraints] = self._admit(pod)
@@ -227,7 +231,8 @@ class Explainer:
 
     def _has_device(self, pod: Pod, number: int) -> bool:
         node = self.nodes[number]
-        return admits_on_devices(pod, node, self.residents[node.name])
+        residents = self.residents[node.name]
+        return admits_on_devices(pod, node, residents) and admits_on_islands(pod, node, residents)
 
     def _short(self, pod: Pod, node: Node) -> dict[str, int]:
         """What is missing on a node, by resource."""

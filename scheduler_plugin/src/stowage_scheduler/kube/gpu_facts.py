@@ -19,12 +19,18 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import GPU_MILLI, GpuShare, Node, Resources
+from stowage_scheduler.cluster import GPU_MILLI, GpuShare, Node, Pod, Resources
 from stowage_scheduler.kube.sharing import shared
 
 DEVICE_MILLI = 1000
 GPU_INDEX = "stowage.dev/gpu-index"
 """Annotation of a pod that runs: the index of the device that it has a share of."""
+
+GPU_ISLAND = "stowage.dev/gpu-island"
+"""Annotation of a pod: `Required` keeps its GPUs within one island of the node."""
+
+GPU_ISLANDS = "stowage.dev/gpu-islands"
+"""Label of a node: how many of its GPUs make an island, such as those that NVLink joins; they are counted by index."""
 
 WHOLE = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe", "volcano.sh/gpu-number")
 """Resources that are whole devices."""
@@ -127,6 +133,25 @@ def node_devices(node: Node) -> NodeDevices:
         if count and (name == GPU_MILLI or name in offered)
     }
     return NodeDevices(count, capacity, sliced=replicas > 1 and bool(_of_whole(offered)))
+
+
+def island_size(node: Node) -> int:
+    """GPUs of one island of a node; 0 where all of them are one, or nobody tells."""
+    size = _number(node.labels.get(GPU_ISLANDS))
+    return size if size < node_devices(node).count else 0
+
+
+def keeps_to_island(pod: Pod) -> bool:
+    """Whether all GPUs of a pod have to be of one island."""
+    return island_need(pod) > 0
+
+
+def island_need(pod: Pod) -> int:
+    """How many GPUs of one island a pod has to have; 0 where it may have any."""
+    if pod.annotations.get(GPU_ISLAND) != "Required":
+        return 0
+    gpus = whole_devices(pod.gpu_share, pod.requests)
+    return gpus if gpus > 1 else 0
 
 
 def _number(text: str | None) -> int:

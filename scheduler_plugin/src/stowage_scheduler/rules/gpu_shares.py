@@ -32,7 +32,7 @@ class GpuShares(Rule):
         return Reason.GPU_FRAGMENTED if too_small else None
 
     def constrain(self, model: CountModel) -> None:
-        """Devices of nodes, where pods share them."""
+        """Devices and islands of nodes, where pods share them."""
         keep_to_devices(model)
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
@@ -120,7 +120,7 @@ class _DeviceCheck:
                     shadow.update(share)
                 rooms = [*self.shared.values(), *[self.capacity] * empty]
                 devices = [{m: room[m] - shadow[m] for m in self.capacity} for room in rooms]
-                if _find(sorted(shares, key=self._part), devices, set()):
+                if find_devices(sorted(shares, key=self._part), devices, set()):
                     return True
             if not loose:
                 return False
@@ -130,7 +130,7 @@ class _DeviceCheck:
         return max(amount / max(1, self.capacity.get(measure, 0)) for measure, amount in share.items())
 
 
-def _find(shares: Sequence[Mapping[str, int]], devices: list[dict[str, int]], hopeless: set[object]) -> bool:
+def find_devices(shares: Sequence[Mapping[str, int]], devices: list[dict[str, int]], hopeless: set[object]) -> bool:
     """Whether shares find devices, the last one first; `hopeless` are situations that were tried."""
     if not shares:
         return True
@@ -142,7 +142,7 @@ def _find(shares: Sequence[Mapping[str, int]], devices: list[dict[str, int]], ho
         if all(device[measure] >= amount for measure, amount in share.items()):
             for measure, amount in share.items():
                 device[measure] -= amount
-            found = _find(shares[:-1], devices, hopeless)
+            found = find_devices(shares[:-1], devices, hopeless)
             for measure, amount in share.items():
                 device[measure] += amount
             if found:

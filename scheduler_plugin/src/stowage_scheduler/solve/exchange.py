@@ -47,7 +47,7 @@ _A_LITTLE = 1e-12
 
 def is_exchangeable(problem: Problem) -> bool:
     """Whether room decides alone where a pod may stand: no gangs, no rules between pods, nothing that clashes."""
-    if problem.devices is not None:
+    if problem.device_limits:
         return False
     return not problem.gangs and not problem.relations and not any(c.ports or c.alone for c in problem.classes)
 

@@ -39,7 +39,7 @@ def is_listable(problem: Problem) -> bool:
     """Whether fillings say all about a node: no ports that clash, no rules over nodes, nobody takes only free room."""
     if not all(isinstance(relation, Apart) and relation.is_of_one_class for relation in problem.relations):
         return False
-    if problem.devices is not None:
+    if problem.device_limits:
         return False
     return not any(c.ports or (c.pending and not c.preempts) for c in problem.classes)
 
