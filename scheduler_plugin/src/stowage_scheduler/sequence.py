@@ -190,8 +190,9 @@ class Simulation:
         if index in self.together:
             self._try_gang(index)
             return
-        if not self._fits(part):
-            self._wait(index, part)
+        roomy = self._has_room(part)
+        if not roomy or not self._admitted(part):
+            self._wait(index, part, for_others=roomy)
             return
         if index in self.parked:
             self._arrive(self.parked.pop(index), part)
@@ -214,16 +215,16 @@ class Simulation:
         blocked = self._blocked(arrivals)
         if blocked:
             for one in blocked:
-                self._wait(speaker, one)
+                self._wait(speaker, one, for_others=bool(self.roles_of[one.pod_class.index]))
             return
         for index, arrival in zip(self.together[speaker], arrivals, strict=True):
             self._arrive(self._start(arrival), arrival)
             del self.left[index]
 
-    def _wait(self, index: int, blocked: Arrival | Transfer) -> None:
+    def _wait(self, index: int, blocked: Arrival | Transfer, *, for_others: bool) -> None:
         """Look again when a pod leaves the node, or pods come or go that a rule between pods speaks of."""
         self.for_room[blocked.target][index] = None
-        if self.roles_of[blocked.pod_class.index]:
+        if for_others:
             self.for_others[index] = None
 
     def _arriving(self, index: int) -> list[Arrival | Transfer]:
@@ -353,12 +354,13 @@ class Simulation:
                 self.ports[node].remove(pod_class.ports)
 
     def _fits(self, part: Arrival | Transfer) -> bool:
+        return self._has_room(part) and self._admitted(part)
+
+    def _has_room(self, part: Arrival | Transfer) -> bool:
         if short(self.room[part.target], part.pod_class) or not self.gates.open(part.pod_class, part.target):
             return False
         ports = part.pod_class.ports
-        if ports and any(port_conflict(ports, taken) is not None for taken in self.ports[part.target]):
-            return False
-        return self._admitted(part)
+        return not ports or all(port_conflict(ports, taken) is None for taken in self.ports[part.target])
 
     def _admitted(self, part: Arrival | Transfer) -> bool:
         """Whether the rules between pods let a pod come, once it has left where it is."""
