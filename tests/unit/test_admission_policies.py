@@ -123,6 +123,9 @@ OTHER = policy("other", nodeSelector={"pool": "gpu"})
         ),
         pytest.param({"disruption": {"planTimeout": "10s"}}, [], "would end before", id="no time to start"),
         pytest.param(
+            {"disruption": {"stopRule": {"readyWithin": "15m"}}}, [], "readyWithin = 15m", id="a rule that never stops"
+        ),
+        pytest.param(
             {"objective": {"tail": "LeastPower"}}, [], "objective.tail: LeastPower", id="no node tells what it draws"
         ),
         pytest.param({}, [OTHER], "both select n1, n2; the older one, gpu, holds them", id="the same priority"),

@@ -68,6 +68,13 @@ def _by_itself(policy: PackingPolicy) -> Iterator[str]:
             "first step; it would end before; give it minutes"
         )
 
+    rule = limits.stop_rule
+    if "ready_within" in rule.model_fields_set and rule.ready_within.seconds >= limits.plan_timeout.seconds:
+        yield (
+            f"spec.disruption.stopRule.readyWithin = {rule.ready_within}: a plan ends after planTimeout = "
+            f"{limits.plan_timeout} at the latest; a shorter time would stop it before"
+        )
+
 
 def _by_the_change(policy: PackingPolicy, before: PackingPolicy | None) -> Iterator[str]:
     if before is None or before.spec.mode is policy.spec.mode or policy.spec.mode is not Mode.ENFORCE:
