@@ -12,21 +12,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 from msgspec import Struct
 from ortools.linear_solver import pywraplp
-from ortools.sat.python import cp_model
 
 from stowage_scheduler.placement import Placement
-from stowage_scheduler.problem import PodClass, Problem
+from stowage_scheduler.problem import Problem
 from stowage_scheduler.solve.bound import Bounds
-from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
+from stowage_scheduler.solve.effort import Clockwork
+from stowage_scheduler.solve.knapsacks import Ints, Knapsacks, Valued
 
 _SCALE = 10_000_000  # prices are integers in such parts
 _MOST_KINDS = 12  # of nodes; each is priced in each round
 _MOST_CLASSES = 150
 _MOST_PODS_PER_NODE = 12  # beyond it little room is lost, and there are too many patterns
 _ROUND_UNITS = 0.002  # what a round's linear programme counts in deterministic units
-_PRICING_SHARE = 0.1  # seconds or units of one pattern
+_UNITS_PER_FILLING = 1.5e-7  # looked at
+_FEW, _MANY = 250, 16_000  # patterns in the making per kind of nodes, at first and at last
+_MORE = 4
+_ROUNDING = 1e-6
+_PER_KIND = 30  # new patterns of a kind in one round
 
 
 class NodeKind(Struct, frozen=True):
@@ -88,7 +93,12 @@ class _Tier:
             for tier in problem.priorities
             if tier > priority
         ]
-        self.pricing = [_Pricing(kind, self.classes) for kind in kinds]
+        chosen = [c.index for c in self.classes]
+        most = np.array([[kind.most[index] for index in chosen] for kind in kinds], dtype=np.int64)
+        requests = np.array([c.requests for c in self.classes], dtype=np.int64).reshape(len(chosen), -1)
+        rooms = np.array([kind.free for kind in kinds], dtype=np.int64).reshape(len(kinds), -1)
+        self.sacks = Knapsacks(requests, rooms, most, np.zeros_like(most))
+        self.number = np.array([len(kind.nodes) for kind in kinds], dtype=np.int64)
         self._state_master(placement)
 
     def _state_master(self, placement: Placement) -> None:
@@ -122,28 +132,38 @@ class _Tier:
     def bound(self, known: int, limit: Clockwork, until: float) -> int:
         """The lowest bound that the time allows, not below what is placed; `known` is another one."""
         best = known
+        kept = _FEW
+        nothing = np.zeros(len(self.classes), dtype=np.int64)
         while best > self.placed and limit.left() > until:
             limit.spent += _ROUND_UNITS
             if self.solver.Solve() != pywraplp.Solver.OPTIMAL:
                 return best
+            if self.fixed + int(self.objective.Value() + _ROUNDING) >= best:
+                return best  # no prices can lower it
             # what one more pod of a class on nodes would be worth, and one more place asked of a tier above
-            prices = [max(0, round(-row.dual_value() * _SCALE)) for row in self.covered]
+            prices = np.array([max(0, round(-row.dual_value() * _SCALE)) for row in self.covered], dtype=np.int64)
             fines = [max(0, round(-row.dual_value() * _SCALE)) for row in self.kept]
-            margins = [round(row.dual_value() * _SCALE) for row in self.used]  # read before the programme changes
-            total = 0
-            improved = False
-            for number, (kind, pricing) in enumerate(zip(self.kinds, self.pricing, strict=True)):
-                worth, pattern = pricing.best(prices, limit, until)
-                total += worth * len(kind.nodes)
-                if pattern is not None:
-                    value = sum(p * count for p, count in zip(prices, pattern, strict=True))
-                    if value > margins[number] + len(self.classes):
-                        self._add(number, pattern)
-                        improved = True
-            best = min(best, self.fixed + self._lagrangian(prices, fines, total) // _SCALE)
-            if not improved:
-                return max(best, self.placed)
+            margins = np.array([round(row.dual_value() * _SCALE) for row in self.used], dtype=np.int64)
+            wanted = np.maximum(0, margins + len(self.classes))
+            valued = self.sacks.value(prices, nothing, wanted, kept)
+            limit.spent += _UNITS_PER_FILLING * valued.looked_at
+            total = int((valued.most * self.number).sum())
+            best = min(best, self.fixed + self._lagrangian(prices.tolist(), fines, total) // _SCALE)
+            if not self._ask(valued, wanted):
+                if valued.complete.all() or kept >= _MANY:
+                    return max(best, self.placed)
+                kept *= _MORE
         return max(best, self.placed)
+
+    def _ask(self, valued: Valued, wanted: Ints) -> bool:
+        """Learn the best new patterns of each kind; whether there were any."""
+        order = np.lexsort((-valued.worth, valued.nodes))
+        order = order[valued.worth[order] > wanted[valued.nodes[order]]]
+        first = np.searchsorted(valued.nodes[order], valued.nodes[order])
+        chosen = order[np.arange(len(order)) - first < _PER_KIND]
+        for number in chosen.tolist():
+            self._add(int(valued.nodes[number]), valued.rows[number].tolist())
+        return len(chosen) > 0
 
     def _lagrangian(self, prices: Sequence[int], fines: Sequence[int], patterns: int) -> int:
         """Bound, in scaled integers, that any prices and fines of no less than 0 give."""
@@ -154,34 +174,3 @@ class _Tier:
             )
             total += pod_class.total * max(0, gain - price)
         return total - sum(fine * count for (_, count), fine in zip(self.above, fines, strict=True))
-
-
-class _Pricing:
-    """The most valuable filling of one node."""
-
-    def __init__(self, kind: NodeKind, classes: Sequence[PodClass]) -> None:
-        self.model = cp_model.CpModel()
-        self.most = [kind.most[c.index] for c in classes]
-        self.counts = [self.model.new_int_var(0, most, "") for most in self.most]
-        for resource, room in enumerate(kind.free):
-            terms = [(c.requests[resource], v) for c, v in zip(classes, self.counts, strict=True)]
-            terms = [(amount, variable) for amount, variable in terms if amount]
-            if terms:
-                row = cp_model.LinearExpr.weighted_sum([v for _, v in terms], [k for k, _ in terms])
-                self.model.add(row <= room)
-
-    def best(self, prices: Sequence[int], limit: Clockwork, until: float) -> tuple[int, list[int] | None]:
-        """An upper bound of what a filling is worth, and a good filling, None when none was found."""
-        self.model.maximize(cp_model.LinearExpr.weighted_sum(self.counts, list(prices)))
-        solver = cp_model.CpSolver()
-        apply_effort(solver, limit.effort(_PRICING_SHARE, until, 0, Aim.PLACE))
-        status = solver.solve(self.model)
-        limit.spent += solver.response_proto.deterministic_time
-        if status not in {cp_model.OPTIMAL, cp_model.FEASIBLE}:
-            return sum(price * most for price, most in zip(prices, self.most, strict=True)), None
-        return _ceiling(solver.best_objective_bound), [solver.value(variable) for variable in self.counts]
-
-
-def _ceiling(bound: float) -> int:
-    """A bound of an integer objective, which the solver gives as a float."""
-    return int(bound + 0.5) if bound == int(bound) else int(bound) + 1
