@@ -63,6 +63,8 @@ def _seconds(pod: Pod, annotation: str) -> int | None:
 
 def _time(text: str) -> float | None:
     """Seconds since the epoch of an RFC 3339 time; None for anything else."""
+    if not text:
+        return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
