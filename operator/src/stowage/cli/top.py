@@ -156,10 +156,11 @@ def _print_table(uses: list[NodeUse], pending: int) -> None:
         in_shares = f", {shared / 1000:.1f} held in shares" if shared else ""
         held, offered = sum(use.gpu_requested for use in uses), sum(use.gpu_allocatable for use in uses)
         largest = max(use.gpu_free for use in uses)
+        free = f"{offered - held - shared / 1000:.1f}" if shared else str(offered - held)
         out.print(
             f"GPUs: {held} of {offered} requested{in_shares}; largest free block on one node {largest}; "
             f"{100 * fragmentation(uses):.0f} % of the free ones are on nodes that are partly in use; "
-            f"a typical GPU pod could not use {sum(use.gpu_unusable for use in uses):.1f} of {offered - held}"
+            f"a typical GPU pod could not use {sum(use.gpu_unusable for use in uses):.1f} of {free}"
         )
 
 
