@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
-from ortools.sat.python import cp_model
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.kube.between_pods import affinity_admits
@@ -12,7 +11,11 @@ from stowage_scheduler.packing import Reason
 from stowage_scheduler.relations import Near, Role
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 from stowage_scheduler.solve.domains import Domain, domains
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+
+    from stowage_scheduler.solve.model import CountModel
 
 
 class Affinity(Rule):

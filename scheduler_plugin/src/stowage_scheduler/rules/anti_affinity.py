@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.kube.between_pods import anti_affinity_admits
 from stowage_scheduler.relations import Apart, Role
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 from stowage_scheduler.solve.domains import Domain, domains
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
 
 
 class AntiAffinity(Rule):

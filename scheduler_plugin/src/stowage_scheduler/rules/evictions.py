@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
 
 
 class Evictions(Rule):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-
-from ortools.sat.python import cp_model
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.gangs import gangs
@@ -13,7 +12,11 @@ from stowage_scheduler.packing import Reason
 from stowage_scheduler.relations import Role, Within
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 from stowage_scheduler.solve.domains import domains
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+
+    from stowage_scheduler.solve.model import CountModel
 
 
 class Gangs(Rule):

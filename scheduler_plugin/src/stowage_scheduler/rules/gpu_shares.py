@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.cluster import Node, Pod
-from stowage_scheduler.devices.rows import keep_to_devices
 from stowage_scheduler.kube.gpu_facts import node_devices, whole_devices
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
 
 _Device = Mapping[str, int]  # what is free in each measure
 
@@ -33,6 +35,8 @@ class GpuShares(Rule):
 
     def constrain(self, model: CountModel) -> None:
         """Devices and islands of nodes, where pods share them."""
+        from stowage_scheduler.devices.rows import keep_to_devices  # noqa: PLC0415 - who solves nothing is spared the solver
+
         keep_to_devices(model)
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:

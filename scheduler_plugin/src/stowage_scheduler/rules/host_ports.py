@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
 
 
 class HostPorts(Rule):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
 
 
 class MoveLimit(Rule):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from stowage_scheduler.cluster import ATTACHMENTS, CPU, FREE_VOLUMES, MEMORY, PODS, Node, Pod
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
-from stowage_scheduler.solve.model import CountModel
+
+if TYPE_CHECKING:
+    from stowage_scheduler.solve.model import CountModel
 
 _REASONS = {
     CPU: Reason.INSUFFICIENT_CPU,
