@@ -154,8 +154,14 @@ def test_a_gang_is_within_the_share_as_a_whole() -> None:
 
 def test_what_fits_nowhere_takes_nobodys_share() -> None:
     huge = [pod(f"b-{n}", 1500, **of("b")) for n in range(3)]
-    small = [pod(f"a-{n}", **of("a")) for n in range(30)]
-    assert placed(snapshot(node("m"), node("n"), *small, *huge), A, B) == {"a": 20}
+    small = [pod(f"{name}-{n}", **of(name)) for n in range(30) for name in "ac"]
+    assert placed(snapshot(node("m"), node("n"), *small, *huge), A, B, team("c")) == {"a": 10, "c": 10}
+
+
+def test_what_a_higher_priority_takes_is_gone() -> None:
+    urgent = [pod(f"u-{n}", priority=1, **of("a")) for n in range(6)]
+    waiting = [pod(f"{name}-{n}", **of(name)) for n in range(10) for name in "ab"]
+    assert placed(snapshot(node("n"), *urgent, *waiting), A, B) == {"a": 6, "b": 4}
 
 
 def test_nobody_who_runs_is_evicted_for_a_share() -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from harness.facts import OPTIONS, node, packed, places, pod, snapshot
 from stowage_scheduler.build import build
-from stowage_scheduler.cluster import Node, OwnerRef, Snapshot
+from stowage_scheduler.cluster import Node, OwnerRef, Pod, Snapshot
 from stowage_scheduler.options import Tail
 from stowage_scheduler.power import IDLE_WATTS, PEAK_WATTS, Draw, draw_of, has_figures, power_of
 
@@ -45,6 +45,23 @@ def test_a_node_that_does_not_tell_counts_as_the_mean() -> None:
     assert power is not None
     assert [int(watts) // 1000 for watts in power.idle_milliwatts] == [100, 200, 300]
     assert [int(watts) // 1000 for watts in power.span_milliwatts] == [100, 200, 300]
+
+
+@pytest.mark.parametrize(
+    ("resident", "held"),
+    [
+        pytest.param(pod("x-0", on="n"), False, id="may move"),
+        pytest.param(pod("x-0", on="n", annotations={"stowage.dev/do-not-disrupt": "true"}), True, id="stays"),
+        pytest.param(pod("x-0", on="n", terminating=True), False, id="goes"),
+        pytest.param(pod("x-0", on="n", owner=OwnerRef("DaemonSet", "x", "ds")), False, id="on every node"),
+        pytest.param(pod("x-0", on="n", owner=OwnerRef("Node", "n", "n"), mirror=True), False, id="static"),
+    ],
+)
+def test_who_keeps_a_node_in_use_whatever_the_plan(resident: Pod, held: bool) -> None:
+    cluster = snapshot(draws("n", "100", "200"), resident)
+    power = power_of(build(cluster, LEAST), cluster)
+    assert power is not None
+    assert power.held.tolist() == [held]
 
 
 DAEMON = pod("agent-0", 300, on="b", owner=OwnerRef("DaemonSet", "agent", "ds"))
