@@ -10,7 +10,8 @@ from harness.crowded import WAITING, crowded_clusters, table_of
 from harness.facts import packed, places
 from harness.naive_rules import Rules
 from stowage_scheduler.cluster import CPU, Node, Pod, Snapshot
-from stowage_scheduler.explain.advice import advice
+from stowage_scheduler.explain.advice import Advisor, advice
+from stowage_scheduler.explain.findings import is_hopeless
 from stowage_scheduler.explain.help import Help, HelpKind
 from stowage_scheduler.options import Budget, PackOptions
 
@@ -66,3 +67,17 @@ def test_help_is_true(cluster: Snapshot, may_evict: bool) -> None:
         if one.kind is not HelpKind.MORE_TIME:
             planned = places(packed(then, options, BUDGET))
             assert WAITING in planned, one.text
+
+
+@settings(max_examples=200, deadline=None)
+@given(crowded_clusters(), st.booleans())
+def test_a_plan_agrees_with_what_is_told_at_once(cluster: Snapshot, may_evict: bool) -> None:
+    options = PackOptions(owner_settled_seconds=0.0, evict_lower_priority=may_evict)
+    table = table_of(cluster, options)
+    placed = WAITING in places(packed(cluster, options, BUDGET))
+    if is_hopeless(table):
+        event("hopeless")
+        assert not placed
+    if Advisor(table).soon() is not None:
+        event("soon")
+        assert placed

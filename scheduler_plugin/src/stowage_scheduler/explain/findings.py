@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.explain.advice import Advisor
-from stowage_scheduler.explain.clauses import NO_ROOM_ELSEWHERE
+from stowage_scheduler.explain.clauses import NO_ROOM_ELSEWHERE, ClauseKind
 from stowage_scheduler.explain.conflict import conflict
 from stowage_scheduler.explain.explainer import Explainer, Explanation
 from stowage_scheduler.explain.gang_help import best_domain, more_nodes_for
@@ -23,6 +23,7 @@ from stowage_scheduler.rules import Outcome
 
 _MOST_CELLS = 4_000_000  # of a table; beyond that it would take longer than people wait
 _MOST_HELP = 3
+_WHERE_OTHERS_STAND = frozenset({ClauseKind.POD_AFFINITY, ClauseKind.TOPOLOGY_SPREAD})  # a plan may change that
 
 
 class Findings(Struct, frozen=True):
@@ -104,6 +105,12 @@ def _of_pod(
         conflict=tell(table, found) if found is not None else (),
         help=() if soon is not None else advisor.cheapest(_MOST_HELP),
         soon=soon,
-        hopeless=not table.open(table.clauses - {NO_ROOM_ELSEWHERE}).any(),
+        hopeless=is_hopeless(table),
         lacking=tuple(situation.nodes[number].name for number in advisor.nearest()),
     )
+
+
+def is_hopeless(table: Table) -> bool:
+    """Whether no plan places the pod: not even when all who may move were gone, wherever others stand."""
+    others = {clause for clause in table.clauses if clause.kind in _WHERE_OTHERS_STAND}
+    return not table.open(table.clauses - {NO_ROOM_ELSEWHERE} - others).any()
