@@ -60,6 +60,10 @@ def policy(name: str, **spec: Any) -> Document:
     return {"apiVersion": "stowage.dev/v1alpha1", "kind": "PackingPolicy", "metadata": {"name": name}, "spec": spec}
 
 
+def labelled(document: Document, **labels: str) -> Document:
+    return {**document, "metadata": {**document["metadata"], "labels": labels}}
+
+
 # wide needs a node of its own: one of the two others has to move
 MOVE_HELPS = [node("n1"), node("n2"), pod("left", "1", on="n1"), pod("right", "1", on="n2"), pod("wide", "4")]
 NOTHING_HELPS = [node("n1"), pod("left", "1", on="n1"), pod("huge", "9", gpus=8)]
@@ -148,6 +152,24 @@ def test_tables_name_the_pods_that_change(dump: str, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "1 moves, 0 evictions, 2 steps; no plan can place more" in said
     assert "a/left" in said or "a/right" in said
+
+
+SHARES = {"mode": "WeightedDRF", "teams": [{"name": "wide", "weight": 3, "selector": {"matchLabels": {"app": "wide"}}}]}
+
+
+@pytest.mark.parametrize(
+    "dump", [[*MOVE_HELPS[:-1], labelled(pod("wide", "4"), app="wide"), policy("fair", fairness=SHARES)]], indirect=True
+)
+def test_a_plan_tells_what_teams_hold(dump: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "-f", dump, *UNITS, "--now", "2026-01-01T01:00:00Z"]) == 0
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["wide"]]
+    assert row == ["wide", "3", "0.00", "0.50", "cpu", "0", "1"]
+
+
+@pytest.mark.parametrize("dump", [[*MOVE_HELPS, policy("saves", objective={"tail": "LeastPower"})]], indirect=True)
+def test_a_plan_says_that_no_node_tells_what_it_draws(dump: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "-f", dump, *UNITS, "--now", "2026-01-01T01:00:00Z"]) == 0
+    assert "policy saves: objective.tail: LeastPower acts as Consolidate" in capsys.readouterr().err
 
 
 def test_the_same_file_seed_and_units_give_the_same_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

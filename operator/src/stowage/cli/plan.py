@@ -91,6 +91,10 @@ def plan(
         draw_plan(facts.snapshot, packing, plot)
     if output is Output.TABLE:
         print_tables(packing)
+        if chosen.policy is not None:
+            from stowage.cli.team_rows import HEADS, team_rows
+
+            print_rows(console(), HEADS, team_rows(chosen.policy, facts.snapshot, packing))
     else:
         print_document(document(packing), output)
     if packing.unplaced or packing.evictions:
