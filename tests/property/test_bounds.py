@@ -138,12 +138,12 @@ def test_a_planted_wrong_bound_is_caught(missing: int, problem: Problem) -> None
 
 
 def test_a_mistake_in_the_relaxation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = patterns._Tier._lagrangian
+    honest = patterns.PatternTier._lagrangian
 
-    def too_low(tier: patterns._Tier, prices: list[int], fines: list[int], worth: int) -> int:
+    def too_low(tier: patterns.PatternTier, prices: list[int], fines: list[int], worth: int) -> int:
         return honest(tier, prices, fines, worth * 2 // 3)
 
-    monkeypatch.setattr(patterns._Tier, "_lagrangian", too_low)
+    monkeypatch.setattr(patterns.PatternTier, "_lagrangian", too_low)
     roomy = problem_of([(6, 6)] * 3, [(2, 2, 0, 3), (3, 3, 0, 3), (1, 2, 0, 3)])
     start = Placement(roomy)
     assert lies_below(roomy, bounds_of(start)[1])

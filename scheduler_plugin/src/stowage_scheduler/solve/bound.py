@@ -33,6 +33,11 @@ class Bounds(Struct, frozen=True):
         """Whether a placement is proven optimal in every tier."""
         return placement.placed_by_priority() == self.by_priority
 
+    def most_missed_by(self, placement: Placement) -> int:
+        """Pods between a placement and the bound, in the tier where it is most."""
+        placed = placement.placed_by_priority()
+        return max((bound - placed[p] for p, bound in self.by_priority.items()), default=0)
+
     def tightened(self, other: Bounds) -> Bounds:
         """The lower one of two bounds in each tier."""
         return Bounds({p: min(bound, other.by_priority[p]) for p, bound in self.by_priority.items()})

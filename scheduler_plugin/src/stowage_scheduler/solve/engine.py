@@ -14,6 +14,7 @@ from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules import RULES
 from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
 from stowage_scheduler.solve.calmer import Calmer, calmer, work_of
+from stowage_scheduler.solve.combine import combined
 from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
@@ -38,6 +39,9 @@ _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is t
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
 _GANG_STALL = 2
 _EXCHANGE_SHARE = 0.35
+_MISSED = 2  # pods between plan and bound, for which patterns are combined
+_COMBINE_SHARE = 0.3
+_COMBINE_UNITS = 0.5  # less than that finds nothing
 _LAST_STALL = 1  # of the search, where exchanges have been tried before
 _EXACT_SHARE_AFTER = 0.1  # of the exact model, where exchanges have been tried before
 
@@ -99,7 +103,7 @@ def _solve(
     small = is_small(problem)
     start = greedy(problem)
     watch.lap("greedy")
-    first = repaired(start, small=small)
+    first = repaired(start, limit, small=small)
     watch.lap("repair")
     if first.proven:
         bounds = Bounds(first.placement.placed_by_priority())
@@ -130,6 +134,10 @@ def _solve(
         search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)
         watch.lap("place")
     bounds = tightened(bounds)
+    share = min(amount * _COMBINE_SHARE, limit.left() - amount * _CALM_SHARE)
+    if exchanging and share >= limit.units_for(_COMBINE_UNITS) and bounds.most_missed_by(search.best) >= _MISSED:
+        search.adopt(combined(search.best, bounds.by_priority, limit, share))
+        watch.lap("combine")
     if small and not bounds.met_by(search.best):
         share = amount * (_EXACT_SHARE_AFTER if exchanging else _EXACT_SHARE)
         if limit.units is None:

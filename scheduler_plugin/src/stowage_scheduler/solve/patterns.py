@@ -57,21 +57,32 @@ def pattern_bounds(placement: Placement, bounds: Bounds, limit: Clockwork, share
     A tier is bounded given what the tiers above reach, so it stops at the first one that stays unproven.
     """
     problem = placement.problem
-    if len(problem.classes) > _MOST_CLASSES or _is_crowded(placement):
-        return bounds
-    kinds = node_kinds(problem)
-    if len(kinds) > _MOST_KINDS:
+    kinds = _few_kinds(placement)
+    if kinds is None:
         return bounds
     placed = placement.placed_by_priority()
     found = dict(bounds.by_priority)
     until = limit.left() - share
     for priority in problem.priorities:
         if placed[priority] < found[priority]:
-            tier = _Tier(placement, kinds, priority)
+            tier = PatternTier(placement, kinds, priority)
             found[priority] = min(found[priority], tier.bound(found[priority], limit, until))
         if placed[priority] < found[priority]:
             break
     return Bounds(found)
+
+
+def tier_of(placement: Placement, priority: int) -> PatternTier | None:
+    """The relaxation for one tier; None where there are too many patterns."""
+    kinds = _few_kinds(placement)
+    return None if kinds is None else PatternTier(placement, kinds, priority)
+
+
+def _few_kinds(placement: Placement) -> list[NodeKind] | None:
+    if len(placement.problem.classes) > _MOST_CLASSES or _is_crowded(placement):
+        return None
+    kinds = node_kinds(placement.problem)
+    return kinds if len(kinds) <= _MOST_KINDS else None
 
 
 def _is_crowded(placement: Placement) -> bool:
@@ -79,7 +90,7 @@ def _is_crowded(placement: Placement) -> bool:
     return standing > _MOST_PODS_PER_NODE * len(placement.problem.nodes)
 
 
-class _Tier:
+class PatternTier:
     """Most pods of a priority or higher, when each tier above keeps what it has."""
 
     def __init__(self, placement: Placement, kinds: Sequence[NodeKind], priority: int) -> None:
@@ -97,6 +108,7 @@ class _Tier:
         most = np.array([[kind.most[index] for index in chosen] for kind in kinds], dtype=np.int64)
         requests = np.array([c.requests for c in self.classes], dtype=np.int64).reshape(len(chosen), -1)
         rooms = np.array([kind.free for kind in kinds], dtype=np.int64).reshape(len(kinds), -1)
+        self.patterns: list[tuple[int, tuple[int, ...]]] = []  # the kind, and pods by class
         self.sacks = Knapsacks(requests, rooms, most, np.zeros_like(most))
         self.number = np.array([len(kind.nodes) for kind in kinds], dtype=np.int64)
         self._state_master(placement)
@@ -123,6 +135,7 @@ class _Tier:
                 self._add(number, [held.get(c.index, 0) for c in self.classes])
 
     def _add(self, kind: int, pattern: Sequence[int]) -> None:
+        self.patterns.append((kind, tuple(pattern)))
         variable = self.solver.NumVar(0, self.solver.infinity(), "")
         self.used[kind].SetCoefficient(variable, 1)
         for row, count in zip(self.covered, pattern, strict=True):
