@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from property.test_least_disruption import placements, problems
+from property.test_least_disruption import limit, placements, problems
 from stowage_scheduler.greedy import greedy
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem, WholeGang
@@ -120,7 +120,7 @@ def test_nodes_are_chosen_at_the_least_cost(data: st.DataObject) -> None:
     group = [c for c in problem.classes if c.pending and c.gang is None][: data.draw(st.integers(1, 2))]
     placement = Placement(problem)
     best = min(costs_of(placement, group), default=None)
-    found = _cheapest(placement, group)
+    found = _cheapest(placement, group, repair._Work(limit(), 0.0))
     assert (None if found is None else found.cost) == best
     assert found is None or found.least == best
 
@@ -150,7 +150,7 @@ def spreads(count: int, nodes: int) -> Iterator[tuple[int, ...]]:
 @given(racks())
 def test_what_is_proven_is_the_best_placement(problem: Problem) -> None:
     start = greedy(problem)
-    found = repaired(start, small=False)
+    found = repaired(start, limit(), small=False)
     assert found.placement.score() >= start.score()
     assert found.placement.within_limits()
     assert all(left >= 0 for row in found.placement.room for left in row)
@@ -161,6 +161,6 @@ def test_what_is_proven_is_the_best_placement(problem: Problem) -> None:
 @settings(max_examples=50)
 @given(racks())
 def test_the_same_problem_is_repaired_alike(problem: Problem) -> None:
-    first, second = (repaired(greedy(problem), small=False) for _ in range(2))
+    first, second = (repaired(greedy(problem), limit(), small=False) for _ in range(2))
     assert first.proven == second.proven
     assert first.placement.on_node == second.placement.on_node

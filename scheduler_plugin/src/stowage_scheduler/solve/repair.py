@@ -9,8 +9,8 @@ alone, so where all of them find free room and nobody waits any more, nothing be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice, product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -22,12 +22,19 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.relations import Within
 from stowage_scheduler.solve.clearing import NEVER, Cleared, Clearing
+from stowage_scheduler.solve.effort import Clockwork
 
 _MOST_WAITING = 64  # pods without a place; more leave so little unchanged that the search does better
+_MOST_GROUPS = 4
 _NODES_PER_POD = 8  # that waits, at least; where fewer share the cluster, room is made in other ways as well
 _MOST_SETS = 256  # of waiting pods that a node could take
-_MOST_WORK = 100_000_000  # cells of tables that are looked at for one group: half a second
-_ONE_LOOK = 2_000  # cells that looking at one node for one set takes as long as
+_SHARE = 0.1  # of the budget that is left
+_MOST_WORK = 50_000_000  # cells of tables that are looked at: half a second
+_UNITS_PER_CELL = 6e-9  # deterministic
+# cells that take as long
+_ONE_LOOK = 2_000  # at one node for one set
+_ONE_POD = 1_000  # that may leave
+_ONE_NODE = 50  # for the bounds of one set
 _Costs = npt.NDArray[np.int64]
 
 
@@ -38,11 +45,28 @@ class Repaired(Struct, frozen=True):
     proven: bool
 
 
-def repaired(start: Placement, *, small: bool) -> Repaired:
+class _Work(Struct):
+    """How much may still be looked at."""
+
+    limit: Clockwork
+    until: float
+    left: int = _MOST_WORK
+
+    def is_too_much(self, cells: int) -> bool:
+        """Whether so many cells are more than may be looked at; else they count as looked at."""
+        if cells > self.left or self.limit.left() <= self.until:
+            return True
+        self.left -= cells
+        self.limit.spent += cells * _UNITS_PER_CELL
+        return False
+
+
+def repaired(start: Placement, limit: Clockwork, *, small: bool) -> Repaired:
     """A plan with room made for what waits in `start`, the greedy answer; `start` where that is no better.
 
     Args:
         start: it moves nobody.
+        limit: of the whole search, of which this takes a tenth at most.
         small: there are better ways for a small problem; then nothing is tried.
     """
     problem = start.problem
@@ -50,9 +74,10 @@ def repaired(start: Placement, *, small: bool) -> Repaired:
         return Repaired(start, proven=True)
     groups = [] if small else _groups(start)
     now = Placement(problem) if groups else start
+    work = _Work(limit, limit.left() * (1 - _SHARE))
     leasts: list[int | None] = []
     for group in groups:
-        choice = _cheapest(now, group) if now.unplaced(group[0]) else None
+        choice = _cheapest(now, group, work)
         if choice is not None:
             _carry_out(now, group, choice)
             leasts.append(choice.least)
@@ -68,7 +93,7 @@ def repaired(start: Placement, *, small: bool) -> Repaired:
 
 
 def _groups(start: Placement) -> list[tuple[PodClass, ...]]:
-    """What no free room takes: all of it as one, where it is little, and in parts that are placed together."""
+    """What no free room takes, if it is little: all of it as one, or by gangs where some ask for domains."""
     problem = start.problem
     found: dict[int, tuple[PodClass, ...]] = {}
     for pod_class in problem.classes:
@@ -81,9 +106,9 @@ def _groups(start: Placement) -> list[tuple[PodClass, ...]]:
     waiting = sum(c.pending for c in joint)
     if waiting > _MOST_WAITING or waiting * _NODES_PER_POD > len(problem.nodes):
         return []
-    if len(units) > 1 and not any(_domains(problem, group) for group in units):
-        return [joint, *units]
-    return units
+    if any(_domains(problem, group) for group in units):
+        return units if len(units) <= _MOST_GROUPS else []
+    return [joint] if joint else []
 
 
 def _carry_out(placement: Placement, group: Sequence[PodClass], choice: _Choice) -> None:
@@ -132,11 +157,11 @@ class _Choice(Struct, frozen=True):
 _NOWHERE = _Choice({}, NEVER, NEVER)
 
 
-def _cheapest(placement: Placement, group: Sequence[PodClass]) -> _Choice | None:
+def _cheapest(placement: Placement, group: Sequence[PodClass], work: _Work) -> _Choice | None:
     """The cheapest choice, in one domain if the group has any; None when there is none or it takes too long."""
     best, proven = _NOWHERE, True
     for domain in _domains(placement.problem, group) or (None,):
-        found = _Room(placement, group, domain).choice()
+        found = _Room(placement, group, domain, work).choice()
         proven = proven and found is not None and found.least is not None
         if found is not None and found.cost < best.cost:
             best = found
@@ -146,49 +171,51 @@ def _cheapest(placement: Placement, group: Sequence[PodClass]) -> _Choice | None
 class _Room:
     """What each node of a domain could take of a group, and at what cost."""
 
-    def __init__(self, placement: Placement, group: Sequence[PodClass], domain: frozenset[int] | None) -> None:
+    def __init__(
+        self, placement: Placement, group: Sequence[PodClass], domain: frozenset[int] | None, work: _Work
+    ) -> None:
         self.placement = placement
         self.problem = placement.problem
         self.group = group
+        self.work = work
         self.counts = tuple(placement.unplaced(c) for c in group)
         reach: frozenset[int] = frozenset().union(*(c.eligible for c in group))
         candidates = np.array(sorted(reach if domain is None else reach & domain), dtype=np.int64)
         shape = len(self.problem.nodes), len(self.problem.resources)
         free = np.array(self.problem.free, dtype=np.int64).reshape(shape)[candidates]
-        requests = np.array([c.requests for c in group], dtype=np.int64).reshape(len(group), shape[1])
+        self.requests = np.array([c.requests for c in group], dtype=np.int64).reshape(len(group), shape[1])
         holds = np.zeros(len(candidates), dtype=bool)
-        for asked in requests:
+        for asked in self.requests:
             holds |= (free >= asked).all(axis=1)
-        self.clearing = Clearing(placement, candidates[holds].tolist())
-        self.free = free[holds]
-        self.requests = requests
-        self.sets = self._sets()
-        self.costs: _Costs = np.full((len(self.sets), len(self.clearing.nodes)), NEVER, dtype=np.int64)
+        self.nodes: list[int] = candidates[holds].tolist()
+        self.sets = list(islice(self._sets((), free[holds].max(axis=0, initial=-1)), 1, _MOST_SETS + 2))
+        self.costs: _Costs = np.full((len(self.sets), len(self.nodes)), NEVER, dtype=np.int64)
         self.cleared: dict[tuple[int, int], Cleared | None] = {}
-        self.work = 0
 
-    def _sets(self) -> list[tuple[int, ...]]:
-        """The sets of waiting pods, by class, that some emptied node has the room for; more than the most for many."""
-        if not len(self.free):
-            return []
-        largest = self.free.max(axis=0)
-        most = []
-        for count, asked in zip(self.counts, self.requests, strict=True):
-            fits = [int(largest[r]) // int(amount) for r, amount in enumerate(asked) if amount]
-            most.append(min([count, *fits]))
-        every = product(*(range(count + 1) for count in most))
-        fitting = (takes for takes in every if any(takes) and (np.array(takes) @ self.requests <= largest).all())
-        return list(islice(fitting, _MOST_SETS + 1))
+    def _sets(self, takes: tuple[int, ...], room: _Costs) -> Iterator[tuple[int, ...]]:
+        """The sets of waiting pods, by class, that go with `takes` of the first classes into `room`; nobody first."""
+        if len(takes) == len(self.group):
+            yield takes
+            return
+        asked = self.requests[len(takes)]
+        for count in range(self.counts[len(takes)] + 1):
+            left = room - count * asked
+            if count and (left < 0).any():
+                return
+            yield from self._sets((*takes, count), left)
 
     def choice(self) -> _Choice | None:
         """The cheapest nodes, by bounds until all that is chosen is known exactly; None where it takes too long."""
-        if len(self.sets) > _MOST_SETS:
+        pods = sum(len(self.placement.on_node[node]) for node in self.nodes)
+        looks = len(self.sets) * len(self.nodes)
+        if len(self.sets) > _MOST_SETS or self.work.is_too_much(pods * _ONE_POD + looks * _ONE_NODE):
             return None
+        clearing = Clearing(self.placement, self.nodes)
         for number, takes in enumerate(self.sets):
-            self.costs[number] = self.clearing.bounds(self._wanted(takes))
+            self.costs[number] = clearing.bounds(self._wanted(takes))
             for count, pod_class in zip(takes, self.group, strict=True):
                 if count:
-                    closed = [not self._admits(pod_class, node, count) for node in self.clearing.nodes]
+                    closed = [not self._admits(pod_class, node, count) for node in self.nodes]
                     self.costs[number, np.array(closed, dtype=bool)] = NEVER
         while True:
             picked = self._picked()
@@ -198,14 +225,14 @@ class _Room:
             if not unknown:
                 break
             for number, row in unknown:
-                found = self.clearing.cheapest(row, self._wanted(self.sets[number]))
+                found = clearing.cheapest(row, self._wanted(self.sets[number]))
                 self.cleared[number, row] = found
                 self.costs[number, row] = NEVER if found is None else found.cost
         nodes: dict[int, _Chosen] = {}
         for number, row in picked:
             cleared = self.cleared[number, row]
             if cleared is not None:  # or its cost would have been `NEVER`
-                nodes[self.clearing.nodes[row]] = _Chosen(self.sets[number], cleared)
+                nodes[self.nodes[row]] = _Chosen(self.sets[number], cleared)
         cost = sum(chosen.cleared.cost for chosen in nodes.values())
         proven = all(cleared is None or cleared.proven for cleared in self.cleared.values())
         return _Choice(nodes, cost, cost if proven else None)
@@ -225,8 +252,7 @@ class _Room:
         """Sets and the rows of nodes that take them, cheapest in all; empty when never all fit, None for too much."""
         rows = self._promising()
         shape = tuple(count + 1 for count in self.counts)
-        self.work += (prod(shape) + _ONE_LOOK) * len(self.sets) * len(rows)
-        if self.work > _MOST_WORK:
+        if self.work.is_too_much((prod(shape) + _ONE_LOOK) * len(self.sets) * len(rows)):
             return None
         table = np.full(shape, NEVER, dtype=np.int64)  # by pods that have a place
         table[(0,) * len(shape)] = 0
