@@ -33,7 +33,8 @@ _CALM_SHARE = 0.25  # kept for fewer moves; the search for more places must leav
 _BOUND_SHARE = 0.1
 _LIST_SHARE = 0.25  # for a plan that meets the bounds from a list of all that nodes can hold; most take 1 %
 _NEAR_SHARE = 0.15  # of what is left at the end, for undoing moves between a few nodes at a time
-_LONG_NEAR_SHARE = 0.5  # the same where all nodes at once are too many
+_LONG_NEAR_SHARE = 0.5  # the same where all nodes at once would take more than 1.5 times what is left
+_QUICK = 1.5
 _PARTS_SHARE = 0.8  # of what is left then, for parts of a cluster that is too large to be seen as one
 _LEAST_PROOF_SHARE = 0.01  # for proving that no plan with the same pods moves less
 _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is time for better bounds
@@ -194,7 +195,7 @@ def _least(search: Search, table: Fillings | None, targets: Mapping[int, int], s
 def _calm(search: Search, amount: float, *, small: bool) -> Calmer:
     """Undo needless moves, near by and then over all nodes, and bound what moves must cost."""
     limit = search.limit
-    is_quick = limit.units_for(work_of(search.best)) <= limit.left()
+    is_quick = limit.units_for(work_of(search.best)) <= _QUICK * limit.left()
     search.calm(limit.left() * (1 - (_NEAR_SHARE if is_quick else _LONG_NEAR_SHARE)))
     if small and search.best.disrupted() and not is_listable(search.problem):
         before = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
