@@ -158,7 +158,7 @@ async def test_a_group_that_asks_for_one_rack_gets_one(story: Story) -> None:
 
 @pytest.mark.usefixtures("operator", "extender")
 async def test_enough_of_a_group_start_and_neighbours_in_rank_stand_together(story: Story) -> None:
-    """Six pods, of which four must start; there is room for three, and for two by two once the small pods have moved."""
+    """Six pods, of which four must start; room for three, and for two by two once the small pods have moved."""
     bench, label = story.bench, {"story": story.bench.namespace}
     await in_the_way(story, 2)
     await native(bench, 4)
