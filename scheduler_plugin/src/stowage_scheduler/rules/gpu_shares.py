@@ -41,12 +41,12 @@ class GpuShares(Rule):
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
         """Nodes where the arrivals do not fit on devices."""
-        if not any(pod.gpu_share is not None for pod in outcome.snapshot.pods):
-            return
-        arriving = {pod.uid for pod, _ in outcome.arrivals}
         targets = {node.name for pod, node in outcome.arrivals if node is not None and _wants_devices(pod, node)}
+        arriving = {pod.uid for pod, _ in outcome.arrivals} if targets else set()
         for name in sorted(targets):
             node, residents = outcome.nodes[name], outcome.residents[name]
+            if all(pod.gpu_share is None for pod in residents):
+                continue  # the number of devices says all
             coming = [pod for pod in residents if pod.uid in arriving]
             staying = [pod for pod in residents if pod.uid not in arriving]
             if not _DeviceCheck(node, staying).holds(coming):
