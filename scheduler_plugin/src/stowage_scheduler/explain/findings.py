@@ -93,8 +93,10 @@ def _of_pod(
     alone: bool = True,
 ) -> Findings:
     """Of one pod, or of the one of a gang that finds no room beside the others."""
+    if not situation.nodes:
+        return Findings(explanation, hopeless=True)
     standing = sum(map(len, situation.kept.values()))
-    if standing * max(1, len(pod.anti_affinity_terms) + len(pod.spread)) > _MOST_CELLS or not situation.nodes:
+    if standing * max(1, len(pod.anti_affinity_terms) + len(pod.spread)) > _MOST_CELLS:
         return Findings(explanation, counts_only=True)
     table = Table(situation, pod, domain)
     found = conflict(table)

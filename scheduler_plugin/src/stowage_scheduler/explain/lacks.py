@@ -18,7 +18,7 @@ from stowage_scheduler.cluster import Effect, Node, Pod, PodAffinityTerm, Spread
 from stowage_scheduler.explain.clauses import Clause, ClauseKind
 from stowage_scheduler.explain.situation import Amounts, Situation
 from stowage_scheduler.kube.between_pods import affinity_admits
-from stowage_scheduler.kube.gpu_facts import whole_devices
+from stowage_scheduler.kube.gpu_facts import island_need, whole_devices
 from stowage_scheduler.kube.matching import (
     UNSCHEDULABLE_TAINT,
     matches_pod_term,
@@ -29,6 +29,7 @@ from stowage_scheduler.kube.matching import (
 )
 from stowage_scheduler.kube.standing import counts_nodes, counts_pod
 from stowage_scheduler.kube.volume_matching import describe_needs, volumes_admit
+from stowage_scheduler.rules.gpu_islands import admits_on_islands
 from stowage_scheduler.rules.gpu_shares import admits_on_devices
 
 CLOSED = 1 << 54  # more than all that ever stands on a node
@@ -139,11 +140,20 @@ def _taints(situation: Situation, pod: Pod) -> Iterator[Row]:
 
 
 def _gpu_devices(situation: Situation, pod: Pod) -> Iterator[Row]:
-    """Where GPUs are shared: whoever has a part of one is in the way, be it of the right one or not."""
+    """Where GPUs are shared or have to be of one island: who has one is in the way, be it the right one or not."""
     residents = situation.outcome.residents
-    if pod.gpu_share is None and not any(one.gpu_share for kept in situation.kept.values() for _, one in kept):
+    shared = pod.gpu_share is not None or any(one.gpu_share for kept in situation.kept.values() for _, one in kept)
+    if not shared and not island_need(pod):
         return
-    lacking = [int(not admits_on_devices(pod, node, residents[node.name])) for node in situation.nodes]
+    lacking = [
+        int(
+            not (
+                admits_on_devices(pod, node, residents[node.name])
+                and admits_on_islands(pod, node, residents[node.name])
+            )
+        )
+        for node in situation.nodes
+    ]
     marks = {
         other.uid: np.array([number])
         for holders in situation.kept.values()
