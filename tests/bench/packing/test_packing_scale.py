@@ -58,6 +58,8 @@ def test_repair(tmp_path: Path, record: Record) -> None:
     record(BENCH, f"{name}: seconds", figures["seconds"], "s", target=at_most(2), stages=figures["stages"])
     record(BENCH, f"{name}: moves above the fewest", moves - fewest, target=at_most(0), moves=moves)
     record(BENCH, f"{name}: certified", plan["certified"], target=at_least(1))
+    proven = plan["moveCost"] == plan["moveCostBound"]
+    record(BENCH, f"{name}: fewest moves proven", proven, target=at_least(1))
     record(BENCH, f"{name}: peak memory", figures["peakMegabytes"], "MB", target=at_most(2_000))
 
 
