@@ -122,12 +122,14 @@ def test_in_a_large_cluster_a_plan_is_looked_for_among_few_nodes(ask: Any) -> No
     assert ask([*FULL, *more], "pod/new-1", "-n", "a", "--budget", "100ms")[1]["note"] == ""
 
 
-def test_pods_of_higher_priority_that_wait_are_spoken_of(ask: Any) -> None:
+def test_other_pods_that_wait_are_spoken_of(ask: Any) -> None:
     more = [node(f"m{number:03}") for number in range(250)]
     code, document, _ = ask([*more, pod("high-1", "2", priority=9), pod("new-1", "2")], "pod/new-1", "-n", "a")
 
     assert (code, document["state"], document["disruptions"]) == (0, "Placeable", 0)
     assert document["note"] == "1 pods of higher priority wait too, and go first"
+    _, document, _ = ask([*more, pod("other-1", "2"), pod("new-1", "2")], "pod/new-1", "-n", "a")
+    assert document["note"] == "1 other pods wait too; the next plan may place them instead"
 
 
 def test_more_nodes_for_a_gang(ask: Any) -> None:

@@ -177,8 +177,11 @@ class _Question:
 
     def _rivals(self) -> str:
         """Who else may take the room."""
-        higher = sum(pod.priority > self.pod.priority for pod in self._waiting())
-        return f"{higher} pods of higher priority wait too, and go first" if higher else ""
+        waiting = self._waiting()
+        higher = sum(pod.priority > self.pod.priority for pod in waiting)
+        if higher:
+            return f"{higher} pods of higher priority wait too, and go first"
+        return f"{len(waiting)} other pods wait too; the next plan may place them instead" if waiting else ""
 
     def _alone(self) -> Snapshot:
         """Without the pods of its priority or lower that wait too."""
