@@ -71,7 +71,7 @@ def test_a_number_of_pods_or_a_share(value: int | str) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 100_001, True, 1.5, "0%", "101%", "25", "25 %", "%", "", []])
 def test_what_is_neither_a_number_of_pods_nor_a_share(value: object) -> None:
-    with pytest.raises(InvalidObjectError, match="maxUnavailablePerOwner.*whole number from 1 to 100000, or a perc"):
+    with pytest.raises(InvalidObjectError, match=r"maxUnavailablePerOwner.*whole number from 1 to 100000, or a perc"):
         PackingPolicy.parse({"spec": {"disruption": {"maxUnavailablePerOwner": value}}})
 
 

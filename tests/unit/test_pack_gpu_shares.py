@@ -132,7 +132,8 @@ def test_why_it_waits() -> None:
     reasons = {entry.pod.name: (entry.reason, entry.help) for entry in packed(cluster).unplaced}
     assert reasons["x-1"] == (
         Reason.GPU_FRAGMENTED,
-        f"one more node like a (64 cpu, 2000 stowage.dev/gpu-milli), or shares that leave one GPU of node a freer ({free})",
+        "one more node like a (64 cpu, 2000 stowage.dev/gpu-milli), "
+        f"or shares that leave one GPU of node a freer ({free})",
     )
     assert reasons["w-1"][0] is Reason.INSUFFICIENT_GPU
 

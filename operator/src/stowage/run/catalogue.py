@@ -58,7 +58,19 @@ def _values(values: Iterable[StrEnum]) -> tuple[str, ...]:
 
 _ENDED: Final = Label("outcome", _values(phase for phase in PlanPhase if phase.ended))
 _OPEN_PHASE: Final = Label("phase", _values(phase for phase in PlanPhase if not phase.ended))
-_SEARCH_STAGES: Final = ("greedy", "bound", "least", "exchange", "place", "exact", "gangs", "calm", "tail")
+_SEARCH_STAGES: Final = (
+    "greedy",
+    "repair",
+    "bound",
+    "least",
+    "exchange",
+    "place",
+    "exact",
+    "gangs",
+    "combine",
+    "calm",
+    "tail",
+)
 _STAGE: Final = Label("stage", ("build", *_SEARCH_STAGES, "check", "total"))
 _EVICTED: Final = Label(
     "outcome", _values(a for a in Answer if a not in {Answer.BOUND, Answer.UNGATED, Answer.ELSEWHERE})
