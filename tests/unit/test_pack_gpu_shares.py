@@ -130,11 +130,9 @@ def test_why_it_waits() -> None:
     )
     free = "400 stowage.dev/gpu-milli free on one GPU, 800 on all"
     reasons = {entry.pod.name: (entry.reason, entry.help) for entry in packed(cluster).unplaced}
-    assert reasons["x-1"] == (
-        Reason.GPU_FRAGMENTED,
-        "one more node like a (64 cpu, 2000 stowage.dev/gpu-milli), "
-        f"or shares that leave one GPU of node a freer ({free})",
-    )
+    another = "one more node like a (64 cpu, 2000 stowage.dev/gpu-milli)"
+    others = f"shares that leave one GPU of node a freer ({free})"
+    assert reasons["x-1"] == (Reason.GPU_FRAGMENTED, f"{another}, or {others}")
     assert reasons["w-1"][0] is Reason.INSUFFICIENT_GPU
 
 
