@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SMALL = 200  # nodes: a plan for all of them takes no longer than people wait
 _NEAREST = 64  # nodes of a large cluster among which a plan is searched for
 _SECONDS = 0.5
+_SECONDS_NEAR = 0.3
 
 
 class HelpLine(Struct, frozen=True):
@@ -116,7 +117,8 @@ class _Question:
             return Answer(pod=self.pod.key, state="Placeable", node=found.soon.node, moves=moves, note=self._rivals())
         if seconds is not None or small:
             return self._planned(self.snapshot, self.options, seconds or _SECONDS, found)
-        return self._planned(self._alone(), self._near(found), _SECONDS, found)
+        near = self._near(found)
+        return self._planned(self._alone(near.nodes or frozenset()), near, _SECONDS_NEAR, found)
 
     def _held_back(self) -> Answer | None:
         """Why nobody looks for a place, if that is so."""
@@ -183,10 +185,19 @@ class _Question:
             return f"{higher} pods of higher priority wait too, and go first"
         return f"{len(waiting)} other pods wait too; the next plan may place them instead" if waiting else ""
 
-    def _alone(self) -> Snapshot:
-        """Without the pods of its priority or lower that wait too."""
+    def _alone(self, nodes: frozenset[str]) -> Snapshot:
+        """Without the pods of its priority or lower that wait too; of these nodes alone, if no rule looks further."""
         gone = {pod.uid for pod in self._waiting() if pod.priority <= self.pod.priority}
-        return structs.replace(self.snapshot, pods=tuple(pod for pod in self.snapshot.pods if pod.uid not in gone))
+        left = [pod for pod in self.snapshot.pods if pod.uid not in gone]
+        mates = self._gang()
+        spread_out = mates is not None and mates.running
+        if spread_out or any(pod.affinity_terms or pod.anti_affinity_terms or pod.spread for pod in left):
+            return structs.replace(self.snapshot, pods=tuple(left))
+        return structs.replace(
+            self.snapshot,
+            nodes=tuple(node for node in self.snapshot.nodes if node.name in nodes),
+            pods=tuple(pod for pod in left if pod.node is None or pod.node in nodes),
+        )
 
     def _near(self, found: Findings) -> PackOptions:
         """The nodes that lack least, and those with most room for who moves."""
