@@ -14,6 +14,7 @@ from stowage_scheduler.problem import Problem
 from stowage_scheduler.rules import RULES
 from stowage_scheduler.solve.bound import Bounds, aggregated_bounds
 from stowage_scheduler.solve.calmer import Calmer, calmer, work_of
+from stowage_scheduler.solve.columns import is_countable
 from stowage_scheduler.solve.combine import combined
 from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
@@ -195,8 +196,8 @@ def _least(search: Search, table: Fillings | None, targets: Mapping[int, int], s
 def _calm(search: Search, amount: float, *, small: bool) -> Calmer:
     """Undo needless moves, near by and then over all nodes, and bound what moves must cost."""
     limit = search.limit
-    is_quick = limit.units_for(work_of(search.best)) <= _QUICK * limit.left()
-    search.calm(limit.left() * (1 - (_NEAR_SHARE if is_quick else _LONG_NEAR_SHARE)))
+    share = _NEAR_SHARE if limit.units_for(work_of(search.best)) <= _QUICK * limit.left() else _LONG_NEAR_SHARE
+    search.calm(limit.left() * (1 - share) if is_countable(search.problem) else 0.0)
     if small and search.best.disrupted() and not is_listable(search.problem):
         before = max(amount * _LEAST_PROOF_SHARE, amount - limit.left())  # as long as all before took
         best, proven = exact_calm(search.best, RULES, limit, before)

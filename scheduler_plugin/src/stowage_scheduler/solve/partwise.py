@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stowage_scheduler.solve.calmer import calmer
+from stowage_scheduler.solve.columns import is_countable
 from stowage_scheduler.solve.least import is_listable
 from stowage_scheduler.solve.part import part_of
 from stowage_scheduler.solve.search import Search
@@ -17,7 +18,7 @@ _PATIENCE = 8  # fruitless parts
 def calm_parts(search: Search, until: float) -> None:
     """Go on while it helps and more than `until` seconds or units are left."""
     problem, limit = search.problem, search.limit
-    if not is_listable(problem) or problem.gangs:
+    if not is_listable(problem) or problem.gangs or not is_countable(problem):
         return
     fruitless = 0
     while fruitless < _PATIENCE and limit.left() > until:
