@@ -192,7 +192,9 @@ def test_a_drain_plans(case: Case) -> None:
     assert tuple(one.pod.name for one in packing.evictions) == case.evicted
     assert bool(packing.steps) == bool(case.want)
     assert not packing.faults
+    assert all(packing.bound[priority] >= placed for priority, placed in packing.placed.items())
     if case.unplaced:
+        assert (packing.certified, packing.move_cost) == (False, 0)
         assert {one.pod.name: one.node for one in packing.assignments} == {
             one.name: one.node for one in case.cluster.pods if one.node is not None
         }

@@ -110,3 +110,28 @@ def test_a_member_on_its_way_out_does_not_decide_where_the_others_go() -> None:
     gone = pod("ring-9", 100, "a1", gang=Gang("ring", 2, (RACK,)), disruption_target=True)
     packing = packed(snapshot(*racks(a=(100,), b=(1200,)), gone, *ring(2, **ONE_RACK)))
     assert {target for name, target in places(packing).items() if name in {"ring-0", "ring-1"}} == {"b1"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "on"),
+    [
+        pytest.param([node("n", 2000), *racks(a=(2000,))], ("n",), id="on a node of no rack"),
+        pytest.param(racks(a=(2000,)), ("gone",), id="on a node that is not there any more"),
+        pytest.param(racks(a=(2000,), c=(2000,)), ("a1", "c1"), id="in two racks"),
+    ],
+)
+@pytest.mark.parametrize("elastic", [False, True])
+def test_a_gang_that_runs_outside_of_one_rack_waits_and_keeps_nobody_else_waiting(
+    nodes: list[Node], on: tuple[str, ...], elastic: bool
+) -> None:
+    gang = ring(4, 100, on, required=(RACK,), elastic=elastic)
+    packing = packed(snapshot(*nodes, *gang, pod("web-1", 100)))
+    assert packing.faults == ()
+    assert places(packing).get("web-1") is not None
+    assert {entry.reason for entry in packing.unplaced} == {Reason.GANG_TOPOLOGY}
+    assert f"gang ring runs on {', '.join(on)}" in packing.unplaced[0].help
+
+
+def test_a_gang_without_topology_may_have_a_pod_on_a_node_that_is_not_there_any_more() -> None:
+    packing = packed(snapshot(node("a", 1000), *ring(3, 100, ("gone",))))
+    assert [places(packing).get(f"ring-{number}") for number in (1, 2)] == ["a", "a"]

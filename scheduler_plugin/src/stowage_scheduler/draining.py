@@ -115,7 +115,18 @@ def whole(packing: Packing, built: Build, snapshot: Snapshot) -> Packing:
         running = (pod for pod in built.pods.values() if not pod.finished and not pod.leaving)
         there = sorted(Assignment(_ref(pod), pod.node) for pod in running if pod.node is not None)
         return structs.replace(
-            packing, assignments=tuple(there), moves=(), evictions=(), slots=(), steps=(), before=before, placed=before
+            packing,
+            assignments=tuple(there),
+            moves=(),
+            evictions=(),
+            slots=(),
+            steps=(),
+            before=before,
+            placed=before,
+            bound={priority: max(before[priority], bound) for priority, bound in packing.bound.items()},
+            certified=False,
+            move_cost=0,
+            move_cost_bound=None,
         )
     return structs.replace(
         packing,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from stowage_scheduler.cluster import Gang, Pod
+from stowage_scheduler.cluster import Gang, Node, Pod
 from stowage_scheduler.immovable import Immovable
 
 GANG_GATE = "stowage.dev/gang"
@@ -121,6 +121,22 @@ def _why_not(gang: Gang, members: list[Pod]) -> Immovable | None:
     if held:
         return Immovable.GANG_GATED
     return Immovable.GANG_NOMINATED if nominated else None
+
+
+def scattered(gang: GangState, nodes: Mapping[str, Node]) -> Pod | None:
+    """A running pod of a gang that keeps all of it from standing in one domain of each label that it needs.
+
+    It stands on a node without such a label, on one that is not there any more, or apart from a pod before it.
+    """
+    for key in gang.required:
+        values: set[str] = set()
+        for pod in gang.running:
+            node = nodes.get(pod.node or "")
+            value = node.labels.get(key) if node is not None else None
+            if value is None or not values <= {value}:
+                return pod
+            values.add(value)
+    return None
 
 
 def foreign_gates(pod: Pod) -> tuple[str, ...]:

@@ -41,5 +41,6 @@ class Immovable(StrEnum):
     GANG_INCOMPLETE = "pods of its gang are missing"
     GANG_GATED = "another gate holds a pod of its gang"
     GANG_NOMINATED = "kube-scheduler is making room for a pod of its gang"
+    GANG_SCATTERED = "a pod of its gang runs outside of the one domain that all of it needs"
     GANG_TOO_LARGE = "its gang is larger than a plan"
     GANG_MEMBER = "a pod of its gang can not be planned for"

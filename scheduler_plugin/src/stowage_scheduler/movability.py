@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Workload
-from stowage_scheduler.gangs import GangKey, GangState, foreign_gates, gang_key, gangs
+from stowage_scheduler.gangs import GangKey, GangState, foreign_gates, gang_key, gangs, scattered
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import Budgets
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
@@ -102,6 +102,8 @@ class Movability:
             return Immovable.GANG_INCOMPLETE
         if gang.why is not None:
             return gang.why
+        if gang.required and scattered(gang, {node.name: node for node in self.snapshot.nodes}):
+            return Immovable.GANG_SCATTERED
         most = self.options.max_gang_pods
         if most is not None and gang.need > most:
             return Immovable.GANG_TOO_LARGE

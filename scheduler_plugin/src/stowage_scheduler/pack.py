@@ -81,6 +81,7 @@ def pack(
         "check": clock() - before_checks,
     }
     placed = chosen.placement.placed_by_priority()
+    bound = solution.bounds.raised(chosen.placement).by_priority
     told = by_priority if options.is_fair else dict[int, int]
     packing = Packing(
         assignments=_assignments(built, chosen.outcome),
@@ -91,8 +92,8 @@ def pack(
         steps=chosen.steps,
         before=told(start.placed_by_priority()),
         placed=told(placed),
-        bound=told(solution.bounds.by_priority),
-        certified=placed == solution.bounds.by_priority,
+        bound=told(bound),
+        certified=placed == bound,
         seconds=clock() - began,
         stages=stages,
         rejected=snapshot.rejected,

@@ -21,6 +21,7 @@ _REASONS = {
     Immovable.GANG_INCOMPLETE: Reason.GANG_INCOMPLETE,
     Immovable.GANG_GATED: Reason.GANG_GATED,
     Immovable.GANG_NOMINATED: Reason.NOMINATED,
+    Immovable.GANG_SCATTERED: Reason.GANG_TOPOLOGY,
     Immovable.GANG_TOO_LARGE: Reason.GANG_TOO_LARGE,
     Immovable.GANG_MEMBER: Reason.GANG_HELD_BACK,
 }
@@ -84,6 +85,10 @@ def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[s
         case Immovable.GANG_NOMINATED:
             other = next(one for one in gang.waiting if one.nominated_node is not None)
             return f"nothing: kube-scheduler makes room for pod {other.key} of gang {name} on {other.nominated_node}"
+        case Immovable.GANG_SCATTERED:
+            where = f"one {' and one '.join(gang.required)}"
+            on = ", ".join(sorted({one.node for one in gang.running if one.node is not None}))
+            return f"its pods that run to stand in {where} again: gang {name} runs on {on}"
         case Immovable.GANG_TOO_LARGE:
             return f"smaller gangs: {len(gang.waiting)} pods of gang {name} wait, more than one plan places"
         case Immovable.GANG_MEMBER:

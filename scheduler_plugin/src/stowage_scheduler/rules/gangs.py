@@ -72,9 +72,9 @@ class Gangs(Rule):
                 yield Violation(self.name, who, f"{len(placed)} of the {len(gang.waiting)} pods that wait get a place")
             if len(gang.running) + len(placed) < gang.size:
                 yield Violation(self.name, who, f"{len(gang.running) + len(placed)} of {gang.size} pods have a place")
-            where = [outcome.nodes[outcome.after[pod.uid]] for pod in (*gang.running, *placed)]
+            where = [outcome.nodes.get(outcome.after[pod.uid]) for pod in (*gang.running, *placed)]
             for key in gang.required:
-                values = {node.labels.get(key) for node in where}
+                values = {node.labels.get(key) if node is not None else None for node in where}
                 if len(values) > 1 or None in values:
                     yield Violation(self.name, who, f"it stands in {len(values)} domains of {key}")
 
