@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -16,20 +17,26 @@ from stowage_scheduler import build as building
 from stowage_scheduler import eligible as eligibility
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import (
+    GPU_MILLI,
     ClaimUse,
     DisruptionBudget,
     Effect,
+    Gang,
+    GpuShare,
     LabelSelector,
+    Node,
     NodeSelectorTerm,
     OwnerRef,
     Pod,
+    PodAffinityTerm,
     Requirement,
     Snapshot,
+    SpreadConstraint,
     Taint,
     Toleration,
     VolumeNeeds,
 )
-from stowage_scheduler.eligible import Eligible
+from stowage_scheduler.eligible import READ_UNASKED, Eligible
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.rules import RULES
 
@@ -116,5 +123,99 @@ def test_nodes_of_one_shape_answer_for_each_other(seed: int) -> None:
         patch.setattr(eligibility, "_FEW_KINDS", 0)
         eligible = Eligible(cluster.nodes, {}, frozenset())
         for one in cluster.pods:
-            admits = (n for n, where in enumerate(cluster.nodes) if not any(r.refuses(one, where) for r in RULES))
-            assert eligible.of(one) == set(admits)
+            assert eligible.of(one) == set(admitting(one, cluster.nodes))
+
+
+GPU = "nvidia.com/gpu"
+MEMORY = "aliyun.com/gpu-mem"
+ZONE = "topology.kubernetes.io/zone"
+OLD_ZONE = "failure-domain.beta.kubernetes.io/zone"
+HOST = "kubernetes.io/hostname"
+VALUES = {  # of labels, by key; most often few nodes have one, so that all values differ
+    "nvidia.com/gpu.count": ["1", "2", "4", "many"],
+    "nvidia.com/gpu.replicas": ["1", "2", "4"],
+    "stowage.dev/gpu-islands": ["1", "2", "3"],
+    ZONE: ["a", "b", "c"],
+    OLD_ZONE: ["a", "b", "c"],
+    "rack": ["r1", "r2", "r3"],
+}
+
+
+def a_told_node(chance: random.Random, number: int) -> Node:
+    """A node whose devices, zone and features are told by labels, or not."""
+    labels = {key: chance.choice(values) for key, values in VALUES.items() if chance.random() < 0.5}
+    return node(
+        f"n{number}",
+        extra={GPU: chance.choice([2, 4]), MEMORY: 48},
+        labels={HOST: f"n{number}", **labels},
+        features=chance.choice([(), (), ("Resize",)]),
+    )
+
+
+def a_choosy_pod(chance: random.Random, number: int) -> Pod:
+    """A pod that speaks of labels in one way or another, or of GPUs."""
+    key = chance.choice([HOST, *VALUES])
+    wanted = tuple(chance.sample([f"n{n}" for n in range(4)] if key == HOST else VALUES[key], 2))
+    term = NodeSelectorTerm((Requirement(key, chance.choice(["In", "NotIn", "Exists", "DoesNotExist"]), wanted),))
+    everybody = LabelSelector()
+    rules: list[dict[str, Any]] = [
+        {"node_affinity": (term,)},
+        {"node_selector": {key: wanted[0]}},
+        {"volume_needs": VolumeNeeds(terms=((term,),))},
+        {"volume_needs": VolumeNeeds(zones=((chance.choice([ZONE, OLD_ZONE]), wanted),))},
+        {"spread": (SpreadConstraint(key, 1, everybody),)},
+        {"affinity_terms": (PodAffinityTerm(key, everybody, ("default",)),)},
+        {"gang": Gang("ring", 1, required=(key,))},
+        {"needed_features": ("Resize",)},
+        {"gpu_share": GpuShare(((MEMORY, chance.choice([10, 20, 40])),))},
+        {"gpu_share": GpuShare(((GPU_MILLI, 300),))},
+        {"annotations": {"stowage.dev/gpu-island": "Required"}, "extra": {GPU: chance.choice([1, 2, 3])}},
+    ]
+    return pod(f"p{number}-0", **chance.choice(rules))
+
+
+def admitting(one: Pod, nodes: tuple[Node, ...]) -> Iterator[int]:
+    """Nodes that no rule closes to a pod, asked one by one."""
+    return (number for number, where in enumerate(nodes) if not any(rule.refuses(one, where) for rule in RULES))
+
+
+@settings(max_examples=400)
+@given(st.integers(0, 2**32))
+def test_labels_that_rules_read_unasked_tell_shapes_apart(seed: int) -> None:
+    chance = random.Random(seed)
+    nodes = tuple(a_told_node(chance, number) for number in range(chance.randint(1, 4)))
+    eligible = Eligible(nodes, {}, frozenset())
+    for number in range(12):
+        one = a_choosy_pod(chance, number)
+        assert eligible.of(one) == set(admitting(one, nodes))
+
+
+class Watched(dict[str, str]):
+    """Labels that remember which of them were looked at."""
+
+    def __init__(self, labels: Mapping[str, str], seen: set[str]) -> None:
+        super().__init__(labels)
+        self.seen = seen
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> str:
+        self.seen.add(key)
+        return super().__getitem__(key)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32))
+def test_rules_read_no_other_labels_than_those_that_the_pod_names(seed: int) -> None:
+    chance = random.Random(seed)
+    seen: set[str] = set()
+    where = a_told_node(chance, 0)
+    where = replace(where, labels=Watched(where.labels, seen))
+    one = a_choosy_pod(chance, 0)
+    terms = [*(one.node_affinity or ()), *(term for terms in one.volume_needs.terms for term in terms)]
+    named = {expression.key for term in terms for expression in term.expressions}
+    for rule in RULES:
+        rule.refuses(one, where)
+    assert seen <= READ_UNASKED | named | {*one.node_selector, *(key for key, _ in one.volume_needs.zones)}

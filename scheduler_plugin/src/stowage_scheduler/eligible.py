@@ -12,8 +12,12 @@ from functools import cached_property
 from operator import attrgetter
 
 from stowage_scheduler.cluster import Node, NodeSelectorTerm, Pod
-from stowage_scheduler.kube.gpu_facts import island_need
+from stowage_scheduler.kube.gpu_facts import DEVICE_LABELS, island_need
+from stowage_scheduler.kube.volume_facts import ZONE_LABELS
 from stowage_scheduler.rules import RESOURCES, RULES
+
+READ_UNASKED = DEVICE_LABELS.union(ZONE_LABELS)
+"""Labels of nodes that rules read though no pod names them: about its GPUs, and zones by their newer names."""
 
 _ADMITTING = tuple(rule for rule in RULES if rule is not RESOURCES)
 _FEW_KINDS = 2  # of pods, for which it does not pay to look for shapes
@@ -80,14 +84,14 @@ class Eligible:
 
     @cached_property
     def _telling(self) -> frozenset[str]:
-        """Labels of which no two nodes have the same value."""
+        """Labels of which no two nodes have the same value, and that no rule reads unless a pod names them."""
         values: dict[str, set[str]] = defaultdict(set)
         times: dict[str, int] = defaultdict(int)
         for node in self._nodes:
             for key, value in node.labels.items():
                 values[key].add(value)
                 times[key] += 1
-        return frozenset(key for key, count in times.items() if count == len(values[key]))
+        return frozenset(key for key, count in times.items() if count == len(values[key])) - READ_UNASKED
 
     @cached_property
     def _shapes(self) -> list[list[int]]:

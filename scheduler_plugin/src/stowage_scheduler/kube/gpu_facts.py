@@ -41,6 +41,9 @@ _REPLICAS_LABEL = "nvidia.com/gpu.replicas"
 _SLICES = "nvidia.com/gpu.shared"
 _COUNTS = ("aliyun.com/gpu-count",)  # what tells the number of devices and is asked for by nobody
 
+DEVICE_LABELS = frozenset({_COUNT_LABEL, _REPLICAS_LABEL, GPU_ISLANDS})
+"""Labels of a node that tell of its devices."""
+
 
 class _Measure(Struct, frozen=True):
     """A resource of which each device of a node has the same part."""
