@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from itertools import pairwise, permutations, product
 from typing import Any
@@ -129,3 +130,27 @@ def test_a_plan_puts_neighbours_as_near_as_its_places_allow(cluster: Snapshot) -
         if all(sizes[place] == sizes[number] for number, place in enumerate(order)):
             least = min(least, sum(distance(found[a], found[b]) for a, b in pairwise(order)))
     assert sum(distance(a, b) for a, b in pairwise(found)) <= least or not found
+
+
+@settings(max_examples=300, deadline=None)
+@given(PATHS, st.lists(PATHS, min_size=1, max_size=8).map(sorted))
+def test_the_nearest_place_is_the_first_of_the_nearest_ones(place: Path, others: list[Path]) -> None:
+    nearest = min(others, key=lambda other: (distance(place, other), other))
+
+    assert others[rank_order._nearest_to(place, others)] == nearest
+
+
+def test_a_gang_of_many_pods_is_dealt_out_without_looking_at_all_pairs_and_states() -> None:
+    pods, nodes = 1_500, 250
+    begin = ("x", "x000")
+    free = {0: Counter({(f"{number % 5}", f"n{number:03}"): pods // nodes for number in range(nodes)})}
+    seats = [Seat(begin), *[Seat(kind=0)] * pods]
+
+    tracemalloc.start()
+    found = arranged(seats, free)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert fits(seats, free, found)
+    assert neighbour_distance(found) == 2 * 5 + (nodes - 5)  # each zone and each node is entered once
+    assert most < 20 << 20, "bytes: all pairs of pods take a hundred MiB"

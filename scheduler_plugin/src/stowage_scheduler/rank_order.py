@@ -10,9 +10,11 @@ that has too many states.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
+from math import comb
 
 from msgspec import Struct
 
@@ -33,6 +35,7 @@ Path = tuple[str, ...]
 """The domains of a node from the widest to the node itself."""
 
 _MOST_STATES = 1_000  # of one rank; more take longer than they are worth
+_MOST_CHOICES = 500_000  # of all ranks together
 _MOST_SWAPS = 20_000
 
 
@@ -155,6 +158,9 @@ def _by_states(seats: Sequence[Seat], free: Mapping[int, Counter[Path]]) -> list
     """The least sum: what is best from here on depends on the last place and on those that are left alone."""
     kinds = sorted(free)
     places = [(kind, path) for kind in kinds for path in sorted(free[kind])]
+    if len(places) > _MOST_STATES:  # each could be the first one taken
+        return None
+    looked_at = 0
     state = tuple(free[kind][path] for kind, path in places)
     # by (last place, what is left): the cost so far, and the places taken, linked backwards
     best: dict[tuple[Path | None, tuple[int, ...]], tuple[int, tuple[Path, object] | None]] = {(None, state): (0, None)}
@@ -166,8 +172,9 @@ def _by_states(seats: Sequence[Seat], free: Mapping[int, Counter[Path]]) -> list
                 key = path, after
                 if key not in further or total < further[key][0]:
                     further[key] = total, (path, taken)
-        if len(further) > _MOST_STATES:
-            return None
+                looked_at += 1
+                if len(further) > _MOST_STATES or looked_at > _MOST_CHOICES:
+                    return None
         best = further
     link: object = min(best.items(), key=lambda item: (item[1][0], item[0]))[1][1]
     found: list[Path] = []
@@ -179,14 +186,13 @@ def _by_states(seats: Sequence[Seat], free: Mapping[int, Counter[Path]]) -> list
 
 def _choices(
     seat: Seat, places: Sequence[tuple[int, Path]], left: tuple[int, ...]
-) -> list[tuple[Path, tuple[int, ...]]]:
+) -> Iterator[tuple[Path, tuple[int, ...]]]:
     if seat.path is not None:
-        return [(seat.path, left)]
-    return [
-        (path, (*left[:number], left[number] - 1, *left[number + 1 :]))
-        for number, (kind, path) in enumerate(places)
-        if kind == seat.kind and left[number]
-    ]
+        yield seat.path, left
+        return
+    for number, (kind, path) in enumerate(places):
+        if kind == seat.kind and left[number]:
+            yield path, (*left[:number], left[number] - 1, *left[number + 1 :])
 
 
 def _by_swaps(seats: Sequence[Seat], free: Mapping[int, Counter[Path]]) -> list[Path]:
@@ -199,16 +205,22 @@ def _by_swaps(seats: Sequence[Seat], free: Mapping[int, Counter[Path]]) -> list[
 
 def _nearest(seats: Sequence[Seat], free: Mapping[int, Counter[Path]]) -> list[Path]:
     """Each on the place that is nearest to the one before; of equal ones the first."""
-    left = {kind: Counter(paths) for kind, paths in free.items()}
+    left = {kind: sorted(paths.elements()) for kind, paths in free.items()}
     found: list[Path] = []
     for seat in seats:
         path = seat.path
         if path is None:
-            last = found[-1:]
-            path = min(+left[seat.kind], key=lambda one: (*(distance(before, one) for before in last), one))
-            left[seat.kind][path] -= 1
+            mine = left[seat.kind]
+            path = mine.pop(_nearest_to(found[-1], mine) if found else 0)
         found.append(path)
     return found
+
+
+def _nearest_to(place: Path, others: Sequence[Path]) -> int:
+    """Which of some places, in their order, is the first of the nearest ones: those that share most stand beside it."""
+    at = bisect_left(others, place)
+    near = min(distance(place, other) for other in others[max(0, at - 1) : at + 1])
+    return bisect_left(others, place[: len(place) - near])
 
 
 def _swapped(seats: Sequence[Seat], found: list[Path]) -> list[Path]:
@@ -216,6 +228,8 @@ def _swapped(seats: Sequence[Seat], found: list[Path]) -> list[Path]:
     for number, seat in enumerate(seats):
         if seat.path is None:
             by_kind[seat.kind].append(number)
+    if sum(comb(len(mine), 2) for mine in by_kind.values()) > _MOST_SWAPS:  # not one round, and a long list
+        return found
     pairs = [pair for mine in by_kind.values() for pair in combinations(mine, 2)]
     for _ in range(_MOST_SWAPS // max(1, len(pairs))):
         better = False
