@@ -141,14 +141,18 @@ VALUES = {  # of labels, by key; most often few nodes have one, so that all valu
 }
 
 
-def a_told_node(chance: random.Random, number: int) -> Node:
-    """A node whose devices, zone and features are told by labels, or not."""
-    labels = {key: chance.choice(values) for key, values in VALUES.items() if chance.random() < 0.5}
-    return node(
-        f"n{number}",
-        extra={GPU: chance.choice([2, 4]), MEMORY: 48},
-        labels={HOST: f"n{number}", **labels},
-        features=chance.choice([(), (), ("Resize",)]),
+def told_nodes(chance: random.Random, count: int) -> tuple[Node, ...]:
+    """Nodes that have nearly all the same labels, with different values; they tell of devices, zones and racks."""
+    keys = [key for key in VALUES if chance.random() < 0.5]
+    gpus = chance.choice([GPU, f"{GPU}.shared"])
+    return tuple(
+        node(
+            f"n{number}",
+            extra={gpus: 4, MEMORY: 48},
+            labels={HOST: f"n{number}", **{key: chance.choice(VALUES[key]) for key in keys if chance.random() < 0.9}},
+            features=("Resize",) if chance.random() < 0.1 else (),
+        )
+        for number in range(count)
     )
 
 
@@ -162,7 +166,7 @@ def a_choosy_pod(chance: random.Random, number: int) -> Pod:
         {"node_affinity": (term,)},
         {"node_selector": {key: wanted[0]}},
         {"volume_needs": VolumeNeeds(terms=((term,),))},
-        {"volume_needs": VolumeNeeds(zones=((chance.choice([ZONE, OLD_ZONE]), wanted),))},
+        {"volume_needs": VolumeNeeds(zones=((chance.choice([ZONE, OLD_ZONE]), (chance.choice("abc"),)),))},
         {"spread": (SpreadConstraint(key, 1, everybody),)},
         {"affinity_terms": (PodAffinityTerm(key, everybody, ("default",)),)},
         {"gang": Gang("ring", 1, required=(key,))},
@@ -183,9 +187,9 @@ def admitting(one: Pod, nodes: tuple[Node, ...]) -> Iterator[int]:
 @given(st.integers(0, 2**32))
 def test_labels_that_rules_read_unasked_tell_shapes_apart(seed: int) -> None:
     chance = random.Random(seed)
-    nodes = tuple(a_told_node(chance, number) for number in range(chance.randint(1, 4)))
+    nodes = told_nodes(chance, chance.randint(1, 4))
     eligible = Eligible(nodes, {}, frozenset())
-    for number in range(12):
+    for number in range(24):
         one = a_choosy_pod(chance, number)
         assert eligible.of(one) == set(admitting(one, nodes))
 
@@ -211,7 +215,7 @@ class Watched(dict[str, str]):
 def test_rules_read_no_other_labels_than_those_that_the_pod_names(seed: int) -> None:
     chance = random.Random(seed)
     seen: set[str] = set()
-    where = a_told_node(chance, 0)
+    (where,) = told_nodes(chance, 1)
     where = replace(where, labels=Watched(where.labels, seen))
     one = a_choosy_pod(chance, 0)
     terms = [*(one.node_affinity or ()), *(term for terms in one.volume_needs.terms for term in terms)]
