@@ -17,13 +17,21 @@ from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.solve.bound import aggregated_bounds
 from stowage_scheduler.solve.effort import Clockwork
-from stowage_scheduler.solve.exchange import exchanged, is_exchangeable
+from stowage_scheduler.solve.exchange import Exchange, exchanged, is_exchangeable
+
+CORDONED = st.sampled_from([False, False, False, True])
 
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Snapshot:
-    """A few nodes of two zones; running pods where they fit, some under a budget, some that preempt nobody."""
-    nodes = [node(f"n{i}", draw(st.integers(5, 12)) * 100, labels={"zone": "ab"[i % 2]}) for i in range(4)]
+    """A few nodes of two zones, some cordoned; running pods where they fit, under a budget, or too polite to preempt.
+
+    Some pods may go nowhere.
+    """
+    nodes = [
+        node(f"n{i}", draw(st.integers(5, 12)) * 100, labels={"zone": "ab"[i % 2]}, unschedulable=draw(CORDONED))
+        for i in range(4)
+    ]
     room = {one.name: one.allocatable["cpu"] for one in nodes}
     pods = []
     for number in range(draw(st.integers(3, 8))):
@@ -31,7 +39,7 @@ def clusters(draw: st.DrawFn) -> Snapshot:
         template = {
             "priority": draw(st.integers(0, 2)),
             "labels": {"app": draw(st.sampled_from("xy"))},
-            "node_selector": draw(st.sampled_from([{}, {}, {"zone": "a"}])),
+            "node_selector": draw(st.sampled_from([{}, {}, {}, {"zone": "a"}, {"zone": "c"}])),
             "preemption_policy": draw(st.sampled_from(["PreemptLowerPriority"] * 3 + ["Never"])),
         }
         for replica in range(draw(st.integers(1, 3))):
@@ -67,6 +75,19 @@ def test_what_exchanges_find_is_valid_and_no_worse(cluster: Snapshot, seed: int)
         assert end.placed(pod_class) <= pod_class.total
         if not pod_class.preempts:  # nobody makes room for it, and it takes none that is not free
             assert end.placed(pod_class) <= max(start.placed(pod_class), pod_class.running_total)
+
+
+def test_pods_that_no_node_may_receive_take_no_part() -> None:
+    nodes = node("n0", 300), node("n1", 600, labels={"zone": "a"})
+    running = pod("rs0-0", 400, "n1"), pod("rs2-1", 100, "n0", priority=1)
+    waiting = [pod("rs2-0", 100, priority=1), *(pod(f"rs1-{i}", 400) for i in range(3)), pod("rs3-0", 300)]
+    nowhere = [pod(f"rs4-{i}", 100, node_selector={"zone": "b"}) for i in range(4)]
+    problem = build(snapshot(*nodes, *running, *waiting, *nowhere), OPTIONS).problem
+    (unwanted,) = (c for c in problem.classes if not c.eligible)
+    search = Exchange(problem, random.Random(1), Clockwork(lambda: 0.0, 1e9, 1.0))
+    found = search.reach({1: 2, 0: 5}, 0.0, 100, keep=False)
+    assert found is not None
+    assert not found.placed(unwanted)
 
 
 def test_the_same_seed_finds_the_same() -> None:

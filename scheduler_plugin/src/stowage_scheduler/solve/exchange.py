@@ -31,7 +31,7 @@ _Flags = npt.NDArray[np.bool_]
 _ROUND_UNITS = 0.00006  # of one exchange in a small cluster, in deterministic units
 _ROUND_UNITS_PER_POD = 1e-8
 _START_ROUNDS = 10  # what beginning anew counts
-_NEVER = 1e6
+_NEVER = np.inf
 _MOST_NODES = 48  # whose pods one exchange looks at
 _MOST_OUTSIDE = 64  # pods without a place that one exchange looks at
 _TENURE = (3, 10)  # rounds for which a moved pod stays
@@ -111,9 +111,7 @@ class Exchange:
         self.outside = len(problem.nodes)  # where those are that have no place
         self._list_pods()
         self._list_resources()
-        self.allowed = np.zeros((len(problem.classes), self.outside + 1), dtype=np.bool_)
-        for c in problem.classes:
-            self.allowed[c.index, [*c.eligible, *c.running, self.outside]] = True
+        self._list_places()
         self.everywhere = bool(self.allowed.all())
         self.units = _ROUND_UNITS + _ROUND_UNITS_PER_POD * len(self.classes)
 
@@ -126,15 +124,29 @@ class Exchange:
                 takes_part += [True] * count
             classes += [c.index] * c.pending
             home += [-1] * c.pending
-            takes_part += [c.preempts] * c.pending
+            takes_part += [c.preempts and bool(c.eligible)] * c.pending
         self.classes = np.array(classes, dtype=np.int64)
         self.home = np.array(home, dtype=np.int64)
         self.takes_part = np.array(takes_part, dtype=np.bool_)
+        self.all_make_room = all(c.preempts for c in self.problem.classes if c.pending and c.eligible)
         self.priority = np.array([c.priority for c in self.problem.classes], dtype=np.int64)[self.classes]
         costs = np.array([c.move_cost for c in self.problem.classes], dtype=np.float64)[self.classes]
         runs = self.home >= 0
         mean = float(costs[runs].mean()) if runs.any() else 1.0
         self.cost = np.where(runs, costs / max(mean, _A_LITTLE), 0.0)
+
+    def _list_places(self) -> None:
+        """Where a pod may stand: `allowed[places[pod]]`. A node that takes nothing new may keep whom it has."""
+        rows: list[tuple[int, int | None]] = [(c.index, None) for c in self.problem.classes]
+        rows += [(c.index, node) for c in self.problem.classes for node in c.running if node not in c.eligible]
+        self.allowed = np.zeros((len(rows), self.outside + 1), dtype=np.bool_)
+        for row, (index, kept) in enumerate(rows):
+            self.allowed[row, [*self.problem.classes[index].eligible, self.outside]] = True
+            if kept is not None:
+                self.allowed[row, kept] = True
+        number = {one: row for row, one in enumerate(rows)}
+        pods = zip(self.classes.tolist(), self.home.tolist(), strict=True)
+        self.places = np.array([number.get(one, one[0]) for one in pods], dtype=np.int64)
 
     def _list_resources(self) -> None:
         problem = self.problem
@@ -170,7 +182,7 @@ class Exchange:
                 return None
             self._shed()
         found = self._placement()
-        if self.takes_part.all():  # else some would take room that is free only because others gave it up
+        if self.all_make_room:  # else some would take room that is free only because others gave it up
             found = fill(found, lambda c: c.index)
         return found if found.within_limits() else None
 
@@ -204,7 +216,7 @@ class Exchange:
             for load, asked, free, weight in self._resources():
                 after = load[:-1] + asked[pod]
                 over += (np.maximum(0.0, after - free) + after * 1e-3) * weight
-            over[~self.allowed[self.classes[pod], :-1]] = _NEVER
+            over[~self.allowed[self.places[pod], :-1]] = _NEVER
             node = int(over.argmin())
             self.node[pod] = node
             for load, asked, _, _ in self._resources():
@@ -304,7 +316,7 @@ class Exchange:
         if swap.size and (least := float(swap.min())) <= cheapest:
             cheapest, (pod, number) = least, divmod(int(swap.argmin()), len(others))
             other, target = int(others[number]), int(there[number])
-        return None if cheapest > _NEVER / 2 else (int(here[pod]), other, target)
+        return None if cheapest == _NEVER else (int(here[pod]), other, target)
 
     def _price_moves(self, swap: _Floats, give: _Floats, node: int, here: _Ints, others: _Ints, dear: float) -> None:
         """A running pod that is not at home counts like overload."""
@@ -325,12 +337,11 @@ class Exchange:
             wrong = self.priority[here][:, None] != self.priority[others[apart]][None, :]
             if keep:
                 wrong = wrong | (self.home[here] >= 0)[:, None]
-            swap[:, apart] += _NEVER * wrong
+            swap[:, apart] += np.where(wrong, _NEVER, 0.0)
         if not self.everywhere:
-            allowed = self.allowed[self.classes[here]]
-            swap += _NEVER * ~allowed[:, there]
-            swap += _NEVER * ~self.allowed[self.classes[others], node][None, :]
-            give += _NEVER * ~allowed[:, :-1]
+            allowed = self.allowed[self.places[here]]
+            swap[~(allowed[:, there] & self.allowed[self.places[others], node][None, :])] = _NEVER
+            give[~allowed[:, :-1]] = _NEVER
 
     def _shed(self) -> None:
         """Take pods from nodes that are too full: those of the lowest priority, of them the one that helps most."""
