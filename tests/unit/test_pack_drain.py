@@ -194,7 +194,8 @@ def test_a_drain_plans(case: Case) -> None:
     assert not packing.faults
     assert all(packing.bound[priority] >= placed for priority, placed in packing.placed.items())
     if case.unplaced:
-        assert (packing.certified, packing.move_cost) == (False, 0)
+        assert packing.move_cost == 0
+        assert not packing.certified or packing.bound == packing.placed
         assert {one.pod.name: one.node for one in packing.assignments} == {
             one.name: one.node for one in case.cluster.pods if one.node is not None
         }

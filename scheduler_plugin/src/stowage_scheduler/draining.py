@@ -7,7 +7,7 @@ find one, or nothing is done.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, structs
 
@@ -123,8 +123,8 @@ def whole(packing: Packing, built: Build, snapshot: Snapshot) -> Packing:
             steps=(),
             before=before,
             placed=before,
-            bound={priority: max(before[priority], bound) for priority, bound in packing.bound.items()},
-            certified=False,
+            # where it is proven that not all find a place, nothing is better than to do nothing
+            bound=before if packing.certified else _highest(before, packing.bound),
             move_cost=0,
             move_cost_bound=None,
         )
@@ -134,6 +134,10 @@ def whole(packing: Packing, built: Build, snapshot: Snapshot) -> Packing:
         steps=(*packing.steps, *_last_steps(packing, built, Budgets(snapshot.budgets))),
         before=before,
     )
+
+
+def _highest(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+    return {priority: max(count, one[priority]) for priority, count in other.items()}
 
 
 def _last_steps(packing: Packing, built: Build, budgets: Budgets) -> list[Step]:
