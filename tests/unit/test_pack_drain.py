@@ -16,6 +16,7 @@ from stowage_scheduler.cluster import (
     OwnerRef,
     PodAffinityTerm,
     Snapshot,
+    Toleration,
     Unmodelled,
     Workload,
 )
@@ -229,13 +230,24 @@ class Kept:
     reason: str
     leaves_with: Drain | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
+STEERED = {"scheduler_names": ("stowage",)}
 LOCAL = replace(DRAIN, delete_local_data=True)
 OBSTACLES = {
     "a bare pod": Kept({"owner": None}, "Bare", FORCE),
     "a pod of an unknown controller": Kept({"owner": OwnerRef("RayCluster", "ray", "ray")}, "OtherController", FORCE),
     "a pod of a gang": Kept({"gang": Gang("g", 2)}, "Gang", FORCE),
+    "a pod that tolerates cordons, of a scheduler that nobody steers": Kept(
+        {"tolerations": (Toleration(operator="Exists"),)}, "Returns", FORCE, options=STEERED
+    ),
+    "a toleration of just the cordon": Kept(
+        {"tolerations": (Toleration("node.kubernetes.io/unschedulable", "Exists", effect="NoSchedule"),)},
+        "Returns",
+        FORCE,
+        options=STEERED,
+    ),
     "a pod with rules that are not modelled": Kept({"unmodelled": (next(iter(Unmodelled)),)}, "NotModelled", FORCE),
     "an annotation forbids it": Kept({"annotations": {"karpenter.sh/do-not-disrupt": "true"}}, "DoNotDisrupt"),
     "an emptyDir": Kept({"empty_dir": True}, "LocalStorage", LOCAL),
@@ -256,14 +268,14 @@ OBSTACLES = {
 def test_what_keeps_a_node_from_being_drained(kept: Kept) -> None:
     strict = replace(DRAIN, ignore_daemon_sets=False)
     cluster = snapshot(*SPARE, pod("web-1", on="old", **kept.fields), **kept.facts)
-    (found,) = obstacles(cluster, replace(OPTIONS, drain=strict))
+    (found,) = obstacles(cluster, replace(OPTIONS, drain=strict, **kept.options))
     assert (found.node, found.pod.name, found.reason) == ("old", "web-1", kept.reason)
     assert found.words
     assert found.help
-    assert not draining(cluster, strict).steps
+    assert not draining(cluster, strict, **kept.options).steps
     if kept.leaves_with is not None:
-        assert not obstacles(cluster, replace(OPTIONS, drain=kept.leaves_with))
-        assert draining(cluster, kept.leaves_with).steps
+        assert not obstacles(cluster, replace(OPTIONS, drain=kept.leaves_with, **kept.options))
+        assert draining(cluster, kept.leaves_with, **kept.options).steps
 
 
 NO_OBSTACLES: dict[str, dict[str, Any]] = {
@@ -271,6 +283,10 @@ NO_OBSTACLES: dict[str, dict[str, Any]] = {
     "a pod on its way out": {"terminating": True, "owner": None},
     "a pod that has ended": {"phase": "Succeeded", "owner": None},
     "a pod of a DaemonSet": {"owner": OwnerRef("DaemonSet", "agent", "ds")},
+    "a pod that tolerates cordons, and is steered": {
+        "tolerations": (Toleration(operator="Exists"),),
+        "scheduler_name": "stowage",
+    },
     "a pod with a hostPath, as kubectl drain has it": {"host_path": True},
 }
 
@@ -278,7 +294,7 @@ NO_OBSTACLES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("fields", NO_OBSTACLES.values(), ids=NO_OBSTACLES.keys())
 def test_what_does_not_keep_a_node_from_being_drained(fields: dict[str, Any]) -> None:
     kept = replace(pod("web-1", on="old"), **fields)
-    assert not obstacles(snapshot(*SPARE, kept), replace(OPTIONS, drain=DRAIN))
+    assert not obstacles(snapshot(*SPARE, kept), replace(OPTIONS, drain=DRAIN, **STEERED))
 
 
 def test_bare_pods_leave_a_disruption_of_their_budget_for_pods_that_move() -> None:

@@ -24,6 +24,7 @@ _FORCE = "--force: it is evicted, and nobody promises a replacement"
 _LOCAL_DATA = "--delete-emptydir-data: what it keeps there is deleted with it"
 _HELP = {
     Immovable.BARE: "--force: it is evicted, and nothing makes it again",
+    Immovable.RETURNS: "--force: it is evicted, and the drain ends with a no if it comes back",
     Immovable.OTHER_CONTROLLER: _FORCE,
     Immovable.NOT_MODELLED: _FORCE,
     Immovable.GANG: "--force: its gang stops, and waits until all of it has a place again",

@@ -13,6 +13,7 @@ class Immovable(StrEnum):
     TERMINATING = "it is terminating"
     STATIC = "static pods belong to their node"
     BARE = "nothing would recreate it"
+    RETURNS = "it tolerates cordons, and its scheduler is not steered: its replacement may land here again"
     DAEMON_SET = "pods of a DaemonSet belong to their node"
     OTHER_CONTROLLER = "what its controller does after an eviction is not known"
     PROTECTED_NAMESPACE = "the policy protects its namespace"

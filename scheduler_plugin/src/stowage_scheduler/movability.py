@@ -11,7 +11,7 @@ from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Wor
 from stowage_scheduler.gangs import GangKey, GangState, foreign_gates, gang_key, gangs, scattered
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import Budgets
-from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, matches_selector
+from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, UNSCHEDULABLE_TAINT, matches_selector, tolerates
 from stowage_scheduler.kube.quotas import Quotas
 from stowage_scheduler.options import BatchJobs, Drain, PackOptions
 
@@ -176,8 +176,16 @@ class Movability:
         why = self._has_no_promise(pod)
         if why is not None:
             return None if drain.force else why
+        if not drain.force and self._may_return(pod):
+            return Immovable.RETURNS
         why = self._by_replacement(pod)
         return None if why is Immovable.EPHEMERAL_VOLUME and drain.delete_local_data else why
+
+    def _may_return(self, pod: Pod) -> bool:
+        """Whether a cordon does not keep the replacement away, and no plan tells its scheduler where to put it."""
+        names = self.options.scheduler_names
+        steered = names is None or pod.scheduler_name in names
+        return not steered and any(tolerates(one, UNSCHEDULABLE_TAINT) for one in pod.tolerations)
 
     def _by_scope(self, pod: Pod) -> Immovable | None:
         if not self.in_scope(pod):

@@ -37,7 +37,7 @@ class Drain(Struct, frozen=True):
     """
 
     nodes: frozenset[str]  # names
-    force: bool = False  # pods whose replacement nobody promises leave, too, without a place
+    force: bool = False  # pods whose replacement nobody promises, or may come back, leave, too
     delete_local_data: bool = False  # pods leave that lose data with their emptyDir or ephemeral volume
     ignore_daemon_sets: bool = True  # their pods stay; otherwise such a pod is an obstacle
     voluntary: bool = False
