@@ -51,8 +51,11 @@ def advanced(
     return run(facts, snapshot(*nodes, owner, *pods), policy=policy)
 
 
-def begun(*numbers: int, at: float = NOW - 90) -> dict[str, StepStatus]:
-    return {f"s00{number}": StepStatus(StepState.INTENDED, None, at) for number in numbers}
+def begun(*numbers: int, at: float = NOW - 90, reason: StepReason | None = None) -> dict[str, StepStatus]:
+    return {f"s00{number}": StepStatus(StepState.INTENDED, reason, at) for number in numbers}
+
+
+GONE = StepReason.REPLACEMENT_PENDING
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,25 @@ TABLE = {
         PlanReason.REPLACEMENT_NOT_READY,
         begun(1),
     ),
-    "a replacement that is not bound yet may wait": Case((*PODS[1:], *STAYS, fresh(1)), None, begun(1, at=NOW - 59)),
+    "a replacement that was Ready until now may be so again": Case(
+        (*PODS[1:], *STAYS, fresh(1, "n2", ready=False, bound_at=NOW - 80, unready_since=NOW - 59)), None, begun(1)
+    ),
+    "a replacement that is Ready no more for so long ends it": Case(
+        (*PODS[1:], *STAYS, fresh(1, "n2", ready=False, bound_at=NOW - 80, unready_since=NOW - 60)),
+        PlanReason.REPLACEMENT_NOT_READY,
+        begun(1),
+    ),
+    "a replacement that is not bound yet may wait": Case(
+        (*PODS[1:], *STAYS, fresh(1)), None, begun(1, at=NOW - 59, reason=GONE)
+    ),
     "a replacement that is not bound in time ends it": Case(
-        (*PODS[1:], *STAYS, fresh(1)), PlanReason.REPLACEMENT_NOT_READY, begun(1, at=NOW - 60)
+        (*PODS[1:], *STAYS, fresh(1)), PlanReason.REPLACEMENT_NOT_READY, begun(1, at=NOW - 60, reason=GONE)
+    ),
+    "the time of a grace period is the old pod's": Case(
+        (*PODS[1:], *STAYS, fresh(1)), None, begun(1, reason=StepReason.POD_TERMINATING)
+    ),
+    "the time for which a budget refused is nobody's": Case(
+        (*PODS[1:], *STAYS, fresh(1)), None, begun(1, reason=StepReason.DISRUPTION_BUDGET)
     ),
     "one more unready pod may happen": Case((*PODS, unready(STAYS[0]), *STAYS[1:]), None),
     "two more unready pods end it": Case((*PODS, *map(unready, STAYS[:2]), *STAYS[2:]), PlanReason.OWNERS_UNREADY),
@@ -117,6 +136,40 @@ def test_when_reality_departs_from_the_plan(case: Case) -> None:
     assert (step.phase, step.reason) == (PlanPhase.ABORTED, case.reason)
     assert step.message
     assert step.evict == ()
+
+
+def test_a_replacement_has_its_time_from_when_the_old_pod_is_gone() -> None:
+    facts = plan(STEPS[0], SLOTS[0], **{**RUNNING, "started_at": NOW, "unready_at_start": 0})
+    stays, ending = PODS[1:], structs.replace(PODS[0], terminating=True)
+    told = []
+    for seconds, pods in ((0, PODS), (5, (ending, *stays)), (80, (ending, *stays)), (85, stays), (144, stays)):
+        step = run(facts, snapshot(*NODES, OWNER, *pods, *STAYS), policy=STOP, now=NOW + seconds)
+        told.append((step.phase, step.step_status["s001"].reason))
+        facts = after(facts, step)
+    going, gone = (PlanPhase.RUNNING, StepReason.POD_TERMINATING), (PlanPhase.RUNNING, GONE)
+    assert told == [(PlanPhase.RUNNING, None), going, going, gone, gone]
+    step = run(facts, snapshot(*NODES, OWNER, *stays, *STAYS), policy=STOP, now=NOW + 145)
+    assert (step.phase, step.reason) == (PlanPhase.ABORTED, PlanReason.REPLACEMENT_NOT_READY)
+
+
+def test_a_swap_has_its_time_from_when_its_room_is_there() -> None:
+    other = pod("api-1", "n2", app="api", cpu=18)
+    swap, makes_room = evict(1, PODS[0], "k001", swap=True), evict(5, other, None, "s001")
+    to_n2 = structs.replace(SLOTS[0], after=("s005",))
+    since = StepStatus(StepState.INTENDED, GONE, NOW - 90)
+    owners = (OWNER, replica_set("api", 1))
+    facts = plan(
+        swap,
+        makes_room,
+        to_n2,
+        **{**RUNNING, "started_at": STARTED, "unready_at_start": 0, "step_status": {"s001": since}},
+    )
+    step = run(facts, snapshot(*NODES, *owners, *PODS[1:], *STAYS, fresh(1), other), policy=STOP)
+    assert [one.id for one in step.evict] == ["s005"]
+    for seconds, phase in ((5, PlanPhase.RUNNING), (64, PlanPhase.RUNNING), (65, PlanPhase.ABORTED)):
+        facts = after(facts, step)
+        step = run(facts, snapshot(*NODES, *owners, *PODS[1:], *STAYS, fresh(1)), policy=STOP, now=NOW + seconds)
+        assert step.phase is phase, (seconds, step.reason, step.message)
 
 
 def test_the_unready_pods_are_counted_once_at_the_start() -> None:

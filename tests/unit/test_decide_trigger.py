@@ -202,6 +202,7 @@ class TestFruitlessPackings:
         pytest.param({"labels": {"app": "other"}}, False, id="pod-labelled"),
         pytest.param({"annotations": {"stowage.dev/movable": "false"}}, False, id="pod-annotated"),
         pytest.param({"created_at": NOW}, True, id="times-alone"),
+        pytest.param({"unready_since": NOW}, True, id="pod-that-was-unready-for-a-moment"),
     ],
 )
 def test_fingerprint(change: dict[str, Any], same: bool) -> None:

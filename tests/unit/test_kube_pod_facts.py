@@ -85,6 +85,16 @@ AT = 1767225610.0
             id="a ready pod with a nominated node",
         ),
         pytest.param(
+            read(status={"conditions": [{**scheduled("False"), "type": "Ready"}]}),
+            {"ready": False, "unready_since": AT},
+            id="a pod that is not ready",
+        ),
+        pytest.param(
+            read(status={"conditions": [{**scheduled("True"), "type": "Ready"}]}),
+            {"ready": True, "unready_since": None},
+            id="since when a pod is ready is nobody's concern",
+        ),
+        pytest.param(
             read({"deletionTimestamp": "2026-01-01T00:00:00Z", "creationTimestamp": "2026-01-01T00:00:10Z"}),
             {"terminating": True, "created_at": AT},
             id="a pod that is going",

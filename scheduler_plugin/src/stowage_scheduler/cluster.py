@@ -253,6 +253,7 @@ class Pod(Struct, frozen=True, gc=False):
     terminating: bool = False
     created_at: float = 0.0
     bound_at: float | None = None  # when condition PodScheduled became True
+    unready_since: float | None = None  # when condition Ready became something else than True
     unschedulable_since: float | None = None  # when PodScheduled became False with reason Unschedulable
     unschedulable_message: str = ""
     nominated_node: str | None = None

@@ -19,6 +19,7 @@ _OF_ONE_POD = frozenset(
         "terminating",
         "created_at",
         "bound_at",
+        "unready_since",
         "unschedulable_since",
         "unschedulable_message",
         "nominated_node",

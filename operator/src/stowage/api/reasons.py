@@ -160,6 +160,8 @@ class StepReason(StrEnum):
     """Waiting: as many pods of its controller are down as `disruption.maxUnavailablePerOwner` allows."""
     CANARY_PENDING = "CanaryPending"
     """Waiting: the first move goes alone, and its replacement is not Ready yet."""
+    POD_TERMINATING = "PodTerminating"
+    """Waiting: evicted; the pod ends within its grace period, and then its replacement is waited for."""
     REPLACEMENT_PENDING = "ReplacementPending"
     """Waiting: evicted; the replacement is not bound yet."""
     THROTTLED = "Throttled"

@@ -348,6 +348,8 @@ def _explain_waiting(progress: Progress, evict: tuple[Step, ...], *, paused: boo
         if step.action is not Action.EVICT or step.id in chosen:
             continue
         if not progress.still_stands(step):
-            progress.set(step, status.state, StepReason.REPLACEMENT_PENDING if step.slot else status.reason)
+            # two reasons, so that its time tells when the pod was gone, however long its grace period is
+            waits_for = StepReason.REPLACEMENT_PENDING if progress.gone(step) else StepReason.POD_TERMINATING
+            progress.set(step, status.state, waits_for if step.slot else status.reason)
         elif paused and status.state is StepState.WAITING:
             progress.set(step, StepState.WAITING, StepReason.POLICY_PAUSED)

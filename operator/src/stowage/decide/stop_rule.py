@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from stowage.api.packing_plan_status import PlanPhase, StepState
-from stowage.api.reasons import PlanReason
+from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.plan_facts import PlanFacts, PolicyFacts
 from stowage.decide.plan_validity import Invalid
 from stowage.decide.step_progress import Progress
@@ -93,16 +93,35 @@ def _late(progress: Progress, within_seconds: float) -> Iterator[str]:
         if slot_id not in moved:
             continue  # a pod that only waited is no worse off
         pod = progress.facts.by_uid.get(ref.uid)
-        since = max(pod.bound_at or pod.created_at, progress.plan.started_at or 0.0) if pod is not None else 0.0
-        if pod is not None and not pod.ready and not pod.terminating and progress.now - since >= within_seconds:
+        if pod is None or pod.ready or pod.terminating:
+            continue
+        # one that was Ready and is not for a moment has its time anew
+        since = max(pod.bound_at or pod.created_at, pod.unready_since or 0.0, progress.plan.started_at or 0.0)
+        if progress.now - since >= within_seconds:
             yield f"pod {pod.key} in slot {slot_id} is not Ready"
     for step in progress.unsettled:
         status = progress.steps[step.id]
         waits = step.action is Action.EVICT and step.slot is not None and progress.gone(step)
-        if not waits or status.state is not StepState.INTENDED or status.at is None or not progress.offered(step):
+        if not waits or status.state is not StepState.INTENDED or not progress.offered(step):
             continue
-        if progress.now - status.at >= within_seconds:
+        if progress.now - _room_since(progress, step) >= within_seconds:
             yield f"the replacement of pod {step.pod.key} (step {step.id}) is not bound"
+
+
+def _room_since(progress: Progress, step: Step) -> float:
+    """When an evicted pod, and all whose room its replacement takes, were first seen gone, seconds since the epoch.
+
+    An eviction may have been asked for long before: budgets refuse, and grace periods last.
+    """
+    slot = progress.slot_of(step)
+    left = [step, *(progress.steps_by_id[other] for other in (slot.after if slot is not None else ()))]
+    return max(_gone_since(progress, one) for one in left)
+
+
+def _gone_since(progress: Progress, step: Step) -> float:
+    status = progress.steps[step.id]
+    seen = status.state.settled or status.reason is StepReason.REPLACEMENT_PENDING
+    return status.at if seen and status.at is not None else progress.now
 
 
 def _owners(plan: PlanFacts) -> set[str]:

@@ -234,7 +234,7 @@ def fingerprint(policy: PackingPolicy, snapshot: Snapshot, moves_left: int, node
     facts: list[Struct] = [
         structs.replace(node, created_at=0.0, images=b"") for node in snapshot.nodes if node.name in nodes
     ]
-    untimed = {"bound_at": None, "unschedulable_since": None, "unschedulable_message": ""}
+    untimed = {"bound_at": None, "unready_since": None, "unschedulable_since": None, "unschedulable_message": ""}
     facts += [
         structs.replace(pod, created_at=float(_pod_ripens(policy, pod) > snapshot.now), **untimed) for pod in pods
     ]

@@ -70,6 +70,8 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
     scheduled = conditions.get("PodScheduled")
     waiting = node is None and scheduled is not None and scheduled.status == "False"
     unschedulable = scheduled if waiting and scheduled and scheduled.reason == "Unschedulable" else None
+    readiness = conditions.get("Ready")
+    ready = _holds(readiness)
     bound = scheduled if node and scheduled and scheduled.status == "True" else None
     affinity = spec.affinity or _NO_AFFINITY
     requests = pod_requests(raw)
@@ -85,10 +87,11 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         preemption_policy=shared(preemption_policy),
         scheduler_name=shared(spec.scheduler_name or "default-scheduler"),
         phase=shared(phase),
-        ready=_holds(conditions.get("Ready")),
+        ready=ready,
         terminating=metadata.deletion_timestamp is not None,
         created_at=seconds(metadata.creation_timestamp) or 0.0,
         bound_at=seconds(bound.last_transition_time) if bound else None,
+        unready_since=seconds(readiness.last_transition_time) if readiness and not ready else None,
         unschedulable_since=seconds(unschedulable.last_transition_time) if unschedulable else None,
         unschedulable_message=(unschedulable.message or "")[:_LONGEST_MESSAGE] if unschedulable else "",
         nominated_node=status.nominated_node_name or None,
