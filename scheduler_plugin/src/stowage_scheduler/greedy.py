@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from stowage_scheduler.domain_sums import DomainSums
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.relations import Relation
@@ -77,6 +78,7 @@ class _Filling:
         self.shifts = [max(0, int(amount).bit_length() - _BITS) for amount in largest]  # so that parts stay in 64 bits
         self.nodes: dict[frozenset[int], _Ints] = {}
         self.domains: dict[int, _Ints] = {}
+        self.levels: dict[int, DomainSums] = {}
 
     def put_gang(self, together: Sequence[PodClass]) -> None:
         """Put all classes of a gang on nodes or none of them: in the fullest of its best domains that has the room.
@@ -92,9 +94,8 @@ class _Filling:
         if self._put_whole(gang.levels, together):
             return
         for level in (gang.levels or ((None,),)) if gang.need is not None else ():
-            for domain in sorted(level, key=self._free_in):
-                if sum(self._most(one, domain) for one in together) < least:
-                    continue
+            most = sum((self._most(one, level) for one in together), start=np.zeros(len(level), dtype=np.int64))
+            for domain in self._fullest(level, most >= least):
                 for one in together:
                     self.put(one, domain)
                 if sum(self.placement.placed(one) for one in together) >= least:
@@ -104,32 +105,58 @@ class _Filling:
     def _put_whole(self, levels: Sequence[Sequence[frozenset[int] | None]], together: Sequence[PodClass]) -> bool:
         """Put every pod of the classes in the first domain that has room for all, if there is one."""
         for level in levels or ((None,),):
-            for domain in sorted(level, key=self._free_in):
-                if any(self._most(one, domain) < self.placement.unplaced(one) for one in together):
-                    continue
+            holds = self._has_room(together, level)
+            for one in together:
+                holds &= self._most(one, level) >= self.placement.unplaced(one)
+            for domain in self._fullest(level, holds):
                 if all(self.put(one, domain) for one in together):
                     return True
                 self._take_back(together)
         return False
 
-    def _free_in(self, domain: frozenset[int] | None) -> tuple[float, tuple[int, ...]]:
-        """How much of a domain's room is left, as a share; of equal ones the first."""
-        if domain is None:
-            return 0.0, ()
-        nodes = sorted(domain)
-        left = self.room[nodes].sum(axis=0) / np.maximum(1, self.free.sum(axis=0))
-        return float(left.sum()), tuple(nodes)
+    def _fullest(
+        self, domains: Sequence[frozenset[int] | None], chosen: npt.NDArray[np.bool_]
+    ) -> list[frozenset[int] | None]:
+        """The chosen domains, by how much of their room is left, as a share; of equal ones the first."""
+        if not chosen.any() or len(domains) == 1:
+            return [domain for domain, one in zip(domains, chosen.tolist(), strict=True) if one]
+        level = self._level(domains)
+        left = np.stack([level.of(column) for column in self.room.T], axis=1) / np.maximum(1, self.free.sum(axis=0))
+        order = np.lexsort((level.rank, left.sum(axis=1)))
+        return [domains[number] for number in order.tolist() if chosen[number]]
 
-    def _most(self, pod_class: PodClass, domain: frozenset[int] | None) -> int:
-        """How many waiting pods of a class the nodes of a domain have room for, if nobody else came; or more."""
-        if domain is None:
-            return self.placement.unplaced(pod_class)
-        fits = np.full(len(self.room), pod_class.total, dtype=np.int64)
+    def _most(self, pod_class: PodClass, domains: Sequence[frozenset[int] | None]) -> _Ints:
+        """How many waiting pods of a class each domain has room for, if nobody else came; or more."""
+        waiting = self.placement.unplaced(pod_class)
+        if domains == (None,):
+            return np.array([waiting])
+        nodes = self._eligible(pod_class)
+        fits = np.full(len(nodes), pod_class.total, dtype=np.int64)
         for resource, amount in enumerate(pod_class.requests):
             if amount:
-                np.minimum(fits, self.room[:, resource] // amount, out=fits)
-        nodes = sorted(domain & pod_class.eligible)
-        return min(int(np.maximum(0, fits[nodes]).sum()), self.placement.unplaced(pod_class))
+                np.minimum(fits, self.room[nodes, resource] // amount, out=fits)
+        counts = np.zeros(len(self.room), dtype=np.int64)
+        counts[nodes] = np.maximum(0, fits)
+        return np.minimum(self._level(domains).of(counts), waiting)
+
+    def _has_room(
+        self, together: Sequence[PodClass], domains: Sequence[frozenset[int] | None]
+    ) -> npt.NDArray[np.bool_]:
+        """Which domains have as much room in all as the waiting pods of some classes ask for."""
+        found = np.ones(len(domains), dtype=bool)
+        if domains == (None,):
+            return found
+        for resource, here in enumerate(self.room.T):
+            wanted = sum(self.placement.unplaced(one) * one.requests[resource] for one in together)
+            if wanted:
+                found &= self._level(domains).of(np.maximum(0, here)) >= wanted
+        return found
+
+    def _level(self, domains: Sequence[frozenset[int] | None]) -> DomainSums:
+        key = id(domains)  # they are as many as the cluster is large
+        if key not in self.levels:
+            self.levels[key] = DomainSums([domain or frozenset() for domain in domains])
+        return self.levels[key]
 
     def put(self, pod_class: PodClass, domain: frozenset[int] | None = None) -> bool:
         """Put the unplaced pods of a class on nodes, each on its best; whether all of them have one now."""
@@ -169,17 +196,22 @@ class _Filling:
 
     def _fitting(self, pod_class: PodClass, domain: frozenset[int] | None) -> _Ints:
         """Nodes, of a domain or all, that have room for one more pod of a class."""
-        nodes = self.nodes.get(pod_class.eligible)
-        if nodes is None:
-            nodes = self.nodes[pod_class.eligible] = np.array(sorted(pod_class.eligible), dtype=np.int64)
+        if domain is None:
+            nodes = self._eligible(pod_class)
+        else:
+            nodes = np.array(sorted(domain & pod_class.eligible), dtype=np.int64)
         for resource, amount in enumerate(pod_class.requests):
             if amount:
                 nodes = nodes[self.room[nodes, resource] >= amount]
-        if domain is not None:
-            nodes = nodes[np.isin(nodes, sorted(domain))]
         for relation, admitted in self.placement.tallies.admitted(pod_class):
             listed = np.isin(self._domains(relation)[nodes], list(admitted.domains))
             nodes = nodes[listed != admitted.but]
+        return nodes
+
+    def _eligible(self, pod_class: PodClass) -> _Ints:
+        nodes = self.nodes.get(pod_class.eligible)
+        if nodes is None:
+            nodes = self.nodes[pod_class.eligible] = np.array(sorted(pod_class.eligible), dtype=np.int64)
         return nodes
 
     def _domains(self, relation: Relation) -> _Ints:

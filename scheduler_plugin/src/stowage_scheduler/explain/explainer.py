@@ -68,8 +68,10 @@ class Explainer:
         """`nodes` are those that may be used at all; `standing` is who stands where, if that is known."""
         self.nodes = sorted(nodes, key=lambda node: node.name)
         self.residents = {node.name: tuple(residents.get(node.name, ())) for node in self.nodes}
-        every = {node.name: node for node in snapshot.nodes}
-        self.standing = standing or Standing(every, residents, snapshot.namespace_labels)
+        if standing is None:
+            every = {node.name: node for node in snapshot.nodes}
+            standing = Standing(every, residents, snapshot.namespace_labels)
+        self.standing = standing
         self.unread = {rejected.node for rejected in snapshot.rejected}
         self.used: dict[str, Counter[str]] = {}
         self.ports: dict[str, list[HostPort]] = {}
@@ -152,6 +154,15 @@ class Explainer:
         self.used, self.ports = used, ports
         self.room = Room(self.nodes, used)
         return found, alone
+
+    def most(self, waiting: Sequence[Pod]) -> list[tuple[int, Mapping[str, int]]]:
+        """Per kind of some pods how many they are, and by node how many of that kind find room if nobody else comes."""
+        found: list[tuple[int, Mapping[str, int]]] = []
+        for alike in self._alike(waiting):
+            numbers = self._candidates(alike[0])[0]
+            holds = self.room.holds(alike[0], numbers, len(alike))
+            found.append((len(alike), {self.nodes[n].name: count for n, count in zip(numbers, holds, strict=True)}))
+        return found
 
     def _alike(self, pods: Iterable[Pod]) -> list[list[Pod]]:
         """Pods grouped by what decides where they fit, those that ask for most first."""

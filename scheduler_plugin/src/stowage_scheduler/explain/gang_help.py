@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.explain.explainer import Explainer
+from stowage_scheduler.explain.gangs import MOST_DOMAINS, lacking
 from stowage_scheduler.explain.help import Help, HelpKind
 from stowage_scheduler.explain.node_types import NodeType, new_nodes, node_types
 from stowage_scheduler.gangs import GangState
@@ -33,8 +34,15 @@ def best_domain(outcome: Outcome, explainer: Explainer, gang: GangState) -> Expl
     for node in explainer.nodes:
         if all(key in node.labels for key in gang.required):
             domains[tuple(node.labels[key] for key in gang.required)].append(node)
-    choices = [nodes for _, nodes in sorted(domains.items()) if running <= {node.name for node in nodes}]
-    insides = [Explainer(outcome.snapshot, nodes, outcome.residents, explainer.standing) for nodes in choices]
+    most = explainer.most(gang.waiting)
+    choices = [
+        (lacking(most, nodes), key, nodes) for key, nodes in domains.items() if running <= {node.name for node in nodes}
+    ]
+    choices.sort(key=lambda choice: choice[:2])
+    insides = [
+        Explainer(outcome.snapshot, nodes, outcome.residents, explainer.standing)
+        for _, _, nodes in choices[:MOST_DOMAINS]
+    ]
     return min(insides, key=lambda inside: len(inside.homeless(gang.waiting)[0]), default=explainer)
 
 

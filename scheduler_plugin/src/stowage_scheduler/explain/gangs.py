@@ -12,6 +12,9 @@ from stowage_scheduler.explain.explainer import Explainer, Explanation, more_nod
 from stowage_scheduler.gangs import GangState
 from stowage_scheduler.packing import Reason
 
+MOST_DOMAINS = 32
+"""Domains that are looked at exactly, those first of which a bound says that they have the most room."""
+
 
 def explain_gang(
     explainer: Explainer,
@@ -63,10 +66,17 @@ def _explain_topology(
     by_key = {key: _domains(explainer.nodes, key) for key in gang.required}
     key = max(by_key, key=lambda one: len(by_key[one]))  # the narrowest
     running = {pod.node for pod in gang.running}
+    most = explainer.most(gang.waiting)
+    domains = [
+        (lacking(most, inside), value)
+        for value, inside in by_key[key].items()
+        if running <= {node.name for node in inside}
+    ]
     best: tuple[int, str, list[Pod], Mapping[str, int]] | None = None
-    for value, inside in sorted(by_key[key].items()):
-        if not running <= {node.name for node in inside}:
-            continue
+    for least, value in sorted(domains)[:MOST_DOMAINS]:
+        if best is not None and least >= best[0]:
+            break
+        inside = by_key[key][value]
         homeless, alone = Explainer(snapshot, inside, residents, explainer.standing).homeless(gang.waiting)
         if best is None or len(homeless) < best[0]:
             closed: dict[str, int] = {Reason.GANG_TOPOLOGY: len(explainer.nodes) - len(inside)}
@@ -80,6 +90,17 @@ def _explain_topology(
         return Explanation(Reason.LOWER_PRIORITY, f"{start}, and {value} has room: plan again with more time", {})
     words = f"{start}, and in the best, {value}, {fitting} of its {len(gang.waiting)} waiting pods would fit"
     return Explanation(Reason.GANG_TOPOLOGY, f"{words}: it needs {more_nodes(homeless)} there", excluded)
+
+
+def lacking(most: Iterable[tuple[int, Mapping[str, int]]], inside: Iterable[Node]) -> int:
+    """How many pods of a gang find no room in a domain, at least.
+
+    Args:
+        most: `Explainer.most` of its pods.
+        inside: the nodes of the domain.
+    """
+    names = [node.name for node in inside]
+    return sum(max(0, count - sum(holds.get(name, 0) for name in names)) for count, holds in most)
 
 
 def _domains(nodes: Iterable[Node], key: str) -> Mapping[str, list[Node]]:

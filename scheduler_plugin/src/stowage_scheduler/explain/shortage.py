@@ -55,6 +55,16 @@ class Room:
         """What is left of a resource on all nodes together."""
         return sum(amount for amount in self.free(resource).tolist() if amount > 0)
 
+    def holds(self, pod: Pod, numbers: Numbers, most: int) -> list[int]:
+        """How many pods alike each of some nodes has room for, `most` at most."""
+        where = np.array(numbers, dtype=np.int64)
+        counts = np.full(len(where), most, dtype=np.int64)
+        for resource, amount in pod.requests.items():
+            if amount:
+                np.minimum(counts, self.free(resource)[where] // amount, out=counts)
+        found: list[int] = np.maximum(0, counts).tolist()
+        return found
+
     def lacking(self, pod: Pod, numbers: Numbers) -> Lacking:
         """What each of some nodes lacks for a pod."""
         where = np.array(numbers, dtype=np.int64)

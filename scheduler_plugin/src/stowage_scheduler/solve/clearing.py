@@ -44,15 +44,16 @@ class Clearing:
     Args:
         placement: of all pods; those that run where they stand may leave.
         nodes: numbers of the nodes, in the order of all answers.
+        size: `sizes` of the problem, if they are known.
     """
 
-    def __init__(self, placement: Placement, nodes: Sequence[int]) -> None:
+    def __init__(self, placement: Placement, nodes: Sequence[int], size: Sequence[int] | None = None) -> None:
         problem = placement.problem
         self.nodes = list(nodes)
         self.room: Ints = np.array([placement.room[node] for node in nodes], dtype=np.int64)
         self.room = self.room.reshape(len(self.nodes), len(problem.resources))
         self.pods: list[list[_Pod]] = []
-        size = sizes(problem)
+        size = sizes(problem) if size is None else size
         kinds: dict[int, _Pod] = {}
         for node in nodes:
             here: list[_Pod] = []

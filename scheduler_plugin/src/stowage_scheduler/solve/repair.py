@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from stowage_scheduler.domain_sums import DomainSums
 from stowage_scheduler.greedy import fill, sizes
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import PodClass, Problem
@@ -34,7 +35,9 @@ _UNITS_PER_CELL = 6e-9  # deterministic
 # cells that take as long
 _ONE_LOOK = 2_000  # at one node for one set
 _ONE_POD = 1_000  # that may leave
-_ONE_NODE = 50  # for the bounds of one set
+_ONE_NODE = 50  # for the bounds of one set, or to see what the domains have
+_ONE_DOMAIN = 20_000  # that is looked at
+_MOST_DOMAINS = 64  # of a level, those with the most free room
 _Costs = npt.NDArray[np.int64]
 
 
@@ -106,7 +109,7 @@ def _groups(start: Placement) -> list[tuple[PodClass, ...]]:
     waiting = sum(c.pending for c in joint)
     if waiting > _MOST_WAITING or waiting * _NODES_PER_POD > len(problem.nodes):
         return []
-    if any(_domains(problem, group) for group in units):
+    if any(_levels(problem, group) for group in units):
         return units if len(units) <= _MOST_GROUPS else []
     return [joint] if joint else []
 
@@ -133,10 +136,10 @@ def _is_plain(problem: Problem, pod_class: PodClass) -> bool:
     return pod_class.preempts and not pod_class.ports and all(isinstance(relation, Within) for relation in roles)
 
 
-def _domains(problem: Problem, group: Sequence[PodClass]) -> tuple[frozenset[int], ...]:
-    """Where all of a gang has to stand, or should: the best domains first."""
+def _levels(problem: Problem, group: Sequence[PodClass]) -> tuple[tuple[frozenset[int], ...], ...]:
+    """The domains in one of which all of a gang has to stand, or should: the best level first."""
     gang = group[0].gang
-    return () if gang is None else tuple(domain for level in problem.gangs[gang].levels for domain in level)
+    return () if gang is None else problem.gangs[gang].levels
 
 
 class _Chosen(Struct, frozen=True):
@@ -159,31 +162,77 @@ _NOWHERE = _Choice({}, NEVER, NEVER)
 
 def _cheapest(placement: Placement, group: Sequence[PodClass], work: _Work) -> _Choice | None:
     """The cheapest choice, in one domain if the group has any; None when there is none or it takes too long."""
-    best, proven = _NOWHERE, True
-    for domain in _domains(placement.problem, group) or (None,):
-        found = _Room(placement, group, domain, work).choice()
+    land = _Land(placement, group)
+    levels = _levels(placement.problem, group)
+    if work.is_too_much(sum(len(domain) for level in levels for domain in level) * _ONE_NODE):
+        return None
+    roomy: list[Sequence[frozenset[int] | None]] = [land.roomiest(level) for level in levels] or [[None]]
+    best, proven = _NOWHERE, all(len(level) <= _MOST_DOMAINS for level in roomy)
+    for domain in (domain for level in roomy for domain in level[:_MOST_DOMAINS]):
+        if domain is not None and work.is_too_much(_ONE_DOMAIN):
+            proven = False
+            break
+        found = _Room(land, domain, work).choice()
         proven = proven and found is not None and found.least is not None
         if found is not None and found.cost < best.cost:
             best = found
     return _Choice(best.nodes, best.cost, best.cost if proven else None) if best.nodes else None
 
 
+class _Land:
+    """What all domains share: the group that waits, and what nodes have.
+
+    Args:
+        placement: of all pods.
+        group: the classes that wait together.
+    """
+
+    def __init__(self, placement: Placement, group: Sequence[PodClass]) -> None:
+        problem = placement.problem
+        shape = len(problem.nodes), len(problem.resources)
+        self.placement = placement
+        self.group = group
+        self.counts = tuple(placement.unplaced(c) for c in group)
+        self.reach: frozenset[int] = frozenset().union(*(c.eligible for c in group))
+        self.free = np.array(problem.free, dtype=np.int64).reshape(shape)
+        self.requests = np.array([c.requests for c in group], dtype=np.int64).reshape(len(group), shape[1])
+        self.size = sizes(problem)
+
+    def roomiest(self, level: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+        """The domains whose sums allow for the group if all others left; those with the most free room come first."""
+        sums = DomainSums(level)
+        possible = np.ones(len(level), dtype=bool)
+        for pod_class, asked, count in zip(self.group, self.requests, self.counts, strict=True):
+            fits = np.full(len(self.free), count, dtype=np.int64)
+            for resource in np.flatnonzero(asked).tolist():
+                np.minimum(fits, self.free[:, resource] // asked[resource], out=fits)
+            holds = np.zeros(len(fits), dtype=np.int64)
+            eligible = sorted(pod_class.eligible)
+            holds[eligible] = np.maximum(0, fits[eligible])
+            possible &= sums.of(holds) >= count
+        for here, wanted in zip(self.free.T, (np.array(self.counts) @ self.requests).tolist(), strict=True):
+            if wanted:
+                possible &= sums.of(np.maximum(0, here)) >= wanted
+        room = np.array(self.placement.room, dtype=np.int64).reshape(self.free.shape)
+        shares = np.zeros(len(level))
+        for here, whole in zip(room.T, self.free.sum(axis=0).tolist(), strict=True):
+            shares += sums.of(here) / max(1, whole)
+        return [level[number] for number in np.lexsort((sums.rank, -shares)).tolist() if possible[number]]
+
+
 class _Room:
     """What each node of a domain could take of a group, and at what cost."""
 
-    def __init__(
-        self, placement: Placement, group: Sequence[PodClass], domain: frozenset[int] | None, work: _Work
-    ) -> None:
-        self.placement = placement
-        self.problem = placement.problem
-        self.group = group
+    def __init__(self, land: _Land, domain: frozenset[int] | None, work: _Work) -> None:
+        self.land = land
+        self.placement = land.placement
+        self.problem = land.placement.problem
+        self.group = land.group
         self.work = work
-        self.counts = tuple(placement.unplaced(c) for c in group)
-        reach: frozenset[int] = frozenset().union(*(c.eligible for c in group))
-        candidates = np.array(sorted(reach if domain is None else reach & domain), dtype=np.int64)
-        shape = len(self.problem.nodes), len(self.problem.resources)
-        free = np.array(self.problem.free, dtype=np.int64).reshape(shape)[candidates]
-        self.requests = np.array([c.requests for c in group], dtype=np.int64).reshape(len(group), shape[1])
+        self.counts = land.counts
+        self.requests = land.requests
+        candidates = np.array(sorted(land.reach if domain is None else land.reach & domain), dtype=np.int64)
+        free = land.free[candidates]
         holds = np.zeros(len(candidates), dtype=bool)
         for asked in self.requests:
             holds |= (free >= asked).all(axis=1)
@@ -210,7 +259,7 @@ class _Room:
         looks = len(self.sets) * len(self.nodes)
         if len(self.sets) > _MOST_SETS or self.work.is_too_much(pods * _ONE_POD + looks * _ONE_NODE):
             return None
-        clearing = Clearing(self.placement, self.nodes)
+        clearing = Clearing(self.placement, self.nodes, self.land.size)
         for number, takes in enumerate(self.sets):
             self.costs[number] = clearing.bounds(self._wanted(takes))
             for count, pod_class in zip(takes, self.group, strict=True):
