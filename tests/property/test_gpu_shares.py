@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import product
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from stowage_scheduler.options import Budget
 from stowage_scheduler.packing import Packing
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rules import RULES, Outcome
+from stowage_scheduler.rules.gpu_shares import find_devices
 from stowage_scheduler.solve.model import CountModel
 
 GPU = "nvidia.com/gpu"
@@ -72,6 +74,40 @@ def test_what_fits_does_so_wherever_shares_on_unknown_devices_are(case: tuple[St
         loads = (*(load for (load,) in standing.known), *[0] * standing.empty)
         for really in _put(loads, [share for (share,) in standing.unknown]):
             assert _newcomers_fit(really, whole, shares)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(SIZES, st.sampled_from([0, 100, 400, 800])), max_size=6), st.integers(1, 3))
+def test_in_two_measures_model_and_check_find_devices_just_where_there_are_some(
+    shares: list[tuple[int, int]], devices: int
+) -> None:
+    places = product(range(devices), repeat=len(shares))
+    there_are = any(
+        all(
+            sum(s[m] for s, at in zip(shares, spots, strict=True) if at == d) <= 1000
+            for d in range(devices)
+            for m in (0, 1)
+        )
+        for spots in places
+    )
+    assert fits(Standing(devices, (1000, 1000)), 0, tuple(sorted(shares))) == there_are
+    told = [{"a": a, "b": b} for a, b in sorted(shares)]
+    assert find_devices(told, [{"a": 1000, "b": 1000}] * devices, set()) == there_are
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_eight_devices_that_can_be_filled_to_the_brim_are_filled(seed: int) -> None:
+    chance = random.Random(seed)
+    shares = []
+    for _ in range(8):
+        left = 1000
+        while left:
+            part = min(left, chance.choice([130, 170, 210, 230, 270, 310, 330, 370, 410, 470, 530]))
+            part = left if left - part < 100 else part
+            shares.append(part)
+            left -= part
+    assert fits(Standing(8, (1000,)), 0, tuple(sorted((share,) for share in shares)))
+    assert find_devices([{"a": share} for share in sorted(shares)], [{"a": 1000}] * 8, set())
 
 
 def _share(milli: int, device: int | None = None) -> GpuShare:

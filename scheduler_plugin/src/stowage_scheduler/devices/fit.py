@@ -14,7 +14,8 @@ what it can not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -22,7 +23,7 @@ from msgspec import Struct
 Amounts = tuple[int, ...]
 """What a share takes, or a device has, in each measure of the problem."""
 
-_MOST_TRIES = 20_000  # partial packings; beyond it nothing is promised
+_MOST_TRIES = 4_000  # partly filled devices; beyond it nothing is promised
 
 
 class Standing(Struct, frozen=True):
@@ -64,28 +65,89 @@ def fits(standing: Standing, whole: int, shares: tuple[Amounts, ...]) -> bool:
 
 def _packs(shares: Sequence[Amounts], room: Sequence[Amounts], capacity: Amounts) -> bool:
     """Whether each share finds a device; the search is exact as long as it is short."""
-    measures = range(len(capacity))
-    if any(sum(share[m] for share in shares) > sum(max(0, free[m]) for free in room) for m in measures):
+    usable = sorted(free for free in room if min(free, default=0) >= 0)  # a device that is too full takes nobody
+    if any(
+        sum(column) > free for column, free in zip(zip(*shares, strict=True), _sum(usable, len(capacity)), strict=True)
+    ):
         return False
     order = sorted(shares, key=lambda share: (_size(share, capacity), share), reverse=True)
-    failed: set[tuple[int, tuple[Amounts, ...]]] = set()
+    return _best_fit(order, usable) or _Filling(order, usable).succeeds()
 
-    def put(number: int, free: tuple[Amounts, ...]) -> bool:
-        if number == len(order):
-            return True
-        if (number, free) in failed or len(failed) > _MOST_TRIES:
+
+def _best_fit(order: Iterable[Amounts], room: Iterable[Amounts]) -> bool:
+    """Whether each share in turn finds a device if it takes the tightest one."""
+    left = list(room)
+    for share in order:
+        fitting = [device for device in left if _holds(device, share)]
+        if not fitting:
             return False
-        share = order[number]
-        for place in sorted(set(free)):  # the tightest first; equal devices are all alike
-            if all(share[m] <= place[m] for m in measures):
-                rest = list(free)
-                rest.remove(place)
-                if put(number + 1, tuple(sorted([*rest, _less(place, share)]))):
-                    return True
-        failed.add((number, free))
+        tightest = min(fitting)
+        left[left.index(tightest)] = _less(tightest, share)
+    return True
+
+
+class _Filling:
+    """Device by device, each as full as can be: a share that still fits there may as well be there.
+
+    Shares that are alike are one kind and only counted. What the devices have free in all, beyond what the shares take,
+    is all that may be wasted; where everything is nearly full that leaves few ways (bin completion; Korf, AAAI 2002).
+    """
+
+    def __init__(self, order: Sequence[Amounts], room: Sequence[Amounts]) -> None:
+        """Take shares, large ones first, and what devices have free, the tightest first."""
+        kinds = Counter(order)
+        self.kinds = tuple(kinds)
+        self.counts = tuple(kinds.values())
+        self.room = room
+        measures = len(room[0]) if room else 0
+        self.spare = _less(_sum(room, measures), _sum(order, measures))
+        self.failed: set[tuple[int, tuple[int, ...]]] = set()
+        self.tries = 0
+
+    def succeeds(self) -> bool:
+        """Whether a way was found."""
+        return self._from(0, self.counts, self.spare)
+
+    def _from(self, device: int, counts: tuple[int, ...], spare: Amounts) -> bool:
+        """Whether devices from this one on hold so many of each kind."""
+        if not any(counts):
+            return True
+        if device == len(self.room) or (device, counts) in self.failed:
+            return False
+        alike = self.room[device] == self.room[-1]  # then it may be the one that has the largest share
+        for left, wasted in self._ways(0, counts, self.room[device], spare, must=alike):
+            if self._from(device + 1, left, _less(spare, wasted)):
+                return True
+        self.failed.add((device, counts))
         return False
 
-    return put(0, tuple(sorted(room)))
+    def _ways(
+        self, kind: int, counts: tuple[int, ...], free: Amounts, spare: Amounts, *, must: bool
+    ) -> Iterator[tuple[tuple[int, ...], Amounts]]:
+        """Ways to fill a device with this kind and smaller ones: what is left of each kind, and what is wasted."""
+        self.tries += 1
+        if self.tries > _MOST_TRIES:
+            return
+        while kind < len(counts) and not (counts[kind] and _holds(free, self.kinds[kind])):
+            if counts[kind] and must:
+                return  # the largest has no place
+            kind += 1
+        if kind == len(counts):
+            fits_more = any(count and _holds(free, share) for count, share in zip(counts, self.kinds, strict=True))
+            if not fits_more and _holds(spare, free):
+                yield counts, free
+            return
+        share = self.kinds[kind]
+        room = [have // asked for have, asked in zip(free, share, strict=True) if asked]
+        most = min([counts[kind], *room])
+        for taken in range(most, -1 if not must else 0, -1):
+            rest = tuple(have - taken * asked for have, asked in zip(free, share, strict=True))
+            left = (*counts[:kind], counts[kind] - taken, *counts[kind + 1 :])
+            yield from self._ways(kind + 1, left, rest, spare, must=False)
+
+
+def _holds(free: Amounts, share: Amounts) -> bool:
+    return all(amount <= have for amount, have in zip(share, free, strict=True))
 
 
 def _size(share: Amounts, capacity: Amounts) -> float:

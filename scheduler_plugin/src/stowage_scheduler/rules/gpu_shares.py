@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stowage_scheduler.solve.model import CountModel
 
 _Device = Mapping[str, int]  # what is free in each measure
+_MOST_SITUATIONS = 1_000  # tried; beyond it nothing is found
 
 
 class GpuShares(Rule):
@@ -134,22 +135,42 @@ class _DeviceCheck:
         return max(amount / max(1, self.capacity.get(measure, 0)) for measure, amount in share.items())
 
 
-def find_devices(shares: Sequence[Mapping[str, int]], devices: list[dict[str, int]], hopeless: set[object]) -> bool:
-    """Whether shares find devices, the last one first; `hopeless` are situations that were tried."""
+def find_devices(shares: Sequence[Mapping[str, int]], devices: Sequence[_Device], hopeless: set[object]) -> bool:
+    """Whether shares find devices, the last ones first; `hopeless` are situations that were tried.
+
+    Who fills the first device is decided first: nobody is left out who still has room there. A plan for which that
+    takes too long does not hold.
+    """
     if not shares:
         return True
-    situation = len(shares), tuple(sorted(tuple(sorted(device.items())) for device in devices))
-    if situation in hopeless:
+    situation = len(devices), tuple(tuple(sorted(share.items())) for share in shares)
+    if not devices or situation in hopeless or len(hopeless) > _MOST_SITUATIONS:
         return False
-    share = shares[-1]
-    for device in devices:
-        if all(device[measure] >= amount for measure, amount in share.items()):
-            for measure, amount in share.items():
-                device[measure] -= amount
-            found = find_devices(shares[:-1], devices, hopeless)
-            for measure, amount in share.items():
-                device[measure] += amount
-            if found:
-                return True
+    first, others = devices[0], devices[1:]
+    alike = all(other == first for other in others)  # then it is the one for the last share
+    for left, room in _filled(first, shares, len(shares) if alike else 0):
+        full = not any(_has(room, share) for share in left)
+        enough = all(sum(share.get(m, 0) for share in left) <= sum(max(0, o[m]) for o in others) for m in first)
+        if full and enough and find_devices(left, others, hopeless):
+            return True
     hopeless.add(situation)
     return False
+
+
+def _filled(
+    device: _Device, shares: Sequence[Mapping[str, int]], chosen: int
+) -> Iterator[tuple[list[Mapping[str, int]], _Device]]:
+    """Ways to fill a device: the shares that are left, and its room; share number `chosen` has to be there."""
+    for number in range(len(shares), 0, -1):
+        share, passed = shares[number - 1], shares[number:]
+        if not (passed and passed[0] == share) and _has(device, share):  # of equal ones the first
+            room = {measure: have - share.get(measure, 0) for measure, have in device.items()}
+            for left, rest in _filled(room, shares[: number - 1], 0):
+                yield [*left, *passed], rest
+        if number == chosen:
+            return
+    yield list(shares), device
+
+
+def _has(device: _Device, share: Mapping[str, int]) -> bool:
+    return all(device[measure] >= amount for measure, amount in share.items())
