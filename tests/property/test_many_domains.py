@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.facts import OPTIONS, node, packed, places, pod, snapshot
-from property.test_repair import limit, racks
+from property.test_least_disruption import limit
+from property.test_repair import racks
 from stowage_scheduler import greedy
 from stowage_scheduler.cluster import Gang, Snapshot
 from stowage_scheduler.domain_sums import DomainSums
@@ -102,14 +103,14 @@ def test_repair_looks_at_the_roomiest_domains_and_does_not_call_the_rest_proven(
     assert rooms["_Room"] == repair._MOST_DOMAINS
 
 
-def test_each_domain_that_repair_looks_at_counts_as_work() -> None:
+def test_each_domain_that_repair_looks_at_counts_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = on_hosts((6, 4), running=3)
-    enough = HOSTS * repair._ONE_NODE + 4 * repair._ONE_DOMAIN
-    work = repair._Work(limit(), 0.0, left=enough)
+    work = repair._Work(limit(), 0.0, left=HOSTS * repair._ONE_NODE + 4 * repair._ONE_DOMAIN)
+    rooms = counted(monkeypatch, repair, "_Room")
 
     repair._cheapest(Placement(problem), problem.classes[:2], work)
 
-    assert work.left < repair._ONE_DOMAIN
+    assert 0 < rooms["_Room"] <= 4
 
 
 @settings(max_examples=200)
