@@ -85,6 +85,27 @@ UNTIL: dict[str, tuple[tuple[Pod, ...], Mapping[str, StepStatus], list[str]]] = 
         {"s001": StepStatus(StepState.VOID, StepReason.OWNER_GONE, NOW - 20)},
         ["s002"],
     ),
+    "when its replacement went away again, the next one goes first": ((B, C), LANDED, ["s002"]),
+    "when its replacement is on its way out, the next one goes first": (
+        (structs.replace(bound(NEW_A, "n2"), ready=False, terminating=True), B, C),
+        LANDED,
+        ["s002"],
+    ),
+    "when its replacement went away and another one waits, too": (
+        (pod("a-3", app="a", cpu=2, created_at=NOW - 1), B, C),
+        LANDED,
+        ["s002"],
+    ),
+    "while that of the next one is not Ready": (
+        (structs.replace(bound(pod("b-2", app="b", cpu=2), "n2"), ready=False), C),
+        {**LANDED, "s002": StepStatus(StepState.DONE, StepReason.BOUND, NOW - 5)},
+        [],
+    ),
+    "until that of the next one is Ready": (
+        (bound(pod("b-2", app="b", cpu=2), "n2"), C),
+        {**LANDED, "s002": StepStatus(StepState.DONE, StepReason.BOUND, NOW - 5)},
+        ["s003"],
+    ),
     "once another one was begun, it has done its work": (
         (structs.replace(bound(NEW_A, "n2"), ready=False), structs.replace(B, terminating=True), C),
         {**LANDED, "s002": StepStatus(StepState.INTENDED, None, NOW - 5)},
@@ -103,3 +124,23 @@ def test_a_plan_that_stands_still_says_that_it_waits_for_its_first_move() -> Non
     status = {**LANDED, "s002": waiting, "s003": waiting}
     step = going((structs.replace(bound(NEW_A, "n2"), ready=False, bound_at=NOW - 50), B, C), status)
     assert (step.phase, step.reason) == (PlanPhase.RUNNING, PlanReason.CANARY_PENDING)
+
+
+def test_nobody_waits_for_a_move_that_comes_after_an_eviction_by_way_of_an_arrival() -> None:
+    to_n1 = slot(4, WAITS, "n1")
+    steps = (evict(1, A), place(2, WAITS, to_n1, "s001"), evict(3, C, "k003", "s002"))
+    facts = plan(*steps, to_n1, TO_N2[2], **RUNNING)
+    step = run(facts, snapshot(*NODES, *OWNERS, A, C, WAITS), policy=CANARY)
+    assert [one.id for one in step.evict] == ["s001"]
+
+
+@pytest.mark.parametrize("own", ["k001", "k002"])
+@pytest.mark.parametrize(("ready", "evicted"), [(False, []), (True, ["s003"])], ids=["not Ready", "Ready"])
+def test_a_slot_alike_shows_as_much(own: str, ready: bool, evicted: list[str]) -> None:
+    waits = pod("a-9", app="a", cpu=2)
+    slots = (slot(1, A, "n2"), slot(2, A, "n2"), TO_N2[2])
+    other = slots[0] if own == "k002" else slots[1]
+    steps = (evict(1, A, own), place(2, waits, other), THREE[2])
+    facts = plan(*steps, *slots, **RUNNING, step_status=LANDED)
+    seen = snapshot(*NODES, replica_set("a", 2), OWNERS[2], waits, bound(NEW_A, "n2", ready=ready), C)
+    assert [one.id for one in run(facts, seen, policy=CANARY).evict] == evicted

@@ -15,7 +15,7 @@ from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import PolicyFacts, StepStatus, StopRule
 from stowage_scheduler.cluster import Node, Pod, Workload
 from stowage_scheduler.unavailable import MaxUnavailable
-from unit.builders import NOW, POLICY, bound, evict, node, plan, pod, replica_set, slot, snapshot
+from unit.builders import NOW, POLICY, bound, evict, node, place, plan, pod, replica_set, slot, snapshot
 from unit.one_move import RUNNING, after, run, states
 
 NODES = tuple(node(f"n{number}", 20) for number in range(1, 6))
@@ -218,6 +218,48 @@ GOING: dict[str, tuple[tuple[Pod, ...], Mapping[str, StepStatus], int]] = {
 def test_who_counts_as_down(pods: tuple[Pod, ...], status: Mapping[str, StepStatus], evicted: int) -> None:
     policy = structs.replace(POLICY, max_unavailable=MaxUnavailable(pods=2))
     assert len(advanced(*pods, *STAYS[1:], status=status, policy=policy).evict) == evicted
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_replacement_in_the_place_of_a_pod_that_has_yet_to_leave_is_back_all_the_same(ready: bool) -> None:
+    apart = tuple(slot(number + 1, one, f"n{number + 2}") for number, one in enumerate(PODS[:3]))
+    facts = plan(*STEPS[:3], *apart, **{**RUNNING, "started_at": STARTED, "step_status": begun(1, reason=GONE)})
+    # nobody steered it while the extender was down: it came to n3, where the replacement of web-1 shall go
+    seen = snapshot(*NODES, OWNER, fresh(1, "n3", ready=ready), *PODS[1:], *STAYS)
+    step = run(facts, seen, policy=structs.replace(POLICY, max_unavailable=MaxUnavailable(pods=1)))
+    assert [one.id for one in step.evict] == (["s002"] if ready else [])
+
+
+WAITED = pod("web-9", cpu=2)
+CAME = {**DONE, "s009": StepStatus(StepState.DONE, StepReason.BOUND, NOW - 50)}
+HERE = bound(WAITED, "n2", ready=False, bound_at=NOW - 70)
+BESIDE: dict[str, tuple[str, tuple[Pod, ...], int, PlanPhase]] = {
+    "it counts for nothing, where nobody moves to": (
+        "n3",
+        (bound(WAITED, "n3", ready=False), fresh(1, "n2")),
+        1,
+        PlanPhase.RUNNING,
+    ),
+    "nor where others move to": ("n2", (HERE, fresh(1, "n2")), 1, PlanPhase.RUNNING),
+    "nor does its time end the plan": ("n2", (HERE, *PODS[:1]), 1, PlanPhase.RUNNING),
+    "the replacement beside it counts": ("n2", (HERE, fresh(1, "n2", ready=False)), 0, PlanPhase.RUNNING),
+    "and so does its time": ("n2", (HERE, fresh(1, "n2", ready=False, bound_at=NOW - 60)), 0, PlanPhase.ABORTED),
+}
+
+
+@pytest.mark.parametrize(("to", "pods", "evicted", "phase"), BESIDE.values(), ids=BESIDE.keys())
+def test_a_pod_that_only_waited_and_does_not_start(
+    to: str, pods: tuple[Pod, ...], evicted: int, phase: PlanPhase
+) -> None:
+    # its slot comes before or after those of the moves by name: pods fill slots of one place in any order
+    for number in (0, 9):
+        there = slot(number, WAITED, to)
+        status = CAME if PODS[0] not in pods else {"s009": CAME["s009"]}
+        usual = {**RUNNING, "started_at": STARTED, "unready_at_start": 0, "step_status": status}
+        facts = plan(*STEPS, place(9, WAITED, there), *SLOTS, there, **usual)
+        seen = snapshot(*NODES, replica_set("web", 9), *pods, *PODS[1:], *STAYS)
+        step = run(facts, seen, policy=structs.replace(STOP, max_unavailable=MaxUnavailable(pods=1)))
+        assert (len(step.evict), step.phase) == (evicted, phase), (number, step.reason, step.message)
 
 
 def test_controllers_do_not_wait_for_each_other() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from stowage.api.packing_plan_status import StepState
 from stowage.decide.step_progress import Progress
+from stowage_scheduler.cluster import Pod
 from stowage_scheduler.packing import Action, Step
 
 
@@ -23,22 +24,38 @@ def awaits_canary(progress: Progress, step: Step) -> bool:
     """Whether the eviction of `step` has to wait for the first move.
 
     Once another eviction was begun the first move has done its work, whatever becomes of its replacement. A first move
-    that became void has shown nothing: then the next one goes first.
+    that became void, or whose replacement went away again, has shown nothing: then the next one goes first.
     """
-    evictions = [one for one in progress.plan.steps if one.action is Action.EVICT]
-    first = canary_of([one for one in evictions if progress.steps[one.id].state is not StepState.VOID])
+    steps = [one for one in progress.plan.steps if not _showed_nothing(progress, one)]
+    first = canary_of(steps)
     if first is None or first.id == step.id:
         return False
-    others = (one for one in evictions if one.id != first.id)
+    others = (one for one in steps if one.action is Action.EVICT and one.id != first.id)
     if any(progress.steps[one.id].state in {StepState.INTENDED, StepState.DONE} for one in others):
         return False
     return not _has_landed(progress, first)
 
 
 def _has_landed(progress: Progress, first: Step) -> bool:
-    ref = progress.balance.pods.get(first.slot or "")
-    pod = progress.facts.by_uid.get(ref.uid) if ref is not None else None
+    pod = _replacement(progress, first)
     return progress.steps[first.id].state is StepState.DONE and pod is not None and pod.ready
+
+
+def _showed_nothing(progress: Progress, step: Step) -> bool:
+    state = progress.steps[step.id].state
+    went_again = _shows_something(step) and state is StepState.DONE and _replacement(progress, step) is None
+    return state is StepState.VOID or went_again
+
+
+def _replacement(progress: Progress, step: Step) -> Pod | None:
+    """The pod in the slot of a step; slots of one class and node stand for each other, whichever was filled."""
+    slot = progress.slot_of(step)
+    if slot is None:
+        return None
+    pods = progress.balance.pods
+    alike = (one.id for one in progress.plan.slots if (one.slot_class, one.node) == (slot.slot_class, slot.node))
+    filled = slot.id if slot.id in pods else next((slot_id for slot_id in alike if slot_id in pods), None)
+    return progress.facts.by_uid.get(pods[filled].uid) if filled is not None else None
 
 
 def _shows_something(step: Step) -> bool:

@@ -10,9 +10,13 @@ from stowage.decide.step_progress import Progress
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.unavailable import MaxUnavailable
 
+_BEGUN = frozenset({StepState.INTENDED, StepState.DONE, StepState.VOID, StepState.FAILED})
+
 
 class OwnerGate:
     """Counts the pods of each controller that this plan has taken down and that are not Ready again.
+
+    Pods that only waited are left out: a replica that never gets Ready for reasons of its own must not hold a plan up.
 
     Args:
         progress: the plan now.
@@ -25,15 +29,18 @@ class OwnerGate:
         self._down: Counter[str] = Counter()
         if most is None:
             return
-        for step in progress.plan.steps:
-            slot = progress.slot_of(step)
-            if step.action is Action.EVICT and slot and progress.steps[step.id].state is StepState.INTENDED:
-                self._down[slot.slot_class.controller_uid] += 1
-        for slot_id, ref in progress.balance.pods.items():
-            # only who came by this plan: a replica that crashes for reasons of its own must not hold it up
-            pod = progress.facts.by_uid.get(ref.uid)
-            if pod is not None and not pod.ready and not pod.terminating:
+        leaves = {step.slot: step for step in progress.plan.steps if step.action is Action.EVICT and step.slot}
+        begun = {slot_id for slot_id, step in leaves.items() if progress.steps[step.id].state in _BEGUN}
+        for slot_id, step in leaves.items():
+            if progress.steps[step.id].state is StepState.INTENDED:
                 self._down[progress.slots_by_id[slot_id].slot_class.controller_uid] += 1
+        for slot_id, pod in progress.replacements():
+            owner = progress.slots_by_id[slot_id].slot_class.controller_uid
+            if not pod.ready and not pod.terminating:
+                self._down[owner] += 1
+            if slot_id in leaves and slot_id not in begun:
+                # nobody steered it: it took the place of a pod that has yet to leave, and it is back all the same
+                self._down[owner] -= 1
 
     def hold(self, step: Step) -> StepReason | None:
         """Why the eviction of a step has to wait; None when it may go, or was begun before."""

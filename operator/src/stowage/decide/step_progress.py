@@ -8,6 +8,7 @@ from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
 from stowage.decide.plan_facts import PlanFacts, StepStatus
 from stowage.decide.slot_balance import PodFacts, SlotBalance, balance
+from stowage_scheduler.cluster import Pod
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.slots import Slot, SlotClass
 
@@ -74,6 +75,21 @@ class Progress:
     def slot_of(self, step: Step) -> Slot | None:
         """The slot that the pod of a step, or its replacement, fills."""
         return self.slots_by_id.get(step.slot or "")
+
+    def replacements(self) -> list[tuple[str, Pod]]:
+        """Pods that came for evicted ones, each with the slot that it fills; one that only waited is none of them.
+
+        Slots of one class and node stand for each other, so a pod that waited may fill the one of an eviction.
+        """
+        waited = {step.pod.uid for step in self.plan.steps if step.action.arrives}
+        moved = [self.slot_of(step) for step in self.plan.steps if step.action is Action.EVICT]
+        places = {(slot.slot_class, slot.node) for slot in moved if slot is not None}
+        found = []
+        for slot_id, ref in sorted(self.balance.pods.items()):
+            slot, pod = self.slots_by_id[slot_id], self.facts.by_uid.get(ref.uid)
+            if pod is not None and pod.uid not in waited and (slot.slot_class, slot.node) in places:
+                found.append((slot_id, pod))
+        return found
 
     def released(self, step: Step) -> bool:
         """Whether steps after this one may start.

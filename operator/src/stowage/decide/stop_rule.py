@@ -88,12 +88,8 @@ def _begun_in_vain(progress: Progress, step: Step) -> bool:
 
 def _late(progress: Progress, within_seconds: float) -> Iterator[str]:
     """Replacements that are not there, or not Ready, for too long, in words."""
-    moved = {step.slot for step in progress.plan.steps if step.action is Action.EVICT}
-    for slot_id, ref in sorted(progress.balance.pods.items()):
-        if slot_id not in moved:
-            continue  # a pod that only waited is no worse off
-        pod = progress.facts.by_uid.get(ref.uid)
-        if pod is None or pod.ready or pod.terminating:
+    for slot_id, pod in progress.replacements():
+        if pod.ready or pod.terminating:
             continue
         # one that was Ready and is not for a moment has its time anew
         since = max(pod.bound_at or pod.created_at, pod.unready_since or 0.0, progress.plan.started_at or 0.0)
