@@ -154,12 +154,12 @@ async def test_a_policy_that_cannot_be_read_refuses_no_plan(ask: Asked) -> None:
     ask.server.on_get = lambda: asyncio.sleep(0)
 
     async def unreadable(_: str) -> Document:
-        return policy(maxMoves=3)
+        return policy(mode="Perhaps")
 
     ask.server.get = unreadable  # type: ignore[method-assign]
     answer = await ask(plan())
     assert answer["allowed"]
-    assert "maxMoves" in answer["warnings"][0]
+    assert "spec.mode" in answer["warnings"][0]
 
 
 async def test_an_error_of_ours_is_a_clear_failure_and_the_next_question_is_answered(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from stowage.act.readable import readable, tell_once
+from stowage.act.readable import read, readable, tell_once
 from stowage.api.durations import instant
 from stowage.api.fields import MAX_MESSAGE
 from stowage.api.names import RELEASED_ANNOTATION
@@ -31,7 +31,7 @@ class AbortedMeanwhile(Exception):  # noqa: N818
 
 async def list_plans(api: Api) -> tuple[PackingPlan, ...]:
     """All plans that can be read; the others are logged and left out."""
-    return readable((await api.get(paths.PACKING_PLANS))["items"], PackingPlan.parse)
+    return readable((await api.get(paths.PACKING_PLANS))["items"], PackingPlan)
 
 
 async def plan_names(api: Api) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ async def plan_names(api: Api) -> tuple[str, ...]:
 async def get_plan(api: Api, name: str) -> PackingPlan | None:
     """A plan as it is now; None when it is gone."""
     try:
-        return PackingPlan.parse(await api.get(paths.packing_plan(name)))
+        return read(PackingPlan, await api.get(paths.packing_plan(name)))
     except NotFound:
         return None
 
@@ -93,7 +93,7 @@ async def create_plan(api: Api, plan: PackingPlan) -> PackingPlan:
     """Write a new plan; its status comes with the next write, for creation leaves it out."""
     document = plan.to_document()
     document.pop("status", None)
-    return PackingPlan.parse(await api.create(paths.PACKING_PLANS, document))
+    return read(PackingPlan, await api.create(paths.PACKING_PLANS, document))
 
 
 async def write_status(
@@ -131,11 +131,11 @@ async def write_status(
             raise StaleLeader(f"plan {plan.name}: the lease of epoch {epoch} is lost")
         try:
             path = paths.packing_plan_status(current.name)
-            return PackingPlan.parse(await api.replace(path, _with_status(current, status)))
+            return read(PackingPlan, await api.replace(path, _with_status(current, status)))
         except Conflict:
             if attempt == WRITE_TRIES - 1:
                 raise
-        current = PackingPlan.parse(await api.get(paths.packing_plan(plan.name)))
+        current = read(PackingPlan, await api.get(paths.packing_plan(plan.name)))
         if current.status.epoch > epoch:
             raise StaleLeader(f"plan {plan.name}: epoch {current.status.epoch} wrote, this is epoch {epoch}")
         if current.metadata.uid != plan.metadata.uid:

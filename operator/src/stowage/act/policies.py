@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stowage.act.readable import readable
+from stowage.act.readable import read, readable
 from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.transport import Api, Conflict, NotFound, paths
 
@@ -13,13 +13,13 @@ WRITE_TRIES = 3
 
 async def list_policies(api: Api) -> tuple[PackingPolicy, ...]:
     """All policies that can be read; the others are logged and left out."""
-    return readable((await api.get(paths.PACKING_POLICIES))["items"], PackingPolicy.parse)
+    return readable((await api.get(paths.PACKING_POLICIES))["items"], PackingPolicy)
 
 
 async def get_policy(api: Api, name: str) -> PackingPolicy | None:
     """A policy as it is now; None when it is gone or going."""
     try:
-        policy = PackingPolicy.parse(await api.get(paths.packing_policy(name)))
+        policy = read(PackingPolicy, await api.get(paths.packing_policy(name)))
     except NotFound:
         return None
     return policy if policy.metadata.deletion_timestamp is None else None

@@ -60,6 +60,22 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
+ADDED_LATER: Final = "x-added-later"
+
+
+@dataclass(frozen=True)
+class AddedLater:
+    """Annotation of a field of which only the code knows the default, because operators without the field are about.
+
+    A default in the definition stands in every object that is read, and earlier operators refuse fields that they do
+    not know: they would stop with the new definitions, until they are replaced themselves.
+    """
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema, with a mark for `stowage.api.structural`."""
+        return {**handler(schema), ADDED_LATER: True}
+
+
 @dataclass(frozen=True)
 class Unique:
     """Annotation of a list whose items differ: in their field `key`, or, without one, as they are.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from stowage.api.conditions import Conditions
 from stowage.api.durations import Duration, within
 from stowage.api.fields import (
     MAX_COUNT,
     MAX_INT32,
+    AddedLater,
     Integer,
     NamespaceName,
     NodeLabels,
@@ -22,7 +23,7 @@ from stowage.api.fields import (
 )
 from stowage.api.int_or_percent import IntOrPercent
 from stowage.api.names import MAX_POLICY_NAME, MAX_STEPS, SCHEDULER_NAME
-from stowage.api.resource import Resource, SpecFields, StatusFields
+from stowage.api.resource import STORED, Resource, SpecFields, StatusFields
 from stowage.api.selectors import LabelSelector
 from stowage.api.team_share import TeamShare
 from stowage_scheduler.options import BatchJobs
@@ -149,11 +150,11 @@ class Disruption(SpecFields):
     """Pods of an owner whose replica count changed more recently are not moved."""
     plan_timeout: Annotated[Duration, within("1s", "24h")] = Duration("15m")
     """A plan that runs longer is aborted."""
-    max_unavailable_per_owner: IntOrPercent = IntOrPercent("25%")
+    max_unavailable_per_owner: Annotated[IntOrPercent, AddedLater()] = IntOrPercent("25%")
     """Pods of one controller that a plan may have down at once: a number, or a share of its replicas, at least 1."""
-    canary: Switch = False
+    canary: Annotated[Switch, AddedLater()] = False
     """Whether the first move of a plan goes alone: nobody else is evicted until its replacement is Ready."""
-    stop_rule: StopRule = StopRule()
+    stop_rule: Annotated[StopRule, AddedLater()] = StopRule()
     """When a plan ends because what comes of it is not what was planned."""
     protect: Protection = Protection()
     """Pods that are never moved."""
@@ -203,17 +204,17 @@ class Fairness(SpecFields):
         Field(
             description="Who comes first among pods of one priority when not all fit. None: most pods. WeightedDRF: "
             "teams get places in proportion to their weights, by dominant resource fairness. UserFairQueue is refused: "
-            "this version does not have it."
+            "this version does not have it, and takes it for None where it is stored already."
         ),
     ] = FairnessMode.NONE
     teams: Annotated[tuple[Team, ...], Field(max_length=MAX_TEAMS), Unique("name")] = ()
     """The teams; a pod belongs to the first that selects it. All others are one more team, of weight 1."""
 
     @model_validator(mode="after")
-    def _teams_given(self) -> Self:
+    def _teams_given(self, info: ValidationInfo) -> Self:
         if self.mode is FairnessMode.WEIGHTED_DRF and not self.teams:
             raise ValueError(_TEAMS_RULE)
-        if self.mode is FairnessMode.USER_FAIR_QUEUE:
+        if self.mode is FairnessMode.USER_FAIR_QUEUE and not (info.context or {}).get(STORED):
             raise ValueError(_QUEUE_RULE)
         return self
 
@@ -275,7 +276,11 @@ class PackingPolicySpec(SpecFields):
 
     def not_supported(self) -> tuple[str, ...]:
         """The settings, as `field: value`, that this version accepts but does not act on, in the order of the spec."""
-        asked = ((self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),)
+        queue = self.fairness.mode is FairnessMode.USER_FAIR_QUEUE  # stored by an earlier version
+        asked = (
+            (self.node_autoscaler is NodeAutoscaler.WAIT, f"nodeAutoscaler: {self.node_autoscaler}"),
+            (queue, f"fairness.mode: {self.fairness.mode} (acts as None)"),
+        )
         return tuple(words for is_asked, words in asked if is_asked)
 
 

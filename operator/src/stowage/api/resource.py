@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from stowage.api.durations import Instant
@@ -14,6 +15,8 @@ from stowage.api.names import API_VERSION
 
 MAX_PROBLEMS_SHOWN: Final = 5
 MAX_VALUE_SHOWN: Final = 80
+STORED: Final = "stored"
+"""Key of the context of validation, while what the API server holds is read."""
 _PLAINER_WORDS: Final = {
     "missing": "must be given",
     "extra_forbidden": "is not a known field; check its spelling",
@@ -62,7 +65,7 @@ class Fields(BaseModel):
 
 
 class SpecFields(Fields):
-    """Base of what people write: an unknown field is an error, for it is most likely a typing mistake."""
+    """Base of what people write: an unknown field is an error, except in what is stored already."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -107,6 +110,7 @@ class Resource(Fields):
 
     api_version: Literal["stowage.dev/v1alpha1"] = API_VERSION
     metadata: Metadata = Metadata()
+    _unread: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _name_fits(self) -> Self:
@@ -124,9 +128,14 @@ class Resource(Fields):
         """The kind, as users write it."""
         return str(cls.model_fields["kind"].default)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Paths of the fields that `parse_stored` left unread, because this version does not know them."""
+        return self._unread
+
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
-        """Read a resource from its JSON or YAML form.
+        """Read what somebody has just written: strictly, for an unknown field is most likely a typing mistake.
 
         Raises:
             InvalidObjectError: a field is missing, unknown, of the wrong form or breaks a rule.
@@ -135,6 +144,31 @@ class Resource(Fields):
             return cls.model_validate(document)
         except ValidationError as error:
             raise InvalidObjectError(cls.kind_name(), _name_of(document), _problems(error)) from error
+
+    @classmethod
+    def parse_stored(cls, document: Mapping[str, Any]) -> Self:
+        """Read what the API server holds, or a dump of it: another version may have written it or its definition.
+
+        Fields that this version does not know are left unread (`unread` names them), and values that an earlier
+        version took are read as this version acts on them.
+
+        Raises:
+            InvalidObjectError: a field is missing, of the wrong form or breaks a rule.
+        """
+        unread: list[str] = []
+        while True:
+            try:
+                resource = cls.model_validate(document, context={STORED: True})
+            except ValidationError as error:
+                problems = error.errors(include_url=False, include_input=False, include_context=False)
+                unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
+                if not unknown:
+                    raise InvalidObjectError(cls.kind_name(), _name_of(document), _problems(error)) from error
+                unread += map(_path, unknown)
+                document = _without(document, unknown)
+            else:
+                resource._unread = tuple(unread)  # noqa: SLF001 - its own class
+                return resource
 
     def to_document(self) -> dict[str, Any]:
         """The resource as camelCase JSON values, without absent fields."""
@@ -150,6 +184,17 @@ def _name_of(document: Mapping[str, Any]) -> str:
     metadata = document.get("metadata") if isinstance(document, Mapping) else None
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     return _shown(name)[:MAX_VALUE_SHOWN].strip("'\"") if name else "(without a name)"
+
+
+def _without(document: Mapping[str, Any], places: Iterable[tuple[int | str, ...]]) -> dict[str, Any]:
+    """The document without what is at these places."""
+    found: Any = copy.deepcopy(dict(document))
+    for *path, last in places:
+        part = found
+        for key in path:
+            part = part[key]
+        del part[last]
+    return dict(found)
 
 
 def _shown(value: object) -> str:

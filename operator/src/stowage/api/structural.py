@@ -8,12 +8,13 @@ validation rules before the defaults of its fields are there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from stowage.api.fields import MAX_INT32
+from stowage.api.fields import ADDED_LATER, MAX_INT32
 
 Schema = dict[str, Any]
 
@@ -69,6 +70,8 @@ def structural_schema(model: type[BaseModel]) -> Schema:
 
 def _convert(source: Mapping[str, Any], definitions: Mapping[str, Any], where: str) -> Schema:
     merged = _resolved(source, definitions, where)
+    if merged.pop(ADDED_LATER, False):
+        merged = _default_in_code(merged)
     unknown = sorted(set(merged) - set(_KEPT) - _UNUSED)
     if unknown:
         raise NotStructuralError(f"{where}: {unknown[0]} = {merged[unknown[0]]!r} has no structural form")
@@ -119,7 +122,25 @@ def _converted_object(merged: Schema, definitions: Mapping[str, Any], where: str
     properties = {name: _convert(part, definitions, f"{where}.{name}") for name, part in merged["properties"].items()}
     required = [name for name in merged.get("required", ()) if name not in derived]
     result = {key: value for key, value in merged.items() if key not in {"required", "additionalProperties"}}
+    if isinstance(result.get("default"), Mapping):
+        result["default"] = _known_default(result["default"], properties)
     return {**result, "properties": properties, **({"required": required} if required else {})}
+
+
+def _default_in_code(merged: Schema) -> Schema:
+    """A field whose default the API server does not fill in: its words tell it."""
+    default = merged.pop("default")
+    told = "the defaults of its fields" if isinstance(default, Mapping) else json.dumps(default).strip('"')
+    return {**merged, "description": f"{merged['description']} Not filled in by the API server: absent means {told}."}
+
+
+def _known_default(default: Mapping[str, Any], properties: Mapping[str, Schema]) -> Schema:
+    """The default of an object, without what is no default of its fields; that of inner objects is their own."""
+    return {
+        name: properties[name]["default"] if isinstance(value, Mapping) else value
+        for name, value in default.items()
+        if "default" in properties[name]
+    }
 
 
 def _converted_map(merged: Schema, definitions: Mapping[str, Any], where: str) -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,23 +77,43 @@ def choose(wanted: str | None, facts: Dump) -> Chosen:
     Raises:
         InputError: no such policy, or it is malformed.
     """
-    policy = _policy(wanted, facts.policies)
+    stored, faults = _stored(facts)
+    policy = _policy(wanted, stored, faults)
+    for name, fault in faults.items():  # as the operator does
+        if policy is None or name != policy.name:
+            remark(f"left out: {fault}")
     if policy is None:
         return Chosen()
+    from stowage.decide.policy_words import not_followed_in
     from stowage.decide.scope import scopes
 
+    unfollowed = not_followed_in(policy)
+    if unfollowed:
+        remark(f"policy {policy.name}: {unfollowed}")
     # a file stands in for the policy of the same name
-    others = [_parse(document, name) for name, document in _by_name(facts.policies).items() if name != policy.name]
+    others = [one for name, one in stored.items() if name != policy.name]
     return Chosen(policy, frozenset(scopes([policy, *others], facts.snapshot.nodes)[policy.name].lost))
 
 
 def readable_policies(facts: Dump) -> list[PackingPolicy]:
-    """All policies of a dump or cluster.
+    """The policies of a dump or cluster, without those that can not be read: `choose` speaks of them."""
+    return list(_stored(facts)[0].values())
 
-    Raises:
-        InputError: one is malformed.
-    """
-    return [_parse(document, name) for name, document in _by_name(facts.policies).items()]
+
+def _stored(facts: Dump) -> tuple[dict[str, PackingPolicy], dict[str, InputError]]:
+    """The policies by name, and what is wrong with each that can not be read."""
+    if not facts.policies:
+        return {}, {}
+    from stowage.api.packing_policy import PackingPolicy
+
+    found: dict[str, PackingPolicy] = {}
+    faults: dict[str, InputError] = {}
+    for name, document in _by_name(facts.policies).items():
+        try:
+            found[name] = _read(PackingPolicy.parse_stored, document, name)
+        except InputError as fault:
+            faults[name] = fault
+    return found, faults
 
 
 def _by_name(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -105,32 +125,38 @@ def _name(document: dict[str, Any]) -> str:
     return str(metadata.get("name")) if isinstance(metadata, dict) else "without a name"
 
 
-def _policy(wanted: str | None, found: Sequence[dict[str, Any]]) -> PackingPolicy | None:
+def _policy(
+    wanted: str | None, stored: Mapping[str, PackingPolicy], faults: Mapping[str, InputError]
+) -> PackingPolicy | None:
     if wanted is not None and (Path(wanted).suffix in {".yaml", ".yml", ".json"} or Path(wanted).is_file()):
-        return _parse(_policy_document(Path(wanted)), wanted)
-    by_name = _by_name(found)
+        from stowage.api.packing_policy import PackingPolicy
+
+        return _read(PackingPolicy.parse, _policy_document(Path(wanted)), wanted)
     if wanted is not None:
-        if wanted not in by_name:
-            known = ", ".join(sorted(by_name)) or "none"
+        if wanted in faults:
+            raise faults[wanted]
+        if wanted not in stored:
+            known = ", ".join(sorted({*stored, *faults})) or "none"
             raise InputError(f"--policy {wanted}: no such PackingPolicy and no such file (there are: {known})")
-        return _parse(by_name[wanted], wanted)
-    if not by_name:
+        return stored[wanted]
+    if not stored:
+        if faults:
+            raise next(iter(faults.values()))  # answering as if there were no policy would mislead
         return None
     from stowage.decide.scope import rank
 
-    policies = sorted((_parse(document, name) for name, document in by_name.items()), key=rank)
+    policies = sorted(stored.values(), key=rank)
     if len(policies) > 1:
         others = ", ".join(policy.name for policy in policies[1:])
         remark(f"planning with PackingPolicy {policies[0].name}; use --policy for {others}")
     return policies[0]
 
 
-def _parse(document: dict[str, Any], name: str) -> PackingPolicy:
-    from stowage.api.packing_policy import PackingPolicy
+def _read(parse: Callable[[dict[str, Any]], PackingPolicy], document: dict[str, Any], name: str) -> PackingPolicy:
     from stowage.api.resource import InvalidObjectError
 
     try:
-        return PackingPolicy.parse(document)
+        return parse(document)
     except InvalidObjectError as error:
         raise InputError(f"policy {name}: {error}") from error
 

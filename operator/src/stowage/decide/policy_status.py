@@ -13,6 +13,7 @@ from stowage.api.packing_plan_status import PlanPhase
 from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.api.reasons import PlanReason, PolicyCondition, PolicyReason
 from stowage.api.team_share import TeamShare
+from stowage.decide.policy_words import not_followed_in
 from stowage.decide.scope import Scope
 from stowage.decide.trigger import Trigger
 
@@ -89,8 +90,7 @@ def summary(policy: PackingPolicy, view: PolicyView) -> tuple[bool, PolicyReason
     """Whether the operator acts on a policy as it is written, why, and in words."""
     if view.degraded:
         return False, PolicyReason.NOT_FOLLOWED, _not_followed(view.degraded)
-    ignored = policy.spec.not_supported()
-    words = "; ".join(filter(None, (f"not acted on yet: {', '.join(ignored)}" if ignored else "", view.remark)))
+    words = "; ".join(filter(None, (not_followed_in(policy), view.remark)))
     if view.error:
         return False, PolicyReason.SOLVER_FAILED, view.error
     if view.refused:

@@ -79,7 +79,7 @@ async def look(api: Api, policy_name: str | None = None) -> Sight:
     if policy_name is None:
         return Sight(running=running, pending=pending, unsettled=unsettled)
     listed = await api.get(paths.PACKING_PLANS)
-    plans = sorted((PackingPlan.parse(item) for item in listed["items"]), key=lambda plan: plan.name)
+    plans = sorted((PackingPlan.parse_stored(item) for item in listed["items"]), key=lambda plan: plan.name)
     policy = await api.get(paths.packing_policy(policy_name))
     return Sight(
         running=running,

@@ -129,7 +129,7 @@ class Webhook:
         if not isinstance(name, str) or not name:
             return {}  # the plan is refused for that
         try:
-            return {name: PackingPolicy.parse(await self._api.get(paths.packing_policy(name)))}
+            return {name: PackingPolicy.parse_stored(await self._api.get(paths.packing_policy(name)))}
         except NotFound:
             return {}
 
