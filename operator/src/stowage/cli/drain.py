@@ -34,7 +34,7 @@ def drain(
     file: FileOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan; change nothing.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also evict pods whose replacement nobody promises, such as bare pods.")
+        bool, typer.Option("--force", help="Also evict pods whose replacement nobody promises, or may come back.")
     ] = False,
     delete_emptydir_data: Annotated[
         bool, typer.Option("--delete-emptydir-data", help="Also evict pods that lose data with an emptyDir volume.")
@@ -109,11 +109,14 @@ def drain(
 
 def _dry_run(request: Request, facts: Dump, output: Output) -> None:
     from stowage.cli.drain_answer import answer, show
-    from stowage.cli.drain_policy import chosen_for, refuse_unknown
+    from stowage.cli.drain_policy import chosen_for, outside_words, refuse_unknown
     from stowage.cli.plan import budget_for, options_in
 
     refuse_unknown(request.drain.nodes, facts.snapshot)
     chosen = chosen_for(request.policy, facts, request.drain.nodes)
+    outside = outside_words(chosen.policy, facts, request.drain.nodes)
+    if outside:
+        remark(outside)
     options = structs.replace(options_in(chosen, facts.snapshot), drain=request.drain)
     with progress("planning"):
         given = answer(facts.snapshot, options, budget_for(chosen.policy, request.seconds, request.units), request.seed)
@@ -130,7 +133,7 @@ def _live(request: Request, kubeconfig: str | None, context: str | None, output:
     ended = with_cluster(kubeconfig, context, lambda api: drain_live(api, request, remark))
     _explain(ended.answer, output)
     show(ended.answer, output, ended.plans, drained=ended.drained)
-    if not ended.drained and (request.wait or not ended.plans):
+    if not ended.drained and not ended.under_way:
         raise typer.Exit(ExitCode.NEGATIVE)
 
 

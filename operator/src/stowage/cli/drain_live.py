@@ -7,35 +7,38 @@ replacement lands where the plan says, whatever happens to this command.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
 import string
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct, structs
 
-from stowage.act.plans import create_plan, get_plan, list_plans
+from stowage.act.plans import list_plans
 from stowage.api.names import COMPONENT_LABEL, DRAINS_ANNOTATION
 from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.cli.checks import check_operator, lease_of
 from stowage.cli.cluster import read_list
 from stowage.cli.drain_answer import DrainAnswer, PlanEnd, answer, sentence
-from stowage.cli.drain_policy import chosen_for, refuse_unknown
+from stowage.cli.drain_cordons import Cordons
+from stowage.cli.drain_plans import POLL_SECONDS, DrainPlans, Pause
+from stowage.cli.drain_policy import chosen_for, outside_words, refuse_unknown
+from stowage.cli.drain_rounds import Rounds, Sent, came_back, names_of, on_their_way_out, sent_by
 from stowage.cli.errors import ClusterError, ExitCode, InputError
 from stowage.cli.leftovers import Result
 from stowage.cli.plan import budget_for
 from stowage.decide import scope as scoping
 from stowage.decide.document import plan_document, steering_of
-from stowage.transport import Api, NotFound, paths
-from stowage_scheduler.cluster import Snapshot
+from stowage.transport import Api, ApiError, paths
+from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.options import Drain, PackOptions
 
-POLL_SECONDS = 0.5
-MOST_GIVEN_UP = 3  # plans that the cluster overtook
 BEAT_SECONDS = 15.0  # an extender's lease that is older tells of none
 
 Say = Callable[[str], None]
@@ -55,11 +58,15 @@ class Request(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """The last answer, the plans that were written, and whether the nodes are empty."""
+    """The last answer, the plans that were written, and whether the nodes are empty.
+
+    With `under_way` they are not, but nobody was asked to wait for it.
+    """
 
     answer: DrainAnswer
     plans: tuple[PlanEnd, ...] = ()
     drained: bool = False
+    under_way: bool = False
 
 
 class _RefusedError(InputError):
@@ -78,16 +85,17 @@ class _Scene(Struct, frozen=True):
     uncordoned: tuple[str, ...]
 
 
-async def drain_live(api: Api, request: Request, say: Say) -> Ended:
+async def drain_live(api: Api, request: Request, say: Say, pause: Pause = asyncio.sleep) -> Ended:
     """Drain nodes of a cluster.
 
     Args:
         api: the connection, of a user who may cordon nodes and create PackingPlans.
         request: what to drain, and how.
         say: told what happens, line by line.
+        pause: waits for some seconds.
 
     Raises:
-        InputError: no such node or policy; the policy is paused.
+        InputError: no such node or policy; the policy is paused; out of time, or stopped by SIGTERM.
         ClusterError: no operator leads.
         ApiError: the cluster could not be reached, or refused.
     """
@@ -95,26 +103,58 @@ async def drain_live(api: Api, request: Request, say: Say) -> Ended:
     leads = await check_operator(api, *lease, time.time())  # noqa: TID251 - compared with what the cluster writes
     if leads.result is not Result.PASSED:
         raise ClusterError(f"nobody would carry the plan out: {leads.found}; --dry-run shows it")
-    work = _Drain(api, request, say, lease[0])
+    work = _Drain(api, request, say, lease[0], pause)
+    with _sigterm_cancels() as terminated:
+        try:
+            async with asyncio.timeout(request.timeout_seconds):
+                return await work.run()
+        except TimeoutError:
+            await work.give_up()
+            raise _RefusedError(f"--timeout: not drained in time; {work.left_behind()}") from None
+        except BaseException:
+            with contextlib.suppress(ApiError):  # told already, and what led here matters more
+                await work.undo()
+            if terminated.is_set():
+                raise _RefusedError(f"SIGTERM: not drained; {work.left_behind()}") from None
+            if work.touched:
+                say(work.left_behind())
+            raise
+
+
+@contextlib.contextmanager
+def _sigterm_cancels() -> Iterator[asyncio.Event]:
+    """SIGTERM ends the current task as Ctrl-C does; the event tells which of them it was."""
+    loop, task, received = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+
+    def stop() -> None:
+        received.set()
+        if task is not None:
+            task.cancel()
+
     try:
-        async with asyncio.timeout(request.timeout_seconds):
-            return await work.run()
-    except TimeoutError:
-        await work.give_up()
-        raise _RefusedError(f"--timeout: not drained in time; {work.left_behind()}") from None
-    except BaseException:
-        await work.undo()
-        raise
+        loop.add_signal_handler(signal.SIGTERM, stop)
+    except (NotImplementedError, RuntimeError, ValueError):  # not on this system, or not in the main thread
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 class _Drain:
-    def __init__(self, api: Api, request: Request, say: Say, namespace: str) -> None:
+    def __init__(self, api: Api, request: Request, say: Say, namespace: str, pause: Pause) -> None:
         self._api = api
         self._request = request
         self._say = say
         self._namespace = namespace
-        self._cordoned: list[str] = []  # by this command
-        self._plans: dict[str, PlanEnd] = {}
+        self._pause = pause
+        self._cordons = Cordons(api, say)
+        self._plans = DrainPlans(api, say, pause)
+        self._rounds = Rounds()
+        self._given = DrainAnswer(tuple(sorted(request.drain.nodes)))
+        self._sent: list[Sent] = []
+        self._told: set[str] = set()  # what is worth saying once
 
     async def run(self) -> Ended:
         """Plan and act until the nodes are empty, or it can not go on."""
@@ -122,57 +162,103 @@ class _Drain:
             scene = await self._look()
             if scene.rivals:
                 self._say(f"waiting for plan {scene.rivals[0]} to end")
-                await self._until_ended(scene.rivals[0])
+                await self._plans.until_ended(scene.rivals[0])
                 continue
-            given = await self._answer(scene)
-            if not given.possible:
-                await self.undo()
-                return self._ended(given)
-            if scene.uncordoned:
-                self._say(sentence(given))
-                await self._cordon(scene.uncordoned)
-                continue  # whoever came meanwhile has to leave, too
-            if given.packing is not None and given.packing.steps:
-                plan = await self._write(given, scene)
-                if not self._request.wait:
-                    return self._ended(given)
-                end = await self._until_ended(plan.name)
-                if end.phase == "Aborted" or self._given_up() > MOST_GIVEN_UP:
-                    self._say(f"plan {end.name} ended as {end.phase} ({end.reason}); {self.left_behind()}")
-                    return self._ended(given)
-            elif not _still_there(scene.snapshot, self._request.drain.nodes):
-                return self._ended(given, drained=True)
-            elif not self._request.wait:
-                return self._ended(given)
-            else:
-                await asyncio.sleep(POLL_SECONDS)  # pods on their way out hold the node until they are gone
+            ended = await self._round(scene)
+            if ended is not None:
+                return ended
+
+    async def _round(self, scene: _Scene) -> Ended | None:
+        """What follows from one look; None: look again."""
+        back = came_back(scene.snapshot, self._request.drain.nodes, self._sent)
+        if back is not None:
+            where = f"pod {back.key} came back to node {back.node}, in place of one that was evicted"
+            return self._ended(f"{where}: its scheduler ignores the cordon; {self.left_behind()}")
+        given = self._given = await self._answer(scene)
+        if not given.possible:
+            await self.undo()
+            return self._ended(f"{sentence(given)}; {self.left_behind()}" if self._plans else "")
+        if scene.uncordoned:
+            self._say(sentence(given))
+            await self._cordons.set(scene.uncordoned)
+            return None  # whoever came meanwhile has to leave, too
+        if given.packing is not None and given.packing.steps:
+            return await self._act(given, scene)
+        going = on_their_way_out(scene.snapshot, self._request.drain.nodes)
+        if not going:
+            return Ended(given, self._plans.ends, drained=True)
+        if not self._request.wait:
+            self._say(f"no other pod has to leave; on their way out: {names_of(going.values())}")
+            return Ended(given, self._plans.ends, under_way=True)
+        await self._until_gone(going)
+        return None
+
+    async def _act(self, given: DrainAnswer, scene: _Scene) -> Ended | None:
+        """Write a plan and see it through, unless too many of them changed nothing."""
+        seconds = self._rounds.judge(given.leaving)
+        if self._rounds.hopeless:
+            return self._ended(f"{sentence(given)}, after {self._rounds.in_vain} plans in vain; {self.left_behind()}")
+        if seconds:
+            await self._pause(seconds)
+            return None  # planned on what is there after the pause
+        plan = await self._write(given, scene)
+        if not self._request.wait:
+            return Ended(given, self._plans.ends, under_way=True)
+        end = await self._plans.until_ended(plan.name)
+        if end.phase == "Aborted":
+            return self._ended(f"plan {end.name} ended as {end.phase} ({end.reason}); {self.left_behind()}")
+        return None
+
+    @property
+    def touched(self) -> bool:
+        """Whether something stays changed, or may."""
+        return bool(self._plans) or bool(self._cordons.names)
 
     def left_behind(self) -> str:
         """What stays changed."""
-        return "the nodes stay cordoned" if self._plans else "nothing was evicted"
+        if not self._plans:
+            names = ", ".join(self._cordons.names)
+            return f"nothing was evicted, but {names} may be cordoned" if names else "nothing was evicted"
+        running = "; ".join(f"plan {name} goes on (to stop it: stowage abort {name})" for name in self._plans.running)
+        return "the nodes stay cordoned" + (f"; {running}" if running else "")
 
     async def give_up(self) -> None:
-        """Stop the plan that runs, or take back what was done without one."""
-        running = [end for end in self._plans.values() if not _is_over(end)]
-        for end in running:
-            await self._api.merge_patch(paths.packing_plan(end.name), {"spec": {"approval": Approval.ABORTED.value}})
-            self._say(f"plan {end.name} is stopped")
-        await self.undo()
+        """Stop the plan that runs, or may run; without any, take the cordons back."""
+        await self._plans.stop()
+        await self._take_back()
 
     async def undo(self) -> None:
-        """Take back the cordons of this command, as long as no plan was written."""
-        cordoned, self._cordoned = self._cordoned, []
-        if self._plans:
-            return
-        for name in cordoned:
-            await self._api.merge_patch(paths.node(name), {"spec": {"unschedulable": None}})
-            self._say(f"node {name} uncordoned")
+        """Take the cordons back, as long as no plan was written; one of which nobody knows is stopped first."""
+        await self._plans.stop(unsure_only=True)
+        await self._take_back()
 
-    def _ended(self, given: DrainAnswer, *, drained: bool = False) -> Ended:
-        return Ended(given, tuple(self._plans.values()), drained)
+    async def _take_back(self) -> None:
+        if not self._plans:
+            await self._cordons.take_back()
 
-    def _given_up(self) -> int:
-        return sum(end.phase == "Superseded" for end in self._plans.values())
+    def _ended(self, why: str) -> Ended:
+        """The end of a drain that can not go on."""
+        if why:
+            self._say(why)
+        return Ended(self._given, self._plans.ends)
+
+    async def _until_gone(self, pods: Mapping[str, Pod]) -> None:
+        """Wait for pods on their way out: they hold the node until they are gone."""
+        self._once(f"waiting for pods on their way out: {names_of(pods.values())}")
+        while await self._any_left(pods):
+            await self._pause(POLL_SECONDS)
+
+    async def _any_left(self, pods: Mapping[str, Pod]) -> bool:
+        for node in sorted({pod.node or "" for pod in pods.values()}):
+            found = await self._api.get(paths.PODS, {"fieldSelector": f"spec.nodeName={node}"})
+            if any(_leaves(item) for item in found["items"] if item["metadata"].get("uid") in pods):
+                return True
+        return False
+
+    def _once(self, words: str) -> None:
+        if words not in self._told:
+            self._told.add(words)
+            self._say(words)
 
     async def _look(self) -> _Scene:
         now = time.time()  # noqa: TID251 - a command reads the clock once a look, decisions get it as an argument
@@ -184,6 +270,9 @@ class _Drain:
         policy = chosen.policy
         if policy is None or policy.metadata.uid is None:
             raise _RefusedError("no PackingPolicy in the cluster to drain under; --dry-run shows the plan without one")
+        outside = outside_words(policy, facts, nodes)
+        if outside:
+            self._once(outside)
         if policy.spec.paused:
             raise _RefusedError(f"PackingPolicy {policy.name} is paused: stowage resume {policy.name}")
         under_way = [plan for plan in plans if plan.active]
@@ -207,12 +296,6 @@ class _Drain:
         budget = budget_for(scene.policy, self._request.seconds, self._request.units)
         return await asyncio.to_thread(answer, scene.snapshot, scene.options, budget, self._request.seed)
 
-    async def _cordon(self, names: Collection[str]) -> None:
-        for name in names:
-            self._cordoned.append(name)
-            await self._api.merge_patch(paths.node(name), {"spec": {"unschedulable": True}})
-            self._say(f"node {name} cordoned")
-
     async def _write(self, given: DrainAnswer, scene: _Scene) -> PackingPlan:
         if given.packing is None:
             raise AssertionError("unreachable: only what is possible is written")
@@ -223,9 +306,10 @@ class _Drain:
         spec = made.spec.model_copy(update={"approval": Approval.APPROVED})
         notes = {**made.metadata.annotations, DRAINS_ANNOTATION: ",".join(given.nodes)}
         metadata = made.metadata.model_copy(update={"annotations": notes})
-        plan = await create_plan(self._api, made.model_copy(update={"spec": spec, "metadata": metadata}))
-        self._plans[plan.name] = PlanEnd(plan.name, "Approved")
-        self._say(f"plan {plan.name}: {len(plan.spec.steps)} steps (to stop it: stowage abort {plan.name})")
+        self._rounds.begin(given.leaving)
+        plan = await self._plans.write(made.model_copy(update={"spec": spec, "metadata": metadata}))
+        written = plan.metadata.creation_timestamp
+        self._sent.append(sent_by(given, scene.snapshot, written.timestamp() if written is not None else None))
         return plan
 
     async def _extenders(self, now: float) -> list[str]:
@@ -237,46 +321,15 @@ class _Drain:
             if abs(now - _seconds(lease["spec"].get("renewTime"))) < BEAT_SECONDS
         ]
 
-    async def _until_ended(self, name: str) -> PlanEnd:
-        told = ""
-        while True:
-            try:
-                plan = await get_plan(self._api, name)
-            except NotFound:
-                plan = None
-            end = PlanEnd(name, "Aborted", "PlanGone") if plan is None else _end_of(plan)
-            if name in self._plans:
-                self._plans[name] = end
-                words = _progress_of(plan)
-                if words != told:
-                    self._say(f"plan {name}: {words}")
-                    told = words
-            if _is_over(end):
-                return end
-            await asyncio.sleep(POLL_SECONDS)
 
-
-def _still_there(snapshot: Snapshot, nodes: Collection[str]) -> bool:
-    """Whether pods on their way out still hold room on the nodes."""
-    return any(pod.node in nodes and pod.leaving and not pod.finished for pod in snapshot.pods)
-
-
-def _end_of(plan: PackingPlan) -> PlanEnd:
-    status = plan.status
-    return PlanEnd(plan.name, status.phase.value if status.phase is not None else "Approved", status.reason or "")
-
-
-def _is_over(end: PlanEnd) -> bool:
-    return end.phase in {"Done", "Aborted", "Superseded"}
-
-
-def _progress_of(plan: PackingPlan | None) -> str:
-    if plan is None:
-        return "it was deleted"
-    settled = sum(step.state.settled for step in plan.status.steps)
-    phase = plan.status.phase.value if plan.status.phase is not None else "written"
-    words = f"{phase}, {settled} of {len(plan.spec.steps)} steps settled"
-    return words + (f" ({plan.status.reason}: {plan.status.message})" if plan.status.message else "")
+def _leaves(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod, as the API server sent it, is on its way out and still holds its room."""
+    status = pod.get("status") or {}
+    targeted = any(
+        one.get("type") == "DisruptionTarget" and one.get("status") == "True" for one in status.get("conditions") or ()
+    )
+    going = "deletionTimestamp" in pod["metadata"] or targeted
+    return going and status.get("phase") not in {"Succeeded", "Failed"}
 
 
 def _seconds(moment: Any) -> float:  # noqa: ANN401 - as the API server sent it
