@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.waiting import eventually
 from stowage.api import crd
 from stowage.api.names import EXTENDER_MANAGER
 from stowage.api.packing_plan import PackingPlan
-from stowage.api.packing_policy import PackingPolicy
+from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.transport import Api, ApiError, NotFound
 from stowage.transport.paths import PACKING_PLANS, PACKING_POLICIES, named
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CASES = yaml.safe_load(Path(__file__).with_name("crd_cases.yaml").read_text(encoding="utf-8"))
+QUEUE = {"mode": "UserFairQueue"}
 DRY = {"dryRun": "All", "fieldValidation": "Strict"}
 
 
@@ -204,3 +208,41 @@ async def test_short_names_and_category(api: Api, stored_plan: str) -> None:
     }
     with pytest.raises(NotFound):
         await api.get(f"{named(PACKING_PLANS, stored_plan)}/scale")
+
+
+async def test_a_policy_with_the_queue_of_an_earlier_version_keeps_its_status_and_can_be_paused(api: Api) -> None:
+    """The rule against it came later: what is stored is let through as long as `fairness` does not change."""
+    definition = next(one for one in crd.documents() if one["spec"]["names"]["kind"] == "PackingPolicy")
+    at_first = copy.deepcopy(definition)
+    spec = at_first["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    rules = spec["properties"]["fairness"]["x-kubernetes-validations"]
+    rules[:] = [rule for rule in rules if "UserFairQueue" not in rule["rule"]]
+    where, old = named(DEFINITIONS, definition["metadata"]["name"]), policy("queue", {"fairness": QUEUE})
+    path = named(PACKING_POLICIES, "queue")
+    await api.apply(where, at_first, field_manager="tests")
+    try:
+        await eventually(lambda: is_accepted(api, old), what="the rule is gone")
+        await api.create(PACKING_POLICIES, old)
+        await api.apply(where, definition, field_manager="tests")
+        await eventually(lambda: is_refused(api, policy("another", {"fairness": QUEUE})), what="the rule is back")
+        stored = PackingPolicy.parse_stored(await api.get(path))
+        status = stored.model_copy(update={"status": PackingPolicyStatus(nodes=3)}).to_document()
+        await api.replace(f"{path}/status", status)
+        changed = await api.merge_patch(path, {"spec": {"paused": True}})
+        assert (changed["status"]["nodes"], changed["spec"]["fairness"]["mode"]) == (3, "UserFairQueue")
+    finally:
+        await api.apply(where, definition, field_manager="tests")
+        with contextlib.suppress(NotFound):
+            await api.delete(path)
+
+
+async def is_accepted(api: Api, document: dict[str, Any]) -> bool:
+    try:
+        await api.create(PACKING_POLICIES, document, DRY)
+    except ApiError:
+        return False
+    return True
+
+
+async def is_refused(api: Api, document: dict[str, Any]) -> bool:
+    return not await is_accepted(api, document)
