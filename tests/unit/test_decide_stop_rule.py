@@ -230,6 +230,25 @@ def test_a_replacement_in_the_place_of_a_pod_that_has_yet_to_leave_is_back_all_t
     assert [one.id for one in step.evict] == (["s002"] if ready else [])
 
 
+LEAVES = structs.replace(PODS[0], terminating=True)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "more"),
+    [
+        pytest.param((LEAVES,), (), id="its-replacement-is-to-be-made"),
+        pytest.param((LEAVES,), (pod("web-9", cpu=2),), id="its-replacement-waits"),
+        pytest.param((PODS[0],), (), id="it-has-yet-to-leave"),
+    ],
+)
+def test_one_more_replica_is_nobodys_replacement(leaves: tuple[Pod, ...], more: tuple[Pod, ...]) -> None:
+    apart = tuple(slot(number + 1, one, f"n{number + 2}") for number, one in enumerate(PODS[:3]))
+    facts = plan(*STEPS[:3], *apart, **{**RUNNING, "started_at": STARTED, "step_status": begun(1)})
+    seen = snapshot(*NODES, replica_set("web", 9), *leaves, fresh(1, "n3"), *more, *PODS[1:], *STAYS)
+    step = run(facts, seen, policy=structs.replace(POLICY, max_unavailable=MaxUnavailable(pods=1)))
+    assert "s002" not in [one.id for one in step.evict]
+
+
 WAITED = pod("web-9", cpu=2)
 CAME = {**DONE, "s009": StepStatus(StepState.DONE, StepReason.BOUND, NOW - 50)}
 HERE = bound(WAITED, "n2", ready=False, bound_at=NOW - 70)

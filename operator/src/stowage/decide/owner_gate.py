@@ -34,13 +34,16 @@ class OwnerGate:
         for slot_id, step in leaves.items():
             if progress.steps[step.id].state is StepState.INTENDED:
                 self._down[progress.slots_by_id[slot_id].slot_class.controller_uid] += 1
+        back: Counter[str] = Counter()
         for slot_id, pod in progress.replacements():
             owner = progress.slots_by_id[slot_id].slot_class.controller_uid
             if not pod.ready and not pod.terminating:
                 self._down[owner] += 1
             if slot_id in leaves and slot_id not in begun:
                 # nobody steered it: it took the place of a pod that has yet to leave, and it is back all the same
-                self._down[owner] -= 1
+                back[owner] += 1
+        for owner, count in back.items():
+            self._down[owner] -= min(count, max(0, self._left(owner) - self._missing(owner)))
 
     def hold(self, step: Step) -> StepReason | None:
         """Why the eviction of a step has to wait; None when it may go, or was begun before."""
@@ -56,6 +59,17 @@ class OwnerGate:
         slot = self._progress.slot_of(step)
         if slot is not None and self._progress.steps[step.id].state is not StepState.INTENDED:
             self._down[slot.slot_class.controller_uid] += 1
+
+    def _left(self, owner: str) -> int:
+        """Pods of a controller that leave or have left, by steps that still wait for a replacement."""
+        steps = (step for step in self._progress.unsettled if step.action is Action.EVICT)
+        slots = (self._progress.slot_of(step) for step in steps if not self._progress.still_stands(step))
+        return sum(1 for slot in slots if slot is not None and slot.slot_class.controller_uid == owner)
+
+    def _missing(self, owner: str) -> int:
+        """Pods that a controller wants and that have no node: one that it wants in addition is nobody's replacement."""
+        standing = (pod for pod in self._progress.facts.by_owner.get(owner, ()) if pod.node is not None)
+        return self._replicas(owner) - sum(1 for _ in standing)
 
     def _replicas(self, owner: str) -> int:
         workload = self._progress.facts.workloads.get(owner)
