@@ -82,7 +82,7 @@ class Cluster:
         if path not in self.objects:
             raise NotFound(f"PATCH {path}", status=404)
         old = self.objects[path]
-        if body.get("metadata", {}).get("resourceVersion", "1") != old["metadata"].get("resourceVersion", "1"):
+        if body.get("metadata", {}).get("resourceVersion") not in {None, old["metadata"].get("resourceVersion")}:
             raise Conflict(f"PATCH {path}", status=409)
         self.objects[path] = {**old, "spec": {**old.get("spec", {}), **body["spec"]}}
         return self.objects[path]
@@ -92,6 +92,7 @@ class Cluster:
         plan = {**body, "metadata": metadata}
         if not any(isinstance(error, Forbidden) for error in self.fails.get(f"POST {path}", [])):
             self.objects[f"{path}/{metadata['name']}"] = plan
+        assert len(self.plans) < MANY, "the drain does not end"
         self._answer(f"POST {path}")
         self.operate(self, plan)
         return plan
@@ -246,6 +247,7 @@ async def test_a_plan_that_was_refused_leaves_nothing_behind() -> None:
         await cluster.drain()
     assert not cluster.cordoned("old")
     assert "stay" not in cluster.words
+    assert not cluster.pauses, "nothing is looked for"
 
 
 async def test_one_cordon_that_can_not_be_taken_back_keeps_no_other() -> None:
