@@ -27,6 +27,8 @@ QUICK: Final[Document] = {
     "budget": {"time": "2s", "certifyWithin": "500ms"},
     "disruption": {"minPodAge": "0s", "ownerSettled": "0s"},
 }
+ALL_AT_ONCE: Final[Document] = {"disruption": {**QUICK["disruption"], "maxUnavailablePerOwner": "100%"}}
+"""More moves under way when somebody is killed; the first scenario keeps the default, a quarter at a time."""
 
 
 class Victim(enum.Enum):
@@ -88,6 +90,7 @@ class Scenario:
         running: workloads that are there first, one pod on each node.
         waiting: workloads that find no room.
         kills: kinds of kill points.
+        policy: fields of its spec beside the usual ones.
     """
 
     name: str
@@ -189,6 +192,7 @@ BIND = Scenario(
     name="bind",
     steering="Bind",
     scheduler_name="default-scheduler",
+    policy=ALL_AT_ONCE,
     running=_RUNNING,
     # of one priority: the default scheduler would preempt, and the end state would hang on chance
     waiting=(Workload("train", 6, "6"), Workload("batch", 4, "6")),
@@ -201,6 +205,7 @@ GATE_EXTENDER = Scenario(
     name="gate-extender",
     steering="Extender",
     scheduler_name="stowage",
+    policy=ALL_AT_ONCE,
     running=_RUNNING,
     waiting=(Workload("gang", 6, "6", HIGH, gang=True), Workload("ring", 4, "6", HIGH, gang=True)),
     kills=(
@@ -214,6 +219,7 @@ GATE_BIND = Scenario(
     name="gate-bind",
     steering="Bind",
     scheduler_name="default-scheduler",
+    policy=ALL_AT_ONCE,
     running=_RUNNING,
     waiting=(Workload("gang", 6, "6", HIGH, gang=True), Workload("ring", 4, "6", HIGH, gang=True)),
     kills=(Kills(Victim.OPERATOR, Victim.OPERATOR),),
