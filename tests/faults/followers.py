@@ -41,6 +41,10 @@ class Follower:
         """The reflector of PriorityClasses: objects that need nobody else to come and go."""
         return self.reflectors["PriorityClass"]
 
+    def lists(self) -> dict[str, int]:
+        """Finished lists by kind, of the kinds that the server has."""
+        return {kind: count for kind, count in self.store.lists().items() if self.reflectors[kind].served}
+
     def class_names(self) -> set[str]:
         """The PriorityClasses that are known."""
         return {one.name for one in self.store.snapshot(0.0).priority_classes}
@@ -55,8 +59,8 @@ async def following(proxy: FaultProxy, folder: Path, *, silence_seconds: float =
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(reflector.run()) for reflector in follower.reflectors.values()]
             await asyncio.wait_for(follower.store.wait_synced(), 30)
-            # lists are complete before the watches are open
-            await until(lambda: len(proxy.watches()) == len(tasks), "all watches are open")
+            # lists are complete before the watches are open; of a collection that is not served there is none
+            await until(lambda: len(proxy.watches()) == len(follower.lists()), "all watches are open")
             yield follower
             for task in tasks:
                 task.cancel()

@@ -79,7 +79,7 @@ async def test_f5_watches_cut_each_second_cost_no_list_and_lose_nothing(
                 await classes.go()
             await asyncio.sleep(1.0)
         assert await in_step(follower, classes, 8.0) < 8.0
-        assert set(follower.store.lists().values()) == {1}
+        assert set(follower.lists().values()) == {1}
         assert len(asyncio.all_tasks()) <= tasks + 1  # nothing is left behind by a watch
         opened = len(proxy.seen(CLASS_WATCH))
         assert seconds / 6 <= opened <= seconds * 1.5 + 10  # one a second at most, fewer when it hurts
@@ -101,8 +101,8 @@ async def test_f6_f7_an_error_in_the_stream_leads_to_a_new_list_and_one_list_for
         await in_step(follower, classes, 10.0)
         assert new in follower.class_names()
         assert len({came, goes} & follower.class_names()) == 1
-        assert follower.store.lists()["PriorityClass"] == 2
-        assert set(follower.store.lists().values()) == {1, 2}  # the other collections were left alone
+        assert follower.lists()["PriorityClass"] == 2
+        assert set(follower.lists().values()) == {1, 2}  # the other collections were left alone
         # now it never ends: each new watch is told the error at once
         before = len(proxy.exchanges)
         proxy.add(CLASS_WATCH, InjectError(code))
@@ -140,7 +140,7 @@ async def test_f7_f10_f11_lists_and_watches_refused_for_a_while_are_tried_slowly
         proxy.clear()
         await in_step(follower, classes, 22.0)
         await until(lambda: follower.classes.trouble is None, "the watch that follows the list is open")
-        others = {kind: lists for kind, lists in follower.store.lists().items() if kind != "PriorityClass"}
+        others = {kind: lists for kind, lists in follower.lists().items() if kind != "PriorityClass"}
         assert set(others.values()) == {1}  # others are served as if nothing had happened
 
 
