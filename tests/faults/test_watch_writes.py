@@ -78,11 +78,11 @@ async def test_f10_a_server_that_asks_to_be_left_alone_is_and_no_storm_follows(
     assert await operator.live()
     asked = proxy.seen(Match(), since=before)
     assert throttle.played > 10
-    for collection in (collection.path for collection in COLLECTIONS):
-        times = [one.at_seconds for one in asked if one.request.path == collection]
+    for collection in COLLECTIONS:
+        times = [one.at_seconds for one in asked if one.request.path == collection.path]
         gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
-        assert len(gaps) >= 2
-        assert min(gaps) >= 2.0, f"{collection} was asked again before its time"
+        assert len(gaps) >= 2 or collection.optional  # one that the server lacks is looked for each minute
+        assert min(gaps, default=2.0) >= 2.0, f"{collection.path} was asked again before its time"
     # the leader keeps its pace for its term, 3.5 s; all else comes every 2 s, and there are not many
     assert len(asked) <= 30 * (monotonic() - began) / 2.0
     await story.let_go()
