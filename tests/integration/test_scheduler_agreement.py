@@ -24,8 +24,9 @@ RULES_OF_NODES = tuple(
     rule
     for rule in RULES
     if rule.name
-    # those that speak of plans, and one about pods that no API server holds
-    not in {"NeverMoves", "Evictions", "Budgets", "MoveLimit", "Gangs", "ClosedNodes"}
+    # those that speak of plans, one about pods that no API server holds, and two of which kube-scheduler knows nothing
+    not in {"NeverMoves", "Evictions", "Budgets", "MoveLimit", "Gangs", "ClosedNodes", "DrainedNodes"}
+    | {"GpuShares", "GpuIslands"}
 )
 
 

@@ -36,7 +36,8 @@ async def read_objects(api: Api) -> tuple[KubernetesObject, ...]:
     return tuple(
         [
             decode_object(kind, raw)
-            for kind, path in COLLECTIONS
+            for kind, path, optional in COLLECTIONS
+            if not optional  # this cluster has none of those
             for raw in _LIST.decode(await api.get_bytes(path)).items
         ]
     )
