@@ -150,7 +150,7 @@ def test_yaml_says_the_same_as_json(dump: str, capsys: pytest.CaptureFixture[str
 def test_tables_name_the_pods_that_change(dump: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "-f", dump, *UNITS]) == 0
     said = capsys.readouterr().out
-    assert "1 moves, 0 evictions, 2 steps; no plan can place more" in said
+    assert "1 move, 0 evictions, 2 steps; no plan can place more" in said
     assert "a/left" in said or "a/right" in said
 
 

@@ -127,9 +127,9 @@ def test_other_pods_that_wait_are_spoken_of(ask: Any) -> None:
     code, document, _ = ask([*more, pod("high-1", "2", priority=9), pod("new-1", "2")], "pod/new-1", "-n", "a")
 
     assert (code, document["state"], document["disruptions"]) == (0, "Placeable", 0)
-    assert document["note"] == "1 pods of higher priority wait too, and go first"
+    assert document["note"] == "1 pod of higher priority waits too, and goes first"
     _, document, _ = ask([*more, pod("other-1", "2"), pod("new-1", "2")], "pod/new-1", "-n", "a")
-    assert document["note"] == "1 other pods wait too; the next plan may place them instead"
+    assert document["note"] == "1 other pod waits too; the next plan may place it instead"
 
 
 def test_more_nodes_for_a_gang(ask: Any) -> None:

@@ -18,6 +18,7 @@ from stowage.cli.rights import attributes
 from stowage.transport import paths
 from stowage.transport.api import Api
 from stowage.transport.errors import Forbidden, NotFound
+from stowage_scheduler.counted import counted
 
 OLDEST_MINOR = 34
 NEWEST_MINOR = 36
@@ -277,7 +278,8 @@ def check_handshake(plans: Iterable[Document], now: float, evidence: Evidence) -
     if not evidence.scheduler_leads:
         return Check("extender", Result.WARNING, "not seen: no scheduler leads that could ask it")
     if len(running) > len(waiting):
-        return Check("extender", Result.PASSED, f"acknowledged {len(running) - len(waiting)} plans that run")
+        told = counted(len(running) - len(waiting), "plan that runs", "plans that run")
+        return Check("extender", Result.PASSED, f"acknowledged {told}")
     return _by_its_own_words(evidence, f"not seen yet: {', '.join(waiting)} just started" if waiting else NO_PLAN)
 
 

@@ -103,8 +103,7 @@ def sentence(given: DrainAnswer) -> str:
     """The answer in one line."""
     names, packing = _names(given.nodes), given.packing
     if packing is None:
-        many = len(given.obstacles) > 1
-        return f"{names} can not be drained: {len(given.obstacles)} pod{'s' if many else ''} can not leave"
+        return f"{names} can not be drained: {_pods(len(given.obstacles))} can not leave"
     if packing.unplaced:
         if not packing.certified:
             found = f"no place was found in {packing.seconds:.1f} s for {_pods(len(packing.unplaced))}"
@@ -138,4 +137,6 @@ def _names(nodes: Sequence[str]) -> str:
 
 
 def _pods(count: int) -> str:
-    return f"{count} pod{'s' if count > 1 else ''}"
+    from stowage_scheduler.counted import counted
+
+    return counted(count, "pod")

@@ -36,6 +36,7 @@ from stowage.decide import scope as scoping
 from stowage.decide.document import plan_document, steering_of
 from stowage.transport import Api, ApiError, paths
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.dump import read_dump
 from stowage_scheduler.options import Drain, PackOptions
 
@@ -197,7 +198,8 @@ class _Drain:
         """Write a plan and see it through, unless too many of them changed nothing."""
         seconds = self._rounds.judge(given.leaving)
         if self._rounds.hopeless:
-            return self._ended(f"{sentence(given)}, after {self._rounds.in_vain} plans in vain; {self.left_behind()}")
+            plans = counted(self._rounds.in_vain, "plan")
+            return self._ended(f"{sentence(given)}, after {plans} in vain; {self.left_behind()}")
         if seconds:
             await self._pause(seconds)
             return None  # planned on what is there after the pause

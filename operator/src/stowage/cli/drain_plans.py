@@ -8,6 +8,7 @@ from stowage.act.plans import create_plan, get_plan
 from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.cli.drain_answer import PlanEnd
 from stowage.transport import Api, ApiError, NotFound, paths
+from stowage_scheduler.counted import counted
 
 POLL_SECONDS = 0.5
 TRIES = 3  # to find a plan whose writing was cut short
@@ -59,7 +60,7 @@ class DrainPlans:
                 del self._found[plan.name]
             raise
         self._found[plan.name] = PlanEnd(plan.name, "Approved")
-        self._say(f"plan {plan.name}: {len(plan.spec.steps)} steps (to stop it: stowage abort {plan.name})")
+        self._say(f"plan {plan.name}: {counted(len(plan.spec.steps), 'step')} (to stop it: stowage abort {plan.name})")
         return written
 
     async def until_ended(self, name: str) -> PlanEnd:
@@ -134,5 +135,5 @@ def _progress_of(plan: PackingPlan | None) -> str:
         return "it was deleted"
     settled = sum(step.state.settled for step in plan.status.steps)
     phase = plan.status.phase.value if plan.status.phase is not None else "written"
-    words = f"{phase}, {settled} of {len(plan.spec.steps)} steps settled"
+    words = f"{phase}, {settled} of {counted(len(plan.spec.steps), 'step')} settled"
     return words + (f" ({plan.status.reason}: {plan.status.message})" if plan.status.message else "")

@@ -31,6 +31,7 @@ def dump(
     """Write what decides about packing as a Kubernetes List, without secrets and environment variables."""
     from stowage.cli.cluster import read_list, with_cluster
     from stowage.cli.printing import progress, remark
+    from stowage_scheduler.counted import counted
     from stowage_scheduler.kube.redact import redact
 
     with progress("reading the cluster"):
@@ -40,7 +41,7 @@ def dump(
         return
     with file.open("w", encoding="utf-8") as target:
         write_list(document, target, output)
-    remark(f"{file}: {len(document['items'])} objects")
+    remark(f"{file}: {counted(len(document['items']), 'object')}")
 
 
 def write_list(document: dict[str, Any], file: Any, form: Form = Form.JSON) -> None:  # noqa: ANN401

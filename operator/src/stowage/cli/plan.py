@@ -207,12 +207,18 @@ def print_tables(packing: Packing) -> None:
 
 def summary(packing: Packing) -> str:
     """One line: what the plan achieves and what it costs."""
+    from stowage_scheduler.counted import counted
+
     placed = sum(1 for step in packing.steps if step.action.arrives)
     proof = "no plan can place more" if packing.certified else "a better plan may exist"
-    return (
-        f"{placed} pending pods get a place, {len(packing.unplaced)} stay pending, {len(packing.moves)} moves, "
-        f"{len(packing.evictions)} evictions, {len(packing.steps)} steps; {proof} ({packing.seconds:.2f} s)"
+    found = (
+        counted(placed, "pending pod gets a place", "pending pods get a place"),
+        counted(len(packing.unplaced), "stays pending", "stay pending"),
+        counted(len(packing.moves), "move"),
+        counted(len(packing.evictions), "eviction"),
+        counted(len(packing.steps), "step"),
     )
+    return f"{', '.join(found)}; {proof} ({packing.seconds:.2f} s)"
 
 
 def print_rows(out: Any, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:  # noqa: ANN401

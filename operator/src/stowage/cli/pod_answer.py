@@ -179,11 +179,17 @@ class _Question:
 
     def _rivals(self) -> str:
         """Who else may take the room."""
+        from stowage_scheduler.counted import counted
+
         waiting = self._waiting()
         higher = sum(pod.priority > self.pod.priority for pod in waiting)
         if higher:
-            return f"{higher} pods of higher priority wait too, and go first"
-        return f"{len(waiting)} other pods wait too; the next plan may place them instead" if waiting else ""
+            first = "of higher priority"
+            return counted(higher, f"pod {first} waits too, and goes first", f"pods {first} wait too, and go first")
+        if not waiting:
+            return ""
+        others = counted(len(waiting), "other pod waits too", "other pods wait too")
+        return f"{others}; the next plan may place {'it' if len(waiting) == 1 else 'them'} instead"
 
     def _alone(self, nodes: frozenset[str]) -> Snapshot:
         """Without the pods of its priority or lower that wait too; of these nodes alone, if no rule looks further."""
@@ -214,13 +220,15 @@ class _Question:
 
     def _planned(self, snapshot: Snapshot, options: PackOptions, seconds: float, found: Findings) -> Answer:
         """The answer of a search."""
+        from stowage_scheduler.counted import counted
+
         packing = _pack(snapshot, options, seconds)
         after = {one.pod.uid: one.node for one in packing.assignments}
         moves = len(packing.moves) + len(packing.evictions)
         if self.pod.uid in after:
             return Answer(pod=self.pod.key, state="Placeable", node=after[self.pod.uid], moves=moves)
         if options is not self.options:  # the plan is for a few nodes, and for this pod alone
-            few = f"{len(options.nodes or ())} of {len(self.nodes)} nodes"
+            few = f"{len(options.nodes or ())} of {counted(len(self.nodes), 'node')}"
             note = f"a plan was looked for among {few}; with --budget among all"
             return structs.replace(self._pending(found), note=note)
         limited = self.options.max_moves is not None and moves >= self.options.max_moves

@@ -135,6 +135,8 @@ def document(uses: list[NodeUse], pending: int) -> dict[str, Any]:
 def _print_table(uses: list[NodeUse], pending: int) -> None:
     from rich.table import Table
 
+    from stowage_scheduler.counted import counted
+
     gpus = any(use.gpu_allocatable for use in uses)
     table = Table("node", box=None)
     for head in ("pods", "cpu", "memory", *(("gpu",) if gpus else ())):
@@ -150,7 +152,7 @@ def _print_table(uses: list[NodeUse], pending: int) -> None:
     out.print(table)
     out.print()
     cpu = _share(sum(u.cpu_requested_milli for u in uses), sum(u.cpu_allocatable_milli for u in uses), 1000, " cores")
-    out.print(f"{len(uses)} nodes, {cpu} requested, {pending} pods pending")
+    out.print(f"{counted(len(uses), 'node')}, {cpu} requested, {counted(pending, 'pod')} pending")
     if gpus:
         shared = sum(use.gpu_shared_milli for use in uses)
         in_shares = f", {shared / 1000:.1f} held in shares" if shared else ""

@@ -147,6 +147,8 @@ def _with_plan(answer: Answer, pod: Pod, kubeconfig: str | None, context: str | 
 
 
 def _print_text(answer: Answer) -> None:
+    from stowage_scheduler.counted import counted
+
     out = _Lines()
     match answer.state:
         case "Running" | "Finished":
@@ -154,7 +156,8 @@ def _print_text(answer: Answer) -> None:
             return
         case "Placeable":
             out.print(f"pod {answer.pod}: pending, but a plan places it on node {answer.node}")
-            out.print(f"  the plan takes {answer.moves} moves and evictions in all (stowage plan shows it)")
+            taken = counted(answer.moves, "move or eviction", "moves and evictions")
+            out.print(f"  the plan takes {taken} in all (stowage plan shows it)")
         case _:
             _print_pending(answer)
     if answer.note:
@@ -164,6 +167,8 @@ def _print_text(answer: Answer) -> None:
 
 
 def _print_pending(answer: Answer) -> None:
+    from stowage_scheduler.counted import counted
+
     out = _Lines()
     out.print(f"pod {answer.pod}: stays pending: {answer.reason}")
     out.print(f"  what would help: {answer.help}")
@@ -171,7 +176,7 @@ def _print_pending(answer: Answer) -> None:
         out.print(f"               or: {one.text}")
     for reason, count in sorted(answer.excluded.items(), key=lambda item: (-item[1], item[0])):
         words = _WORDS.get(reason)
-        out.print(f"  {count} of {answer.nodes} nodes: {reason}{f' ({words})' if words else ''}")
+        out.print(f"  {count} of {counted(answer.nodes, 'node')}: {reason}{f' ({words})' if words else ''}")
     if answer.conflict:
         one_alone = len(answer.conflict) == 1
         out.print("  this rule alone keeps it pending:" if one_alone else "  these rules cannot hold together:")

@@ -27,6 +27,7 @@ from stowage.decide.standstill import mood, said, stuck
 from stowage.decide.step_progress import Progress, ended
 from stowage.decide.stop_rule import departed, unready
 from stowage.decide.ungating import WHOLE_WITHIN_SECONDS, give_up_half_gangs, restarts, ungatings
+from stowage_scheduler.counted import counted
 from stowage_scheduler.packing import Action, Step
 
 HANDSHAKE_SECONDS = 5.0
@@ -275,7 +276,7 @@ def _complete(progress: Progress, situation: Situation) -> Advance:
     void = [step for step in progress.plan.steps if progress.steps[step.id].state is StepState.VOID]
     reason = PlanReason.COMPLETED_WITH_VOID_STEPS if void else PlanReason.COMPLETED
     done = len(progress.plan.steps) - len(void)
-    words = f"{done} of {len(progress.plan.steps)} steps done" + (f", {len(void)} void" if void else "")
+    words = f"{done} of {counted(len(progress.plan.steps), 'step')} done" + (f", {len(void)} void" if void else "")
     end = _end(progress, situation, PlanPhase.DONE, reason, words)
     # a plan may be found complete in the pass that would have started it
     started_at = progress.plan.started_at if progress.plan.started_at is not None else situation.now

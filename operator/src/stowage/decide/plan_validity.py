@@ -12,6 +12,8 @@ from stowage.api.reasons import PlanReason
 from stowage.decide.plan_facts import PlanFacts
 from stowage.decide.slot_balance import PodFacts
 from stowage_scheduler.cluster import Node, Pod, Resources
+from stowage_scheduler.counted import counted
+from stowage_scheduler.explain.words import amount_of
 from stowage_scheduler.kube.matching import matches_node_affinity, tolerates_node
 from stowage_scheduler.kube.volume_matching import volumes_admit
 from stowage_scheduler.packing import Action, Step
@@ -53,10 +55,10 @@ def invalid_targets(open_slots: Collection[Slot], leaving: Iterable[Step], facts
     for name, slots in sorted(by_node.items()):
         node = facts.nodes.get(name)
         if node is None:
-            return Invalid(PlanReason.NODE_GONE, f"node {name} is gone; {len(slots)} pods were to land there")
+            return Invalid(PlanReason.NODE_GONE, f"node {name} is gone; {_arrivals(slots)} to land there")
         closed = _closed(node, slots, facts)
         if closed is not None:
-            return Invalid(PlanReason.NODE_GONE, f"node {name} {closed}; {len(slots)} pods were to land there")
+            return Invalid(PlanReason.NODE_GONE, f"node {name} {closed}; {_arrivals(slots)} to land there")
         short = _short_of(node.allocatable, _held(name, leaving_uids, facts), _wanted(slots, facts))
         if short is not None:
             return Invalid(PlanReason.LOST_RACE, f"node {name}: {short}")
@@ -136,5 +138,9 @@ def _short_of(allocatable: Resources, held: Mapping[str, int], wanted: Mapping[s
     for resource, amount in sorted(wanted.items()):
         free = allocatable.get(resource, 0) - held.get(resource, 0)
         if amount > free:
-            return f"the plan keeps {amount} {resource}, {free} are left"
+            return f"the plan keeps {amount_of(resource, amount)}, {amount_of(resource, free)} left"
     return None
+
+
+def _arrivals(slots: Collection[Slot]) -> str:
+    return counted(len(slots), "pod was", "pods were")

@@ -16,6 +16,7 @@ from stowage.api.team_share import TeamShare
 from stowage.decide.policy_words import not_followed_in
 from stowage.decide.scope import Scope
 from stowage.decide.trigger import Trigger
+from stowage_scheduler.counted import counted
 
 LONGEST_MESSAGE = 1024
 _NODES_NAMED = 5
@@ -116,11 +117,11 @@ def _waiting(policy: PackingPolicy, view: PolicyView, words: str) -> tuple[Polic
     if not seen.pending:
         return PolicyReason.WATCHING, words
     if seen.limited and seen.limited == seen.pending:
-        return PolicyReason.REPLAN_LIMIT, words or f"{seen.limited} pods were planned for four times in the last hour"
+        return PolicyReason.REPLAN_LIMIT, words or f"{_planned_for(seen.limited)} four times in the last hour"
     if view.fruitless and view.moves_last_hour >= policy.spec.disruption.max_moves_per_hour:
-        return PolicyReason.MOVES_PER_HOUR_SPENT, words or f"{view.moves_last_hour} moves in the last hour"
+        return PolicyReason.MOVES_PER_HOUR_SPENT, words or f"{counted(view.moves_last_hour, 'move')} in the last hour"
     if view.fruitless:
-        return PolicyReason.NO_BETTER_PLAN, words or f"{seen.pending} pods stay pending"
+        return PolicyReason.NO_BETTER_PLAN, words or counted(seen.pending, "pod stays pending", "pods stay pending")
     return PolicyReason.GATHERING, words
 
 
@@ -133,10 +134,14 @@ def _held_by_others(scope: Scope) -> str:
     for node, policy in sorted(scope.lost.items()):
         by_policy.setdefault(policy, []).append(node)
     return "; ".join(
-        f"policy {policy} holds {len(nodes)} nodes: {', '.join(nodes[:_NODES_NAMED])}"
+        f"policy {policy} holds {counted(len(nodes), 'node')}: {', '.join(nodes[:_NODES_NAMED])}"
         + (" …" if len(nodes) > _NODES_NAMED else "")
         for policy, nodes in sorted(by_policy.items())
     )
+
+
+def _planned_for(pods: int) -> str:
+    return counted(pods, "pod was planned for", "pods were planned for")
 
 
 def _age_key(plan: PackingPlan) -> tuple[float, str]:

@@ -15,6 +15,7 @@ from stowage.decide.plan_facts import PlanFacts, PolicyFacts
 from stowage.decide.plan_validity import Invalid
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.counted import counted
 from stowage_scheduler.packing import Action, Step
 from stowage_scheduler.slots import SlotClass
 
@@ -30,12 +31,15 @@ def departed(progress: Progress, policy: PolicyFacts | None) -> Invalid | None:
         return Invalid(PlanReason.REPLACEMENT_NOT_READY, words, PlanPhase.ABORTED)
     elsewhere = landed_elsewhere(progress, policy.scheduler_names)
     if len(elsewhere) >= rule.landed_elsewhere:
-        words = f"{len(elsewhere)} replacements landed where the plan has no slot, such as {elsewhere[0].key}"
+        landed = counted(len(elsewhere), "replacement")
+        words = f"{landed} landed where the plan has no slot, such as {elsewhere[0].key}"
         return Invalid(PlanReason.LANDED_ELSEWHERE, words, PlanPhase.ABORTED)
     before = progress.plan.unready_at_start
     now = unready(progress, progress.plan.started_at)
     if before is not None and len(now) - before >= rule.newly_unready:
-        words = f"{len(now)} pods of the controllers that it touches are not Ready, {before} at its start: {now[0].key}"
+        those = "of the controllers that it touches"
+        many = counted(len(now), f"pod {those} is not Ready", f"pods {those} are not Ready")
+        words = f"{many}, {before} at its start: {now[0].key}"
         return Invalid(PlanReason.OWNERS_UNREADY, words, PlanPhase.ABORTED)
     return None
 
