@@ -21,6 +21,7 @@ from stowage_scheduler.assign import Change
 from stowage_scheduler.cluster import HostPort
 from stowage_scheduler.cycles import Cycle, cycles, nth_best
 from stowage_scheduler.devices.gates import DeviceGates
+from stowage_scheduler.known_cycles import KnownCycles
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.relations import Tallies
@@ -139,6 +140,7 @@ class Simulation:
         self.for_room: dict[int, dict[int, None]] = defaultdict(dict)  # by node; dicts for their order
         self.for_budget: dict[int, list[int]] = defaultdict(list)
         self.for_others: dict[int, None] = {}  # until pods that a rule speaks of come or go
+        self.known: KnownCycles[Transfer] = KnownCycles({}, ())
 
     def _gangs(self) -> dict[int, tuple[int, ...]]:
         """By the index of each arrival of a gang all of the gang's, the one that speaks for them first."""
@@ -250,6 +252,9 @@ class Simulation:
 
     def _choose(self) -> None:
         """Nothing goes by itself: break a cycle, or let a pod go whose budget may be needed elsewhere."""
+        if (swap := self.known.swap(self)) is not None:
+            self._swap(swap, self.known.moves[swap])
+            return
         moves = {i: p for i in self.left if isinstance(p := self.parts[i], Transfer) and i not in self.parked}
         losses = {i: p for i in self.left if isinstance(p := self.parts[i], Departure) and self._may_evict(p)}
         found = cycles(moves)
@@ -276,7 +281,8 @@ class Simulation:
             return
         scarcity = {i: self._scarcity(moves[i]) for i in options[0]}
         ranked = sorted(options[0], key=lambda i: (scarcity[i], moves[i].pod_class.move_cost, moves[i].uid))
-        index = nth_best(ranked, scarcity, lambda i: self._makes_room(moves[i]), pick)
+        index = nth_best(ranked, scarcity, lambda i: self.makes_room(moves[i]), pick)
+        self.known = KnownCycles(moves, [i for i in ranked if i != index and i in known and not scarcity[i][0]])
         self._swap(index, moves[index])
 
     def _spares_the_moves(self, loss: Departure, moves: dict[int, Transfer], found: Sequence[Cycle]) -> bool:
@@ -302,7 +308,7 @@ class Simulation:
         slack = min((float(self.allowed[budget]) for budget in move.pod_class.budgets), default=math.inf)
         return bool(move.pod_class.budgets), -slack
 
-    def _makes_room(self, move: Transfer) -> bool:
+    def makes_room(self, move: Transfer) -> bool:
         """Whether anybody who waits for the node of a pod could come when it is gone."""
         self._take(move.pod_class, move.source, -1)
         found = any(not self._blocked(self._arriving(i)) for i in self.for_room[move.source])
