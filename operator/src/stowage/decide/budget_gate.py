@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
 from stowage.decide.plan_facts import StepStatus
 from stowage.decide.slot_balance import PodFacts
+from stowage.decide.step_progress import Progress
 from stowage_scheduler.cluster import DisruptionBudget, Pod
 from stowage_scheduler.kube.budgets import budgets_of
-from stowage_scheduler.packing import Action, PodRef, Step
-from stowage_scheduler.slots import Slot
+from stowage_scheduler.packing import Action, Step
+from stowage_scheduler.slots import Slot, SlotClass
+
+
+def unready_replacements(progress: Progress) -> list[Pod]:
+    """Pods that came for those that the plan evicted and are not Ready.
+
+    A replica that crashes for reasons of its own, or that only waited and got a place, is none of them: its budget
+    counts it among the unhealthy ones, and the plan must not wait for it. All slots of a class stand for each other, so
+    a replacement may be where a pod that waited was to go, and the other way round.
+    """
+    waited = {step.pod.uid for step in progress.plan.steps if step.action.arrives}
+    gone: Counter[SlotClass] = Counter()
+    for step in progress.plan.steps:
+        slot = progress.slot_of(step)
+        begun = progress.steps[step.id].state in {StepState.INTENDED, StepState.DONE}
+        if step.action is Action.EVICT and slot is not None and begun and not progress.still_stands(step):
+            gone[slot.slot_class] += 1
+    came: dict[SlotClass, list[Pod]] = defaultdict(list)
+    for slot_id, ref in sorted(progress.balance.pods.items()):
+        pod = progress.facts.by_uid.get(ref.uid)
+        if pod is not None and pod.uid not in waited and not pod.terminating:
+            came[progress.slots_by_id[slot_id].slot_class].append(pod)
+    missed = (of_class for of_class, pods in came.items() if sum(pod.ready for pod in pods) < gone[of_class])
+    return [pod for of_class in missed for pod in came[of_class] if not pod.ready]
 
 
 class BudgetGate:
@@ -25,7 +50,7 @@ class BudgetGate:
         steps: all steps of the plan.
         status: their states.
         slots: the plan's slots by id.
-        arrived: the pods that fill slots.
+        unready: replacements that are not Ready.
     """
 
     def __init__(
@@ -34,7 +59,7 @@ class BudgetGate:
         steps: Sequence[Step],
         status: Mapping[str, StepStatus],
         slots: Mapping[str, Slot],
-        arrived: Iterable[PodRef],
+        unready: Iterable[Pod],
     ) -> None:
         self._facts = facts
         self._slots = slots
@@ -46,9 +71,7 @@ class BudgetGate:
             and not step.swap
             and status[step.id].state is StepState.INTENDED
         ]
-        # only who came by this plan: a replica that crashes for reasons of its own must not hold it up
-        pods = (facts.by_uid.get(ref.uid) for ref in arrived)
-        self._unready = [pod for pod in pods if pod is not None and not pod.ready and not pod.terminating]
+        self._unready = list(unready)
         self._passed: set[str] = set()  # UIDs of budgets
 
     def hold(self, step: Step, pod: Pod) -> StepReason | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stowage.api.packing_plan import PlanSteering
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
-from stowage.decide.budget_gate import BudgetGate
+from stowage.decide.budget_gate import BudgetGate, unready_replacements
 from stowage.decide.canary import awaits_canary
 from stowage.decide.landing import expected_on
 from stowage.decide.owner_gate import OwnerGate
@@ -22,9 +22,8 @@ EVICTIONS_AT_ONCE = 20
 
 def evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
     """The evictions to ask for in this pass; each is marked as intended."""
-    gate = BudgetGate(
-        progress.facts, progress.plan.steps, progress.steps, progress.slots_by_id, progress.balance.pods.values()
-    )
+    unready = unready_replacements(progress)
+    gate = BudgetGate(progress.facts, progress.plan.steps, progress.steps, progress.slots_by_id, unready)
     owners = OwnerGate(progress, situation.policy.max_unavailable if situation.policy is not None else None)
     canary = situation.policy is not None and situation.policy.canary
     chosen: list[Step] = []
