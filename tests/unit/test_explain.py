@@ -43,7 +43,7 @@ CASES = {
         (node("a", 1000), node("b", 1000)),
         pod("new-1", 4000, extra={MEMORY: 3 * GIB}),
         Reason.INSUFFICIENT_CPU,
-        "one node with 4 cpu, 3072Mi memory: no node is large enough",
+        "one node with 4 cpu, 3Gi memory: no node is large enough",
         {"InsufficientCpu": 2},
     ),
     "whole GPUs": Case(

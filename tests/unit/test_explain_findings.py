@@ -99,7 +99,7 @@ CASES = {
     "the policy lets nobody lose a place": Case(
         (node("a"), pod("x-1", 900, on="a", priority=1), pod("new-1", 800, priority=5)),
         [
-            "it asks for 800m cpu: 1 of 1 nodes with less; the most that is free is 100m cpu on node a",
+            "it asks for 800m cpu: 1 of 1 node with less; the most that is free is 100m cpu on node a",
             "the policy lets no pod lose its place (disruption.evictLowerPriority: false)",
             "no other room was found for pods that could move: 1 pod",
         ],
@@ -112,7 +112,7 @@ CASES = {
     "a pod on its way out": Case(
         (node("a"), pod("x-1", 900, on="a", terminating=True), pod("new-1", 800)),
         [
-            "it asks for 800m cpu: 1 of 1 nodes with less; the most that is free is 100m cpu on node a",
+            "it asks for 800m cpu: 1 of 1 node with less; the most that is free is 100m cpu on node a",
             "pods on their way out hold their room until they are gone: 1 pod, like default/x-1",
         ],
         ["wait until default/x-1 on node a is gone", "one more node like a (1 cpu)"],
@@ -124,7 +124,7 @@ CASES = {
     ),
     "a taint that one toleration covers": Case(
         (node("a", taints=(Taint("ml", Effect.NO_SCHEDULE, "x"),)), pod("new-1")),
-        ["taint ml=x:NoSchedule, which the pod does not tolerate: on 1 of 1 nodes"],
+        ["taint ml=x:NoSchedule, which the pod does not tolerate: on 1 of 1 node"],
         ["a toleration for taint ml=x:NoSchedule: it fits on node a"],
     ),
     "a spread that one more place in skew would allow": Case(
@@ -151,7 +151,7 @@ CASES = {
             pod("new-1", anti_affinity_terms=(PodAffinityTerm("host", WEB, ("default",)),)),
         ),
         [
-            "its anti-affinity by host: closes 1 of 1 nodes",
+            "its anti-affinity by host: closes 1 of 1 node",
             "pods of a DaemonSet belong to their node: 1 pod, like default/x-1",
         ],
         ["no anti-affinity by host: it fits on node a"],
@@ -164,7 +164,7 @@ CASES = {
     "a type with a name": Case(
         (node("a", labels={TYPE: "m5.large", ZONE: "z"}), pod("x-1", 900, on="a", owner=None), pod("new-1", 800)),
         [
-            "it asks for 800m cpu: 1 of 1 nodes with less; the most that is free is 100m cpu on node a",
+            "it asks for 800m cpu: 1 of 1 node with less; the most that is free is 100m cpu on node a",
             "nothing would recreate it: 1 pod, like default/x-1",
         ],
         [
@@ -174,7 +174,7 @@ CASES = {
     "a gang of which one pod finds no room": Case(
         (node("a", 1300), ring(0), ring(1), ring(2)),
         [
-            "it asks for 600m cpu: 1 of 1 nodes with less; the most that is free is 100m cpu on node a",
+            "it asks for 600m cpu: 1 of 1 node with less; the most that is free is 100m cpu on node a",
             "gang ring starts together: 2 pods of it have their room first",
         ],
         ["one more node like a (1300m cpu): then all of gang ring fits"],

@@ -14,8 +14,10 @@ from stowage_scheduler.rules.resources import insufficient
     ("resources", "words"),
     [
         pytest.param({"cpu": 2000, PODS: 1}, "2 cpu", id="the one place of a pod is not told"),
-        pytest.param({PODS: 1}, "1 pods", id="unless it is all"),
-        pytest.param({"cpu": 250, "memory": 3 << 30}, "250m cpu, 3072Mi memory", id="parts of a core"),
+        pytest.param({PODS: 1}, "1 pod", id="unless it is all"),
+        pytest.param({"cpu": 250, "memory": 3 << 30}, "250m cpu, 3Gi memory", id="parts of a core"),
+        pytest.param({"memory": 65536 << 20}, "64Gi memory", id="bytes in the largest unit"),
+        pytest.param({"nvidia.com/gpu": 1}, "1 nvidia.com/gpu", id="names of resources stay"),
         pytest.param({ATTACHMENTS + "disk.example.com": 2}, "2 volumes of disk.example.com", id="attachments"),
         pytest.param({FREE_VOLUMES + "gpu-local": 1}, "1 free volume of class gpu-local", id="free volumes"),
         pytest.param({FREE_VOLUMES + "local/pv-3": 2}, "2 free volumes of class local", id="one of several pools"),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from stowage_scheduler.cluster import Gang, Node, Pod
+from stowage_scheduler.counted import counted
 from stowage_scheduler.immovable import Immovable
 
 GANG_GATE = "stowage.dev/gang"
@@ -65,7 +66,7 @@ class GangState(Struct, frozen=True):
     @property
     def beginning(self) -> str:
         """How it begins, for people."""
-        return f"starts with {self.size} pods or more" if self.elastic else "starts as a whole"
+        return f"starts with {counted(self.size, 'pod')} or more" if self.elastic else "starts as a whole"
 
     @property
     def is_loose(self) -> bool:

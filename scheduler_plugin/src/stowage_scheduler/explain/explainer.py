@@ -18,6 +18,7 @@ from stowage_scheduler.cluster import (
     Pod,
     Snapshot,
 )
+from stowage_scheduler.counted import counted
 from stowage_scheduler.explain.shortage import Numbers, Room
 from stowage_scheduler.explain.words import amounts, toleration
 from stowage_scheduler.kube import between_pods
@@ -131,7 +132,7 @@ class Explainer:
             return Explanation(Reason.LOWER_PRIORITY, f"gang {name} fits: plan again with more time", {})
         fitting = len(waiting) - len(homeless)
         gang = (
-            f"gang {name} {begins}, and {fitting} of its {len(waiting)} waiting pods would fit: it needs "
+            f"gang {name} {begins}, and {fitting} of its {counted(len(waiting), 'waiting pod')} would fit: it needs "
             f"{more_nodes(homeless)}"
         )
         help_text = gang if alone.reason in _SHORTAGES else f"{gang}; {alone.help}"
@@ -353,4 +354,4 @@ def _help_between_pods(pod: Pod, reason: Reason) -> str:
 def more_nodes(homeless: Sequence[Pod]) -> str:
     """The nodes that pods of a gang without a place would need."""
     needs = " or ".join(sorted({amounts(pod.requests) for pod in homeless})[:_MOST_KINDS])
-    return f"{len(homeless)} more node{'s' if len(homeless) > 1 else ''} with {needs} free"
+    return f"{counted(len(homeless), 'more node')} with {needs} free"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_scheduler.counted import counted
 from stowage_scheduler.explain.explainer import Explainer, Explanation, more_nodes
 from stowage_scheduler.gangs import GangState
 from stowage_scheduler.packing import Reason
@@ -88,7 +89,7 @@ def _explain_topology(
     start = f"gang {gang.key[1]} {gang.beginning} in one {key}"
     if not missing:
         return Explanation(Reason.LOWER_PRIORITY, f"{start}, and {value} has room: plan again with more time", {})
-    words = f"{start}, and in the best, {value}, {fitting} of its {len(gang.waiting)} waiting pods would fit"
+    words = f"{start}, and in the best, {value}, {fitting} of its {counted(len(gang.waiting), 'waiting pod')} would fit"
     return Explanation(Reason.GANG_TOPOLOGY, f"{words}: it needs {more_nodes(homeless)} there", excluded)
 
 

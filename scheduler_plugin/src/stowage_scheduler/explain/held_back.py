@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stowage_scheduler.cluster import Pod, Unmodelled
+from stowage_scheduler.counted import counted
 from stowage_scheduler.gangs import GANG_GATE, GangState, foreign_gates
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.packing import Reason
@@ -78,7 +79,7 @@ def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[s
             same = f"the same number, 1 to 10000, as label stowage.dev/gang-size of all pods of gang {name}"
             return f"{same}, and one topology"
         case Immovable.GANG_INCOMPLETE:
-            return f"more pods: {len(gang.running) + len(gang.waiting)} of {gang.size} pods of gang {name} exist"
+            return f"more pods: {len(gang.members)} of {counted(gang.size, 'pod')} of gang {name} exist"
         case Immovable.GANG_GATED:
             other = next(one for one in gang.waiting if foreign_gates(one))
             return f"whoever set {_gates(other)} on pod {other.key} of gang {name} has to remove it"
@@ -90,7 +91,8 @@ def _help_of_gang(pod: Pod, why: Immovable, gang: GangState, left_out: Mapping[s
             on = ", ".join(sorted({one.node for one in gang.running if one.node is not None}))
             return f"its pods that run to stand in {where} again: gang {name} runs on {on}"
         case Immovable.GANG_TOO_LARGE:
-            return f"smaller gangs: {len(gang.waiting)} pods of gang {name} wait, more than one plan places"
+            waiting = counted(len(gang.waiting), f"pod of gang {name} waits", f"pods of gang {name} wait")
+            return f"smaller gangs: {waiting}, more than one plan places"
         case Immovable.GANG_MEMBER:
             other, its = _blocker(gang, left_out)
             return f"gang {name} waits as a whole for pod {other.key}: {_obstacle(other, its)}"

@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.counted import counted
 from stowage_scheduler.explain.clauses import Clause, ClauseKind
 from stowage_scheduler.explain.lacks import CLOSED
 from stowage_scheduler.explain.permits import names
@@ -84,7 +85,7 @@ class _Telling:
     def _rule(self, clause: Clause, closed: int) -> str:
         if clause.kind is ClauseKind.RESOURCE:
             return self._resource(clause.subject, closed)
-        of = f"{closed} of {self.count} nodes"
+        of = f"{closed} of {counted(self.count, 'node')}"
         if clause.kind is ClauseKind.TAINT and clause.subject.startswith(UNSCHEDULABLE_TAINT.key):
             return f"cordoned: {of}"
         if clause.kind is ClauseKind.POD_AFFINITY and not closed:
@@ -107,7 +108,7 @@ class _Telling:
         if free[best] <= 0:
             return f"{start}nothing is free on the nodes that it may use"
         most = f"the most that is free is {amount_of(resource, int(free[best]))} on node {nodes[best].name}"
-        return f"{start}{closed} of {self.count} nodes with less; {most}"
+        return f"{start}{closed} of {counted(self.count, 'node')} with less; {most}"
 
     def _kept(self, clause: Clause) -> Told:
         pods = [
@@ -121,7 +122,7 @@ class _Telling:
 
     def _keeps(self, clause: Clause, pods: Sequence[Pod]) -> str:
         who = names(sorted(pods, key=lambda pod: pod.key)[:1]) or "none now"
-        many = f"{len(pods)} pod{'' if len(pods) == 1 else 's'}"
+        many = counted(len(pods), "pod")
         if clause.kind is ClauseKind.NEVER_MOVES:
             return f"{Immovable[clause.subject].value}: {many}, like {who}"
         return _KEEPS[clause.kind].format(many=many, who=who, subject=clause.subject, priority=self.table.pod.priority)

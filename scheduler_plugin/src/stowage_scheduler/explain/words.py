@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stowage_scheduler.cluster import ATTACHMENTS, CPU, EPHEMERAL_STORAGE, FREE_VOLUMES, MEMORY, PODS, Taint
+from stowage_scheduler.counted import binary_bytes, counted
 
-_MEBIBYTE = 1 << 20
 _BYTES = (MEMORY, EPHEMERAL_STORAGE)
 
 
@@ -17,7 +17,7 @@ def toleration(taints: Sequence[Taint]) -> str:
 
 
 def amounts(resources: Mapping[str, int]) -> str:
-    """Amounts for people: `500m cpu, 3072Mi memory, 8 nvidia.com/gpu`; the one place of a pod is not told."""
+    """Amounts for people: `500m cpu, 3Gi memory, 8 nvidia.com/gpu`; the one place of a pod is not told."""
     told = {name: amount for name, amount in resources.items() if amount and (name != PODS or len(resources) == 1)}
     return ", ".join(amount_of(name, told[name]) for name in sorted(told))
 
@@ -27,10 +27,12 @@ def amount_of(name: str, amount: int) -> str:
     if name == CPU:
         return f"{amount}m {name}" if amount % 1000 else f"{amount // 1000} {name}"
     if name.startswith(ATTACHMENTS):
-        return f"{amount} volume{'s' if amount > 1 else ''} of {name.removeprefix(ATTACHMENTS)}"
+        return f"{counted(amount, 'volume')} of {name.removeprefix(ATTACHMENTS)}"
     if name.startswith(FREE_VOLUMES):
         pool = name.removeprefix(FREE_VOLUMES).partition("/")[0]  # what follows tells pools of one class apart
-        return f"{amount} free volume{'s' if amount > 1 else ''} of class {pool}"
+        return f"{counted(amount, 'free volume')} of class {pool}"
     if name in _BYTES:
-        return f"{-(-amount // _MEBIBYTE)}Mi {name}"
+        return f"{binary_bytes(amount)} {name}"
+    if name == PODS:
+        return counted(amount, "pod")
     return f"{amount} {name}"

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.budgets import budgets_of
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 
@@ -52,6 +53,5 @@ class Budgets(Rule):
                 (moved if pod.uid in outcome.after else lost)[name] += 1
         for name, limit in allowed.items():
             if lost[name] > limit or (moved[name] and lost[name] >= limit):
-                yield Violation(
-                    self.name, name, f"{lost[name]} evictions and {moved[name]} moves, {limit} disruptions allowed"
-                )
+                asked = f"{counted(lost[name], 'eviction')} and {counted(moved[name], 'move')}"
+                yield Violation(self.name, name, f"{asked}, {counted(limit, 'disruption')} allowed")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stowage_scheduler.cluster import Node, Pod
+from stowage_scheduler.counted import counted
 from stowage_scheduler.gangs import gangs
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.relations import Role, Within
@@ -76,7 +77,7 @@ class Gangs(Rule):
             for key in gang.required:
                 values = {node.labels.get(key) if node is not None else None for node in where}
                 if len(values) > 1 or None in values:
-                    yield Violation(self.name, who, f"it stands in {len(values)} domains of {key}")
+                    yield Violation(self.name, who, f"it stands in {counted(len(values), 'domain')} of {key}")
 
     def _bound_alone(self, outcome: Outcome) -> Iterator[Violation]:
         """Pods of scheduling groups that Stowage would bind itself."""

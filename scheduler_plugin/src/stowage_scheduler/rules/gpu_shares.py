@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stowage_scheduler.cluster import Node, Pod
+from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.gpu_facts import node_devices, whole_devices
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
@@ -77,7 +78,7 @@ def describe_free(node: Node, residents: Sequence[Pod]) -> str:
     for measure in sorted({m for pod in residents if pod.gpu_share for m, _ in pod.gpu_share.amounts}):
         amounts = [max(0, device[measure]) for device in free]
         told.append(f"{max(amounts, default=0)} {measure} free on one GPU, {sum(amounts)} on all")
-    loose = f", less {len(check.loose)} shares whose GPU nobody tells" if check.loose else ""
+    loose = f", less {counted(len(check.loose), 'share')} whose GPU nobody tells" if check.loose else ""
     return "; ".join(told) + loose
 
 

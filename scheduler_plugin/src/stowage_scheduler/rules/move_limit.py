@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stowage_scheduler.counted import counted
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class MoveLimit(Rule):
         """More departures than the cap."""
         limit, drain = outcome.options.max_moves, outcome.options.drain
         asked_for = drain.nodes if drain is not None else frozenset[str]()
-        counted = sum(pod.node not in asked_for for pod in outcome.departures)
-        if limit is not None and counted > limit:
-            yield Violation(self.name, "plan", f"{counted} moves and evictions, at most {limit} allowed")
+        asked = sum(pod.node not in asked_for for pod in outcome.departures)
+        if limit is not None and asked > limit:
+            words = counted(asked, "move or eviction", "moves and evictions")
+            yield Violation(self.name, "plan", f"{words}, at most {limit} allowed")
