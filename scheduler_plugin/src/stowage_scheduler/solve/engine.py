@@ -19,13 +19,14 @@ from stowage_scheduler.solve.combine import combined
 from stowage_scheduler.solve.crew import Crew, Threads
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.exact import exact_calm, exact_tiers, is_small
-from stowage_scheduler.solve.exchange import exchanged, is_exchangeable
+from stowage_scheduler.solve.exchanging import exchanged
 from stowage_scheduler.solve.fillings import Fillings, fillings
 from stowage_scheduler.solve.gangs import place_gangs
 from stowage_scheduler.solve.least import is_listable, least_disruption, tightest
 from stowage_scheduler.solve.partwise import calm_parts
 from stowage_scheduler.solve.patterns import pattern_bounds
 from stowage_scheduler.solve.repair import repaired
+from stowage_scheduler.solve.ruled import is_exchangeable, is_plain
 from stowage_scheduler.solve.search import Search
 
 # shares of the budget
@@ -131,7 +132,7 @@ def _solve(
         until = max(0.0, limit.left() - amount * _EXCHANGE_SHARE)
         before = search.best
         search.adopt(exchanged(before, bounds.by_priority, random, limit, until))
-        exchanging = search.best is not before
+        exchanging = search.best is not before and is_plain(problem)
         watch.lap("exchange")
     if not exchanging:
         search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)

@@ -8,8 +8,9 @@ home counts like some overload, less and less while there is no progress. All ex
 go, which takes about 0.1 ms, so thousands are tried while a solver builds a few models. It ends when nothing is too
 full any more; where that does not happen, pods that are too many lose their place again.
 
-Nothing but room is known here: it is not used where there are gangs, rules between pods or host ports, and what it
-finds is checked against the limits that span nodes before anybody sees it.
+Room is what is looked at for all exchanges at once. Where more than that decides, for pods with rules about each
+other and with host ports, the best exchange is asked about before it is made (`solve.ruled`). It is not used where pods
+share devices, and what it finds is checked against the limits that span nodes before anybody sees it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from stowage_scheduler.greedy import fill
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.solve.effort import Clockwork
+from stowage_scheduler.solve.ruled import Ruled, is_plain, rooted
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -38,74 +40,21 @@ _TENURE = (3, 10)  # rounds for which a moved pod stays
 _DEAR = 0.08  # share of a node in overload that a move is worth, at first
 _STUBBORN = 10  # fruitless rounds until moves get cheaper
 _CHEAPER = 0.7
-_QUICK = 150  # fruitless rounds of a first try, and twice as many for each later one
 _ROUNDS_PER_NODE = 4  # more of them for each node that is too full
-_TRIES = 6  # for fewer moves, where no more pods can be placed
-_SLOW = 8  # of the pods that are too many, so many parts stay for the next try
 _A_LITTLE = 1e-12
-
-
-def is_exchangeable(problem: Problem) -> bool:
-    """Whether room decides alone where a pod may stand: no gangs, no rules between pods, nothing that clashes."""
-    if problem.device_limits:
-        return False
-    return not problem.gangs and not problem.relations and not any(c.ports or c.alone for c in problem.classes)
-
-
-def exchanged(start: Placement, bounds: Mapping[int, int], random: Random, limit: Clockwork, until: float) -> Placement:
-    """The best that exchanges find: first more pods, then more pods or fewer moves in turn.
-
-    Args:
-        start: any placement; the answer is not worse.
-        bounds: pods placed by priority or higher that nothing can exceed.
-        random: makes it repeatable.
-        limit: of the whole search.
-        until: seconds or units of it that must be left over.
-    """
-    exchange = Exchange(start.problem, random, limit)
-    lowest = start.problem.priorities[-1]
-    best = start
-    wanted = dict(bounds)
-    while limit.left() > until and _tiers(wanted) > _tiers(best.placed_by_priority()):
-        found = [exchange.reach(wanted, until, _QUICK, keep=keep) for keep in (True, False)]
-        reached = max([one for one in found if one is not None], key=Placement.score, default=None)
-        if reached is None:
-            break
-        best = max(best, reached, key=Placement.score)
-        # those of the lowest priority give way
-        short = sum(wanted.values()) - sum(reached.placed_by_priority().values())
-        wanted[lowest] -= max(1, short // _SLOW)
-        if wanted[lowest] < best.placed_by_priority()[lowest]:
-            break
-    if best is start:
-        return best  # limits that span nodes forbid it, or there is no time
-    patience, tries = _QUICK, 0
-    while limit.left() > until:
-        placed = best.placed_by_priority()
-        open_ = _tiers(placed) < _tiers(bounds)
-        if not open_ and tries == _TRIES:
-            break
-        tries += 1
-        patience *= 2 if open_ else 1
-        if open_:
-            more = {**placed, lowest: placed[lowest] + 1}
-            best = max(best, exchange.reach(more, until, patience, keep=False) or best, key=Placement.score)
-        for keep in (True, False):
-            again = exchange.reach(best.placed_by_priority(), until, _QUICK, keep=keep)
-            best = max(best, again or best, key=Placement.score)
-    return best
-
-
-def _tiers(counts: Mapping[int, int]) -> tuple[int, ...]:
-    return tuple(counts.values())
+_MOST_REFUSED = 12  # exchanges that rules between pods refuse, before a node has to wait
+_ASKING_UNITS = 0.00003  # for one look at those rules
+_FOR_GOOD = 1 << 60  # rounds
 
 
 class Exchange:
     """Pods one by one, where they are now, and how full that makes each node."""
 
-    def __init__(self, problem: Problem, random: Random, limit: Clockwork) -> None:
-        """Know all pods; each search begins where they run."""
+    def __init__(self, problem: Problem, random: Random, limit: Clockwork, start: Placement | None = None) -> None:
+        """Know all pods; each search begins where they run, but for gangs, which stay where they are in `start`."""
         self.problem = problem
+        self.rooted = rooted(Placement(problem) if start is None else start)
+        self.ruled = None if is_plain(problem) else Ruled(problem)
         self.random = random
         self.limit = limit
         self.outside = len(problem.nodes)  # where those are that have no place
@@ -116,18 +65,23 @@ class Exchange:
         self.units = _ROUND_UNITS + _ROUND_UNITS_PER_POD * len(self.classes)
 
     def _list_pods(self) -> None:
-        classes, home, takes_part = [], [], []
+        classes, home, takes_part, stay = [], [], [], []
         for c in self.problem.classes:
+            here = [node for node, count in self.rooted.get(c.index, {}).items() for _ in range(count)]
+            stay += here + [-1] * (c.total - len(here))
             for node, count in c.running.items():
                 classes += [c.index] * count
                 home += [node] * count
-                takes_part += [True] * count
+                takes_part += [c.index not in self.rooted] * count
             classes += [c.index] * c.pending
             home += [-1] * c.pending
-            takes_part += [c.preempts and bool(c.eligible)] * c.pending
+            takes_part += [c.preempts and bool(c.eligible) and c.gang is None] * c.pending
         self.classes = np.array(classes, dtype=np.int64)
         self.home = np.array(home, dtype=np.int64)
         self.takes_part = np.array(takes_part, dtype=np.bool_)
+        self.stay = np.array(stay, dtype=np.int64)  # the node that a pod keeps, or -1
+        concerns = [False] * len(self.problem.classes) if self.ruled is None else self.ruled.concerns
+        self.concerned = np.array(concerns, dtype=np.bool_)[self.classes]
         self.all_make_room = all(c.preempts for c in self.problem.classes if c.pending and c.eligible)
         self.priority = np.array([c.priority for c in self.problem.classes], dtype=np.int64)[self.classes]
         costs = np.array([c.move_cost for c in self.problem.classes], dtype=np.float64)[self.classes]
@@ -175,12 +129,15 @@ class Exchange:
         self.limit.spent += _START_ROUNDS * self.units
         if not self._choose(wanted, keep=keep):
             return None
+        if self.ruled and not self.ruled.begin(self.classes.tolist(), self.home.tolist(), self.node.tolist()):
+            return None
         if not self._settle(until):
             return None
         if not self._repair(until, patience, keep=keep):
             if not self.problem.may_evict:
                 return None
-            self._shed()
+            if not self._shed():
+                return None
         found = self._placement()
         if self.all_make_room:  # else some would take room that is free only because others gave it up
             found = fill(found, lambda c: c.index)
@@ -188,16 +145,19 @@ class Exchange:
 
     def _choose(self, wanted: Mapping[int, int], *, keep: bool) -> bool:
         """Who shall have a place: in each tier the smallest, and with `keep` all that run before them."""
-        self.node = np.full(len(self.classes), self.outside, dtype=np.int64)
+        self.node = np.where(self.stay < 0, self.outside, self.stay)
+        # who runs and has a rule is chosen like the smallest: others may need it where it is
+        size = np.where(self.concerned & (self.home >= 0), 0.0, self.size)
         before = 0
         for priority in self.problem.priorities:
             here = np.flatnonzero((self.priority == priority) & self.takes_part)
             count = wanted[priority] - self.problem.fixed_from(priority) - before
+            count -= int(((self.stay >= 0) & (self.priority >= priority)).sum())
             before += count
             waits = self.home[here] < 0
             if count < 0 or (keep and count < len(here) - int(waits.sum())):
                 return False
-            order = np.lexsort((self.size[here], waits)) if keep else np.lexsort((waits, self.size[here]))
+            order = np.lexsort((size[here], waits)) if keep else np.lexsort((waits, size[here]))
             chosen = here[order[:count]]
             self.node[chosen] = self.home[chosen]
         return True
@@ -217,11 +177,29 @@ class Exchange:
                 after = load[:-1] + asked[pod]
                 over += (np.maximum(0.0, after - free) + after * 1e-3) * weight
             over[~self.allowed[self.places[pod], :-1]] = _NEVER
-            node = int(over.argmin())
+            node = int(over.argmin()) if not self.concerned[pod] else self._admitting(pod, over)
             self.node[pod] = node
             for load, asked, _, _ in self._resources():
                 load[node] += asked[pod]
+            if self.ruled and self.concerned[pod]:
+                self.ruled.move(int(self.classes[pod]), -1, node)
         return True
+
+    def _admitting(self, pod: int, over: _Floats) -> int:
+        """The node of the least overload to which rules between pods let a pod come; outside if there is none."""
+        if self.ruled is None:
+            return int(over.argmin())
+        index = int(self.classes[pod])
+        over[~self.ruled.open_to(index, -1)[:-1]] = _NEVER
+        for _ in range(_MOST_REFUSED):
+            node = int(over.argmin())
+            self.limit.spent += _ASKING_UNITS
+            if over[node] == _NEVER:
+                break
+            if self.ruled.allows([(index, -1, node)]):
+                return node
+            over[node] = _NEVER
+        return self.outside
 
     def _resources(self) -> list[tuple[_Floats, _Floats, _Floats, float]]:
         return list(zip(self.load, self.asked, self.free, self.weight, strict=True))
@@ -234,7 +212,7 @@ class Exchange:
 
     def _repair(self, until: float, patience: int, *, keep: bool) -> bool:
         """Exchange until no node is too full; if that does not come about, go back to the least overload."""
-        stays = np.zeros(len(self.classes), dtype=np.int64)  # the round until which a pod stays where it is
+        stays = np.where(self.stay < 0, 0, _FOR_GOOD)  # the round until which a pod stays where it is
         over = self._overload()
         bad = np.flatnonzero(over > 0)
         least, best = float(over.sum()), self.node.copy()
@@ -275,6 +253,8 @@ class Exchange:
             load[source] -= asked[pod]
             load[target] += asked[pod]
             load[self.outside] = 0.0
+        if self.ruled and self.concerned[pod]:
+            self.ruled.move(int(self.classes[pod]), source, target)
 
     def _others(self, node: int, movable: _Flags) -> _Ints:
         """Pods elsewhere to swap with; in a large cluster those on some nodes."""
@@ -310,13 +290,34 @@ class Exchange:
         give -= over[None, :]
         self._price_moves(swap, give, node, here, others, dear)
         self._forbid(swap, give, node, here, others, keep=keep)
-        first = int(give.argmin())
-        cheapest, (pod, target) = float(give.flat[first]), divmod(first, self.outside)
-        other: int | None = None
-        if swap.size and (least := float(swap.min())) <= cheapest:
-            cheapest, (pod, number) = least, divmod(int(swap.argmin()), len(others))
-            other, target = int(others[number]), int(there[number])
-        return None if cheapest == _NEVER else (int(here[pod]), other, target)
+        for _ in range(_MOST_REFUSED):
+            first = int(give.argmin())
+            cheapest, (pod, target) = float(give.flat[first]), divmod(first, self.outside)
+            number: int | None = None
+            if swap.size and (least := float(swap.min())) <= cheapest:
+                cheapest, (pod, number) = least, divmod(int(swap.argmin()), len(others))
+                target = int(there[number])
+            if cheapest == _NEVER:
+                return None
+            other = None if number is None else int(others[number])
+            if self.ruled is None or self._is_allowed(self.ruled, int(here[pod]), other, node, target):
+                return int(here[pod]), other, target
+            if self.concerned[here[pod]]:
+                shut = ~self.ruled.open_to(int(self.classes[here[pod]]), node)
+                shut |= not shut[target]  # it may not leave
+                give[pod, shut[:-1]] = _NEVER
+                swap[pod, shut[there]] = _NEVER
+            if number is not None and self.concerned[others[number]]:
+                swap[:, number] = _NEVER
+        return None
+
+    def _is_allowed(self, ruled: Ruled, pod: int, other: int | None, node: int, target: int) -> bool:
+        """Whether rules between pods and host ports let an exchange happen."""
+        changes = [(int(self.classes[pod]), node, target)]
+        if other is not None:
+            changes.append((int(self.classes[other]), target, node))
+        self.limit.spent += _ASKING_UNITS
+        return ruled.allows(changes)
 
     def _price_moves(self, swap: _Floats, give: _Floats, node: int, here: _Ints, others: _Ints, dear: float) -> None:
         """A running pod that is not at home counts like overload."""
@@ -343,21 +344,32 @@ class Exchange:
             swap[~(allowed[:, there] & self.allowed[self.places[others], node][None, :])] = _NEVER
             give[~allowed[:, :-1]] = _NEVER
 
-    def _shed(self) -> None:
-        """Take pods from nodes that are too full: those of the lowest priority, of them the one that helps most."""
+    def _shed(self) -> bool:
+        """Take pods from nodes that are too full: those of the lowest priority, of them the one that helps most.
+
+        False where nobody may be taken.
+        """
         for node in np.flatnonzero(self._overload() > 0).tolist():
             while True:
                 excess = [(load[node] - free[node], asked, w) for load, asked, free, w in self._resources()]
                 excess = [(amount, asked, w) for amount, asked, w in excess if amount > 0]
                 if not excess:
                     break
-                here = np.flatnonzero(self.node == node)
+                here = np.flatnonzero((self.node == node) & (self.stay < 0))
                 help_ = np.zeros(len(here))
                 for amount, asked, weight in excess:
                     help_ += np.minimum(asked[here], amount) * weight
                 useful = here[help_ > 0]
                 order = np.lexsort((self.size[useful], -help_[help_ > 0], self.priority[useful]))
-                self._move(int(useful[order[0]]), node, self.outside)
+                ordered = useful[order].tolist()
+                pod = next((p for p in ordered if self._may_go(p, node)), None)
+                if pod is None:
+                    return False
+                self._move(pod, node, self.outside)
+        return True
+
+    def _may_go(self, pod: int, node: int) -> bool:
+        return self.ruled is None or self.ruled.allows([(int(self.classes[pod]), node, self.outside)])
 
     def _placement(self) -> Placement:
         held: list[dict[int, int]] = [{} for _ in self.problem.nodes]
