@@ -223,7 +223,7 @@ def _run(progress: Progress, situation: Situation) -> Advance:
     if progress.plan.steering is PlanSteering.BIND and not restarting:
         granted = promises(progress, slots, situation)
         _note_promises(progress, granted)
-    _explain_waiting(progress, evict, paused=paused)
+    _explain_waiting(progress, evict, situation.attempts, paused=paused)
     reason, message = mood(progress, situation.attempts, paused=paused)
     started_at = progress.plan.started_at if progress.plan.started_at is not None else situation.now
     if restarting and invalid is not None:
@@ -337,20 +337,42 @@ def _note_refusals(progress: Progress, attempts: Mapping[str, Attempt]) -> None:
         if attempt is None or attempt.reason is None or progress.steps[step.id].state is not StepState.INTENDED:
             continue
         binding = attempt.reason in {StepReason.BINDING_FAILED, StepReason.BINDING_REFUSED}
-        if binding or progress.still_stands(step):
+        if _still_waits(progress, step) if binding else progress.still_stands(step):
             state = StepState.FAILED if attempt.reason in _FINAL else StepState.INTENDED
             progress.set(step, state, attempt.reason)
 
 
-def _explain_waiting(progress: Progress, evict: tuple[Step, ...], *, paused: bool) -> None:
+def _still_waits(progress: Progress, step: Step) -> bool:
+    """Whether the pod that the slot of a step was promised to is there and not bound; also when nobody is known."""
+    promised = progress.plan.slot_status.get(step.slot or "")
+    if promised is None or promised.pod is None:
+        return True
+    pod = progress.facts.standing(promised.pod.uid)
+    return pod is not None and pod.node is None
+
+
+def _awaited(progress: Progress, step: Step, attempts: Mapping[str, Attempt]) -> StepReason:
+    """What the replacement of an evicted pod waits for.
+
+    That the pod is on its way out is a reason of its own, so that the time of the next one tells when it was gone,
+    however long its grace period is. A binding that failed last stays told while it is tried again.
+    """
+    if not progress.gone(step):
+        return StepReason.POD_TERMINATING
+    attempt = attempts.get(f"slot/{step.slot}")
+    fails = attempt is not None and attempt.reason is StepReason.BINDING_FAILED and _still_waits(progress, step)
+    return StepReason.BINDING_FAILED if fails else StepReason.REPLACEMENT_PENDING
+
+
+def _explain_waiting(
+    progress: Progress, evict: tuple[Step, ...], attempts: Mapping[str, Attempt], *, paused: bool
+) -> None:
     chosen = {step.id for step in evict}
     for step in progress.unsettled:
         status = progress.steps[step.id]
         if step.action is not Action.EVICT or step.id in chosen:
             continue
         if not progress.still_stands(step):
-            # two reasons, so that its time tells when the pod was gone, however long its grace period is
-            waits_for = StepReason.REPLACEMENT_PENDING if progress.gone(step) else StepReason.POD_TERMINATING
-            progress.set(step, status.state, waits_for if step.slot else status.reason)
+            progress.set(step, status.state, _awaited(progress, step, attempts) if step.slot else status.reason)
         elif paused and status.state is StepState.WAITING:
             progress.set(step, StepState.WAITING, StepReason.POLICY_PAUSED)

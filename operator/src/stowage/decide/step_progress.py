@@ -60,8 +60,8 @@ class Progress:
         return [step for step in self.plan.steps if self.steps[step.id].state is StepState.FAILED]
 
     def set(self, step: Step, state: StepState, reason: StepReason | None = None) -> None:
-        """Record a state."""
-        self.steps[step.id] = changed(self.steps[step.id], state, reason, self.now)
+        """Record a state; one that is as the plan's status has it keeps its time, whatever it was meanwhile."""
+        self.steps[step.id] = changed(self.plan.status_of(step), state, reason, self.now)
 
     def gone(self, step: Step) -> bool:
         """Whether the pod of a step holds no room any more."""

@@ -120,7 +120,7 @@ def _room_since(progress: Progress, step: Step) -> float:
 
 def _gone_since(progress: Progress, step: Step) -> float:
     status = progress.steps[step.id]
-    seen = status.state.settled or status.reason is StepReason.REPLACEMENT_PENDING
+    seen = status.state.settled or status.reason in {StepReason.REPLACEMENT_PENDING, StepReason.BINDING_FAILED}
     return status.at if seen and status.at is not None else progress.now
 
 
