@@ -8,6 +8,7 @@ without an exact solve (reference: packing notes 5.1).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -55,13 +56,37 @@ def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> B
     tier that is not, the best plan may have more there and less below.
     """
     problem = placement.problem
-    placed = placement.placed_by_priority()
     most = _most(problem)
     model = cp_model.CpModel()
     counts = [model.new_int_var(0, most[c.index], "") for c in problem.classes]
     for gang in problem.gangs:
         whole_or_none(model, problem, gang, counts)
     _capacity_rows(model, problem, counts, most)
+    return tier_bounds(model, counts, most, placement, limit, share)
+
+
+def tier_bounds(
+    model: cp_model.CpModel,
+    counts: Sequence[cp_model.IntVar],
+    most: Sequence[int],
+    placement: Placement,
+    limit: Clockwork,
+    share: float,
+    known: Mapping[int, int] | None = None,
+) -> Bounds:
+    """Bound each tier of a model that every plan with the same or better tiers satisfies.
+
+    Args:
+        model: gets a row for each tier that is proven.
+        counts: by class, its pods that have a place.
+        most: by class, how many that can be at most.
+        placement: what is reached.
+        limit: of the search.
+        share: seconds or units.
+        known: other bounds, by priority.
+    """
+    problem = placement.problem
+    placed = placement.placed_by_priority()
     bounds: dict[int, int] = {}
     until = limit.left() - share
     classes: list[PodClass] = []
@@ -71,6 +96,8 @@ def aggregated_bounds(placement: Placement, limit: Clockwork, share: float) -> B
         classes += [c for c in problem.classes if c.priority == priority]
         expression = cp_model.LinearExpr.sum([counts[c.index] for c in classes])
         trivial = sum(most[c.index] for c in classes)
+        if known is not None:
+            trivial = max(placed[priority] - fixed, min(trivial, known[priority] - fixed))
         bounds[priority] = trivial + fixed
         left = limit.left() - until
         if placed[priority] < trivial + fixed and left > 0:
@@ -109,7 +136,7 @@ def _most(problem: Problem) -> list[int]:
 
 def _fits(free: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64], pod_class: PodClass) -> int:
     """How many pods of a class these nodes could hold."""
-    fits = np.full(len(nodes), 1 if pod_class.ports else pod_class.total, dtype=np.int64)
+    fits = np.full(len(nodes), 1 if pod_class.ports or pod_class.alone else pod_class.total, dtype=np.int64)
     for resource, amount in enumerate(pod_class.requests):
         if amount:
             np.minimum(fits, free[nodes, resource] // amount, out=fits)

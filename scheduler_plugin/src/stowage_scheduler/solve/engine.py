@@ -26,6 +26,7 @@ from stowage_scheduler.solve.least import is_listable, least_disruption, tightes
 from stowage_scheduler.solve.partwise import calm_parts
 from stowage_scheduler.solve.patterns import pattern_bounds
 from stowage_scheduler.solve.repair import repaired
+from stowage_scheduler.solve.rule_cuts import rule_bounds
 from stowage_scheduler.solve.ruled import is_exchangeable, is_plain
 from stowage_scheduler.solve.search import Search
 
@@ -113,12 +114,14 @@ def _solve(
         bounds = Bounds(first.placement.placed_by_priority())
         return Solution(first.placement, start, bounds, watch.stages, first.placement.disruption()[1])
     bounds = aggregated_bounds(start, limit, amount * _BOUND_SHARE)
+    bounds = rule_bounds(start, bounds, limit, amount * _BOUND_SHARE)
     watch.lap("bound")
 
     def tightened(known: Bounds) -> Bounds:
         """Given what is placed by now, for a tier's bound counts on what the tiers above have."""
         if not known.met_by(search.best):
             known = known.tightened(aggregated_bounds(search.best, limit, amount * _BOUND_SHARE))
+            known = rule_bounds(search.best, known, limit, amount * _BOUND_SHARE)
             known = pattern_bounds(search.best, known, limit, amount * _BOUND_SHARE)
         watch.lap("bound")
         return known
