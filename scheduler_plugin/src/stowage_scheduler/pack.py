@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
@@ -19,6 +19,7 @@ from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rank_order import in_rank_order
+from stowage_scheduler.refused import better, budget_again, refused, without
 from stowage_scheduler.rules import RULES, Outcome
 from stowage_scheduler.salvage import salvaged
 from stowage_scheduler.slots import Slot
@@ -35,6 +36,20 @@ class _Candidate(Struct, frozen=True):
     steps: tuple[Step, ...]
     slots: tuple[Slot, ...]
     outcome: Outcome
+
+
+_MOST_AGAIN = 3  # answers without pods whose places the checks refuse
+_MOST_SALVAGED = 16  # placements of which a part has no safe order; each is simpler than the one before
+_KEPT_SHARE = 0.1  # of the budget, at most, for order and checks
+_KEPT_FOR_EACH = 3  # seconds for order and checks, for each second that it took to state the problem
+
+
+class _Found(Struct):
+    """What ordering and checks found wrong; by UID, pods that are refused a place; whether there is time for more."""
+
+    faults: list[str]
+    refused: dict[str, str]
+    in_time: Callable[[], bool]
 
 
 class PlanRejectedError(Exception):
@@ -60,20 +75,35 @@ def pack(
         crew: warm workers for the search; None: threads of this process.
 
     Returns:
-        A plan that every rule's own check accepts; when the search's answer does not pass, the greedy
-        answer (which moves nothing), and as the last resort the start.
+        A plan that every rule's own check accepts; when the search's answer does not pass, an answer without the pods
+        that it is about, or the greedy answer (which moves nothing), and as the last resort the start.
     """
+    return _pack(snapshot, options, budget, seed, clock, crew, _MOST_AGAIN)
+
+
+def _pack(
+    snapshot: Snapshot,
+    options: PackOptions,
+    budget: Budget,
+    seed: int,
+    clock: Callable[[], float],
+    crew: Crew | None,
+    again: int,
+) -> Packing:
+    """What `pack` says, with at most so many answers without some pods."""
     began = clock()
     snapshot = with_gpu_milli(snapshot)
     built = build(snapshot, options)
     seconds_to_build = clock() - began
-    solution = solve(built.problem, budget, seed, clock, began, crew)
+    kept = min(budget.seconds * _KEPT_SHARE, seconds_to_build * _KEPT_FOR_EACH)
+    for_search = structs.replace(budget, seconds=budget.seconds - kept)
+    solution = solve(built.problem, for_search, seed, clock, began, crew)
     before_tail = clock()
     best = suited(built, snapshot, solution.placement, options.tail)
     before_checks = clock()
-    faults: list[str] = []
     start = Placement(built.problem)
-    chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy, start), faults)
+    found = _Found([], {}, lambda: budget.deterministic_units is not None or clock() - began <= budget.seconds)
+    chosen = _first_valid(built, snapshot, options, (best, solution.placement, solution.greedy, start), found)
     stages = {
         "build": seconds_to_build,
         **solution.stages,
@@ -99,13 +129,19 @@ def pack(
         rejected=snapshot.rejected,
         move_cost=chosen.placement.disruption()[1],
         move_cost_bound=solution.moves_bound_of(chosen.placement),
-        faults=tuple(faults),
+        faults=tuple(found.faults),
     )
-    return packing if options.drain is None else whole(packing, built, snapshot)
+    if options.drain is not None:
+        return whole(packing, built, snapshot)
+    if found.refused and again:
+        rest, more = without(snapshot, found.refused), budget_again(budget, budget.seconds - (clock() - began))
+        other = _pack(rest, options, more, seed, clock, crew, again - 1)
+        return better(packing, other, found.refused, built.pods)
+    return packing
 
 
 def _first_valid(
-    built: Build, snapshot: Snapshot, options: PackOptions, placements: Sequence[Placement], faults: list[str]
+    built: Build, snapshot: Snapshot, options: PackOptions, placements: Sequence[Placement], found: _Found
 ) -> _Candidate:
     """The best placement that has a safe order and passes every check; the last resort, what runs now, is the last.
 
@@ -113,23 +149,27 @@ def _first_valid(
     """
     limits = at_once(snapshot, options.max_unavailable_per_owner)
     waiting = list({id(placement): placement for placement in placements}.values())
+    salvages = 0
     while waiting:
         placement = waiting.pop(0)
         made = in_rank_order(built, changes(built, placement))
         try:
             steps, slots = order(built, made, limits)
         except UnorderableError as error:
-            faults.append(str(error))
-            rest = salvaged(built.problem, made, error.changes)
+            found.faults.append(str(error))
+            more = salvages < _MOST_SALVAGED and found.in_time()
+            rest = salvaged(built.problem, made, error.changes) if more else None
             if rest is not None:
+                salvages += 1
                 waiting = sorted([rest, *waiting], key=Placement.score, reverse=True)
             continue
         outcome = Outcome(snapshot, options, _after(built, made))
         violations = [violation for rule in RULES for violation in rule.check(outcome)]
         if not violations:
             return _Candidate(placement, made, steps, slots, outcome)
-        faults += [f"{v.rule}: {v.subject}: {v.detail}" for v in violations]
-    raise PlanRejectedError("; ".join(faults[:5]))
+        found.faults += [f"{v.rule}: {v.subject}: {v.detail}" for v in violations]
+        found.refused.update(refused(violations, outcome))
+    raise PlanRejectedError("; ".join(found.faults[:5]))
 
 
 def _after(built: Build, made: tuple[Change, ...]) -> Mapping[str, str]:

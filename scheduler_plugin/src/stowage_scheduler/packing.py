@@ -64,6 +64,7 @@ class Reason(StrEnum):
     GANG_TOO_LARGE = "GangTooLarge"  # it would start with one plan, and does not fit into one
     GANG_TOPOLOGY = "GangTopology"  # no single domain that it may use has room for all of it
     GANG_HELD_BACK = "GangHeldBack"  # another pod of its gang can not be planned for
+    REFUSED_BY_CHECKS = "RefusedByChecks"  # a place was found, and the checks of the finished plan refuse it
     LOWER_PRIORITY = "LowerPriority"  # it would fit, but pods of higher or equal priority need the room
     MOVE_LIMIT = "MoveLimit"
     EVICTED_FOR_HIGHER_PRIORITY = "EvictedForHigherPriority"
@@ -90,6 +91,7 @@ _NOT_ABOUT_NODES = frozenset(
         Reason.GANG_GATED,
         Reason.GANG_TOO_LARGE,
         Reason.GANG_HELD_BACK,
+        Reason.REFUSED_BY_CHECKS,
     }
 )
 
@@ -145,6 +147,8 @@ class Step(Struct, frozen=True):
     place). `Place`: `node` is where the pending pod shall land. `swap` marks an eviction that breaks a
     cycle: its slot becomes free only later, so the replacement waits without a place until then. `gang` names
     the gang of an arriving pod within its namespace; the arrivals of one gang have the same `after`.
+    `replacement_of` marks the eviction of the pod that came for that of an earlier step, from its temporary place
+    on `node`: nobody knows its name when the plan is made, so `pod` is the one of that step.
     """
 
     id: str
@@ -155,6 +159,7 @@ class Step(Struct, frozen=True):
     after: tuple[str, ...] = ()
     swap: bool = False
     gang: str = ""
+    replacement_of: str = ""
 
 
 class Packing(Struct, frozen=True):
