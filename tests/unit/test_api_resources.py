@@ -46,6 +46,7 @@ DEFAULTS = {
     "nodeAutoscaler": "Ignore",
     "objective": {"tail": "LeastFragmentation"},
     "fairness": {"mode": "None", "teams": []},
+    "consolidation": {"mode": "Never", "after": "10m", "minEmptiedNodes": 1},
 }
 
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from harness.facts import BUDGET, OPTIONS, node, pod, snapshot
 from stowage_scheduler.cluster import DisruptionBudget, LabelSelector, OwnerRef, Rejected, Snapshot
-from stowage_scheduler.consolidation import Consolidation, candidates, consolidate
+from stowage_scheduler.consolidation import candidates, consolidate
+from stowage_scheduler.emptying import Consolidation
 
 DAEMON = OwnerRef("DaemonSet", "agent", "agent")
 

@@ -196,3 +196,19 @@ def test_a_void_slot_is_given_up_and_leases_of_the_others_go_on() -> None:
     story.plan(("k002", "n2"))
     assert [(lease.pod_uid, lease.slot_id) for lease in story.table.leases()] == [("uid-web-2", "k002")]
     assert story.ask("other-1", owner="other") == ["n1", "n3", "n4"]
+
+
+def test_nobody_goes_to_a_node_that_a_plan_empties_but_those_that_belong_to_it() -> None:
+    story = Story()
+    slots = (Slot("k001", WEB, "n2"),)
+    story.table.plan_seen(ActivePlan("plan-uid", "default-1", slots, closed=frozenset({"n1"})))
+    assert story.table.reserved_nodes == {"n1", "n2"}
+    assert story.ask("web-1") == ["n2"]
+    story.bind("web-1", "n2")
+    outsider = story.table.filter(pod("other-1", "other"), NODES)
+    assert list(outsider.node_names) == ["n2", "n3", "n4"], "also once all slots are filled, until the plan ends"
+    assert outsider.refused == {"n1": "reserved by plan default-1"}
+    assert story.table.preempt(pod("other-1", "other"), NODES) == ["n2", "n3", "n4"]
+    assert story.ask("agent-1", owner="agent", kind="DaemonSet") == NODES
+    story.table.plan_gone("plan-uid")
+    assert story.ask("other-1", owner="other") == NODES

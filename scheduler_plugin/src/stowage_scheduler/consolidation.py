@@ -1,8 +1,9 @@
 """Which nodes can be emptied by moving their pods to the others: a drain that nobody asked for.
 
-Candidates come in the order of how little they are used. The longest row of them that can be emptied together is found
-by halving, as Karpenter does for several nodes at once; then single ones behind it are tried. Each try is a packing
-of a voluntary drain, so rules, order and checks are those of every plan.
+Candidates come in two orders: by how little they are used, and by how few moves they take. In each, the longest row
+that can be emptied together is found by halving, as Karpenter does for several nodes at once; then single ones behind
+it are tried. The order that frees more nodes is taken, then the one with fewer moves. Each try is a packing of a
+voluntary drain, so rules, order and checks are those of every plan.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from stowage_scheduler.cluster import PODS, Node, Pod, Snapshot
+from stowage_scheduler.emptying import Candidate, Consolidation
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import Budget, Drain, PackOptions
@@ -21,30 +23,9 @@ from stowage_scheduler.packing import Packing
 from stowage_scheduler.solve.crew import Crew
 
 _SINGLES = 8  # nodes behind the row that are tried one by one
-_TRIES = 24  # by which a budget of time is shared
+_TRIES = 32  # by which a budget of time is shared
 _STAYS = frozenset({Immovable.DAEMON_SET, Immovable.STATIC})
 _PARTS = 1_000_000
-
-
-class Candidate(Struct, frozen=True):
-    """A node whose pods may all leave: how many they are, and the share of it that they use, in millionths."""
-
-    node: str
-    moves: int
-    used: int
-
-
-class Consolidation(Struct, frozen=True):
-    """The nodes that can be emptied together, and the plan that does so (None: there are none).
-
-    `candidates` are those that were looked at, the least used ones first, `waiting` the pods that wait for a place:
-    while there are any nothing is consolidated.
-    """
-
-    nodes: tuple[str, ...] = ()
-    packing: Packing | None = None
-    candidates: tuple[Candidate, ...] = ()
-    waiting: int = 0
 
 
 def consolidate(
@@ -55,7 +36,7 @@ def consolidate(
     clock: Callable[[], float],
     crew: Crew | None = None,
 ) -> Consolidation:
-    """Find the nodes that can be emptied, the least used ones first.
+    """Find the nodes that can be emptied: as many as are found, by as few moves.
 
     Args:
         snapshot: the facts of one instant.
@@ -73,22 +54,27 @@ def consolidate(
     until = clock() + budget.seconds
     ready = sum(node.ready and not node.unschedulable for node in snapshot.nodes)
 
+    tried: dict[frozenset[str], Packing | None] = {}
+
     def emptied(chosen: Sequence[Candidate]) -> Packing | None:
+        nodes = frozenset(one.node for one in chosen)
+        if nodes not in tried:
+            tried[nodes] = attempt(nodes, chosen)
+        return tried[nodes]
+
+    def attempt(nodes: frozenset[str], chosen: Sequence[Candidate]) -> Packing | None:
         if len(chosen) >= ready:
             return None  # one always stays
         if options.max_moves is not None and sum(one.moves for one in chosen) > options.max_moves:
             return None
         if budget.deterministic_units is None and clock() > until:
             return None
-        drain = Drain(frozenset(one.node for one in chosen), voluntary=True)
+        drain = Drain(nodes, voluntary=True)
         packing = pack(snapshot, structs.replace(options, drain=drain, max_moves=0), share, seed, clock, crew)
         return None if packing.unplaced else packing
 
-    row, best = _longest(found, emptied)
-    for one in found[len(row) + 1 : len(row) + 1 + _SINGLES]:
-        more = emptied([*row, one])
-        if more is not None:
-            row, best = [*row, one], more
+    by_moves = sorted(found, key=lambda one: (one.moves, one.used, one.node))
+    row, best = max((_row(order, emptied) for order in (found, by_moves)), key=_gain)
     return Consolidation(tuple(one.node for one in row), best, found)
 
 
@@ -109,6 +95,23 @@ def candidates(snapshot: Snapshot, options: PackOptions) -> tuple[Candidate, ...
             found.append(Candidate(node.name, len(pods), _used(node, pods)))
     found.sort(key=lambda one: (one.used, one.moves, one.node))
     return tuple(found)
+
+
+def _row(
+    order: Sequence[Candidate], emptied: Callable[[Sequence[Candidate]], Packing | None]
+) -> tuple[list[Candidate], Packing | None]:
+    """The longest row from the start of an order, and those few behind it that can go as well."""
+    row, best = _longest(order, emptied)
+    for one in order[len(row) + 1 : len(row) + 1 + _SINGLES]:
+        more = emptied([*row, one])
+        if more is not None:
+            row, best = [*row, one], more
+    return row, best
+
+
+def _gain(made: tuple[Sequence[Candidate], Packing | None]) -> tuple[int, int]:
+    """What tells one row from another: more nodes, then fewer moves."""
+    return len(made[0]), -sum(one.moves for one in made[0])
 
 
 def _used(node: Node, pods: Sequence[Pod]) -> int:

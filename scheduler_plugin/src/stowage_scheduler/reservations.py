@@ -32,7 +32,7 @@ class ActivePlan(Struct, frozen=True):
     """A plan whose slots are to be kept: approved, and neither finished nor aborted.
 
     `slots` leaves out those that are void. `waiting` are ids of slots that are kept, but that nobody may take
-    yet: other pods need their room first. No two active plans should share a node; if they do, each
+    yet: other pods need their room first. Nobody may go to the nodes of `closed`, which the plan empties. No two active plans should share a node; if they do, each
     keeps its own slots there.
     """
 
@@ -40,6 +40,7 @@ class ActivePlan(Struct, frozen=True):
     name: str
     slots: tuple[Slot, ...]
     waiting: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
 
 
 class Lease(Struct, frozen=True):
@@ -120,6 +121,7 @@ class Reservations:
         self._plans: dict[str, ActivePlan] = {}
         self._seats: dict[SlotClass, list[_Seats]] = {}
         self._reserved: dict[str, list[_Seats]] = {}  # node -> seats with an open slot
+        self._closed: dict[str, str] = {}  # node that a plan empties -> name of the plan
         self._refused: Mapping[str, str] | None = None  # what is said of each of these nodes, once it was asked for
         self._leases: dict[str, tuple[Lease, _Seats]] = {}  # by pod UID, in the order in which they end
         self._bound: dict[str, _Bound] = {}  # by pod UID
@@ -137,8 +139,8 @@ class Reservations:
 
     @property
     def reserved_nodes(self) -> frozenset[str]:
-        """Nodes that refuse pods outside the plans, because a slot there is open."""
-        return frozenset(self._reserved)
+        """Nodes that refuse pods outside the plans: a slot there is open, or they are to be empty."""
+        return frozenset(self._reserved) | self._closed.keys()
 
     @property
     def open_slots(self) -> int:
@@ -170,6 +172,7 @@ class Reservations:
             return
         self._drop_seats(plan.uid)
         self._plans[plan.uid] = plan
+        self._close()
         seats_by_slot = {slot.id: self._add_slot(plan, slot) for slot in plan.slots}
         for pod_uid, (lease, _) in list(self._leases.items()):
             if lease.plan_uid != plan.uid:
@@ -188,6 +191,7 @@ class Reservations:
         if self._plans.pop(uid, None) is None:
             return
         self._drop_seats(uid)
+        self._close()
         for pod_uid in [pod_uid for pod_uid, (lease, _) in self._leases.items() if lease.plan_uid == uid]:
             del self._leases[pod_uid]
 
@@ -206,7 +210,7 @@ class Reservations:
         choices = self._steering(pod)
         if choices:
             return self._filter_planned(pod, choices, node_names)
-        if _exempt(pod) or not self._reserved:
+        if _exempt(pod) or not (self._reserved or self._closed):
             return FilterAnswer(node_names)
         refusals = self._refusals()
         admitted = [name for name in node_names if name not in refusals]
@@ -225,7 +229,7 @@ class Reservations:
             return []
         if _exempt(pod):
             return list(candidates)
-        return [name for name in candidates if name not in self._reserved]
+        return [name for name in candidates if name not in self._reserved and name not in self._closed]
 
     def _filter_planned(self, pod: Pod, choices: list[_Seats], node_names: Sequence[str]) -> FilterAnswer:
         offered = set(node_names)
@@ -253,8 +257,12 @@ class Reservations:
     def _refusals(self) -> Mapping[str, str]:
         """Why each node with an open slot refuses others; kept until such a node comes or goes."""
         if self._refused is None:
-            self._refused = {node: f"{RESERVED} {at_node[0].plan_name}" for node, at_node in self._reserved.items()}
+            holders = self._closed | {node: at_node[0].plan_name for node, at_node in self._reserved.items()}
+            self._refused = {node: f"{RESERVED} {plan}" for node, plan in holders.items()}
         return self._refused
+
+    def _close(self) -> None:
+        self._closed = {node: plan.name for plan in self._plans.values() for node in plan.closed}
 
     # leases
 

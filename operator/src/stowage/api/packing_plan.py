@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from stowage.api.fields import (
+    AddedLater,
     Digest,
     GangName,
     Identifier,
@@ -186,6 +187,7 @@ class PackingPlanSpec(SpecFields):
                 )
             )
         ),
+_EMPTIES_RULE = "empties must not change: the operator writes a new plan instead"
     ] = Approval.PENDING
     """What people say to the plan: the only field that they write."""
     steering: Annotated[PlanSteering, Field(json_schema_extra=IMMUTABLE)] = PlanSteering.EXTENDER
@@ -196,6 +198,10 @@ class PackingPlanSpec(SpecFields):
     """A directed graph without cycles: each step is safe given those it comes after."""
 
     @model_validator(mode="after")
+            (
+                "has(self.empties) == has(oldSelf.empties) && (!has(self.empties) || self.empties == oldSelf.empties)",
+                _EMPTIES_RULE,
+            ),
     def _consistent(self) -> Self:
         slot_ids = {slot.id for slot in self.slots}
         step_ids = {step.id for step in self.steps}
@@ -221,6 +227,8 @@ def _refuse_cycles(after: Mapping[str, tuple[str, ...]]) -> None:
 
 
 class PackingPlan(Resource):
+    empties: Annotated[tuple[ResourceName, ...], Field(max_length=MAX_STEPS), Unique(), AddedLater()] = ()
+    """Of a consolidation: the nodes that all pods leave which could be moved. The plan ends when a pod waits."""
     """A plan: the steps that place more pods, and how far they have come."""
 
     model_config = ConfigDict(

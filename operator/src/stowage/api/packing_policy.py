@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from stowage.api.conditions import Conditions
+from stowage.api.consolidation import Consolidation
 from stowage.api.durations import Duration, within
 from stowage.api.fields import (
     MAX_COUNT,
@@ -267,6 +268,8 @@ class PackingPolicySpec(SpecFields):
     """What makes one plan better than another."""
     fairness: Fairness = Fairness()
     """How teams share the nodes."""
+    consolidation: Annotated[Consolidation, AddedLater()] = Consolidation()
+    """Whether and when nodes are emptied though no pod waits."""
 
     @model_validator(mode="after")
     def _wait_for_fits(self) -> Self:
@@ -306,7 +309,7 @@ class PackingPolicyStatus(StatusFields):
     teams: Annotated[tuple[TeamShare, ...], Field(max_length=MAX_TEAMS), Unique("name")] = ()
     """With fairness: what each team holds of the policy's nodes."""
     conditions: Conditions = ()
-    """Ready, Conflict and Degraded."""
+    """Ready, Conflict, Degraded and, where nodes are to be emptied, Consolidated."""
 
 
 class PackingPolicy(Resource):

@@ -18,6 +18,8 @@ class PolicyCondition(StrEnum):
     """Another policy of higher priority, or an older one, holds nodes that this policy selects."""
     DEGRADED = "Degraded"
     """The operator does not see all that it must: nothing is planned, and no step of a plan is started."""
+    CONSOLIDATED = "Consolidated"
+    """With `consolidation.mode: WhenQuiet`: nothing is left to empty. Absent without it."""
 
 
 class PolicyReason(StrEnum):
@@ -59,6 +61,14 @@ class PolicyReason(StrEnum):
     """Degraded: the operator sees all that it must."""
     PLAN_REFUSED = "PlanRefused"
     """The API server, or a webhook, refused a plan that was made; the message has its words."""
+    NOT_QUIET = "NotQuiet"
+    """Consolidated: a pod waits, a plan is under way, or something has changed within `consolidation.after`."""
+    CONSOLIDATING = "Consolidating"
+    """Consolidated: a plan that empties nodes is under way, or waits for approval."""
+    CONSOLIDATION_SNOOZED = "ConsolidationSnoozed"
+    """Consolidated: the last plans were in vain, so the next one waits; the message says why and until when."""
+    NOTHING_TO_EMPTY = "NothingToEmpty"
+    """Consolidated: within the limits of the policy no node can be emptied, or fewer than `minEmptiedNodes`."""
 
 
 class PlanCondition(StrEnum):
@@ -139,6 +149,10 @@ class PlanReason(StrEnum):
     """Superseded: a step failed; the step carries the reason."""
     NEWER_PLAN = "NewerPlan"
     """Superseded: a newer plan of the same policy took its place before this one was approved."""
+    POD_WAITS = "PodWaits"
+    """Superseded: the plan empties nodes, and a pod waits: it comes first."""
+    NODE_IN_USE = "NodeInUse"
+    """Superseded: a pod came to a node that the plan was to empty."""
 
 
 class StepReason(StrEnum):

@@ -10,7 +10,7 @@ from stowage.cli.printing import console, print_document
 
 if TYPE_CHECKING:
     from stowage_scheduler.cluster import Snapshot
-    from stowage_scheduler.consolidation import Consolidation
+    from stowage_scheduler.emptying import Consolidation
     from stowage_scheduler.options import Budget, PackOptions
 
 

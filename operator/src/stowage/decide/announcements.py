@@ -177,7 +177,7 @@ def _for_whom(plan: PlanFacts, step: Step) -> str:
     arriving = [one for one in plan.steps if one.action.arrives]
     pods = [one.pod.key for one in arriving if step.id in one.after] or [one.pod.key for one in arriving]
     if not pods:
-        return ""
+        return f" so that node {step.node} becomes empty" if step.node in plan.empties else ""
     more = f" and {len(pods) - 1} more" if len(pods) > 1 else ""
     return f" for {pods[0]}{more}"
 

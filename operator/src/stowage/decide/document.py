@@ -45,6 +45,7 @@ def plan_document(
     suffix: str,
     now: float,
     trace: str = "",
+    empties: Iterable[str] = (),
 ) -> PackingPlan:
     """The plan that carries out a packing, as far as one plan may hold.
 
@@ -56,6 +57,7 @@ def plan_document(
         suffix: four random characters of a-z and 0-9 that make the name unique.
         now: seconds since the epoch.
         trace: of the decision; empty when nobody follows it.
+        empties: nodes that the plan is made to empty.
     """
     steps = within_limit(packing.steps, packing.slots, MAX_STEPS)
     slots = _slots(packing, steps, snapshot)
@@ -74,6 +76,7 @@ def plan_document(
             steering=steering,
             slots=tuple(PlanSlot.of(slot) for slot in slots),
             steps=tuple(PlanStep.of(_steered(step, steering)) for step in steps),
+            empties=tuple(empties),
         ),
     )
 

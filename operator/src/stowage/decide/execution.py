@@ -109,6 +109,8 @@ def _stopped(plan: PlanFacts, situation: Situation) -> tuple[PlanPhase, PlanReas
     if since is not None and situation.now - since >= policy.plan_timeout_seconds:
         words = f"not finished {policy.plan_timeout_seconds:g} s after its start"
         return PlanPhase.ABORTED, PlanReason.TIMED_OUT, words
+    if situation.overtaken is not None:
+        return PlanPhase.SUPERSEDED, *situation.overtaken
     return None
 
 

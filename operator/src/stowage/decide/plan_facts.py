@@ -52,6 +52,8 @@ class PlanFacts(Struct, frozen=True):
     step_status: Mapping[str, StepStatus] = field(default_factory=dict)
     slot_status: Mapping[str, SlotStatus] = field(default_factory=dict)
     unready_at_start: int | None = None  # pods of the controllers that it touches
+    empties: tuple[str, ...] = ()  # of a consolidation: the nodes that it is for
+    named: Mapping[str, str] = field(default_factory=dict)  # UIDs on record of pods in temporary places, by step
     observed_by: tuple[str, ...] = ()  # holders of extenders that know this plan by its UID
 
     @property

@@ -70,10 +70,8 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
         policy_uid=spec.policy_uid or "",
         approval=spec.approval,
         steering=spec.steering,
-        steps=tuple(
-            Step(step.id, step.action, step.pod.to_fact(), step.node, step.slot, step.after, step.swap, step.gang or "")
-            for step in spec.steps
-        ),
+        empties=spec.empties,
+        steps=tuple(step.to_fact() for step in spec.steps),
         slots=tuple(slot.to_fact() for slot in spec.slots),
         created_at=metadata.creation_timestamp.timestamp() if metadata.creation_timestamp else 0.0,
         phase=status.phase,

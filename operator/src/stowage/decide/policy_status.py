@@ -13,6 +13,7 @@ from stowage.api.packing_plan_status import PlanPhase
 from stowage.api.packing_policy import PackingPolicy, PackingPolicyStatus
 from stowage.api.reasons import PlanReason, PolicyCondition, PolicyReason
 from stowage.api.team_share import TeamShare
+from stowage.decide.consolidation import Intent
 from stowage.decide.policy_words import not_followed_in
 from stowage.decide.scope import Scope
 from stowage.decide.trigger import Trigger
@@ -20,6 +21,7 @@ from stowage_scheduler.counted import counted
 
 LONGEST_MESSAGE = 1024
 _NODES_NAMED = 5
+_CONSOLIDATED = PolicyCondition.CONSOLIDATED
 
 
 class PolicyView(Struct, frozen=True):
@@ -43,6 +45,7 @@ class PolicyView(Struct, frozen=True):
     refused: str = ""
     remark: str = ""
     teams: tuple[TeamShare, ...] = ()
+    consolidation: Intent = Intent()
 
 
 def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> PackingPolicyStatus:
@@ -58,6 +61,10 @@ def policy_status(policy: PackingPolicy, view: PolicyView, now: float) -> Packin
     ]
     if not view.degraded:
         said.append((PolicyCondition.CONFLICT, bool(lost), conflict, _held_by_others(view.scope)))
+        conditions = tuple(one for one in conditions if view.consolidation.reason or one.type != _CONSOLIDATED)
+        if view.consolidation.reason is not None:
+            over = view.consolidation.reason is PolicyReason.NOTHING_TO_EMPTY
+            said.append((_CONSOLIDATED, over, view.consolidation.reason, view.consolidation.message))
     for kind, holds, why, words in said:
         conditions = with_condition(
             conditions, kind, holds, why, words[:LONGEST_MESSAGE], now=moment, observed_generation=generation

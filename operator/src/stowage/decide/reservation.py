@@ -33,8 +33,8 @@ class Reservation(Struct, frozen=True):
 
 
 def targets(plan: PlanFacts) -> frozenset[str]:
-    """The nodes that a plan sends pods to."""
-    return frozenset(slot.node for slot in plan.slots)
+    """The nodes that a plan sends pods to, and those that it empties: they are the emptiest ones for a scheduler."""
+    return frozenset(slot.node for slot in plan.slots) | frozenset(plan.empties)
 
 
 def reservation(plan: PlanFacts, nodes: Iterable[Node]) -> Reservation:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from stowage.api.packing_plan_status import PlanPhase
+from stowage.api.reasons import PlanReason
 from stowage.decide.plan_facts import Attempt, PlanFacts, PolicyFacts
 from stowage_scheduler.cluster import Snapshot
 
@@ -19,7 +20,8 @@ class Situation(Struct, frozen=True):
     None when nobody looked. `reserved` says, in steering Bind, that the taints of the plan have been seen long
     enough for kube-scheduler to know them, and that every pod on those nodes is in the snapshot. `keepers` are UIDs
     of plans whose taints may stand; they are looked up before the start alone. `attempts` are the requests that this
-    process sent, by step or by `slot/ID`: they only save requests, losing them is harmless.
+    process sent, by step or by `slot/ID`: they only save requests, losing them is harmless. `overtaken` says why a plan
+    that empties nodes is not wanted any more (`stowage.decide.consolidation`).
     """
 
     snapshot: Snapshot
@@ -31,6 +33,7 @@ class Situation(Struct, frozen=True):
     reserved: bool = False
     keepers: frozenset[str] = frozenset()
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    overtaken: tuple[PlanReason, str] | None = None
     rival: str = ""  # another plan that runs for the same policy or on the same nodes
 
 

@@ -36,6 +36,15 @@ class Packed(StrEnum):
     FAILED = "failed"
 
 
+class Searched(StrEnum):
+    """What a look for nodes to empty came to."""
+
+    FOUND = "found"
+    NOTHING = "nothing"
+    OVERTAKEN = "overtaken"  # a pod began to wait, or the cluster changed
+    FAILED = "failed"
+
+
 class SolverFailure(StrEnum):
     """Why a packing failed."""
 
@@ -149,6 +158,13 @@ PLANNED: Final = _gauge(
     "planned_pods", Unit.PODS, "Pending pods that have a place in a plan which has not ended, by its phase", _OPEN_PHASE
 )
 MOVES: Final = _counter("moves", Unit.PODS, "Moves done: the replacement of an evicted pod is bound as planned")
+CONSOLIDATIONS: Final = _counter(
+    "consolidations",
+    Unit.TIMES,
+    "Looks for nodes to empty while nothing waits, by what came of it",
+    Label("outcome", _values(Searched)),
+)
+EMPTIED: Final = _counter("emptied_nodes", Unit.NODES, "Nodes that plans made for it have emptied")
 EVICTIONS: Final = _counter("evictions", Unit.REQUESTS, "Answers to evictions", _EVICTED)
 BINDINGS: Final = _counter("bindings", Unit.REQUESTS, "Answers to bindings", _BOUND)
 UNGATINGS: Final = _counter("ungatings", Unit.REQUESTS, "Answers to letting a gang's pod go", _UNGATED)
@@ -266,7 +282,7 @@ OF_PROCESS: Final = (
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
     *(PACKINGS, SOLVE, EVENT_TO_PLAN, GAP, PENDING, PACKER_FAULTS, SOLVER_FAILURES, REJECTED),
-    *(PLANS, PLAN_EXECUTION, PLANNED, MOVES, EVICTIONS, BINDINGS, UNGATINGS),
+    *(PLANS, PLAN_EXECUTION, PLANNED, MOVES, CONSOLIDATIONS, EMPTIED, EVICTIONS, BINDINGS, UNGATINGS),
     *(QUEUE_DEPTH, FAILING_KEYS, RECONCILE, LEADER, EPOCH, CLOCK_OFFSET, BUILD),
     *(WATCH_AGE, WATCH_CONNECTED, WATCH_FAILURES, WATCH_LISTS, WATCH_REPEATED),
     *(DEGRADED, DOORBELL_STARTS, UNHEARD, API_REQUESTS, API_SECONDS),

@@ -47,6 +47,7 @@ class _Slot(Part, frozen=True):
 class _Spec(Part, frozen=True):
     approval: Approval = Approval.PENDING
     slots: tuple[_Slot, ...] | None = None
+    empties: tuple[str, ...] | None = None
 
 
 class _SlotStatus(Part, frozen=True):
@@ -116,7 +117,7 @@ def read_plan(raw: bytes) -> SeenPlan:
     waiting = {slot.id for slot in slots} - open_or_filled
     approved = spec.approval is Approval.APPROVED and metadata.deletion_timestamp is None
     return SeenPlan(
-        slots=ActivePlan(metadata.uid, metadata.name, slots, frozenset(waiting)),
+        slots=ActivePlan(metadata.uid, metadata.name, slots, frozenset(waiting), frozenset(spec.empties or ())),
         active=approved and status.phase in ACTIVE_PHASES,
         observed_by=frozenset(one.holder for one in status.extenders or () if one.observed_plan == metadata.uid),
     )

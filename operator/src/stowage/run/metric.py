@@ -32,6 +32,7 @@ class Unit(StrEnum):
     BYTES = "bytes"
     PODS = "pods"
     PLANS = "plans"
+    NODES = "nodes"
     KEYS = "keys"
     OBJECTS = "objects"
     REQUESTS = "requests"

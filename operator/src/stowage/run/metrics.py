@@ -85,6 +85,8 @@ class Metrics:
         self.plan_seconds = self._histogram(catalogue.PLAN_EXECUTION)
         self.planned_pods = self._gauge(catalogue.PLANNED)
         self.moves = self._counter(catalogue.MOVES)
+        self.consolidations = self._counter(catalogue.CONSOLIDATIONS)
+        self.emptied_nodes = self._counter(catalogue.EMPTIED)
         self.evictions = self._counter(catalogue.EVICTIONS)
         self.bindings = self._counter(catalogue.BINDINGS)
         self.ungatings = self._counter(catalogue.UNGATINGS)

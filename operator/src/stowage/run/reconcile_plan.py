@@ -21,9 +21,10 @@ from stowage.act.policies import get_policy
 from stowage.api.names import TRACE_ANNOTATION
 from stowage.api.packing_plan import PackingPlan, PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, StepState
-from stowage.api.reasons import StepReason
+from stowage.api.reasons import PlanReason, StepReason
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.announcements import announcements, departures
+from stowage.decide.consolidation import overtaken
 from stowage.decide.execution import Advance, advance
 from stowage.decide.plan_facts import PlanFacts
 from stowage.decide.plan_status import next_status, plan_facts, policy_facts
@@ -159,8 +160,9 @@ class PlanReconciler:
         plans = await list_plans(self._api) if starting else ()
         rival = rival_of(plan, plans) if starting else None
         steered = facts.steering is PlanSteering.EXTENDER
+        snapshot = self._store.snapshot(self._clock())
         return Situation(
-            snapshot=self._store.snapshot(self._clock()),
+            snapshot=snapshot,
             policy=policy_facts(policy) if policy is not None else None,
             now=self._clock(),
             epoch=self._lease.epoch,
@@ -170,6 +172,7 @@ class PlanReconciler:
             keepers=frozenset(other.metadata.uid or "" for other in plans if keeps_nodes(other)),
             attempts=self._actions.attempts(facts.uid),
             rival=rival.name if rival is not None else "",
+            overtaken=overtaken(facts, policy, snapshot),
         )
 
     async def _is_behind(self, facts: PlanFacts, decision: Advance) -> bool:
@@ -278,6 +281,8 @@ class PlanReconciler:
             and after.reason is StepReason.BOUND
         )
         self._metrics.moves.inc(moved)
+        if decision.reason is PlanReason.COMPLETED:
+            self._metrics.emptied_nodes.inc(len(facts.empties))
         if decision.phase.ended:
             self._metrics.plans.labels(decision.phase.value).inc()
             since = decision.started_at if decision.started_at is not None else facts.created_at

@@ -18,6 +18,7 @@ from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.decide import scope as scoping
 from stowage.decide.announcements import left_pending
+from stowage.decide.consolidation import Calm, after_search, consolidation
 from stowage.decide.document import first_status, plan_document, stale_for, steering_of
 from stowage.decide.policy_status import PolicyView, policy_status
 from stowage.decide.power_words import without_figures
@@ -25,6 +26,7 @@ from stowage.decide.team_shares import team_shares
 from stowage.decide.trace import trace_id
 from stowage.decide.trigger import Considered, Memory, Trigger, fingerprint, remembered, ripens_at, trigger
 from stowage.observe.store import Store
+from stowage.run.consolidator import Consolidator
 from stowage.run.extender_pulse import Pulses
 from stowage.run.freshness import ALL_SEEN, Sight
 from stowage.run.lease import Lease, term_of
@@ -56,7 +58,7 @@ class _Answer(Struct, frozen=True):
 class _Question(Struct, frozen=True):
     """What is packed, for whom, how its plan is steered, and the trace of the decision.
 
-    `others` are plans whose nodes are left alone.
+    `others` are plans whose nodes are left alone, `empties` the nodes that a consolidation is for.
     """
 
     policy: PackingPolicy
@@ -65,6 +67,7 @@ class _Question(Struct, frozen=True):
     options: PackOptions
     steering: PlanSteering
     trace: str
+    empties: tuple[str, ...] = ()
 
 
 class _Decision(Struct, frozen=True):
@@ -109,6 +112,7 @@ class PolicyReconciler:
         self._solver = solver
         self._lease = lease
         self._numbers = PolicyMetrics(metrics, lambda: lease.leading)
+        self._consolidator = Consolidator(solver, store, metrics, clock, settings.seed)
         self._clock = clock
         self._identity = settings.identity
         self._seed = settings.seed
@@ -130,6 +134,7 @@ class PolicyReconciler:
         policies = [scoping.within(one, self._namespaces) for one in await list_policies(self._api)]
         alive = {one.metadata.uid for one in policies}
         self._memory = {uid: memory for uid, memory in self._memory.items() if uid in alive}
+        self._consolidator.keep_only(alive)
         plans = await list_plans(self._api)
         self._numbers.under_way(plans)
         own = [plan for plan in plans if plan.spec.policy == name]
@@ -190,13 +195,18 @@ class PolicyReconciler:
             view, packing = decision.view, decision.packing
         if not seen.pending:
             self._numbers.rests(policy.name)
+        calm = Calm(scene, nodes, view.plans, view.active, seen.pending, left, mark)
+        view = await self._consolidate(policy, calm, view, others, leads)
         await self._write(policy, view, leads)
         if packing is not None and leads():
             await self._tell(policy, packing, trace)
         for plan in view.outdated:  # they are counted by now
             if leads():
                 await delete_plan(self._api, plan)
-        again = None if view.active is not None or asleep else view.trigger.look_again_seconds
+        looks = (view.trigger.look_again_seconds, view.consolidation.look_again_seconds)
+        again = (
+            None if view.active is not None or asleep else min((one for one in looks if one is not None), default=None)
+        )
         return again, () if view.active is None else (view.active.name,)
 
     async def _decide(
@@ -229,6 +239,34 @@ class PolicyReconciler:
         seen = structs.replace(seen, look_again_seconds=SYNC_POLL_SECONDS if not found else None)
         view = structs.replace(view, trigger=seen, error=answer.error, fruitless=bool(memory.fruitless))
         return _Decision(view, answer.packing)
+
+    async def _consolidate(
+        self,
+        policy: PackingPolicy,
+        calm: Calm,
+        view: PolicyView,
+        others: Sequence[PackingPlan],
+        leads: Callable[[], bool],
+    ) -> PolicyView:
+        """Write a plan that empties nodes, if it is quiet and there are some."""
+        calm = structs.replace(calm, looked=self._consolidator.looked(policy))
+        intent = consolidation(policy, calm, self._clock())
+        if not intent.due or not calm.nodes or not leads():
+            return structs.replace(view, consolidation=intent)
+        steering = steering_of(policy, await self._pulses.alive(), taints=not self._namespaces)
+        options = scoping.options(policy, intent.moves, calm.nodes, binds=steering is PlanSteering.BIND)
+        trace = trace_id(policy.metadata.uid or "", calm.fingerprint, self._clock())
+        with traced(trace):
+            found = await self._consolidator.search(policy, calm.snapshot, options, calm.fingerprint)
+            if found is not None and await self._overtaken(policy, leads) is None:
+                question = _Question(policy, calm.snapshot, tuple(others), options, steering, trace, found.nodes)
+                try:
+                    created = await self._create(question, found.packing, calm.snapshot, leads)
+                    view = structs.replace(view, active=created, plans=(*view.plans, created))
+                except ApiError as error:
+                    self._consolidator.refused(policy, str(error))
+        calm = structs.replace(calm, active=view.active, looked=self._consolidator.looked(policy))
+        return structs.replace(view, consolidation=after_search(consolidation(policy, calm, self._clock())))
 
     async def _tell(self, policy: PackingPolicy, packing: Packing, trace: str) -> None:
         """Say on pods why they stay pending, when that is new."""
@@ -289,7 +327,14 @@ class PolicyReconciler:
         policy, trace = question.policy, question.trace
         suffix = "".join(self._generator.choices(string.ascii_lowercase + string.digits, k=4))
         document = plan_document(
-            packing, policy, scene, steering=question.steering, suffix=suffix, now=self._clock(), trace=trace
+            packing,
+            policy,
+            scene,
+            steering=question.steering,
+            suffix=suffix,
+            now=self._clock(),
+            trace=trace,
+            empties=question.empties,
         )
         plan = await create_plan(self._api, document)
         numbers = first_status(packing)

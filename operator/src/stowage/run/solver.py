@@ -15,6 +15,7 @@ import gc
 import logging
 import multiprocessing
 import signal
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -24,6 +25,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from stowage.run.snapshot_changes import Receiver, Sender
 from stowage_scheduler.cluster import Snapshot
+from stowage_scheduler.emptying import Consolidation
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
 
@@ -113,6 +115,26 @@ def pack_in_worker(message: bytes, options: bytes, budget: bytes, seed: int) -> 
     return _encode(packing)
 
 
+def consolidate_in_worker(message: bytes, options: bytes, budget: bytes, seed: int) -> bytes | None:
+    """Look for nodes to empty, as `pack_in_worker` packs."""
+    import time  # noqa: PLC0415
+
+    from stowage_scheduler.consolidation import consolidate  # noqa: PLC0415
+
+    snapshot = _received.snapshot(message)
+    if snapshot is None:
+        return None
+    found = consolidate(
+        snapshot,
+        msgspec.msgpack.decode(options, type=PackOptions),
+        msgspec.msgpack.decode(budget, type=Budget),
+        seed,
+        time.monotonic,  # noqa: TID251 - the edge: here the packer's clock is chosen
+        _crew,
+    )
+    return _encode(found)
+
+
 class Solver:
     """The process that packs, and those that help it; an async context manager.
 
@@ -164,16 +186,31 @@ class Solver:
             SolverDied: two processes died over it.
             SolverError: the packer raised.
         """
+        return msgspec.msgpack.decode(await self._ask(pack_in_worker, snapshot, options, budget, seed), type=Packing)
+
+    async def consolidate(self, snapshot: Snapshot, options: PackOptions, budget: Budget, seed: int) -> Consolidation:
+        """Look for nodes to empty in a worker, as `solve` packs; the budget is that of all tries together."""
+        answer = await self._ask(consolidate_in_worker, snapshot, options, budget, seed)
+        return msgspec.msgpack.decode(answer, type=Consolidation)
+
+    async def _ask(
+        self,
+        work: Callable[[bytes, bytes, bytes, int], bytes | None],
+        snapshot: Snapshot,
+        options: PackOptions,
+        budget: Budget,
+        seed: int,
+    ) -> bytes:
         budget = structs.replace(budget, workers=self._workers)
         how = _encode(options), _encode(budget), seed
         try:
-            answer = await self._run(pack_in_worker, (self._sender.changes(snapshot), *how), limit_seconds(budget))
+            answer = await self._run(work, (self._sender.changes(snapshot), *how), limit_seconds(budget))
         except SolverDied as error:
-            logger.warning("%s; packing again in a new one", error)
+            logger.warning("%s; asking a new one", error)
             answer = None
         if answer is None:
-            answer = await self._run(pack_in_worker, (self._sender.whole(snapshot), *how), limit_seconds(budget))
-        return msgspec.msgpack.decode(answer, type=Packing)
+            answer = await self._run(work, (self._sender.whole(snapshot), *how), limit_seconds(budget))
+        return bytes(answer)
 
     async def close(self) -> None:
         """Kill all workers."""
