@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.facts import OPTIONS, node, pod, snapshot
 from harness.instances import dump, paper_instance
@@ -62,9 +64,9 @@ def exchange(start: Placement, seed: int, units: float) -> Placement:
 
 
 @settings(max_examples=150)
-@given(cluster=clusters(), seed=st.integers(0, 99))
-def test_what_exchanges_find_is_valid_and_no_worse(cluster: Snapshot, seed: int) -> None:
-    problem = build(cluster, OPTIONS).problem
+@given(cluster=clusters(), seed=st.integers(0, 99), most=st.sampled_from([None, 0, 1, 3]))
+def test_what_exchanges_find_is_valid_and_no_worse(cluster: Snapshot, seed: int, most: int | None) -> None:
+    problem = build(cluster, replace(OPTIONS, max_moves=most)).problem
     assert is_plain(problem)
     start = greedy(problem)
     end = exchange(start, seed, 0.05)
@@ -90,6 +92,15 @@ def test_pods_that_no_node_may_receive_take_no_part() -> None:
     found = search.reach({1: 2, 0: 5}, 0.0, 100, keep=False)
     assert found is not None
     assert not found.placed(unwanted)
+
+
+@pytest.mark.parametrize(("most", "more"), [(2, 1), (6, 3), (20, 7)])  # 7 more of the first tier are all that fit
+def test_under_a_cap_on_moves_as_many_pods_are_placed_as_it_lets_through(most: int, more: int) -> None:
+    cluster = read_dump(json.dumps(dump(paper_instance(16, 8, 2, 105, 3))).encode()).snapshot
+    start = greedy(build(cluster, replace(OPTIONS, max_moves=most)).problem)
+    end = exchange(start, 7, 0.2)
+    assert end.disrupted() <= most
+    assert end.score()[0] >= start.score()[0] + more
 
 
 def test_the_same_seed_finds_the_same() -> None:

@@ -135,7 +135,7 @@ def _solve(
         until = max(0.0, limit.left() - amount * _EXCHANGE_SHARE)
         before = search.best
         search.adopt(exchanged(before, bounds.by_priority, random, limit, until))
-        exchanging = search.best is not before and is_plain(problem)
+        exchanging = search.best is not before and is_plain(problem) and problem.max_moves is None
         watch.lap("exchange")
     if not exchanging:
         search.place(bounds.by_priority, amount * (_CALM_SHARE + _EXACT_SHARE), stall=_FIRST_STALL)

@@ -116,7 +116,9 @@ class Exchange:
         for asks, weight in zip(self.asked, self.weight, strict=True):
             self.size += asks * weight
 
-    def reach(self, wanted: Mapping[int, int], until: float, patience: int, *, keep: bool) -> Placement | None:
+    def reach(
+        self, wanted: Mapping[int, int], until: float, patience: int, *, keep: bool, gently: bool = False
+    ) -> Placement | None:
         """A placement with so many pods by priority or higher, or with fewer where that does not succeed.
 
         Args:
@@ -124,10 +126,11 @@ class Exchange:
             until: seconds or units of the limit that must be left over.
             patience: fruitless rounds after which it gives up.
             keep: whether no running pod may lose its place for a smaller one.
+            gently: those that run lose their place only to a higher priority, the largest of each tier.
         """
         keep = keep or not self.problem.may_evict
         self.limit.spent += _START_ROUNDS * self.units
-        if not self._choose(wanted, keep=keep):
+        if not self._choose(wanted, keep=keep, gently=gently or keep):
             return None
         if self.ruled and not self.ruled.begin(self.classes.tolist(), self.home.tolist(), self.node.tolist()):
             return None
@@ -143,8 +146,8 @@ class Exchange:
             found = fill(found, lambda c: c.index)
         return found if found.within_limits() else None
 
-    def _choose(self, wanted: Mapping[int, int], *, keep: bool) -> bool:
-        """Who shall have a place: in each tier the smallest, and with `keep` all that run before them."""
+    def _choose(self, wanted: Mapping[int, int], *, keep: bool, gently: bool) -> bool:
+        """Who shall have a place: in each tier the smallest, and with `gently` those that run before them."""
         self.node = np.where(self.stay < 0, self.outside, self.stay)
         # who runs and has a rule is chosen like the smallest: others may need it where it is
         size = np.where(self.concerned & (self.home >= 0), 0.0, self.size)
@@ -157,7 +160,7 @@ class Exchange:
             waits = self.home[here] < 0
             if count < 0 or (keep and count < len(here) - int(waits.sum())):
                 return False
-            order = np.lexsort((size[here], waits)) if keep else np.lexsort((waits, size[here]))
+            order = np.lexsort((size[here], waits)) if gently else np.lexsort((waits, size[here]))
             chosen = here[order[:count]]
             self.node[chosen] = self.home[chosen]
         return True

@@ -39,8 +39,8 @@ def exchanged(start: Placement, bounds: Mapping[int, int], random: Random, limit
         wanted[lowest] -= max(1, short // _SLOW)
         if wanted[lowest] < best.placed_by_priority()[lowest]:
             break
-    if best is start:
-        return best  # limits that span nodes forbid it, or there is no time
+    if best is start:  # limits that span nodes forbid it, or there is no time
+        return _stepwise(exchange, best, bounds, until)
     patience, tries = _QUICK, 0
     while limit.left() > until:
         placed = best.placed_by_priority()
@@ -55,6 +55,21 @@ def exchanged(start: Placement, bounds: Mapping[int, int], random: Random, limit
         for keep in (True, False):
             again = exchange.reach(best.placed_by_priority(), until, _QUICK, keep=keep)
             best = max(best, again or best, key=Placement.score)
+    return best
+
+
+def _stepwise(exchange: Exchange, best: Placement, bounds: Mapping[int, int], until: float) -> Placement:
+    """As many pods as limits that span nodes let through: tier by tier, by halving what is not known to be too many."""
+    for priority in best.problem.priorities:
+        low, high = best.placed_by_priority()[priority], bounds[priority]
+        while low < high and exchange.limit.left() > until:
+            middle = (low + high + 1) // 2
+            placed = best.placed_by_priority()
+            wanted = {p: placed[p] if p > priority else max(middle, placed[p]) for p in placed}
+            found = exchange.reach(wanted, until, _QUICK, keep=False, gently=True)
+            best = max(best, found or best, key=Placement.score)
+            now = best.placed_by_priority()[priority]
+            low, high = (max(now, middle), high) if now >= middle else (now, middle - 1)
     return best
 
 
