@@ -25,6 +25,7 @@ from stowage.cli.leftovers import Result, leftovers, told
 from stowage.observe.store import COLLECTIONS
 from stowage.transport import paths
 from stowage.transport.errors import Forbidden, NotFound, from_response
+from stowage.transport.server_clock import ServerClock
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 Document = dict[str, Any]
@@ -189,6 +190,7 @@ class MayDoNothing:
     server = "https://server"
 
     def __init__(self) -> None:
+        self.clock = ServerClock()
         self.asked: list[Document] = []
 
     async def get(self, path: str, query: object = None) -> Document:  # noqa: ARG002

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from itertools import count
 from typing import Any
 
@@ -19,6 +20,7 @@ from stowage.cli.drain_answer import DrainAnswer, PlanEnd
 from stowage.cli.drain_live import Ended, Request, drain_live
 from stowage.cli.errors import InputError
 from stowage.transport import ApiUnavailable, Conflict, Forbidden, NotFound, paths
+from stowage.transport.server_clock import ServerClock
 from stowage_scheduler.options import Drain
 from unit.test_cli_answers import Document, node, pod, policy
 
@@ -27,8 +29,9 @@ EXISTS: Any = {"tolerations": [{"operator": "Exists"}]}
 MANY = 40  # pauses after which a drain that should have ended is taken for an endless one
 
 
-def moment() -> str:
-    return f"{datetime.fromtimestamp(time.time(), UTC):%Y-%m-%dT%H:%M:%SZ}"  # noqa: TID251 - the command reads it, too
+def moment(ahead: float = 0.0) -> str:
+    now = time.time() + ahead  # noqa: TID251 - the command reads it, too
+    return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Cluster:
@@ -43,6 +46,9 @@ class Cluster:
         self.pauses: list[float] = []
         self.on_pause: Callable[[], None] = lambda: None
         self.listed: list[Document | None] = []
+        self.ahead = 0.0  # of the clock of this machine, in seconds
+        self.clock = ServerClock()
+        self.extender: str | None = None
         for item in items:
             self.add(item)
 
@@ -63,8 +69,10 @@ class Cluster:
 
     async def get(self, path: str, query: Document | None = None) -> Document:
         self._answer(f"GET {path}")
+        if path == paths.VERSION:
+            return {}
         if path == paths.lease(*LEASE.split("/")):
-            return {"spec": {"holderIdentity": "operator", "renewTime": moment(), "leaseDurationSeconds": 3600}}
+            return {"spec": {"holderIdentity": "operator", "renewTime": self.moment(), "leaseDurationSeconds": 3600}}
         if path in COLLECTIONS or path == paths.PACKING_PLANS:
             if path == paths.PODS:
                 self.listed.append(query)
@@ -72,7 +80,8 @@ class Cluster:
             _, _, wanted = (query or {}).get("fieldSelector", "").partition("=")
             return {"items": [one for one in found if not wanted or one["spec"].get("nodeName") == wanted]}
         if path == paths.leases("stowage-system"):
-            return {"items": []}
+            beat = {"spec": {"holderIdentity": self.extender, "renewTime": self.moment()}}
+            return {"items": [beat] if self.extender else []}
         if path not in self.objects:
             raise NotFound(f"GET {path}", status=404)
         return self.objects[path]
@@ -88,7 +97,7 @@ class Cluster:
         return self.objects[path]
 
     async def create(self, path: str, body: Document) -> Document:
-        metadata = {**body["metadata"], "uid": body["metadata"]["name"], "creationTimestamp": moment()}
+        metadata = {**body["metadata"], "uid": body["metadata"]["name"], "creationTimestamp": self.moment()}
         plan = {**body, "metadata": metadata}
         if not any(isinstance(error, Forbidden) for error in self.fails.get(f"POST {path}", [])):
             self.objects[f"{path}/{metadata['name']}"] = plan
@@ -97,7 +106,11 @@ class Cluster:
         self.operate(self, plan)
         return plan
 
+    def moment(self) -> str:
+        return moment(self.ahead)
+
     def _answer(self, request: str) -> None:
+        self.clock.hear(format_datetime(datetime.fromisoformat(self.moment()), usegmt=True))
         self.hooks.pop(request, lambda: None)()
         if self.fails.get(request):
             raise self.fails[request].pop(0)
@@ -128,7 +141,7 @@ def replaced(cluster: Cluster, plan: Document, where: Callable[[Document], str |
         gone = cluster.objects.pop(f"{paths.PODS}/{step['pod']['name']}")
         on = where({**step, "target": slots.get(step.get("slot"))})
         name = f"new-{next(NUMBERS)}"
-        made = {**gone["metadata"], "name": name, "uid": name, "creationTimestamp": moment()}
+        made = {**gone["metadata"], "name": name, "uid": name, "creationTimestamp": cluster.moment()}
         spec = {key: value for key, value in gone["spec"].items() if key != "nodeName"}
         cluster.add({**gone, "metadata": made, "spec": {**spec, **({"nodeName": on} if on else {})}})
     end(plan, "Done", reason)
@@ -200,6 +213,18 @@ async def test_plans_that_lower_the_number_are_not_in_vain() -> None:
     assert (await cluster.drain()).drained
     assert len(cluster.plans) == 7
     assert cluster.pauses == []
+
+
+CLOCKS = {"two hours behind": 7200.0, "two hours ahead": -7200.0}
+
+
+@pytest.mark.parametrize("ahead", CLOCKS.values(), ids=CLOCKS.keys())
+async def test_the_clock_of_this_machine_does_not_matter(ahead: float) -> None:
+    cluster = Cluster(*small())
+    cluster.ahead, cluster.extender = ahead, "extender-1"
+    assert (await cluster.drain()).drained
+    (plan,) = cluster.plans
+    assert plan["spec"]["steering"] == "Extender", "its lease was renewed a moment ago"
 
 
 CREATE = f"POST {paths.PACKING_PLANS}"

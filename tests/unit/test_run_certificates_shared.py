@@ -8,6 +8,8 @@ import copy
 import random
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ from stowage.run.certificates_secret import SecretCertificates
 from stowage.run.webhook_server import LOOK_EVERY_SECONDS, LOOK_SOON_SECONDS, AdmissionServer, WebhookOptions
 from stowage.run.webhook_tls import ServingContext
 from stowage.transport import Api, ApiUnavailable, Conflict, Forbidden, NotFound
+from stowage.transport.server_clock import ServerClock
 
 NOW = float(int(time.time()))  # noqa: TID251 - the certificates are loaded by the TLS of this machine
 NAME = "stowage-webhook.stowage-system.svc"
@@ -92,14 +95,19 @@ class Server:
         (webhook,) = self.objects[CONFIGURATION]["webhooks"]
         return base64.b64decode(webhook["clientConfig"].get("caBundle", ""))
 
-    def replica(self, used: list[Pair] | None = None, use: Callable[[Pair], None] | None = None) -> SecretCertificates:
+    def replica(
+        self,
+        used: list[Pair] | None = None,
+        use: Callable[[Pair], None] | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> SecretCertificates:
         return SecretCertificates(
             cast("Api", self),
             namespace="stowage-system",
             secret="stowage-webhook-tls",  # noqa: S106 - a name
             configuration="stowage",
             names=(NAME,),
-            now=lambda: self.now,
+            now=now or (lambda: self.now),
             use=use or (used if used is not None else []).append,
         )
 
@@ -145,6 +153,28 @@ async def test_replicas_walk_through_a_rotation_together_and_the_bundle_is_ahead
         seen.append((used[0][-1] == first, server.bundle.count(b"BEGIN"), used[0][-1].authority in server.bundle))
     assert seen == [(True, 2, True), (False, 2, True), (False, 1, True)]
     assert server.writes.count("PUT secret") == 3
+
+
+APART = {"three hours": 3 * 3600.0, "a hundred days": 100 * DAY_SECONDS}
+
+
+@pytest.mark.parametrize("apart", APART.values(), ids=APART.keys())
+async def test_replicas_with_clocks_far_apart_go_by_that_of_the_api_server(apart: float) -> None:
+    server = Server()
+    clocks = [ServerClock(lambda: server.now - NOW) for _ in range(3)]
+    own = [lambda: server.now, lambda: server.now + apart, lambda: server.now - apart]
+    replicas = [server.replica(now=clock.otherwise(wrong)) for clock, wrong in zip(clocks, own, strict=True)]
+    for day in range(61):
+        for clock, replica in zip(clocks, replicas, strict=True):
+            server.now = NOW + day * DAY_SECONDS
+            clock.hear(format_datetime(datetime.fromtimestamp(server.now, UTC), usegmt=True))
+            await replica.look()
+    assert server.writes.count("POST secret") == 1
+    assert server.writes.count("PUT secret") == 1, "announced once, at its time"
+    keys = from_secret(server.objects[SECRET]["data"])
+    assert keys is not None
+    assert keys.following is not None
+    assert serves(keys.serving, (NAME,), server.now)
 
 
 async def test_a_replica_that_was_away_does_not_bring_an_old_bundle_back() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from stowage.cli.cluster import Document, each
 from stowage.cli.errors import InputError
 from stowage.cli.leftovers import Result, leftovers, name_of, phase_of, remove, told
 from stowage.cli.rights import attributes
+from stowage.cli.server_time import server_time
 from stowage.transport import paths
 from stowage.transport.api import Api
 from stowage.transport.errors import Forbidden, NotFound
@@ -68,7 +68,7 @@ async def run_checks(api: Api, places: Places, *, fix: bool = False) -> list[Che
     Raises:
         ApiError: the API server cannot be reached at all.
     """
-    now = time.time()  # noqa: TID251 - a command reads the clock once, checks get it as an argument
+    now = await server_time(api)
     checks = [Check("API server", Result.PASSED, api.server)]
     checks.append(await _guarded("version", _version(api)))
     definitions = await _guarded("custom resources", check_definitions(api))
@@ -120,7 +120,7 @@ def _refusal(error: Forbidden) -> str:
 
 
 async def _version(api: Api) -> Check:
-    return check_version(await api.get("/version"))
+    return check_version(await api.get(paths.VERSION))
 
 
 def check_version(version: Document) -> Check:

@@ -11,7 +11,6 @@ import contextlib
 import random
 import signal
 import string
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -32,6 +31,7 @@ from stowage.cli.drain_rounds import Rounds, Sent, came_back, names_of, on_their
 from stowage.cli.errors import ClusterError, ExitCode, InputError
 from stowage.cli.leftovers import Result
 from stowage.cli.plan import budget_for
+from stowage.cli.server_time import server_time
 from stowage.decide import scope as scoping
 from stowage.decide.document import plan_document, steering_of
 from stowage.transport import Api, ApiError, paths
@@ -101,7 +101,7 @@ async def drain_live(api: Api, request: Request, say: Say, pause: Pause = asynci
         ApiError: the cluster could not be reached, or refused.
     """
     lease = lease_of(request.operator_lease, "--operator-lease")
-    leads = await check_operator(api, *lease, time.time())  # noqa: TID251 - compared with what the cluster writes
+    leads = await check_operator(api, *lease, await server_time(api))
     if leads.result is not Result.PASSED:
         raise ClusterError(f"nobody would carry the plan out: {leads.found}; --dry-run shows it")
     work = _Drain(api, request, say, lease[0], pause)
@@ -263,7 +263,7 @@ class _Drain:
             self._say(words)
 
     async def _look(self) -> _Scene:
-        now = time.time()  # noqa: TID251 - a command reads the clock once a look, decisions get it as an argument
+        now = await server_time(self._api)  # once a look: decisions get it as an argument
         plans = await list_plans(self._api)  # before the pods: a plan that has ended is seen in them
         facts = read_dump(msgspec.json.encode(await read_list(self._api)), now=now)
         nodes = self._request.drain.nodes
@@ -302,7 +302,7 @@ class _Drain:
         if given.packing is None:
             raise AssertionError("unreachable: only what is possible is written")
         suffix = "".join(random.SystemRandom().choices(string.ascii_lowercase + string.digits, k=4))
-        now = time.time()  # noqa: TID251 - the name of a plan tells when it was made
+        now = await server_time(self._api)
         steering = steering_of(scene.policy, await self._extenders(now))
         made = plan_document(given.packing, scene.policy, scene.snapshot, steering=steering, suffix=suffix, now=now)
         spec = made.spec.model_copy(update={"approval": Approval.APPROVED})

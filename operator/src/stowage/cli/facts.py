@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from stowage.cli.times import timestamp_seconds
 
 if TYPE_CHECKING:
     from stowage.api.packing_policy import PackingPolicy
+    from stowage.transport.api import Api
     from stowage_scheduler.kube.dump import Dump
 
 MAX_DUMP_BYTES = 1_000_000_000
@@ -24,7 +24,7 @@ MAX_POLICY_BYTES = 1_000_000
 def load(file: Path | None, now: str | None, kubeconfig: str | None, context: str | None) -> Dump:
     """Facts from a dump, or from the cluster when no file is given.
 
-    "Now" is `now`, else the newest timestamp in the file, else the present for a live cluster.
+    "Now" is `now`, else the newest timestamp in the file, else the API server's time for a live cluster.
 
     Raises:
         InputError: the file cannot be read.
@@ -38,10 +38,13 @@ def load(file: Path | None, now: str | None, kubeconfig: str | None, context: st
         with progress(f"reading {file}"):
             return read_dump(read_bytes(file, MAX_DUMP_BYTES), now=given)
     from stowage.cli.cluster import read_list, with_cluster
+    from stowage.cli.server_time import server_time
+
+    async def read(api: Api) -> tuple[dict[str, Any], float]:
+        return await read_list(api), await server_time(api)
 
     with progress("reading the cluster"):
-        document = with_cluster(kubeconfig, context, read_list)
-        present = time.time()  # noqa: TID251 - a command reads the clock once, decisions get it as an argument
+        document, present = with_cluster(kubeconfig, context, read)
         return read_dump(msgspec.json.encode(document), now=given if given is not None else present)
 
 

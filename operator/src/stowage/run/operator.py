@@ -199,7 +199,7 @@ class Operator:
                 configuration=settings.webhook_configuration,
                 certificates=settings.webhook_certificates,
             ),
-            now=wall_clock,
+            now=self._api.clock.otherwise(wall_clock),  # replicas share a clock, and API servers judge by it
             generator=generator,
             on_answer=metrics.webhook_answered,
             on_certificate=metrics.webhook_certificate_expiry.set,

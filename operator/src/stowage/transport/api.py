@@ -18,6 +18,7 @@ import msgspec
 
 from stowage.transport import credentials
 from stowage.transport.errors import ApiUnavailable, CredentialsError, from_response
+from stowage.transport.server_clock import ServerClock
 
 JSON: Final = "application/json"
 METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
@@ -54,6 +55,7 @@ class Api:
         self._refresh = refresh
         self.observer: Observer | None = None
         self.silence_seconds: float | None = None  # after which an open watch is dead; None: SILENCE_SECONDS
+        self.clock = ServerClock()
 
     @classmethod
     async def connect(
@@ -241,6 +243,7 @@ class Api:
             response: aiohttp.ClientResponse = answer.response
             async with response:
                 status = response.status
+                self.clock.hear(response.headers.get("Date"))
                 if status >= 400:
                     raise from_response(request, status, await response.read(), response.headers.get("Retry-After"))
                 yield response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+VERSION = "/version"
 NODES = "/api/v1/nodes"
 PODS = "/api/v1/pods"
 NAMESPACES = "/api/v1/namespaces"
