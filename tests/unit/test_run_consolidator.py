@@ -1,0 +1,100 @@
+"""Looking for nodes to empty: what is remembered of it, and that a pod which waits ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from harness.facts import packed
+from stowage.api.reasons import PolicyReason
+from stowage.decide.consolidation import Looked
+from stowage.observe.store import Store
+from stowage.run.consolidator import Consolidator, Found
+from stowage.run.metrics import Metrics
+from stowage.run.solver import Solver, SolverError
+from stowage_scheduler.cluster import Pod
+from stowage_scheduler.emptying import Consolidation
+from stowage_scheduler.options import Drain, PackOptions
+from unit.builders import NOW, node, pod, policy_resource, replica_set, snapshot
+
+WEB, API = pod("web-1", "n1"), pod("api-1", "n2", app="api")
+CLUSTER = snapshot(node("n1"), node("n2"), WEB, API, replica_set("web", 1), replica_set("api", 1))
+POLICY = policy_resource(consolidation={"mode": "WhenQuiet"})
+PACKING = packed(CLUSTER, PackOptions(drain=Drain(frozenset({"n1"}), voluntary=True)))
+FOUND = Consolidation(("n1",), PACKING)
+WAITS = pod("new-1", app="new")
+Work = Callable[[dict[str, Pod]], Awaitable[Consolidation]]
+
+
+async def search(work: Work) -> tuple[Found | None, Looked, Metrics]:
+    """One search; `work` is the solver's, and may change the pods of the store meanwhile."""
+    pods = {one.key: one for one in CLUSTER.pods}
+
+    async def consolidate(*_: object) -> Consolidation:
+        return await work(pods)
+
+    metrics = Metrics()
+    solver = cast("Solver", SimpleNamespace(consolidate=consolidate))
+    searching = Consolidator(solver, cast("Store", SimpleNamespace(pods=pods)), metrics, lambda: NOW, 1)
+    found = await searching.search(POLICY, CLUSTER, PackOptions(), "mark")
+    return found, searching.looked(POLICY), metrics
+
+
+async def there_is_one(_: dict[str, Pod]) -> Consolidation:
+    return FOUND
+
+
+async def there_is_none(_: dict[str, Pod]) -> Consolidation:
+    return Consolidation()
+
+
+async def a_pod_moves_meanwhile(pods: dict[str, Pod]) -> Consolidation:
+    pods[WEB.key] = structs.replace(WEB, terminating=True)
+    return FOUND
+
+
+async def a_pod_waits_at_its_end(pods: dict[str, Pod]) -> Consolidation:
+    pods[WAITS.key] = WAITS
+    return FOUND
+
+
+async def a_pod_waits_and_it_goes_on(pods: dict[str, Pod]) -> Consolidation:
+    pods[WAITS.key] = WAITS
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+async def it_fails(_: dict[str, Pod]) -> Consolidation:
+    raise SolverError("no memory")
+
+
+@pytest.mark.parametrize(
+    ("work", "nodes", "looked", "outcome"),
+    [
+        pytest.param(there_is_one, ("n1",), Looked(), "found", id="a-node-can-be-emptied"),
+        pytest.param(there_is_none, None, Looked("mark", NOW), "nothing", id="no-node-can-be-emptied"),
+        pytest.param(a_pod_moves_meanwhile, None, Looked(), "overtaken", id="the-cluster-changed-meanwhile"),
+        pytest.param(a_pod_waits_at_its_end, None, Looked(), "overtaken", id="a-pod-waits-at-its-end"),
+        pytest.param(a_pod_waits_and_it_goes_on, None, Looked(), "overtaken", id="a-pod-that-waits-ends-it"),
+        pytest.param(
+            it_fails, None, Looked("", NOW, PolicyReason.SOLVER_FAILED, "no memory"), "failed", id="the-solver-fails"
+        ),
+    ],
+)
+async def test_what_comes_of_a_search(work: Work, nodes: tuple[str, ...] | None, looked: Looked, outcome: str) -> None:
+    found, remembered, metrics = await search(work)
+    assert (None if found is None else found.nodes) == nodes
+    assert remembered == looked
+    assert counted(metrics) == {outcome: 1.0}
+
+
+def counted(metrics: Metrics) -> dict[str, Any]:
+    samples = [sample for one in metrics.registry.collect() for sample in one.samples]
+    return {
+        one.labels["outcome"]: one.value for one in samples if one.name == "stowage_consolidations_total" and one.value
+    }
