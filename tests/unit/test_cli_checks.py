@@ -261,7 +261,11 @@ def test_the_needed_rights_cover_every_collection_that_is_followed() -> None:
             2,
             "not found",
         ),
-        (b"404 page not found\n", 3, "kubectl apply -f crds/"),
+        (
+            b"404 page not found\n",
+            3,
+            "serves no PackingPlan at all; is it the right one .--context.* stowage doctor tells",
+        ),
     ],
     ids=["the object is missing", "the resource is missing"],
 )

@@ -163,7 +163,9 @@ async def _existing(api: Api, path: str, what: str) -> dict[str, Any]:
         if error.reason == "NotFound" and "could not find the requested resource" not in error.message:
             raise InputError(f"{what}: not found in this cluster") from error
         resource = what.partition(" ")[0]
-        raise ClusterError(f"{resource}: the resource is not installed: kubectl apply -f crds/") from error
+        # whoever knows the name of one has seen it somewhere: most likely in another cluster
+        cure = "is it the right one (--context)? If so, stowage doctor tells what is missing and how to install it"
+        raise ClusterError(f"{what}: this cluster serves no {resource} at all; {cure}") from error
 
 
 class _RefusedError(InputError):
