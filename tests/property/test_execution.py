@@ -82,6 +82,11 @@ class World:
             epoch=step.epoch,
             step_status=step.step_status,
             slot_status=step.slot_status,
+            named={
+                step_id: one.uid
+                for step_id, one in step.names.items()
+                if step.step_status[step_id].state is not StepState.WAITING
+            },
             approved_at=step.approved_at,
             started_at=step.started_at,
         )

@@ -126,19 +126,23 @@ class Replay:
         self.done: set[str] = set()
         self.waiting: list[Step] = []
 
-    def fits(self, uid: str) -> bool:
-        here = [self.things[other] for other, node in self.where.items() if node == self.things[uid].target]
-        room = self.exchange.sizes[self.things[uid].target or 0] - sum(thing.size for thing in here)
-        return self.things[uid].size <= room and not (self.things[uid].port and any(thing.port for thing in here))
+    def target(self, step: Step) -> int:
+        return int(self.slots[step.slot or ""].node.removeprefix("n"))
+
+    def fits(self, step: Step) -> bool:
+        thing, target = self.things[step.pod.uid], self.target(step)
+        here = [self.things[other] for other, node in self.where.items() if node == target]
+        room = self.exchange.sizes[target] - sum(other.size for other in here)
+        return thing.size <= room and not (thing.port and any(other.port for other in here))
 
     def land(self, chance: random.Random) -> None:
         chance.shuffle(self.waiting)
         for step in list(self.waiting):
             opened = set(self.slots[step.slot or ""].after) <= self.departed
-            assert not opened or self.fits(step.pod.uid), f"{step.id}: room was promised, but there is none"
+            assert not opened or self.fits(step), f"{step.id}: room was promised, but there is none"
             if opened and chance.random() < 0.7:
                 self.waiting.remove(step)
-                self.where[step.pod.uid] = self.things[step.pod.uid].target or 0
+                self.where[step.pod.uid] = self.target(step)
                 self.done.add(step.id)
 
     def released(self, step_id: str) -> bool:
@@ -150,7 +154,8 @@ class Replay:
             if ready and chance.random() < 0.5:
                 step = chance.choice(ready)
                 self.departed.add(step.id)
-                self.where.pop(step.pod.uid, None)
+                left = self.where.pop(step.pod.uid, None)
+                assert step.action is not Action.EVICT or f"n{left}" == step.node, f"{step.id}: it is not there"
                 if step.slot is None:
                     self.done.add(step.id)
                 else:
@@ -186,7 +191,13 @@ def check(
     chance: random.Random,
 ) -> None:
     wanted = Counter(c.uid for c in made)
-    assert Counter(step.pod.uid for step in steps) == wanted
+    assert Counter(step.pod.uid for step in steps if not step.replacement_of) == wanted
+    ends = {step.pod.uid: step.slot for step in steps}
+    for onward in [step for step in steps if step.replacement_of]:
+        first = next(step for step in steps if step.id == onward.replacement_of)
+        assert (first.pod, first.id in onward.after) == (onward.pod, True)
+        assert onward.slot == ends[onward.pod.uid], "from a temporary place a pod goes to its last one"
+        assert not first.swap
     assert all(not slot.after or any(s.swap and s.slot == slot.id for s in steps) for slot in slots)
     assert not any(step.swap and step.after for step in steps)
     assert all(step.action is Action.EVICT for step in steps if step.swap)

@@ -29,7 +29,7 @@ def where(placement: Placement) -> dict[str, str]:
 def test_what_can_not_be_ordered_stays_and_the_rest_is_done() -> None:
     built, made = exchange(SIZES, [*STUCK, *FREE])
     with pytest.raises(UnorderableError) as caught:
-        order(built, made)
+        order(built, made, most_detours=0)
     rest = salvaged(built.problem, made, caught.value.changes)
     assert rest is not None
     assert where(rest) == {"a": "n0", "m": "n1", "s": "n3", "r": "n2"}
@@ -59,10 +59,13 @@ def test_with_nobody_to_take_back_there_is_nothing_to_try() -> None:
 
 
 def test_a_plan_is_not_lost_for_moves_that_have_no_order() -> None:
-    """Node n0 has room for `q` only after an exchange that the budget forbids."""
-    covered = {"labels": {"tier": "web"}}
+    """Node n0 has room for `q` only after an exchange that the budget forbids, and no other node takes its pods."""
+    covered = {"labels": {"tier": "web"}, "node_selector": {"pair": "True"}}
     cluster = snapshot(
-        *(node(f"n{number}", size, labels={"host": f"n{number}"}) for number, size in enumerate(SIZES)),
+        *(
+            node(f"n{number}", size, labels={"host": f"n{number}", "pair": str(number < 2)})
+            for number, size in enumerate(SIZES)
+        ),
         pod("a-1", 6, on="n0", **covered),
         pod("m-1", 5, on="n1", **covered),
         pod("s-1", 4, on="n2"),
@@ -74,3 +77,9 @@ def test_a_plan_is_not_lost_for_moves_that_have_no_order() -> None:
     assert {move.pod.name: move.target for move in packing.moves} == {"s-1": "n3"}
     assert {step.pod.name for step in packing.steps} == {"s-1", "r-1"}
     assert any("no safe order" in fault for fault in packing.faults)
+
+
+def test_who_has_no_order_waits_when_free_room_would_be_the_same_again() -> None:
+    built, made = exchange([2], [Goes("q", 2, None, 0), Goes("small", 1, None, None)])
+    assert where(salvaged(built.problem, made, made) or Placement(built.problem)) == {"q": "n0"}
+    assert where(salvaged(built.problem, made, made, again=False) or Placement(built.problem)) == {"small": "n0"}

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from stowage_scheduler.assign import Change
+from stowage_scheduler.attempts import best_attempt
 from stowage_scheduler.build import Build
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.detours import Detoured, detoured
 from stowage_scheduler.edges import between_pods
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.owner_order import binding, chains, with_owners
@@ -29,7 +31,6 @@ from stowage_scheduler.sequence import (
     Part,
     Simulation,
     Start,
-    StuckError,
     Transfer,
     part_of,
     short,
@@ -55,7 +56,11 @@ class UnorderableError(Exception):
 
 
 def order(
-    build: Build, changes: Iterable[Change], at_once: Mapping[str, int] = _NO_LIMITS
+    build: Build,
+    changes: Iterable[Change],
+    at_once: Mapping[str, int] = _NO_LIMITS,
+    *,
+    most_detours: int | None = None,
 ) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
     """Steps in a safe order, with the slots that they fill.
 
@@ -63,6 +68,7 @@ def order(
         build: the problem and its pods.
         changes: what leads from what runs to the placement.
         at_once: by UID of a controller, how many of its pods may be on their way at the same time.
+        most_detours: temporary places that the plan may have, each of them one more move; None: no limit.
 
     Raises:
         UnorderableError: when a cycle can not be broken within the disruption budgets.
@@ -70,36 +76,33 @@ def order(
     made = tuple(changes)
     parts = [part_of(change, build.problem.classes) for change in made]
     limits = binding(parts, build.pods, at_once)
-    simulation = _simulate(build, made, *with_owners(build.problem, parts, build.pods, limits))
+    simulation = _simulate(build, made, *with_owners(build.problem, parts, build.pods, limits), most_detours)
     needs = {**_needs(simulation), **_spared_budgets(simulation.starts)}
     for step, others in between_pods(build.problem, simulation.starts, simulation.events).items():
         needs[step] = tuple(sorted({*needs[step], *map(_step_id, others)}, key=_step_number))
-    for step, other in chains(simulation.starts, build.pods, limits).items():
+    for step, other in (*chains(simulation.starts, build.pods, limits).items(), *_first_legs(simulation).items()):
         needs[step] = tuple(sorted({*needs[step], _step_id(other)}, key=_step_number))
-    return _steps(build, simulation.starts, {**needs, **_of_gangs(simulation.starts, needs)})
+    return _steps(build, simulation, {**needs, **_of_gangs(simulation.starts, needs)})
 
 
-def _simulate(build: Build, changes: tuple[Change, ...], problem: Problem, parts: Sequence[Part]) -> Simulation:
-    """The first sequence that comes to an end, going back on the last choices first."""
-    picks: list[int] = []
-    left: tuple[int, ...] | None = None
-    for _ in range(_ATTEMPTS):
-        simulation = Simulation(problem, parts, picks)
-        try:
-            simulation.run()
-        except StuckError as stuck:
-            left = stuck.left if left is None else min(left, stuck.left, key=len)
-        else:
-            return simulation
-        picks += [0] * (len(simulation.options) - len(picks))
-        while picks and picks[-1] + 1 >= simulation.options[len(picks) - 1]:
-            picks.pop()
-        if not picks:
-            break
-        picks[-1] += 1
-    blocked = tuple(changes[index] for index in left or ())
+def _simulate(
+    build: Build, changes: tuple[Change, ...], problem: Problem, parts: Sequence[Part], most_detours: int | None
+) -> Simulation:
+    """The first sequence that comes to an end, going back on the last choices first; with detours if need be."""
+    attempt = best_attempt(lambda picks: Simulation(problem, parts, picks), _ATTEMPTS)
+    if not attempt.left:
+        return attempt.simulation
+    by_detours = detoured(problem, parts, attempt, lambda part: slot_class(build.pods[part.uid]), most_detours)
+    if by_detours is not None:
+        return by_detours
+    blocked = tuple(changes[index] for index in attempt.left)
     names = ", ".join(sorted(build.pods[change.uid].key for change in blocked))
     raise UnorderableError(f"no safe order for the moves of {names}", blocked)
+
+
+def _first_legs(simulation: Simulation) -> Mapping[int, int]:
+    """By step of a pod that leaves its temporary place, the step that sent it there."""
+    return simulation.first_of if isinstance(simulation, Detoured) else {}
 
 
 def _needs(simulation: Simulation) -> dict[int, tuple[str, ...]]:
@@ -177,13 +180,14 @@ def _spared_budgets(starts: Iterable[Start]) -> dict[int, tuple[str, ...]]:
 
 
 def _steps(
-    build: Build, starts: Sequence[Start], needs: Mapping[int, tuple[str, ...]]
+    build: Build, simulation: Simulation, needs: Mapping[int, tuple[str, ...]]
 ) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
     """The sequence as steps with their edges, and the slots."""
     nodes = build.problem.nodes
+    first_of = _first_legs(simulation)
     steps: list[Step] = []
     slots: list[Slot] = []
-    for number, (part, swap) in enumerate((start.part, start.swap) for start in starts):
+    for number, (part, swap) in enumerate((start.part, start.swap) for start in simulation.starts):
         pod = build.pods[part.uid]
         slot_id = None
         if not isinstance(part, Departure):
@@ -199,6 +203,7 @@ def _steps(
                 after=() if swap else needs[number],
                 swap=swap,
                 gang=_gang_of(part, pod),
+                replacement_of=_step_id(first_of[number]) if number in first_of else "",
             )
         )
     return tuple(steps), tuple(slots)

@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.detours import cost_of_detours, most_detours
 from stowage_scheduler.devices.limits import with_gpu_milli
 from stowage_scheduler.draining import whole
 from stowage_scheduler.explain.unplaced import unplaced
@@ -21,6 +22,7 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.rank_order import in_rank_order
 from stowage_scheduler.refused import better, budget_again, refused, without
 from stowage_scheduler.rules import RULES, Outcome
+from stowage_scheduler.rules.temporary_places import broken_on_the_way
 from stowage_scheduler.salvage import salvaged
 from stowage_scheduler.slots import Slot
 from stowage_scheduler.solve.crew import Crew
@@ -127,7 +129,7 @@ def _pack(
         seconds=clock() - began,
         stages=stages,
         rejected=snapshot.rejected,
-        move_cost=chosen.placement.disruption()[1],
+        move_cost=chosen.placement.disruption()[1] + cost_of_detours(built, chosen.steps),
         move_cost_bound=solution.moves_bound_of(chosen.placement),
         faults=tuple(found.faults),
     )
@@ -154,17 +156,20 @@ def _first_valid(
         placement = waiting.pop(0)
         made = in_rank_order(built, changes(built, placement))
         try:
-            steps, slots = order(built, made, limits)
+            steps, slots = order(built, made, limits, most_detours=most_detours(options, placement, waiting))
         except UnorderableError as error:
             found.faults.append(str(error))
             more = salvages < _MOST_SALVAGED and found.in_time()
             rest = salvaged(built.problem, made, error.changes) if more else None
+            if rest is not None and rest.counts == placement.counts:
+                rest = salvaged(built.problem, made, error.changes, again=False)
             if rest is not None:
                 salvages += 1
                 waiting = sorted([rest, *waiting], key=Placement.score, reverse=True)
             continue
         outcome = Outcome(snapshot, options, _after(built, made))
         violations = [violation for rule in RULES for violation in rule.check(outcome)]
+        violations += broken_on_the_way(RULES, outcome, steps, slots)
         if not violations:
             return _Candidate(placement, made, steps, slots, outcome)
         found.faults += [f"{v.rule}: {v.subject}: {v.detail}" for v in violations]

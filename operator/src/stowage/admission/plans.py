@@ -66,9 +66,11 @@ def warnings(plan: PackingPlan, before: PackingPlan | None, known: Known) -> tup
 
 
 def _pods_twice(plan: PackingPlan) -> Iterator[Problem]:
-    """A pod leaves once and arrives once."""
+    """A pod leaves once and arrives once; its replacement may leave again."""
     seen: dict[tuple[str, bool], str] = {}
     for number, step in enumerate(plan.spec.steps):
+        if step.replacement_of is not None:
+            continue
         first = seen.setdefault((step.pod.uid, step.action.arrives), step.id)
         if first != step.id:
             done = "gets a place" if step.action.arrives else "is evicted"

@@ -106,6 +106,8 @@ class PlanSlot(SpecFields):
 
 _SELF_RULE = "after must not name the step itself"
 _SWAP_RULE = "swap needs action Evict and a slot"
+_MOVES = "self.action == 'Evict' && has(self.slot) && !self.swap"
+_REPLACEMENT_RULE = "replacementOf needs action Evict, a slot, no swap, and that step in after"
 
 
 class PlanStep(SpecFields):
@@ -115,6 +117,10 @@ class PlanStep(SpecFields):
         json_schema_extra=cel(
             ("!(self.id in self.after)", _SELF_RULE),
             ("!self.swap || (self.action == 'Evict' && has(self.slot))", _SWAP_RULE),
+            (
+                f"!has(self.replacementOf) || ({_MOVES} && has(self.after) && self.replacementOf in self.after)",
+                _REPLACEMENT_RULE,
+            ),
         )
     )
 
@@ -134,6 +140,8 @@ class PlanStep(SpecFields):
     """Whether the eviction breaks a cycle: the slot becomes free only later."""
     gang: GangName | None = None
     """Gang of the pod that arrives, within its namespace: all steps of a gang start together."""
+    replacement_of: Identifier | None = None
+    """Evict: the step whose replacement is evicted here, from a temporary place; `pod` is the pod of that step."""
 
     @classmethod
     def of(cls, step: packing.Step) -> Self:
@@ -147,6 +155,21 @@ class PlanStep(SpecFields):
             after=step.after,
             swap=step.swap,
             gang=step.gang or None,
+            replacement_of=step.replacement_of or None,
+        )
+
+    def to_fact(self) -> packing.Step:
+        """The step as the packer made it."""
+        return packing.Step(
+            id=self.id,
+            action=self.action,
+            pod=self.pod.to_fact(),
+            node=self.node,
+            slot=self.slot,
+            after=self.after,
+            swap=self.swap,
+            gang=self.gang or "",
+            replacement_of=self.replacement_of or "",
         )
 
     @model_validator(mode="after")
@@ -155,11 +178,16 @@ class PlanStep(SpecFields):
             raise ValueError(_SELF_RULE)
         if self.swap and (self.action is not Action.EVICT or self.slot is None):
             raise ValueError(_SWAP_RULE)
+        if self.replacement_of is not None:
+            moved = self.action is Action.EVICT and self.slot is not None and not self.swap
+            if not moved or self.replacement_of not in self.after:
+                raise ValueError(_REPLACEMENT_RULE)
         return self
 
 
 _SLOT_RULE = "steps must name slots of this plan"
 _KEEP_RULE = "policyUid must not be added or removed"
+_EMPTIES_RULE = "empties must not change: the operator writes a new plan instead"
 _APPROVAL_RULE = "approval may change from Pending to Approved or Aborted, and from Approved to Aborted; nothing else"
 
 
@@ -170,6 +198,10 @@ class PackingPlanSpec(SpecFields):
         json_schema_extra=cel(
             ("self.steps.all(step, !has(step.slot) || self.slots.exists(one, one.id == step.slot))", _SLOT_RULE),
             ("has(self.policyUid) == has(oldSelf.policyUid)", _KEEP_RULE),
+            (
+                "has(self.empties) == has(oldSelf.empties) && (!has(self.empties) || self.empties == oldSelf.empties)",
+                _EMPTIES_RULE,
+            ),
         )
     )
 
@@ -187,7 +219,6 @@ class PackingPlanSpec(SpecFields):
                 )
             )
         ),
-_EMPTIES_RULE = "empties must not change: the operator writes a new plan instead"
     ] = Approval.PENDING
     """What people say to the plan: the only field that they write."""
     steering: Annotated[PlanSteering, Field(json_schema_extra=IMMUTABLE)] = PlanSteering.EXTENDER
@@ -196,12 +227,10 @@ _EMPTIES_RULE = "empties must not change: the operator writes a new plan instead
     """Places kept for pods of a class."""
     steps: Annotated[tuple[PlanStep, ...], Field(max_length=MAX_STEPS, json_schema_extra=IMMUTABLE), Unique("id")] = ()
     """A directed graph without cycles: each step is safe given those it comes after."""
+    empties: Annotated[tuple[ResourceName, ...], Field(max_length=MAX_STEPS), Unique(), AddedLater()] = ()
+    """Of a consolidation: the nodes that all pods leave which could be moved. The plan ends when a pod waits."""
 
     @model_validator(mode="after")
-            (
-                "has(self.empties) == has(oldSelf.empties) && (!has(self.empties) || self.empties == oldSelf.empties)",
-                _EMPTIES_RULE,
-            ),
     def _consistent(self) -> Self:
         slot_ids = {slot.id for slot in self.slots}
         step_ids = {step.id for step in self.steps}
@@ -215,8 +244,25 @@ _EMPTIES_RULE = "empties must not change: the operator writes a new plan instead
             unknown = sorted(set(step.after) - step_ids)
             if unknown:
                 raise ValueError(f"step {step.id}: after names {unknown[0]}, which is not one of spec.steps")
+        _refuse_ways_from_nowhere(self.steps, {slot.id: slot.node for slot in self.slots})
         _refuse_cycles({step.id: step.after for step in self.steps})
         return self
+
+
+def _refuse_ways_from_nowhere(steps: tuple[PlanStep, ...], nodes: Mapping[str, str]) -> None:
+    """A step that sends a replacement on starts where that landed, and no pod is sent on twice from one place."""
+    by_id = {step.id: step for step in steps}
+    seen: dict[str, str] = {}
+    for step in steps:
+        if step.replacement_of is None:
+            continue
+        first = by_id[step.replacement_of]
+        lands = nodes[first.slot] if first.slot is not None else None
+        if first.action is not Action.EVICT or first.swap or lands != step.node or first.pod != step.pod:
+            rule = f"replacementOf names {first.id}, which does not evict that pod to come to node {step.node}"
+            raise ValueError(f"step {step.id}: {rule}")
+        if seen.setdefault(first.id, step.id) != step.id:
+            raise ValueError(f"step {step.id}: replacementOf names {first.id}, as step {seen[first.id]} does already")
 
 
 def _refuse_cycles(after: Mapping[str, tuple[str, ...]]) -> None:
@@ -227,8 +273,6 @@ def _refuse_cycles(after: Mapping[str, tuple[str, ...]]) -> None:
 
 
 class PackingPlan(Resource):
-    empties: Annotated[tuple[ResourceName, ...], Field(max_length=MAX_STEPS), Unique(), AddedLater()] = ()
-    """Of a consolidation: the nodes that all pods leave which could be moved. The plan ends when a pod waits."""
     """A plan: the steps that place more pods, and how far they have come."""
 
     model_config = ConfigDict(

@@ -165,6 +165,7 @@ def document(packing: Packing) -> dict[str, Any]:
         "unplaced": [{"pod": one.pod.key, "reason": str(one.reason), "help": one.help} for one in packing.unplaced],
         "steps": [
             {"id": step.id, "action": str(step.action), "pod": step.pod.key, "node": step.node, "after": [*step.after]}
+            | ({"replacementOf": step.replacement_of} if step.replacement_of else {})
             for step in packing.steps
         ],
         "placedByPriority": _by_priority(packing.placed),

@@ -88,13 +88,15 @@ def announcements(plan: PlanFacts, advance: Advance) -> tuple[Announcement, ...]
         if words is not None:
             reason, note = words
             key = f"{step.id}/{after.reason}"  # a refusal for good is told after one that is tried again
-            found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", key))
+            pod = advance.names.get(step.id, step.pod)
+            found.append(Announcement(pod, reason, f"plan {plan.name}, step {step.id}: {note}", key))
     return tuple(found[:MOST_AT_ONCE])
 
 
 def departures(plan: PlanFacts, evicted: Iterable[Step]) -> tuple[Announcement, ...]:
     """The events on pods whose eviction the API server granted."""
     targets = _targets(plan)
+    sent_on = {step.replacement_of for step in plan.steps if step.replacement_of}
     found = []
     for step in evicted:
         target = targets.get(step.slot or "")
@@ -106,6 +108,7 @@ def departures(plan: PlanFacts, evicted: Iterable[Step]) -> tuple[Announcement, 
         else:
             reason = EventReason.MOVING
             note = f"evicted from node {step.node}{_for_whom(plan, step)}, its replacement goes to node {target}"
+            note += " for a while" if step.id in sent_on else ""
         found.append(Announcement(step.pod, reason, f"plan {plan.name}, step {step.id}: {note}", step.id))
     return tuple(found)
 

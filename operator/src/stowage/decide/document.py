@@ -130,7 +130,8 @@ def within_limit(steps: Sequence[Step], slots: Iterable[Slot], most: int) -> tup
     """At most `most` steps, in the order of the plan, closed under `after`, that of the slots included.
 
     Pending pods come first, each with all that has to happen before; what is left goes to other moves. A swap
-    is only taken together with the steps that free its place, and a pod of a gang with the whole gang.
+    is only taken together with the steps that free its place, a pod of a gang with the whole gang, and the way to a
+    temporary place with the way on.
     """
     if len(steps) <= most:
         return tuple(steps)
@@ -145,6 +146,9 @@ def within_limit(steps: Sequence[Step], slots: Iterable[Slot], most: int) -> tup
         else:
             builds_on[first].add(step.id)
             builds_on[step.id].add(first)
+    for step in steps:  # who goes to a temporary place goes on from there
+        if step.replacement_of:
+            builds_on[step.replacement_of].add(step.id)
     arriving = {step.id for step in steps if step.action.arrives}
     kept: set[str] = set()
     for step_id in sorted(alone, key=lambda one: one not in arriving):
@@ -209,7 +213,7 @@ def stale_for(packing: Packing, now_pods: Mapping[str, Pod]) -> str | None:
         pod = now_pods.get(step.pod.uid)
         if pod is None or pod.terminating or pod.finished:
             return f"pod {step.pod.key} is gone"
-        if step.action is Action.EVICT and pod.node != step.node:
+        if step.action is Action.EVICT and not step.replacement_of and pod.node != step.node:
             return f"pod {step.pod.key} is not on node {step.node}"
         if step.action.arrives and pod.node is not None:
             return f"pod {step.pod.key} runs already"

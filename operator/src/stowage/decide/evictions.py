@@ -28,6 +28,8 @@ def evictions(progress: Progress, situation: Situation) -> tuple[Step, ...]:
     canary = situation.policy is not None and situation.policy.canary
     chosen: list[Step] = []
     for step in progress.unsettled:
+        if progress.is_to_come(step):
+            progress.set(step, StepState.WAITING, StepReason.DEPENDENCY_PENDING)
         pod = progress.facts.standing(step.pod.uid)
         if step.action is not Action.EVICT or pod is None or not _may_start(progress, step, situation):
             continue

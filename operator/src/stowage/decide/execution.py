@@ -15,6 +15,7 @@ from stowage.api.packing_plan import Approval, PlanSteering
 from stowage.api.packing_plan_status import PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage.decide.bindings import Binding, Promises, promises
+from stowage.decide.detours import names
 from stowage.decide.evictions import evictions
 from stowage.decide.landing import given_up, kept_back, slot_states
 from stowage.decide.plan_facts import Attempt, PlanFacts, SlotStatus, StepStatus
@@ -28,7 +29,7 @@ from stowage.decide.step_progress import Progress, ended
 from stowage.decide.stop_rule import departed, unready
 from stowage.decide.ungating import WHOLE_WITHIN_SECONDS, give_up_half_gangs, restarts, ungatings
 from stowage_scheduler.counted import counted
-from stowage_scheduler.packing import Action, Step
+from stowage_scheduler.packing import Action, PodRef, Step
 
 HANDSHAKE_SECONDS = 5.0
 HANDSHAKE_POLL_SECONDS = 0.5
@@ -42,7 +43,8 @@ class Advance(Struct, frozen=True):
     `write` is false when somebody else leads: then nothing may be written or done. `evict` are steps whose
     eviction is to be asked for after the write, `restart` those whose pods have to start again with their gang,
     `bind` the bindings and `ungate` the gates to take away. `reserve` are nodes to be tainted, also over the taints
-    of the plans of `reserve_over`, for `timeout_seconds`. `wake` says that kube-scheduler put pods aside that may
+    of the plans of `reserve_over`, for `timeout_seconds`. `names` are the pods in temporary places, by the step that
+    evicts them from there. `wake` says that kube-scheduler put pods aside that may
     take a slot now.
     """
 
@@ -52,6 +54,7 @@ class Advance(Struct, frozen=True):
     epoch: int = 0
     step_status: Mapping[str, StepStatus] = field(default_factory=dict)
     slot_status: Mapping[str, SlotStatus] = field(default_factory=dict)
+    names: Mapping[str, PodRef] = field(default_factory=dict)
     approved_at: float | None = None
     started_at: float | None = None
     unready_at_start: int | None = None
@@ -91,6 +94,7 @@ def _as_it_is(plan: PlanFacts, *, write: bool) -> Advance:
         epoch=plan.epoch,
         step_status=plan.step_status,
         slot_status=plan.slot_status,
+        names=names(plan),
         approved_at=plan.approved_at,
         started_at=plan.started_at,
         unready_at_start=plan.unready_at_start,
@@ -105,12 +109,12 @@ def _stopped(plan: PlanFacts, situation: Situation) -> tuple[PlanPhase, PlanReas
         return PlanPhase.ABORTED, PlanReason.ABORTED_BY_USER, "spec.approval is Aborted"
     if policy is None or (plan.policy_uid and policy.uid != plan.policy_uid):
         return PlanPhase.ABORTED, PlanReason.POLICY_GONE, f"policy {plan.policy} was deleted"
+    if situation.overtaken is not None:
+        return PlanPhase.SUPERSEDED, *situation.overtaken
     since = plan.started_at if plan.started_at is not None else plan.approved_at
     if since is not None and situation.now - since >= policy.plan_timeout_seconds:
         words = f"not finished {policy.plan_timeout_seconds:g} s after its start"
         return PlanPhase.ABORTED, PlanReason.TIMED_OUT, words
-    if situation.overtaken is not None:
-        return PlanPhase.SUPERSEDED, *situation.overtaken
     return None
 
 
@@ -297,7 +301,8 @@ def _invalid(progress: Progress, situation: Situation) -> Invalid | None:
     refused = refused_arrival(progress.open_slots, since, progress.facts) if since is not None else None
     leaving = [step for step in progress.unsettled if step.action is Action.EVICT]
     stopped = departed(progress, situation.policy)
-    return lost or refused or stopped or invalid_targets(progress.open_slots, leaving, progress.facts)
+    passing = progress.temporary.values()
+    return lost or refused or stopped or invalid_targets(progress.open_slots, leaving, progress.facts, passing)
 
 
 def _lost_reservation(progress: Progress, situation: Situation) -> Invalid | None:

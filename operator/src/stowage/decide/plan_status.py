@@ -23,7 +23,6 @@ from stowage.api.pod_reference import PodReference
 from stowage.api.reasons import PlanCondition, PlanReason, StepReason
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import PlanFacts, PolicyFacts, SlotStatus, StepStatus, StopRule
-from stowage_scheduler.packing import Step
 
 _STALLED = frozenset(
     {
@@ -63,6 +62,7 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
     """What an execution reads of a plan."""
     spec, status, metadata = plan.spec, plan.status, plan.metadata
     approved = condition_of(status.conditions, PlanCondition.APPROVED)
+    onward = {step.id for step in spec.steps if step.replacement_of}
     return PlanFacts(
         name=plan.name,
         uid=metadata.uid or "",
@@ -85,6 +85,11 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
             entry.id: StepStatus(entry.state, _known_step(entry.reason), entry.at.timestamp() if entry.at else None)
             for entry in status.steps
         },
+        named={
+            entry.id: entry.pod_uid
+            for entry in status.steps
+            if entry.id in onward and entry.state is not StepState.WAITING and entry.pod_uid
+        },
         slot_status={
             entry.id: SlotStatus(entry.state, entry.pod.to_fact() if entry.pod else None) for entry in status.slots
         },
@@ -100,14 +105,15 @@ def next_status(plan: PackingPlan, advance: Advance, now: float) -> PackingPlanS
         advance: what was decided.
         now: seconds since the epoch.
     """
-    uids = {step.id: step.pod.uid for step in plan.spec.steps}
+    uids = {step.id: step.pod.uid for step in plan.spec.steps if not step.replacement_of}
+    uids |= {step_id: pod.uid for step_id, pod in advance.names.items()}
     steps = tuple(
         StepEntry(
             id=step_id,
             state=one.state,
             reason=one.reason.value if one.reason else None,
             at=instant(one.at) if one.at is not None else None,
-            pod_uid=uids[step_id] if one.state is not StepState.WAITING else None,
+            pod_uid=uids.get(step_id) if one.state is not StepState.WAITING else None,
         )
         for step_id, one in advance.step_status.items()
     )

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.api.reasons import PlanReason
+from stowage.decide.detours import temporary_slots
 from stowage.decide.plan_facts import PlanFacts
 from stowage.decide.slot_balance import PodFacts
 from stowage_scheduler.cluster import Node, Pod, Resources
@@ -40,13 +41,16 @@ def requests_of(facts: PodFacts, of_class: SlotClass) -> Resources:
     return pod.requests if pod is not None else {}
 
 
-def invalid_targets(open_slots: Collection[Slot], leaving: Iterable[Step], facts: PodFacts) -> Invalid | None:
+def invalid_targets(
+    open_slots: Collection[Slot], leaving: Iterable[Step], facts: PodFacts, passing: Collection[str] = ()
+) -> Invalid | None:
     """Check the nodes of the open slots.
 
     Args:
         open_slots: slots that still wait for a pod.
         leaving: evictions that are still to come; their pods make room.
         facts: the cluster now.
+        passing: ids of temporary slots: who lands there makes room again before others come.
     """
     by_node: dict[str, list[Slot]] = defaultdict(list)
     for slot in open_slots:
@@ -59,7 +63,8 @@ def invalid_targets(open_slots: Collection[Slot], leaving: Iterable[Step], facts
         closed = _closed(node, slots, facts)
         if closed is not None:
             return Invalid(PlanReason.NODE_GONE, f"node {name} {closed}; {_arrivals(slots)} to land there")
-        short = _short_of(node.allocatable, _held(name, leaving_uids, facts), _wanted(slots, facts))
+        lasting = [slot for slot in slots if slot.id not in passing]
+        short = _short_of(node.allocatable, _held(name, leaving_uids, facts), _wanted(lasting, facts))
         if short is not None:
             return Invalid(PlanReason.LOST_RACE, f"node {name}: {short}")
     return None
@@ -84,7 +89,7 @@ def invalid_proposal(plan: PlanFacts, facts: PodFacts) -> Invalid | None:
         if step.action.arrives and pod.node is not None:
             return Invalid(PlanReason.STALE_SNAPSHOT, f"step {step.id}: pod {step.pod.key} runs on {pod.node} already")
     evictions = [step for step in plan.steps if step.action is Action.EVICT]
-    return invalid_targets(plan.slots, evictions, facts)
+    return invalid_targets(plan.slots, evictions, facts, temporary_slots(plan.steps).values())
 
 
 def room_now(node: str, facts: PodFacts, expected: Iterable[SlotClass]) -> dict[str, int] | None:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from msgspec import Struct
 
+from stowage.decide.detours import Detours
 from stowage_scheduler.cluster import Node, Pod, Snapshot, Workload
 from stowage_scheduler.kube.standing import Standing
 from stowage_scheduler.packing import Action, PodRef, Step
@@ -91,7 +92,9 @@ class SlotBalance(Struct, frozen=True):
     pods: Mapping[str, PodRef]
 
 
-def balance(slots: Sequence[Slot], steps: Sequence[Step], facts: PodFacts, settled: frozenset[str]) -> SlotBalance:
+def balance(
+    slots: Sequence[Slot], steps: Sequence[Step], facts: PodFacts, settled: frozenset[str], detours: Detours
+) -> SlotBalance:
     """Tell open, filled and void slots apart.
 
     Args:
@@ -99,8 +102,12 @@ def balance(slots: Sequence[Slot], steps: Sequence[Step], facts: PodFacts, settl
         steps: all steps of the plan.
         facts: the cluster now.
         settled: ids of steps that are finished; an eviction among them sends no further pod.
+        detours: how far those are that lead over temporary places.
     """
-    leaving = {step.pod.uid for step in steps if step.action is Action.EVICT and step.id not in settled}
+    over_or_resting = settled | detours.resting
+    leaving = {step.pod.uid for step in steps if step.action is Action.EVICT and step.id not in over_or_resting}
+    spent = detours.spent
+    slots = [slot for slot in slots if slot.id not in spent] if spent else slots
     pods = _filling_pods(slots, facts, leaving)
     open_by_class: dict[SlotClass, list[str]] = defaultdict(list)
     for slot in slots:
@@ -108,9 +115,7 @@ def balance(slots: Sequence[Slot], steps: Sequence[Step], facts: PodFacts, settl
             open_by_class[slot.slot_class].append(slot.id)
     to_come = _evictions_to_come(slots, steps, facts, settled)
     over = {step.slot for step in steps if step.id in settled}
-    own_sender = {
-        step.slot for step in steps if step.action is Action.EVICT and facts.standing(step.pod.uid) is not None
-    }
+    own_sender = {step.slot for step in steps if step.action is Action.EVICT and _stands_or_comes(step, facts)}
     void: set[str] = set()
     for of_class, ids in open_by_class.items():
         senders = _senders(of_class, facts, to_come[of_class])
@@ -119,7 +124,12 @@ def balance(slots: Sequence[Slot], steps: Sequence[Step], facts: PodFacts, settl
             by_hope = sorted(ids, key=lambda slot_id: (slot_id in over, slot_id not in own_sender, slot_id))
             void.update(by_hope[senders:])
     still_open = {slot_id for ids in open_by_class.values() for slot_id in ids} - void
-    return SlotBalance(frozenset(pods), frozenset(void), frozenset(still_open), pods)
+    return SlotBalance(frozenset(pods), frozenset(void) | spent, frozenset(still_open), pods)
+
+
+def _stands_or_comes(step: Step, facts: PodFacts) -> bool:
+    """Whether the pod of an eviction is there, or is still to come to its temporary place."""
+    return not step.pod.uid or facts.standing(step.pod.uid) is not None
 
 
 def _filling_pods(slots: Iterable[Slot], facts: PodFacts, leaving: Collection[str]) -> dict[str, PodRef]:
@@ -151,7 +161,7 @@ def _evictions_to_come(
         if step.action is Action.EVICT
         and step.slot in classes
         and step.id not in settled
-        and facts.standing(step.pod.uid) is not None
+        and _stands_or_comes(step, facts)
     )
 
 

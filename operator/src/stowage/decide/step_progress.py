@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from msgspec import structs
+
 from stowage.api.packing_plan_status import StepState
 from stowage.api.reasons import StepReason
+from stowage.decide.detours import detours_of, temporary_slots, with_names_on_record
 from stowage.decide.plan_facts import PlanFacts, StepStatus
 from stowage.decide.slot_balance import PodFacts, SlotBalance, balance
 from stowage_scheduler.cluster import Pod
@@ -33,7 +36,7 @@ class Progress:
     """
 
     def __init__(self, plan: PlanFacts, facts: PodFacts, now: float) -> None:
-        self.plan = plan
+        self.plan = plan = with_names_on_record(plan, facts.by_uid)
         self.facts = facts
         self.now = now
         self.steps: dict[str, StepStatus] = {step.id: plan.status_of(step) for step in plan.steps}
@@ -41,7 +44,9 @@ class Progress:
         self.slots_by_id: dict[str, Slot] = {slot.id: slot for slot in plan.slots}
         self._settle_lost_pods()
         self.balance: SlotBalance = self._balance()
-        while self._settle_places():  # a settled step may let another one take its turn, or free its slot
+        self.temporary = temporary_slots(plan.steps)
+        # a settled step may let another one take its turn, or free its slot
+        while self._settle_places() or self._settle_detours():
             self.balance = self._balance()
 
     @property
@@ -66,11 +71,15 @@ class Progress:
     def gone(self, step: Step) -> bool:
         """Whether the pod of a step holds no room any more."""
         pod = self.facts.by_uid.get(step.pod.uid)
-        return pod is None or pod.finished
+        return (pod is None or pod.finished) and not self.is_to_come(step)
 
     def still_stands(self, step: Step) -> bool:
-        """Whether the pod of an eviction is there and nobody has begun to end it."""
-        return self.facts.standing(step.pod.uid) is not None
+        """Whether the pod of an eviction is there, or is still to come, and nobody has begun to end it."""
+        return self.is_to_come(step) or self.facts.standing(step.pod.uid) is not None
+
+    def is_to_come(self, step: Step) -> bool:
+        """Whether a step evicts from a temporary place where nobody has been yet."""
+        return not step.pod.uid
 
     def slot_of(self, step: Step) -> Slot | None:
         """The slot that the pod of a step, or its replacement, fills."""
@@ -110,13 +119,39 @@ class Progress:
 
     def _balance(self) -> SlotBalance:
         settled = frozenset(step_id for step_id, status in self.steps.items() if status.state.settled)
-        return balance(self.plan.slots, self.plan.steps, self.facts, settled)
+        return balance(self.plan.slots, self.plan.steps, self.facts, settled, detours_of(self.plan.steps, self.steps))
 
     def _settle_places(self) -> bool:
         settling = False
         for place, steps in self._by_place().items():
             settling |= self._settle_place(place, steps)
         return settling
+
+    def _settle_detours(self) -> bool:
+        """Learn who has come to temporary places, and give up the ways on from those where nobody will come.
+
+        Returns:
+            Whether a step got its pod, or was settled.
+        """
+        changing = False
+        for step_id, slot_id in self.temporary.items():
+            step = self.steps_by_id[step_id]
+            first = self.steps[step.replacement_of]
+            if not self.is_to_come(step) or self.steps[step_id].state.settled:
+                continue
+            ref = self.balance.pods.get(slot_id)
+            if first.state is StepState.VOID or (first.state.settled and slot_id in self.balance.void):
+                self.set(step, StepState.VOID, first.reason)
+                changing = True
+            elif ref is not None and self.facts.standing(ref.uid) is not None:
+                self._name(structs.replace(step, pod=ref))
+                changing = True
+        return changing
+
+    def _name(self, named: Step) -> None:
+        steps = tuple(named if step.id == named.id else step for step in self.plan.steps)
+        self.plan = structs.replace(self.plan, steps=steps)
+        self.steps_by_id[named.id] = named
 
     def _by_place(self) -> dict[Place, list[Step]]:
         places: dict[Place, list[Step]] = defaultdict(list)

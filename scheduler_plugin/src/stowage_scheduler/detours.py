@@ -1,0 +1,199 @@
+"""Temporary places: a pod of a cycle goes to another node first, and from there to where it shall be.
+
+A swap keeps a disruption of its budget until its replacement has landed, while the moves that make room for it need
+another one. A pod in a temporary place is Ready again, so one disruption is enough for the whole cycle. It costs one
+more eviction, so it is tried where no order exists without: one detour after the other, each of which lets more
+changes start, until all do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from msgspec import Struct, structs
+
+from stowage_scheduler.attempts import Attempt, best_attempt
+from stowage_scheduler.build import Build
+from stowage_scheduler.options import PackOptions
+from stowage_scheduler.packing import Step
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.problem import Problem
+from stowage_scheduler.sequence import Arrival, Departure, Part, Simulation, Transfer, short
+
+_ATTEMPTS = 4  # ways to break the other cycles that are tried with each detour
+_TRIES = 64  # detours that are tried for one plan
+_WORK = 16_384  # changes that all these tries simulate: fewer tries of large plans
+
+PlaceT = TypeVar("PlaceT")
+
+
+class Detour(Struct, frozen=True):
+    """The move with index `move` goes by way of node `by`."""
+
+    move: int
+    by: int
+
+
+class Detoured(Simulation):
+    """Changes of which some moves have two legs: to a temporary place, and later from there on.
+
+    The second leg is a move of its own, the last one of the parts, and starts after the first one. No leg is a swap.
+
+    Attributes:
+        first_of: by step of a second leg, the step of its first one.
+    """
+
+    def __init__(
+        self, problem: Problem, parts: Sequence[Part], detours: Sequence[Detour], picks: Sequence[int] = ()
+    ) -> None:
+        """State what runs; nothing has started."""
+        legs = list(parts)
+        self._second: dict[int, int] = {}  # by index of a first leg
+        for detour in detours:
+            move = legs[detour.move]
+            if not isinstance(move, Transfer):
+                msg = f"pod {move.uid} does not move"
+                raise TypeError(msg)
+            self._second[detour.move] = len(legs)
+            legs[detour.move] = structs.replace(move, target=detour.by)
+            legs.append(structs.replace(move, source=detour.by))
+        self._first = {second: first for first, second in self._second.items()}
+        self._steps: dict[int, int] = {}  # of first legs that have started, by index
+        self.first_of: dict[int, int] = {}
+        super().__init__(problem, legs, picks)
+
+    def _try(self, index: int) -> None:
+        first = self._first.get(index)
+        if first in self.left or index not in self.left:
+            return  # a second leg is looked at again when the first one is over
+        super()._try(index)
+        if index in self.left:
+            return
+        if index in self._second:
+            self._steps[index] = len(self.starts) - 1
+            self._try_again([self._second[index]])
+        elif first is not None:
+            self.first_of[len(self.starts) - 1] = self._steps[first]
+
+    def _may_swap(self, indices: Sequence[int], moves: dict[int, Transfer]) -> list[int]:  # type: ignore[override]
+        legs = self._first.keys() | self._second.keys()
+        return super()._may_swap([index for index in indices if index not in legs], moves)
+
+
+def detoured(
+    problem: Problem,
+    parts: Sequence[Part],
+    stuck: Attempt[Simulation],
+    place_of: Callable[[Part], PlaceT],
+    most: int | None,
+) -> Detoured | None:
+    """A sequence with temporary places, where there is none without.
+
+    Args:
+        problem: what runs where, room and budgets.
+        parts: the changes.
+        stuck: the best attempt without temporary places.
+        place_of: what makes the pods of two changes the same for whoever carries the plan out. A temporary place is
+            on no node that such pods come to or leave, for nobody could tell who came.
+        most: temporary places that the plan may have; None: no limit.
+
+    Returns:
+        A simulation that came to its end; None when none was found.
+    """
+    taken = _taken(parts, place_of)
+    tries = max(2, min(_TRIES, _WORK // max(1, len(parts))))
+    detours: tuple[Detour, ...] = ()
+    best: Attempt[Detoured] | Attempt[Simulation] = stuck
+    while best.left and (most is None or len(detours) < most):
+        better: Attempt[Detoured] | None = None
+        for detour in _worth_trying(parts, best, detours, taken, place_of):
+            if not tries:
+                return None
+            tries -= 1
+            more = (*detours, detour)
+            tried = best_attempt(partial(Detoured, problem, parts, more), _ATTEMPTS)
+            if not tried.left:
+                return tried.simulation
+            if len(tried.left) < len(best.left):
+                better, detours = tried, more
+                break
+        if better is None:
+            return None
+        best = better
+    return None
+
+
+def _taken(parts: Sequence[Part], place_of: Callable[[Part], PlaceT]) -> Mapping[PlaceT, set[int]]:
+    """Nodes that pods of a kind come to or leave."""
+    taken: dict[PlaceT, set[int]] = {}
+    for part in parts:
+        nodes = taken.setdefault(place_of(part), set())
+        if not isinstance(part, Arrival):
+            nodes.add(part.source)
+        if not isinstance(part, Departure):
+            nodes.add(part.target)
+    return taken
+
+
+def _worth_trying(
+    parts: Sequence[Part],
+    best: Attempt[Detoured] | Attempt[Simulation],
+    detours: Sequence[Detour],
+    taken: Mapping[PlaceT, set[int]],
+    place_of: Callable[[Part], PlaceT],
+) -> Iterator[Detour]:
+    """Detours of moves that wait, over nodes with room: when all that could go has gone, or else at the start.
+
+    One node for each move comes first, the cheapest move before the others, then the next node for each.
+    """
+    simulation = best.simulation
+    already = {detour.move for detour in detours}
+    ranked: list[tuple[bool, int, int, str, Detour]] = []
+    for index in best.left:
+        if index >= len(parts) or index in already:
+            continue
+        move = parts[index]
+        if not isinstance(move, Transfer) or simulation.gates.concern(move.pod_class):
+            continue
+        nodes = sorted(move.pod_class.eligible - taken[place_of(move)])
+        for early in (False, True):
+            rooms = simulation.room_at_start if early else simulation.room
+            open_nodes = [node for node in nodes if not short(rooms[node], move.pod_class)]
+            ranked += [
+                (early, turn, move.pod_class.move_cost, move.uid, Detour(index, node))
+                for turn, node in enumerate(open_nodes)
+            ]
+    seen = set[Detour]()
+    for *_, detour in sorted(ranked, key=lambda one: (*one[:4], one[4].by)):
+        if detour not in seen:
+            seen.add(detour)
+            yield detour
+
+
+def most_detours(options: PackOptions, placement: Placement, others: Iterable[Placement]) -> int | None:
+    """Temporary places that an order for `placement` may have: as many more moves as the cap on moves allows.
+
+    None at all while one of the other placements is as good but for its moves, and may need none.
+
+    Returns:
+        None when there is no limit.
+    """
+    if any(other.score()[:-1] == placement.score()[:-1] for other in others):
+        return 0
+    return None if options.max_moves is None else max(0, options.max_moves - placement.disrupted())
+
+
+def cost_of_detours(build: Build, steps: Iterable[Step]) -> int:
+    """What the further moves from temporary places cost, in restart seconds."""
+    again = {step.pod.uid for step in steps if step.replacement_of}
+    if not again:
+        return 0
+    costs = {
+        uid: pod_class.move_cost
+        for pod_class in build.problem.classes
+        for uids in (pod_class.pending_uids, *pod_class.running_uids.values())
+        for uid in uids
+    }
+    return sum(costs[uid] for uid in again)
