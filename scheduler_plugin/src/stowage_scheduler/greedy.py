@@ -6,7 +6,7 @@ that places more wins (first-fit decreasing leaves fewer holes, small first plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,13 +38,16 @@ def sizes(problem: Problem) -> list[int]:
     ]
 
 
-def fill(placement: Placement, order: Callable[[PodClass], int]) -> Placement:
+def fill(placement: Placement, order: Callable[[PodClass], int], leave: Collection[int] = ()) -> Placement:
     """Put every unplaced pod that fits somewhere on its best node; changes and returns `placement`.
+
+    Classes of `leave`, by index, stay as they are, with those of their gangs.
 
     A gang takes its turn with the most urgent of its classes, and gets all its places or none.
     """
     problem = placement.problem
-    waiting = [c for c in problem.classes if placement.unplaced(c)]
+    left = {one.index for index in leave for one in problem.together_with(problem.classes[index])}
+    waiting = [c for c in problem.classes if placement.unplaced(c) and c.index not in left]
     filling = _Filling(placement) if waiting else None
     before = placement.copy() if problem.relations and problem.gangs else None
     met: set[int] = set()

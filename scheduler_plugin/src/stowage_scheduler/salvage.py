@@ -15,13 +15,16 @@ from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 
 
-def salvaged(problem: Problem, made: Sequence[Change], blocked: Collection[Change]) -> Placement | None:
+def salvaged(
+    problem: Problem, made: Sequence[Change], blocked: Collection[Change], *, again: bool = True
+) -> Placement | None:
     """The placement of `made` as far as it can be had without `blocked`.
 
     Args:
         problem: what runs.
         made: the changes of a placement that has no safe order.
         blocked: those of them that could not start.
+        again: whether pods of these may come where there is room; else they wait.
 
     Returns:
         A placement with fewer moves than `made`; None when a rule that spans nodes would be broken.
@@ -39,7 +42,8 @@ def salvaged(problem: Problem, made: Sequence[Change], blocked: Collection[Chang
     for node, held in placement.without_halved_gangs().items():
         placement.replace(node, held)
     largest = sizes(problem)
-    fill(placement, lambda pod_class: -largest[pod_class.index])
+    leave = () if again else {change.class_index for change in blocked if change.source is None}
+    fill(placement, lambda pod_class: -largest[pod_class.index], leave)
     return placement if placement.within_limits() else None
 
 
