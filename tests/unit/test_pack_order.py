@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -12,13 +13,14 @@ from harness.facts import node as make_node
 from harness.facts import pod as make_pod
 from stowage_scheduler import moves
 from stowage_scheduler.assign import Change, changes
+from stowage_scheduler.attempts import Attempt
 from stowage_scheduler.build import Build, build
 from stowage_scheduler.cluster import DisruptionBudget, LabelSelector
 from stowage_scheduler.greedy import greedy
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.packing import Step
 from stowage_scheduler.placement import Placement
-from stowage_scheduler.sequence import part_of
+from stowage_scheduler.sequence import Simulation, part_of
 
 
 class Goes(NamedTuple):
@@ -165,3 +167,18 @@ def test_thousands_of_arrivals_are_ordered_in_no_time() -> None:
     began = time.process_time()
     order(built, made)
     assert time.process_time() - began < 2, "it was 8 s when each arrival looked at all events"
+
+
+@pytest.mark.parametrize(("most", "expected"), [(100_000, 32), (20, 10), (1, 1)])
+def test_of_a_large_plan_fewer_ways_are_tried(monkeypatch: pytest.MonkeyPatch, most: int, expected: int) -> None:
+    tried: list[int] = []
+    attempts = moves.best_attempt
+
+    def counting(simulation: Callable[..., Simulation], limit: int) -> Attempt[Simulation]:
+        tried.append(limit)
+        return attempts(simulation, limit)
+
+    monkeypatch.setattr(moves, "best_attempt", counting)
+    monkeypatch.setattr(moves, "_MOST_TRIED", most)
+    order(*exchange([4, 4], [Goes("a", 4, 0, 1), Goes("z", 4, 1, 0)]))
+    assert tried == [expected]

@@ -40,6 +40,7 @@ from stowage_scheduler.slots import Slot, slot_class
 
 _NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 _ATTEMPTS = 32  # ways to break cycles that are tried, the best ones first
+_MOST_TRIED = 100_000  # changes of all attempts together: fewer attempts for large plans
 
 
 class UnorderableError(Exception):
@@ -89,7 +90,8 @@ def _simulate(
     build: Build, changes: tuple[Change, ...], problem: Problem, parts: Sequence[Part], most_detours: int | None
 ) -> Simulation:
     """The first sequence that comes to an end, going back on the last choices first; with detours if need be."""
-    attempt = best_attempt(lambda picks: Simulation(problem, parts, picks), _ATTEMPTS)
+    most = max(1, min(_ATTEMPTS, _MOST_TRIED // max(1, len(parts))))
+    attempt = best_attempt(lambda picks: Simulation(problem, parts, picks), most)
     if not attempt.left:
         return attempt.simulation
     by_detours = detoured(problem, parts, attempt, lambda part: slot_class(build.pods[part.uid]), most_detours)
