@@ -123,6 +123,12 @@ OTHER = policy("other", nodeSelector={"pool": "gpu"})
         ),
         pytest.param({"disruption": {"planTimeout": "10s"}}, [], "would end before", id="no time to start"),
         pytest.param(
+            {"consolidation": {"mode": "WhenQuiet"}, "disruption": {"maxMovesPerPlan": 0}},
+            [],
+            "consolidation.mode = WhenQuiet",
+            id="emptying without moves",
+        ),
+        pytest.param(
             {"disruption": {"stopRule": {"readyWithin": "15m"}}}, [], "readyWithin = 15m", id="a rule that never stops"
         ),
         pytest.param(

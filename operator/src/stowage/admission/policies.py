@@ -8,6 +8,7 @@ from stowage.admission.known import Known
 from stowage.admission.selectors import impossible
 from stowage.admission.verdict import Problem
 from stowage.api.conditions import condition_of
+from stowage.api.consolidation import ConsolidationMode
 from stowage.api.packing_policy import Mode, PackingPolicy
 from stowage.api.reasons import PolicyCondition, PolicyReason
 from stowage.decide.execution import HANDSHAKE_SECONDS, RESERVE_SECONDS
@@ -61,6 +62,8 @@ def _by_itself(policy: PackingPolicy) -> Iterator[str]:
             f"spec.disruption.maxMovesPerHour = {limits.max_moves_per_hour} is less than maxMovesPerPlan = "
             f"{limits.max_moves_per_plan}: no plan moves more than the hour allows"
         )
+    if spec.consolidation.mode is ConsolidationMode.WHEN_QUIET and not limits.max_moves_per_plan:
+        yield "spec.consolidation.mode = WhenQuiet: with disruption.maxMovesPerPlan = 0 no node is emptied"
     start_seconds = max(HANDSHAKE_SECONDS, RESERVE_SECONDS)
     if limits.plan_timeout.seconds <= start_seconds:
         yield (
