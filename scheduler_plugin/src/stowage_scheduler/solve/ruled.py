@@ -1,8 +1,9 @@
 """Pods that more than room decides on, while exchanges move the others: who stays, and who may come where.
 
-Pods of gangs stay where a gang was placed as a whole. Pods with host ports, and those that have rules about each other,
-are moved like all others; but each exchange with one of them is looked at first, with the counts that rules are made
-of (`relations`). Rules hold before the first exchange and after each, so whatever is found keeps them.
+Pods of gangs stay where a gang was placed as a whole. Running pods stay if the order matters in which they and others
+arrive, as for affinity and spread: in a full cluster many moves of them have no safe order. All others with rules or
+host ports are moved like those without; but each exchange with one of them is looked at first, with the counts that
+rules are made of (`relations`). Rules hold before the first exchange and after each, so whatever is found keeps them.
 """
 
 from __future__ import annotations
@@ -34,8 +35,15 @@ def is_plain(problem: Problem) -> bool:
 
 
 def rooted(start: Placement) -> dict[int, Mapping[int, int]]:
-    """By class whose pods no exchange moves, how many of them stand on each node: those of gangs."""
-    return {c.index: dict(start.counts[c.index]) for c in start.problem.classes if c.gang is not None}
+    """By class whose pods no exchange moves, how many of them stand on each node."""
+    problem = start.problem
+    found: dict[int, Mapping[int, int]] = {}
+    for c in problem.classes:
+        if c.gang is not None:
+            found[c.index] = dict(start.counts[c.index])
+        elif any(problem.relations[number].is_serial for number, _ in problem.roles_of[c.index]):
+            found[c.index] = c.running
+    return found
 
 
 class Ruled:
