@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import structs
 
-from stowage.cli.errors import ExitCode, InputError
+from stowage.cli.errors import ExitCode
 from stowage.cli.options import (
+    BudgetOption,
     ContextOption,
+    DeterministicBudgetOption,
     FileOption,
     KubeconfigOption,
     NowOption,
     Output,
     OutputOption,
     PolicyOption,
+    SeedOption,
 )
 from stowage.cli.printing import progress, remark
-from stowage.cli.times import duration_seconds, positive_number
+from stowage.cli.times import budget_given, duration_seconds
 
 if TYPE_CHECKING:
     from stowage.cli.drain_answer import DrainAnswer
     from stowage.cli.drain_live import Request
     from stowage_scheduler.kube.dump import Dump
-
-_LARGEST_SEED = 2**31 - 1
 
 
 def drain(
@@ -50,14 +51,9 @@ def drain(
         str | None, typer.Option("--timeout", help="Give up after this time, like 10m, and stop the plan.")
     ] = None,
     policy: PolicyOption = None,
-    budget: Annotated[
-        str | None, typer.Option("--budget", help="Wall time for a plan, like 1s. Default: the policy's, else 10s.")
-    ] = None,
-    deterministic_budget: Annotated[
-        float | None,
-        typer.Option("--deterministic-budget", help="Work units instead of wall time: same input and seed, same plan."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of the search.")] = 0,
+    budget: BudgetOption = None,
+    deterministic_budget: DeterministicBudgetOption = None,
+    seed: SeedOption = 0,
     now: NowOption = None,
     operator_lease: Annotated[
         str | None,
@@ -82,9 +78,7 @@ def drain(
     from stowage.run.settings import OperatorSettings
     from stowage_scheduler.options import Drain
 
-    if budget is not None and deterministic_budget is not None:
-        raise InputError("--budget and --deterministic-budget: give one of them")
-    units = deterministic_budget
+    seconds, units = budget_given(budget, deterministic_budget)
     request = Request(
         drain=Drain(
             nodes=frozenset(nodes),
@@ -93,8 +87,8 @@ def drain(
             ignore_daemon_sets=ignore_daemonsets,
         ),
         policy=policy,
-        seconds=duration_seconds(budget, "--budget") if budget is not None else None,
-        units=positive_number(units, "--deterministic-budget") if units is not None else None,
+        seconds=seconds,
+        units=units,
         seed=seed,
         timeout_seconds=duration_seconds(timeout, "--timeout") if timeout is not None else None,
         wait=wait,

@@ -17,6 +17,8 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
+LARGEST_SEED = 2**31 - 1
+
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="Form of the answer.")]
 FileOption = Annotated[
     Path | None,
@@ -38,3 +40,11 @@ NowOption = Annotated[
     str | None,
     typer.Option("--now", help="What counts as now (RFC 3339). With -f: default is the newest timestamp in the file."),
 ]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", help="Wall time for a plan, like 1s. Default: the policy's, else 10s.")
+]
+DeterministicBudgetOption = Annotated[
+    float | None,
+    typer.Option("--deterministic-budget", help="Work units instead of wall time: same input and seed, same plan."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the search.")]

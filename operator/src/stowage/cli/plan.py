@@ -11,16 +11,19 @@ from msgspec import structs
 
 from stowage.cli.errors import ExitCode, InputError
 from stowage.cli.options import (
+    BudgetOption,
     ContextOption,
+    DeterministicBudgetOption,
     FileOption,
     KubeconfigOption,
     NowOption,
     Output,
     OutputOption,
     PolicyOption,
+    SeedOption,
 )
 from stowage.cli.printing import console, print_document, progress, remark
-from stowage.cli.times import duration_seconds, positive_number
+from stowage.cli.times import budget_given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from stowage_scheduler.options import Budget, PackOptions
     from stowage_scheduler.packing import Packing
 
-_LARGEST_SEED = 2**31 - 1
 _ROWS_SHOWN = 40
 
 
@@ -39,14 +41,9 @@ def plan(
     *,
     file: FileOption = None,
     policy: PolicyOption = None,
-    budget: Annotated[
-        str | None, typer.Option("--budget", help="Wall time for the answer, like 1s. Default: the policy's, else 10s.")
-    ] = None,
-    deterministic_budget: Annotated[
-        float | None,
-        typer.Option("--deterministic-budget", help="Work units instead of wall time: same input and seed, same plan."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=_LARGEST_SEED, help="Seed of the search.")] = 0,
+    budget: BudgetOption = None,
+    deterministic_budget: DeterministicBudgetOption = None,
+    seed: SeedOption = 0,
     now: NowOption = None,
     consolidate: Annotated[
         bool, typer.Option("--consolidate", help="Show which nodes can be emptied instead.")
@@ -64,14 +61,9 @@ def plan(
     """
     from stowage.cli.facts import choose, load
 
-    if budget is not None and deterministic_budget is not None:
-        raise InputError("--budget and --deterministic-budget: give one of them")
+    seconds, units = budget_given(budget, deterministic_budget)
     if plot is not None and plot.suffix != ".png":
         raise InputError(f"--plot {plot}: the name must end in .png")
-    seconds = duration_seconds(budget, "--budget") if budget is not None else None
-    units = (
-        positive_number(deterministic_budget, "--deterministic-budget") if deterministic_budget is not None else None
-    )
     facts = load(file, now, kubeconfig, context)
     chosen = choose(policy, facts)
     if consolidate:

@@ -1,4 +1,4 @@
-"""Durations and timestamps as users type them."""
+"""Durations, budgets and timestamps as users type them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def positive_number(amount: float, option: str) -> float:
     if not math.isfinite(amount) or amount <= 0:
         raise InputError(f"{option} {amount}: must be a number above zero")
     return amount
+
+
+def budget_given(budget: str | None, deterministic_budget: float | None) -> tuple[float | None, float | None]:
+    """Wall seconds and deterministic units of the options of these names; None for what was not given.
+
+    Raises:
+        InputError: both were given, or one of them is no budget.
+    """
+    if budget is not None and deterministic_budget is not None:
+        raise InputError("--budget and --deterministic-budget: give one of them")
+    seconds = duration_seconds(budget, "--budget") if budget is not None else None
+    if deterministic_budget is None:
+        return seconds, None
+    return seconds, positive_number(deterministic_budget, "--deterministic-budget")
 
 
 def timestamp_seconds(text: str, option: str) -> float:
