@@ -23,7 +23,7 @@ from msgspec import Struct
 Amounts = tuple[int, ...]
 """What a share takes, or a device has, in each measure of the problem."""
 
-_MOST_TRIES = 4_000  # partly filled devices; beyond it nothing is promised
+_MOST_TRIES = 2_000  # partly filled devices, for each device of the node; beyond it nothing is promised
 
 
 class Standing(Struct, frozen=True):
@@ -103,6 +103,7 @@ class _Filling:
         self.spare = _less(_sum(room, measures), _sum(order, measures))
         self.failed: set[tuple[int, tuple[int, ...]]] = set()
         self.tries = 0
+        self.most = _MOST_TRIES * max(2, len(room))
 
     def succeeds(self) -> bool:
         """Whether a way was found."""
@@ -126,7 +127,7 @@ class _Filling:
     ) -> Iterator[tuple[tuple[int, ...], Amounts]]:
         """Ways to fill a device with this kind and smaller ones: what is left of each kind, and what is wasted."""
         self.tries += 1
-        if self.tries > _MOST_TRIES:
+        if self.tries > self.most:
             return
         while kind < len(counts) and not (counts[kind] and _holds(free, self.kinds[kind])):
             if counts[kind] and must:

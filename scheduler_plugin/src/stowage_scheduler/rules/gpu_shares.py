@@ -51,9 +51,11 @@ class GpuShares(Rule):
                 continue  # the number of devices says all
             coming = [pod for pod in residents if pod.uid in arriving]
             staying = [pod for pod in residents if pod.uid not in arriving]
-            if not _DeviceCheck(node, staying).holds(coming):
-                free = describe_free(node, staying)
-                yield Violation(self.name, name, f"no devices for {', '.join(sorted(p.key for p in coming))}: {free}")
+            check = _DeviceCheck(node, staying)
+            if not check.holds(coming):
+                who, free = ", ".join(sorted(pod.key for pod in coming)), describe_free(node, staying)
+                words = f"too many ways to try devices for {who}" if check.gave_up else f"no devices for {who}"
+                yield Violation(self.name, name, f"{words}: {free}")
 
 
 def _wants_devices(pod: Pod, node: Node) -> bool:
@@ -106,6 +108,7 @@ class _DeviceCheck:
             for measure, amount in amounts.items():
                 left[measure] -= amount
         self.empty = offered.count - whole - len(self.shared)
+        self.gave_up = False  # nobody knows whether there is a way: not all were tried
 
     def holds(self, coming: Sequence[Pod]) -> bool:
         """Whether all of these get devices, wherever the loose shares are."""
@@ -126,8 +129,10 @@ class _DeviceCheck:
                     shadow.update(share)
                 rooms = [*self.shared.values(), *[self.capacity] * empty]
                 devices = [{m: room[m] - shadow[m] for m in self.capacity} for room in rooms]
-                if find_devices(sorted(shares, key=self._part), devices, set()):
+                hopeless: set[object] = set()
+                if find_devices(sorted(shares, key=self._part), devices, hopeless):
                     return True
+                self.gave_up |= len(hopeless) > _MOST_SITUATIONS
             if not loose:
                 return False
             loose.pop()  # the largest has a device of its own instead
