@@ -8,8 +8,9 @@ changes start, until all do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from msgspec import Struct, structs
@@ -24,6 +25,7 @@ from stowage_scheduler.sequence import Arrival, Departure, Part, Simulation, Tra
 
 _ATTEMPTS = 4  # ways to break the other cycles that are tried with each detour
 _TRIES = 64  # detours that are tried for one plan
+_LOOK_ROUND = 8  # detours that are compared, at least, before one that helps a little is taken
 _WORK = 16_384  # changes that all these tries simulate: fewer tries of large plans
 
 PlaceT = TypeVar("PlaceT")
@@ -107,21 +109,20 @@ def detoured(
     detours: tuple[Detour, ...] = ()
     best: Attempt[Detoured] | Attempt[Simulation] = stuck
     while best.left and (most is None or len(detours) < most):
-        better: Attempt[Detoured] | None = None
-        for detour in _worth_trying(parts, best, detours, taken, place_of):
-            if not tries:
-                return None
+        better: tuple[Attempt[Detoured], Detour] | None = None
+        enough = tries - max(_LOOK_ROUND, tries // 4)
+        for detour in _worth_trying(parts, best, detours, taken, place_of, tries):
+            if not tries or (better is not None and tries <= enough):
+                break
             tries -= 1
-            more = (*detours, detour)
-            tried = best_attempt(partial(Detoured, problem, parts, more), _ATTEMPTS)
+            tried = best_attempt(partial(Detoured, problem, parts, (*detours, detour)), _ATTEMPTS)
             if not tried.left:
                 return tried.simulation
-            if len(tried.left) < len(best.left):
-                better, detours = tried, more
-                break
+            if len(tried.left) < len((best if better is None else better[0]).left):
+                better = tried, detour
         if better is None:
             return None
-        best = better
+        best, detours = better[0], (*detours, better[1])
     return None
 
 
@@ -143,33 +144,27 @@ def _worth_trying(
     detours: Sequence[Detour],
     taken: Mapping[PlaceT, set[int]],
     place_of: Callable[[Part], PlaceT],
-) -> Iterator[Detour]:
-    """Detours of moves that wait, over nodes with room: when all that could go has gone, or else at the start.
+    most: int,
+) -> Iterable[Detour]:
+    """Detours over nodes with room: when all that could go has gone, or else at the start.
 
-    One node for each move comes first, the cheapest move before the others, then the next node for each.
+    Moves that wait come before those that took room which others needed first. One node for each move comes first,
+    the cheapest move before the others, then the next node for each.
     """
     simulation = best.simulation
-    already = {detour.move for detour in detours}
-    ranked: list[tuple[bool, int, int, str, Detour]] = []
-    for index in best.left:
-        if index >= len(parts) or index in already:
-            continue
-        move = parts[index]
-        if not isinstance(move, Transfer) or simulation.gates.concern(move.pod_class):
-            continue
+    waiting, already = set(best.left), {detour.move for detour in detours}
+    moves = [
+        (number not in waiting, part.pod_class.move_cost, part.uid, number, part)
+        for number, part in enumerate(parts)
+        if isinstance(part, Transfer) and number not in already and not simulation.gates.concern(part.pod_class)
+    ]
+    ranked: list[tuple[bool, bool, int, int, Detour]] = []
+    for turn, (later, _, _, number, move) in enumerate(sorted(moves, key=lambda one: one[:4])[:most]):
         nodes = sorted(move.pod_class.eligible - taken[place_of(move)])
-        for early in (False, True):
-            rooms = simulation.room_at_start if early else simulation.room
-            open_nodes = [node for node in nodes if not short(rooms[node], move.pod_class)]
-            ranked += [
-                (early, turn, move.pod_class.move_cost, move.uid, Detour(index, node))
-                for turn, node in enumerate(open_nodes)
-            ]
-    seen = set[Detour]()
-    for *_, detour in sorted(ranked, key=lambda one: (*one[:4], one[4].by)):
-        if detour not in seen:
-            seen.add(detour)
-            yield detour
+        for early, rooms in ((False, simulation.room), (True, simulation.room_at_start)):
+            roomy = (node for node in nodes if not short(rooms[node], move.pod_class))
+            ranked += [(later, early, nth, turn, Detour(number, node)) for nth, node in enumerate(islice(roomy, most))]
+    return dict.fromkeys(detour for *_, detour in sorted(ranked, key=lambda one: one[:4]))
 
 
 def most_detours(options: PackOptions, placement: Placement, others: Iterable[Placement]) -> int | None:
