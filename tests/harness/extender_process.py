@@ -88,7 +88,7 @@ async def changes(feed: Feed, events_per_second: float) -> None:
 async def main(plan: str, events_per_second: float) -> None:
     """Serve until the process is ended."""
     table = Reservations(clock)
-    feed = Feed(table, on_active=lambda _: None)
+    feed = Feed(table, on_active=lambda _: None, now=clock)
     fill(table, feed, planned=plan == "plan")
     gc.collect()
     app = make_app(lambda: table, fresh=lambda: True, clock=clock)

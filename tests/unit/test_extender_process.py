@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from harness import virtual_time
+from stowage.api.durations import instant
 from stowage.api.packing_plan import Approval, PackingPlan
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.observe.reflector import Absent, ObjectKey, Present, Reflector, Refused
@@ -26,6 +27,7 @@ from stowage_scheduler.kube.malformed import MalformedObject
 from stowage_scheduler.reservations import ActivePlan, Reservations
 from stowage_scheduler.slots import Slot, SlotClass, slot_class
 
+NOW = 1_800_000_000.0
 CLASS = {"controllerUid": "rs-1", "revision": "r1", "requests": "abc"}
 
 
@@ -94,7 +96,7 @@ class Followed:
     def __init__(self) -> None:
         self.rung: list[str] = []
         self.table = Reservations(lambda: 0.0)
-        self.feed = Feed(self.table, self.rung.append)
+        self.feed = Feed(self.table, self.rung.append, lambda: NOW)
 
     def plan(self, name: str, uid: str, *, active: bool = True) -> None:
         pod_class = slot_class(pod("x"))
@@ -107,6 +109,22 @@ class Followed:
 
 def pod(name: str, uid: str = "", node: str | None = None) -> Pod:
     return Pod("a", name, uid or name, {"cpu": 1}, node=node, owner=OwnerRef("ReplicaSet", "web", "rs-web"))
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "phase", "kept"),
+    [(0, "Done", True), (59, "Done", True), (61, "Done", False), (1, "Superseded", False)],
+)
+def test_nodes_that_a_plan_has_emptied_are_kept_so_for_an_hour(minutes_ago: int, phase: str, kept: bool) -> None:
+    followed, key = Followed(), ObjectKey("", "p-1")
+    plan = document(phase=phase, finishedAt=f"{instant(NOW - 60 * minutes_ago):%Y-%m-%dT%H:%M:%SZ}")
+    plan["spec"]["empties"] = ["n3"]
+    followed.feed.on_plan(Present(key, read(plan)))
+    names = ["n1", "n3"]
+    assert list(followed.table.filter(pod("x"), names).node_names) == (["n1"] if kept else names)
+    assert followed.table.idle is not kept
+    followed.feed.on_plan(Absent(key))
+    assert followed.table.filter(pod("x"), names).node_names is names
 
 
 def test_an_active_plan_is_put_into_the_table_and_rung() -> None:

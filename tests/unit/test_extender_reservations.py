@@ -212,3 +212,18 @@ def test_nobody_goes_to_a_node_that_a_plan_empties_but_those_that_belong_to_it()
     assert story.ask("agent-1", owner="agent", kind="DaemonSet") == NODES
     story.table.plan_gone("plan-uid")
     assert story.ask("other-1", owner="other") == NODES
+
+
+def test_a_node_that_was_emptied_is_only_for_who_finds_no_other() -> None:
+    story = Story(("k001", "n2"))
+    story.table.kept_empty.keep("earlier", frozenset({"n1", "n4"}), 60.0)
+    assert story.ask("other-1", owner="other") == ["n3"]
+    assert story.ask("other-1", ["n1", "n2", "n4"], owner="other") == ["n1", "n4"], "nobody waits for it"
+    assert story.ask("agent-1", owner="agent", kind="DaemonSet") == NODES
+    assert story.ask("web-1") == ["n2"]
+    story.table.plan_gone("plan-uid")
+    assert not story.table.idle
+    assert story.ask("other-1", owner="other") == ["n2", "n3"]
+    story.now += 60
+    assert story.table.idle
+    assert story.table.filter(pod("other-1", "other"), NODES).node_names is NODES

@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec import field as default
 
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.kept_empty import KeptEmpty
 from stowage_scheduler.kube.sharing import shared
 from stowage_scheduler.slots import Slot, SlotClass, slot_class
 
@@ -32,8 +33,8 @@ class ActivePlan(Struct, frozen=True):
     """A plan whose slots are to be kept: approved, and neither finished nor aborted.
 
     `slots` leaves out those that are void. `waiting` are ids of slots that are kept, but that nobody may take
-    yet: other pods need their room first. Nobody may go to the nodes of `closed`, which the plan empties. No two active plans should share a node; if they do, each
-    keeps its own slots there.
+    yet: other pods need their room first. Nobody may go to the nodes of `closed`, which the plan empties. No two active
+    plans should share a node; if they do, each keeps its own slots there.
     """
 
     uid: str
@@ -124,13 +125,14 @@ class Reservations:
         self._closed: dict[str, str] = {}  # node that a plan empties -> name of the plan
         self._refused: Mapping[str, str] | None = None  # what is said of each of these nodes, once it was asked for
         self._leases: dict[str, tuple[Lease, _Seats]] = {}  # by pod UID, in the order in which they end
+        self.kept_empty = KeptEmpty(clock)
         self._bound: dict[str, _Bound] = {}  # by pod UID
         self._bound_count: dict[_Bound, int] = {}
 
     @property
     def idle(self) -> bool:
-        """Whether no plan is active: then every pod may use every node."""
-        return not self._plans
+        """Whether no plan is active and no node is kept empty: then every pod may use every node."""
+        return not self._plans and not self.kept_empty
 
     @property
     def plans(self) -> dict[str, ActivePlan]:
@@ -202,15 +204,21 @@ class Reservations:
 
         A pod whose class has a slot to give gets exactly the node of one slot, which is leased to it; or no
         node when none of those nodes is offered, or when nobody may take those slots yet. Every other pod gets
-        the offered nodes without an open slot.
+        the offered nodes without an open slot, and of these none that an earlier plan has emptied if there are others.
         """
-        if not self._plans:
+        if self._plans:
+            self._end_expired_leases()
+            choices = self._steering(pod)
+            if choices:
+                return self._filter_planned(pod, choices, node_names)
+        if _exempt(pod):
             return FilterAnswer(node_names)
-        self._end_expired_leases()
-        choices = self._steering(pod)
-        if choices:
-            return self._filter_planned(pod, choices, node_names)
-        if _exempt(pod) or not (self._reserved or self._closed):
+        answer = self._filter_outsider(node_names)
+        others = self.kept_empty.others(answer.node_names)
+        return answer if others is answer.node_names else FilterAnswer(others, answer.refused)
+
+    def _filter_outsider(self, node_names: Sequence[str]) -> FilterAnswer:
+        if not (self._reserved or self._closed):
             return FilterAnswer(node_names)
         refusals = self._refusals()
         admitted = [name for name in node_names if name not in refusals]

@@ -233,10 +233,10 @@ def overtaken(plan: PlanFacts, policy: PackingPolicy | None, snapshot: Snapshot)
     leaving: dict[str, set[str]] = defaultdict(set)
     for step in plan.steps:
         leaving[step.node].add(step.pod.uid)
-    begun = {step.node for step in plan.steps if plan.status_of(step).state is StepState.WAITING}
+    unfinished = {step.node for step in plan.steps if plan.status_of(step).state is StepState.WAITING}
     for node in plan.empties:
         came = next((pod for pod in on_node.get(node, ()) if pod.uid not in leaving[node]), None)
-        if node in begun and came is not None:
+        if node in unfinished and came is not None:
             return PlanReason.NODE_IN_USE, f"pod {came.key} stands on node {node}, which was to be emptied"
     return None
 

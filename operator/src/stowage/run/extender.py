@@ -81,7 +81,7 @@ class Extender:
         api.observer = metrics.api_request
         api.silence_seconds = settings.watch_silence_seconds
         self.table = Reservations(monotonic, settings.lease_seconds)
-        self.feed = Feed(self.table, on_active=lambda name: self.queue.add(("plan", name)))
+        self.feed = Feed(self.table, on_active=lambda name: self.queue.add(("plan", name)), now=wall_clock)
         self.queue = WorkQueue(workers=1, generator=generator, metrics=metrics)
         self.pods = Reflector(
             api,

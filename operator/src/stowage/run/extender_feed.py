@@ -8,6 +8,7 @@ from collections.abc import Callable
 from stowage.observe.reflector import Event, ObjectKey, Present, Refused
 from stowage.run.extender_plans import SeenPlan
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.kept_empty import KEPT_EMPTY_SECONDS
 from stowage_scheduler.kube.decode import decode_object
 from stowage_scheduler.kube.facts import fact_of
 from stowage_scheduler.reservations import Reservations
@@ -33,10 +34,12 @@ class Feed:
     Args:
         table: the reservation table.
         on_active: called with the name of a plan each time it is seen active.
+        now: wall clock, seconds since the epoch.
     """
 
-    def __init__(self, table: Reservations, on_active: Callable[[str], None]) -> None:
+    def __init__(self, table: Reservations, on_active: Callable[[str], None], now: Callable[[], float]) -> None:
         self._table = table
+        self._now = now
         self._on_active = on_active
         self._pod_uids: dict[ObjectKey, str] = {}
         self._plans: dict[str, SeenPlan] = {}
@@ -72,9 +75,14 @@ class Feed:
             logger.info("plan %s is over: its slots are given up", name, extra={"plan": name})
         if isinstance(event, Refused):
             logger.warning("PackingPlan %s is left out: %s: %s", name, event.rejected.field, event.rejected.rule)
+        if before is not None and before.emptied_at is not None:
+            self._table.kept_empty.forget(before.slots.uid)
         if now is None:
             return
         self._plans[name] = now
+        if now.emptied_at is not None:
+            left = KEPT_EMPTY_SECONDS - (self._now() - now.emptied_at)
+            self._table.kept_empty.keep(now.slots.uid, now.slots.closed, left)
         if now.active:
             if before is None or not before.active:
                 logger.info("plan %s is active: keeping %d slots", name, len(now.slots.slots), extra={"plan": name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -64,6 +65,7 @@ class _Status(Part, frozen=True):
     phase: PlanPhase | None = None
     slots: tuple[_SlotStatus, ...] | None = None
     extenders: tuple[_Extender, ...] | None = None
+    finished_at: datetime | None = None
 
 
 class _Document(Part, frozen=True):
@@ -73,11 +75,16 @@ class _Document(Part, frozen=True):
 
 
 class SeenPlan(msgspec.Struct, frozen=True):
-    """A PackingPlan as the extender sees it; `observed_by` are holders that have acknowledged this plan."""
+    """A PackingPlan as the extender sees it.
+
+    `observed_by` are holders that have acknowledged this plan. `emptied_at` is when it was done, in seconds since the
+    epoch, if it was made to empty the nodes that `slots` has as closed.
+    """
 
     slots: ActivePlan
     active: bool
     observed_by: frozenset[str] = frozenset()
+    emptied_at: float | None = None
 
 
 _documents = msgspec.json.Decoder(_Document)
@@ -119,8 +126,14 @@ def read_plan(raw: bytes) -> SeenPlan:
     return SeenPlan(
         slots=ActivePlan(metadata.uid, metadata.name, slots, frozenset(waiting), frozenset(spec.empties or ())),
         active=approved and status.phase in ACTIVE_PHASES,
+        emptied_at=_emptied_at(spec, status),
         observed_by=frozenset(one.holder for one in status.extenders or () if one.observed_plan == metadata.uid),
     )
+
+
+def _emptied_at(spec: _Spec, status: _Status) -> float | None:
+    done = spec.empties and status.phase is PlanPhase.DONE and status.finished_at is not None
+    return status.finished_at.timestamp() if done and status.finished_at is not None else None
 
 
 def _name(raw: bytes) -> str:
