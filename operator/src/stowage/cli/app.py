@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.command("plan", short_help="Compute a packing plan; change nothing.")(plan.plan)
 app.command("dump", short_help="Write the cluster to a file for plan -f.")(dump.dump)
-app.command("why", short_help="Explain why a pod is pending.")(why.why)
+app.command("why", short_help="Explain why a pod is pending, or what a node holds.")(why.why)
 app.command("approve", short_help="Approve a proposed plan.")(approval.approve)
 app.command("abort", short_help="Stop a plan.")(approval.abort)
 app.command("pause", short_help="Stop all planning and eviction of a policy.")(approval.pause)

@@ -144,14 +144,14 @@ def _print_table(uses: list[NodeUse], pending: int) -> None:
     for use in uses:
         cells = [
             str(use.pods),
-            _share(use.cpu_requested_milli, use.cpu_allocatable_milli, 1000, " cores"),
-            _share(use.memory_requested_bytes, use.memory_allocatable_bytes, _GIBIBYTE, " GiB"),
+            share(use.cpu_requested_milli, use.cpu_allocatable_milli, 1000, " cores"),
+            share(use.memory_requested_bytes, use.memory_allocatable_bytes, _GIBIBYTE, " GiB"),
         ]
         table.add_row(use.name, *cells, *([_gpus(use)] if gpus else []))
     out = console()
     out.print(table)
     out.print()
-    cpu = _share(sum(u.cpu_requested_milli for u in uses), sum(u.cpu_allocatable_milli for u in uses), 1000, " cores")
+    cpu = share(sum(u.cpu_requested_milli for u in uses), sum(u.cpu_allocatable_milli for u in uses), 1000, " cores")
     out.print(f"{counted(len(uses), 'node')}, {cpu} requested, {counted(pending, 'pod')} pending")
     if gpus:
         shared = sum(use.gpu_shared_milli for use in uses)
@@ -171,6 +171,7 @@ def _gpus(use: NodeUse) -> str:
     return f"{use.gpu_requested} of {use.gpu_allocatable}{shared}"
 
 
-def _share(requested: int, allocatable: int, unit: int, name: str) -> str:
+def share(requested: int, allocatable: int, unit: int, name: str) -> str:
+    """How much of what a node offers is asked for, counted in `unit`; `name` follows the numbers."""
     percent = f"{100 * requested / allocatable:.0f} %" if allocatable else "-"
     return f"{requested / unit:.1f} of {allocatable / unit:.1f}{name} ({percent})"

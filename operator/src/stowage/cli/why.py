@@ -1,10 +1,11 @@
-"""`stowage why KIND/NAME`: why a pod is pending, which rule excludes how many nodes, and what would help."""
+"""`stowage why KIND/NAME`: why a pod is pending, and what would help; or why a node can or can not be emptied."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from stowage.cli.pod_answer import Answer
     from stowage_scheduler.cluster import Pod, Snapshot
 
-_KINDS = {"pod", "pods", "po"}
+_PODS = {"pod", "pods", "po"}
+_NODES = {"node", "nodes", "no"}
 _WORDS = {
     "InsufficientCpu": "too little CPU free",
     "InsufficientMemory": "too little memory free",
@@ -50,7 +52,7 @@ _WORDS = {
 
 def why(
     what: Annotated[
-        str, typer.Argument(help="What to explain, as pod/NAME or pod/NAMESPACE/NAME.", metavar="KIND/NAME")
+        str, typer.Argument(help="What to explain: pod/NAME, pod/NAMESPACE/NAME or node/NAME.", metavar="KIND/NAME")
     ],
     *,
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace of the pod.")] = "default",
@@ -68,13 +70,17 @@ def why(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Explain why a pod is pending: which rule excludes how many nodes, and the cheapest thing that would help.
+    """Explain why a pod is pending, and the cheapest help; or whether a node can be emptied, and what stays there.
 
-    Exit code 0 when the pod runs or a plan would place it, 1 when it stays pending.
+    Of a pod: which rule excludes how many nodes; exit code 0 when it runs or a plan would place it, 1 when it stays
+    pending. Of a node: who runs there, who may move, which plan keeps it; exit code 0 when it can be emptied, else 1.
     """
     kind, slash, name = what.partition("/")
-    if not slash or kind.lower() not in _KINDS or not name:
-        raise InputError(f"{what[:80]}: must be pod/NAME or pod/NAMESPACE/NAME")
+    if kind.lower() in _NODES and name and "/" not in name:
+        _node(name, file, policy, budget, now, output, (kubeconfig, context))
+        return
+    if not slash or kind.lower() not in _PODS or not name:
+        raise InputError(f"{what[:80]}: must be pod/NAME, pod/NAMESPACE/NAME or node/NAME")
     if "/" in name:
         namespace, _, name = name.partition("/")
     from stowage.cli.facts import choose, load
@@ -94,6 +100,38 @@ def why(
     else:
         print_document(document(answer), output)
     if not answer.positive:
+        raise typer.Exit(ExitCode.NEGATIVE)
+
+
+def _node(
+    name: str,
+    file: Path | None,
+    policy: str | None,
+    budget: str | None,
+    now: str | None,
+    output: Output,
+    cluster: tuple[str | None, str | None],
+) -> None:
+    """`why node/NAME`; `cluster` are the kubeconfig and its context."""
+    from stowage.cli import node_answer
+    from stowage.cli.facts import load
+
+    seconds = duration_seconds(budget, "--budget") if budget is not None else None
+    facts = load(file, now, *cluster)
+    with progress("looking for places elsewhere"):
+        found = node_answer.explain(facts, name, policy, seconds)
+    if file is None:
+        from stowage.act.plans import list_plans
+        from stowage.cli.cluster import with_cluster
+
+        found = node_answer.kept_by(found, with_cluster(*cluster, list_plans))
+    if output is Output.TABLE:
+        from stowage.cli.node_text import show
+
+        show(found)
+    else:
+        print_document(node_answer.document(found), output)
+    if not found.positive:
         raise typer.Exit(ExitCode.NEGATIVE)
 
 
