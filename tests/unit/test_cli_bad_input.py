@@ -132,7 +132,7 @@ USAGE = {
     "policy file that is not there": "plan -f {dump} --policy {folder}/p.yaml",
     "dump given as a policy": "plan -f {dump} --policy {dump}",
     "why without a kind": "why web-1 -f {dump}",
-    "why of another kind": "why node/n1 -f {dump}",
+    "why of another kind": "why service/n1 -f {dump}",
     "why of a pod that is not there": "why pod/web-9 -n a -f {dump}",
     "why in the wrong namespace": "why pod/web-1 -f {dump}",
     "approve nothing": "approve",
