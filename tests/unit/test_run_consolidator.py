@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,11 +17,14 @@ from stowage.decide.consolidation import Looked
 from stowage.observe.store import Store
 from stowage.run.consolidator import Consolidator, Found
 from stowage.run.metrics import Metrics
+from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.solver import Solver, SolverError
+from stowage.transport import Invalid
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.emptying import Consolidation
 from stowage_scheduler.options import Drain, PackOptions
 from unit.builders import NOW, node, pod, policy_resource, replica_set, snapshot
+from unit.test_run_reconcile import Cluster, Document
 
 WEB, API = pod("web-1", "n1"), pod("api-1", "n2", app="api")
 CLUSTER = snapshot(node("n1"), node("n2"), WEB, API, replica_set("web", 1), replica_set("api", 1))
@@ -98,3 +102,73 @@ def counted(metrics: Metrics) -> dict[str, Any]:
     return {
         one.labels["outcome"]: one.value for one in samples if one.name == "stowage_consolidations_total" and one.value
     }
+
+
+class Searcher:
+    """A solver that counts how often it was asked to look for nodes to empty."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def consolidate(self, *_: object) -> Consolidation:
+        self.asked += 1
+        return FOUND
+
+
+class Quiet(Cluster):
+    """That cluster's API server."""
+
+    def __init__(self) -> None:
+        disruption = {"minPodAge": "0s", "ownerSettled": "0s"}
+        spec = {"mode": "Enforce", "disruption": disruption, "consolidation": {"mode": "WhenQuiet", "after": "1m"}}
+        super().__init__(policy_resource(**spec).to_document())
+        self.searcher = Searcher()
+        self.made: list[Document] = []
+
+    async def create(self, path: str, body: Document) -> Document:
+        made = await super().create(path, body)
+        self.made.append(made)
+        return made
+
+    def condition(self) -> Document:
+        written = [status for status in self.statuses if "pendingPods" in status][-1]
+        return next(one for one in written["conditions"] if one["type"] == "Consolidated")
+
+
+def quiet(cluster: Quiet) -> PolicyReconciler:
+    """Passes over a policy that empties nodes, in a cluster where nothing happens."""
+    pods = {one.key: one for one in CLUSTER.pods}
+    store = SimpleNamespace(snapshot=lambda _: CLUSTER, pods=pods, rejected=[])
+    parts = {**cluster.parts(), "store": store, "solver": cluster.searcher}
+    return PolicyReconciler(**parts, generator=random.Random(1))
+
+
+async def test_a_pass_writes_the_plan_and_hands_it_on() -> None:
+    cluster = Quiet()
+    _, plans = await quiet(cluster).reconcile("default")
+    (plan,) = cluster.made
+    assert plans == (plan["metadata"]["name"],)
+    assert (plan["spec"]["empties"], plan["spec"]["approval"]) == (["n1"], "Approved")
+    assert (cluster.condition()["status"], cluster.condition()["reason"]) == ("False", "Consolidating")
+
+
+async def test_a_plan_that_is_refused_is_told_and_not_made_again_at_once() -> None:
+    cluster = Quiet()
+    cluster.refuses_plans = Invalid("POST packingplans", status=422, message="denied by guard.example.com")
+    reconciler = quiet(cluster)
+    again_seconds, plans = await reconciler.reconcile("default")
+    assert (again_seconds, plans) == (60.0, ())
+    assert cluster.condition()["reason"] == "PlanRefused"
+    assert "denied by guard.example.com" in cluster.condition()["message"]
+    await reconciler.reconcile("default")
+    assert cluster.searcher.asked == 1
+
+
+async def test_a_policy_that_changed_during_the_search_gets_no_plan() -> None:
+    cluster = Quiet()
+    assert cluster.policy is not None
+    metadata = cluster.policy["metadata"]
+    cluster.on_read = lambda: metadata.update(generation=2)
+    again_seconds, plans = await quiet(cluster).reconcile("default")
+    assert (again_seconds, plans, cluster.made) == (15.0, (), [])
+    assert cluster.condition()["reason"] == "NotQuiet"
