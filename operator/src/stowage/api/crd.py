@@ -102,6 +102,7 @@ DEFINITIONS: Final = (
             Column("Reason", "string", ".status.reason"),
             Column("Certified", "boolean", ".status.certified", wide=True),
             Column("Unplaced", "integer", ".status.unplacedTotal", wide=True),
+            Column("Empties", "string", ".spec.empties", wide=True),
             Column("Message", "string", ".status.message", wide=True),
             _AGE,
         ),
