@@ -111,6 +111,11 @@ def test_the_newest_plan_with_numbers_is_the_promise() -> None:
     assert "not certified" in "".join(made.lines())
 
 
+def test_one_of_each_is_told_as_one() -> None:
+    made = report("t", BEFORE, after({200: 12, 100: 22}, {100: 1}, plan(*WELL)), total_seconds=1)
+    assert "1 move, 1 eviction, 1 plan;" in made.lines()[0]
+
+
 def test_without_a_plan_nothing_is_promised_and_nothing_proved() -> None:
     made = report("t", BEFORE, after({200: 10, 100: 20}, {200: 2, 100: 3}), total_seconds=1)
     assert (made.kept, made.certified) == (True, False)

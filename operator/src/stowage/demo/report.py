@@ -12,6 +12,7 @@ from rich.table import Table
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import StepState
 from stowage.demo.watching import Sight, at_or_above
+from stowage_scheduler.counted import counted
 from stowage_scheduler.packing import Action
 
 
@@ -113,7 +114,8 @@ class Report(Struct, frozen=True):
         """What the table does not say."""
         verdict = "certified: no plan places more pods" if self.certified else "not certified: see the gaps above"
         kept = "every pod that the plan placed runs" if self.kept else "FEWER pods run than the plan placed"
-        cost = f"{self.moves} moves, {self.evictions} evictions, {self.plans} plan{'s' * (self.plans != 1)}"
+        counts = ((self.moves, "move"), (self.evictions, "eviction"), (self.plans, "plan"))
+        cost = ", ".join(counted(*one) for one in counts)
         return [
             f"pending {self.pending_before} → {self.pending_after}, {cost}; {kept}",
             f"{verdict}; {self.solve_seconds:.1f} s to solve, {self.execute_seconds:.1f} s to execute",

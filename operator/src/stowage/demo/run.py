@@ -37,6 +37,7 @@ from stowage.demo.workload import (
 from stowage.transport import paths
 from stowage.transport.api import Api
 from stowage_scheduler.cluster import Snapshot
+from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.dump import read_dump
 
 POLICY = "demo"
@@ -236,13 +237,13 @@ class _Demo:
         left = finished.pending_before
         first = picture(
             before,
-            title=f"Before: kube-scheduler leaves {left} pods pending",
+            title=f"Before: kube-scheduler leaves {counted(left, 'pod')} pending",
             subtitle=self._scenario.title,
             resource=resource,
         )
         second = picture(
             after,
-            title=f"After Stowage: {finished.pending_after} pods pending, {finished.moves} moves",
+            title=f"After Stowage: {counted(finished.pending_after, 'pod')} pending, {counted(finished.moves, 'move')}",
             subtitle=self._scenario.title,
             resource=resource,
             earlier=before,
