@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from stowage.api.packing_plan_status import SlotState, StepState
+from stowage.decide.detours import detours_of
 from stowage.decide.plan_facts import SlotStatus
 from stowage.decide.step_progress import Progress
 from stowage_scheduler.slots import Slot, SlotClass
@@ -22,9 +23,12 @@ def slot_states(progress: Progress) -> dict[str, SlotStatus]:
     Slots of one class and node are interchangeable: as many wait as there are steps to them that may not start yet.
     """
     waiting = _waiting_slots(progress)
+    spent = detours_of(progress.plan.steps, progress.steps).spent  # also by the evictions of this very pass
     states: dict[str, SlotStatus] = {}
     for slot in progress.plan.slots:
-        if slot.id in progress.balance.filled:
+        if slot.id in spent:
+            states[slot.id] = SlotStatus(SlotState.VOID)
+        elif slot.id in progress.balance.filled:
             states[slot.id] = SlotStatus(SlotState.FILLED, progress.balance.pods[slot.id])
         elif slot.id in progress.balance.void:
             states[slot.id] = SlotStatus(SlotState.VOID)
