@@ -13,6 +13,7 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+from stowage.cli.server_time import server_time
 from stowage.transport import (
     Api,
     ApiError,
@@ -31,6 +32,7 @@ from stowage.transport import (
     api as api_module,
 )
 
+NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 Handler = Callable[[web.Request], Any]
 Connect = Callable[[Handler], Any]
 
@@ -92,6 +94,19 @@ async def test_each_status_becomes_its_own_error(connect: Connect, code: int, er
         await api.get(paths.node("n1"))
     assert type(caught.value) is error
     assert (caught.value.status, caught.value.reason) == (code, "SomeReason")
+
+
+@pytest.mark.parametrize("code", [200, 403], ids=["granted", "refused"])
+async def test_each_answer_tells_the_time_of_the_server(connect: Connect, code: int) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({}, status=code, headers={"Date": "Thu, 01 Jan 2026 12:00:00 GMT"})
+
+    api = await connect(answer)
+    assert api.clock.now() is None
+    assert await server_time(api) == pytest.approx(NOON, abs=60)
+    with contextlib.suppress(Forbidden):
+        await api.get(paths.NODES)
+    assert api.clock.now() == pytest.approx(NOON, abs=60)
 
 
 async def test_a_blocked_eviction_names_its_budget_and_its_wait(connect: Connect) -> None:
