@@ -193,44 +193,79 @@ class _Checker:
 
     def _steps(self) -> Iterator[str]:
         steps = {step["id"]: step for step in self.plan["steps"]}
-        evicted = {s["pod"] for s in steps.values() if s["action"] == "Evict"}
+        evicted = Counter(s["pod"] for s in steps.values() if s["action"] == "Evict" and "replacementOf" not in s)
         placed = {s["pod"] for s in steps.values() if s["action"] in _ARRIVES}
-        if evicted != {m["pod"] for m in self.plan["moves"]} | self.gone:
-            yield "Evict steps do not cover moves and evictions"
+        if evicted != Counter({m["pod"] for m in self.plan["moves"]} | self.gone):
+            yield "Evict steps do not cover moves and evictions, each once"
         if placed != {n for n in self.end if self.start[n] is None}:
             yield "Place and Ungate steps do not cover the pending pods that get a place"
         for step in steps.values():
             if (step["action"] == "Ungate") != bool(_gates(self.pods[step["pod"]])):
                 yield f"{step['pod']} has gates {_gates(self.pods[step['pod']])}, but its step is {step['action']}"
+        broken = list(self._ways_over_temporary_places(steps))
+        yield from broken
+        if broken:
+            return
         at_once = self._landing_at_once(steps)
         for seed in range(5):
             yield from self._replay(steps, at_once, Random(seed))
 
+    def _ways_over_temporary_places(self, steps: dict[str, Document]) -> Iterator[str]:
+        """A step that sends a replacement on: after the one that sent it there, and to where the pod moves."""
+        moved = {move["pod"] for move in self.plan["moves"]}
+        onward = [step for step in steps.values() if "replacementOf" in step]
+        if len({step["replacementOf"] for step in onward}) != len(onward):
+            yield "two steps send the same replacement on"
+        for step in onward:
+            first = steps.get(step["replacementOf"], {})
+            if first.get("pod") != step["pod"] or "Evict" not in first.get("action", ""):
+                yield f"step {step['id']} sends nobody on"
+            elif step["replacementOf"] not in step["after"] or step["action"] != "Evict":
+                yield f"step {step['id']} does not wait for its pod"
+            elif step["pod"] not in moved or "replacementOf" in first:
+                yield f"{step['pod']} goes over a temporary place and does not move once"
+            elif step["node"] in {first["node"], self.end[step["pod"]]}:
+                yield f"the temporary place of {step['pod']} is on a node where it stands before or after"
+            elif step["node"] not in self.nodes:
+                yield f"{step['pod']} is on {step['node']}, which does not exist"
+            else:
+                yield from self._arrival(step["pod"], step["node"])
+
+    def _target(self, steps: dict[str, Document], step: Document) -> str | None:
+        """Where the pod of a step lands: in a temporary place where another step sends it on."""
+        onward = (one["node"] for one in steps.values() if one.get("replacementOf") == step["id"])
+        return next(onward, self.end.get(step["pod"]))
+
     def _landing_at_once(self, steps: dict[str, Document]) -> set[str]:
-        """Pods that have room where they go once the steps that theirs waits for are over.
+        """Steps whose pods have room where they go once the steps that these wait for are over.
 
         The others are swaps: their slots open later, even where somebody else has left room by chance.
         """
         found: set[str] = set()
         before: dict[str, set[str]] = {}
-        for step in _in_order(steps):
+        in_order = list(_in_order(steps))
+        for step in in_order:
             before[step["id"]] = {other for one in step["after"] for other in (one, *before.get(one, ()))}
-            if step["pod"] not in self.end:
+            target = self._target(steps, step)
+            if target is None:
                 continue
-            over = {steps[one]["pod"] for one in before[step["id"]] if one in steps}
-            where = {name: node for name, node in self.start.items() if node and name not in over}
-            where |= {name: self.end[name] for name in (over & found) | {step["pod"]}}
-            if self._has_room(step["pod"], where):
-                found.add(step["pod"])
+            where = {name: node for name, node in self.start.items() if node}
+            for one in in_order:
+                if one["id"] in before[step["id"]]:
+                    where.pop(one["pod"], None)
+                    lands = self._target(steps, one)
+                    if one["id"] in found and lands is not None:
+                        where[one["pod"]] = lands
+            if self._has_room(step["pod"], target, {**where, step["pod"]: target}):
+                found.add(step["id"])
         return found
 
-    def _has_room(self, name: str, where: dict[str, str]) -> bool:
-        """Whether a pod fits where it ends beside those that stand there now."""
-        target = self.end[name]
+    def _has_room(self, name: str, target: str, where: dict[str, str]) -> bool:
+        """Whether a pod fits on a node beside those that stand there now."""
         others = {other: node for other, node in where.items() if node == target and other != name}
         fits = not list(self._capacity({**others, name: target}, "trial"))
         crowd = {other: node for other, node in self.end.items() if node == target and self.start[other] != target}
-        fits = fits and self.devices.has_room(name, {**others, **crowd})
+        fits = fits and self.devices.has_room(name, {**others, **crowd, name: target})
         return fits and not list(self.volumes.limits_broken(others, {**others, name: target}))
 
     def _replay(self, steps: dict[str, Document], at_once: set[str], random: Random) -> Iterator[str]:
@@ -242,7 +277,7 @@ class _Checker:
         where = {name: node for name, node in self.start.items() if node}
         moments = [dict(where)]
         done: set[str] = set()
-        homeless: list[str] = []
+        homeless: list[Document] = []
         while len(done) < len(steps):
             ready = sorted(i for i, s in steps.items() if i not in done and set(s["after"]) <= done)
             if not ready:
@@ -250,20 +285,21 @@ class _Checker:
                 return
             step = steps[random.choice(ready)]
             done.add(step["id"])
-            if step["action"] == "Evict":
-                del where[step["pod"]]
-            if step["pod"] in self.end:
-                homeless.append(step["pod"])
-            arrives = step["action"] in _ARRIVES or step["pod"] in at_once
-            for name in [n for n in homeless if (n == step["pod"] and arrives) or len(done) == len(steps)]:
-                if self._has_room(name, where):
-                    homeless.remove(name)
-                    where[name] = self.end[name]
+            if step["action"] == "Evict" and where.pop(step["pod"], None) != step["node"]:
+                yield f"step {step['id']} evicts {step['pod']} from {step['node']}, where it is not"
+            if self._target(steps, step) is not None:
+                homeless.append(step)
+            arrives = step["action"] in _ARRIVES or step["id"] in at_once
+            for one in [h for h in homeless if (h is step and arrives) or len(done) == len(steps)]:
+                target = self._target(steps, one)
+                if target is not None and self._has_room(one["pod"], target, where):
+                    homeless.remove(one)
+                    where[one["pod"]] = target
             moments.append(dict(where))
-            if step["action"] in _ARRIVES and step["pod"] in homeless:
+            if step["action"] in _ARRIVES and step in homeless:
                 yield f"step {step['id']} places {step['pod']} where no room is yet"
         if homeless:
-            yield f"{homeless} find no room"
+            yield f"{[step['pod'] for step in homeless]} find no room"
         yield from self.devices.problems(moments)
 
 

@@ -209,9 +209,18 @@ def summary(packing: Packing) -> str:
         counted(len(packing.unplaced), "stays pending", "stay pending"),
         counted(len(packing.moves), "move"),
         counted(len(packing.evictions), "eviction"),
+        *_temporary_places(packing),
         counted(len(packing.steps), "step"),
     )
     return f"{', '.join(found)}; {proof} ({packing.seconds:.2f} s)"
+
+
+def _temporary_places(packing: Packing) -> tuple[str, ...]:
+    """Pods that move twice, in words; nothing where there are none."""
+    from stowage_scheduler.counted import counted
+
+    count = sum(1 for step in packing.steps if step.replacement_of)
+    return (counted(count, "temporary place"),) if count else ()
 
 
 def print_rows(out: Any, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:  # noqa: ANN401
