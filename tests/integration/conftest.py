@@ -6,9 +6,6 @@ test, started when the test asks for them; `start` starts others. Their logs are
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,14 +13,12 @@ from pathlib import Path
 import pytest
 
 from harness.agreement.report import FILE, REPORT
-from harness.waiting import eventually
+from harness.control_plane import bench, control_plane, start_stowage
 from harness.workbench import Workbench
 from stowage.demo import local_cluster
 from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import ManagedProcess, free_port
-from stowage.transport import paths
 from stowage.transport.api import Api
-from stowage.transport.errors import NotFound
 
 PREFIX = "stowage-test-"
 LOGS = pytest.StashKey[list[ManagedProcess]]()
@@ -68,19 +63,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """A control plane for this test run alone, with the custom resources and without nodes."""
-    _remove_what_ended_sessions_left()
-    name = f"{PREFIX}{os.getpid()}"
-    try:
-        yield local_cluster.up(None, name=name)
-    finally:
-        local_cluster.down(name)
-
-
-def _remove_what_ended_sessions_left() -> None:
-    for name in local_cluster.names():
-        session = re.fullmatch(rf"{PREFIX}(\d+)", name)
-        if session and not Path("/proc", session[1]).exists():
-            local_cluster.down(name)
+    with control_plane(PREFIX) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -106,20 +90,8 @@ async def api(cluster: LocalCluster) -> AsyncIterator[Api]:
 @pytest.fixture
 async def workbench(api: Api) -> AsyncIterator[Workbench]:
     """A fresh namespace, and short ways to make and read objects."""
-    bench = Workbench(api, namespace=f"t-{uuid.uuid4().hex[:8]}")
-    await api.create(paths.NAMESPACES, {"metadata": {"name": bench.namespace}})
-
-    async def has_service_account() -> bool:
-        try:
-            await api.get(f"{paths.named(paths.NAMESPACES, bench.namespace)}/serviceaccounts/default")
-        except NotFound:
-            return False
-        return True
-
-    # without it the API server refuses pods
-    await eventually(has_service_account, what=f"service account in {bench.namespace}")
-    yield bench
-    await bench.clear()
+    async with bench(api) as made:
+        yield made
 
 
 @pytest.fixture
@@ -130,14 +102,7 @@ def start(cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path: Path)
     def start_one(
         command: str, *arguments: str, ready_url: str, environment: Mapping[str, str] | None = None
     ) -> ManagedProcess:
-        name = f"{command}-{uuid.uuid4().hex[:6]}"
-        process = ManagedProcess.start(
-            name,
-            [sys.executable, "-m", "stowage.cli", command, *arguments],
-            folder=cluster.folder,
-            logs=tmp_path,
-            environment={**cluster.environment, **(environment or {})},
-        )
+        process = start_stowage(cluster, command, *arguments, logs=tmp_path, environment=environment)
         started.append(process)
         process.wait_until_serving(ready_url, timeout_seconds=60)
         return process
