@@ -175,7 +175,8 @@ def most_detours(options: PackOptions, placement: Placement, others: Iterable[Pl
     Returns:
         None when there is no limit.
     """
-    if any(other.score()[:-1] == placement.score()[:-1] for other in others):
+    own = placement.score()
+    if any(other.score()[:-1] == own[:-1] and other.score() != own for other in others):
         return 0
     return None if options.max_moves is None else max(0, options.max_moves - placement.disrupted())
 
