@@ -101,6 +101,23 @@ def test_random_exchanges_that_were_given_up_before(seed: int) -> None:
     check(exchange, made, steps, slots, random.Random(seed))
 
 
+def test_many_rings_go_over_one_temporary_place_one_after_the_other() -> None:
+    things = [
+        thing
+        for ring in range(4)
+        for thing in (
+            Thing(6, port=False, covered=True, source=2 * ring, target=2 * ring + 1),
+            Thing(5, port=False, covered=True, source=2 * ring + 1, target=2 * ring),
+        )
+    ]
+    exchange = Exchange((*(7, 6) * 4, 7), tuple(things), allowed=1)
+    built = exchange.built()
+    made = changes(built, exchange.end(built))
+    steps, slots = order(built, made)
+    assert sum(bool(step.replacement_of) for step in steps) == 4
+    check(exchange, made, steps, slots, random.Random(1))
+
+
 def test_only_pods_that_move_go_over_a_temporary_place() -> None:
     exchange = Exchange((4, 4, 4), (Thing(2, port=False, covered=False, source=None, target=0),), allowed=1)
     built = exchange.built()

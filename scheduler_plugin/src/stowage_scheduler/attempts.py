@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stowage_scheduler.sequence import Simulation, StuckError
 
@@ -13,10 +13,14 @@ SimulationT = TypeVar("SimulationT", bound=Simulation)
 
 
 class Attempt(Struct, Generic[SimulationT], frozen=True):
-    """A simulation that has stopped; `left` are the indices of the changes that wait, none when it came to its end."""
+    """A simulation that has stopped; `left` are the indices of the changes that wait, none when it came to its end.
+
+    `tried` counts the simulations that it was chosen from.
+    """
 
     simulation: SimulationT
     left: tuple[int, ...] = ()
+    tried: int = 1
 
 
 def best_attempt(simulation: Callable[[Sequence[int]], SimulationT], most: int) -> Attempt[SimulationT]:
@@ -28,7 +32,8 @@ def best_attempt(simulation: Callable[[Sequence[int]], SimulationT], most: int) 
     """
     picks: list[int] = []
     best: Attempt[SimulationT] | None = None
-    for _ in range(most):
+    number = 0
+    for number in range(1, most + 1):
         tried = simulation(picks)
         try:
             tried.run()
@@ -36,7 +41,7 @@ def best_attempt(simulation: Callable[[Sequence[int]], SimulationT], most: int) 
             if best is None or len(stuck.left) < len(best.left):
                 best = Attempt(tried, stuck.left)
         else:
-            return Attempt(tried)
+            return Attempt(tried, tried=number)
         picks = picks + [0] * (len(tried.options) - len(picks))
         while picks and picks[-1] + 1 >= tried.options[len(picks) - 1]:
             picks.pop()
@@ -46,4 +51,4 @@ def best_attempt(simulation: Callable[[Sequence[int]], SimulationT], most: int) 
     if best is None:
         msg = "at least one attempt is made"
         raise ValueError(msg)
-    return best
+    return structs.replace(best, tried=number)

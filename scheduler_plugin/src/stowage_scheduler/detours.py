@@ -24,9 +24,9 @@ from stowage_scheduler.problem import Problem
 from stowage_scheduler.sequence import Arrival, Departure, Part, Simulation, Transfer, short
 
 _ATTEMPTS = 4  # ways to break the other cycles that are tried with each detour
-_TRIES = 64  # detours that are tried for one plan
-_LOOK_ROUND = 8  # detours that are compared, at least, before one that helps a little is taken
-_WORK = 16_384  # changes that all these tries simulate: fewer tries of large plans
+_TRIES = 256  # simulations for one plan
+_LOOK_ROUND = 32  # simulations, at least, before a detour that helps a little is taken
+_WORK = 16_384  # changes that are simulated in all: fewer tries of large plans
 
 PlaceT = TypeVar("PlaceT")
 
@@ -114,12 +114,14 @@ def detoured(
         for detour in _worth_trying(parts, best, detours, taken, place_of, tries):
             if not tries or (better is not None and tries <= enough):
                 break
-            tries -= 1
-            tried = best_attempt(partial(Detoured, problem, parts, (*detours, detour)), _ATTEMPTS)
+            tried = best_attempt(partial(Detoured, problem, parts, (*detours, detour)), min(tries, _ATTEMPTS))
+            tries -= tried.tried
             if not tried.left:
                 return tried.simulation
             if len(tried.left) < len((best if better is None else better[0]).left):
                 better = tried, detour
+                if len(tried.simulation.parts) - 1 not in tried.left:
+                    break  # it has come to its last place, and others went on
         if better is None:
             return None
         best, detours = better[0], (*detours, better[1])
