@@ -44,6 +44,8 @@ def filled_in(document: dict[str, Any]) -> dict[str, Any]:
     given = document.get("spec", {}).get("disruption", {})
     for added_later in {"maxUnavailablePerOwner", "canary", "stopRule"} - set(given):
         del spec["disruption"][added_later]
+    if "consolidation" not in document.get("spec", {}):
+        del spec["consolidation"]
     return spec
 
 

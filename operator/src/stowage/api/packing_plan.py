@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from stowage.api.fields import (
-    AddedLater,
     Digest,
     GangName,
     Identifier,
@@ -199,7 +198,7 @@ class PackingPlanSpec(SpecFields):
             ("self.steps.all(step, !has(step.slot) || self.slots.exists(one, one.id == step.slot))", _SLOT_RULE),
             ("has(self.policyUid) == has(oldSelf.policyUid)", _KEEP_RULE),
             (
-                "has(self.empties) == has(oldSelf.empties) && (!has(self.empties) || self.empties == oldSelf.empties)",
+                "(has(self.empties) ? self.empties : []) == (has(oldSelf.empties) ? oldSelf.empties : [])",
                 _EMPTIES_RULE,
             ),
         )
@@ -227,7 +226,7 @@ class PackingPlanSpec(SpecFields):
     """Places kept for pods of a class."""
     steps: Annotated[tuple[PlanStep, ...], Field(max_length=MAX_STEPS, json_schema_extra=IMMUTABLE), Unique("id")] = ()
     """A directed graph without cycles: each step is safe given those it comes after."""
-    empties: Annotated[tuple[ResourceName, ...], Field(max_length=MAX_STEPS), Unique(), AddedLater()] = ()
+    empties: Annotated[tuple[ResourceName, ...], Field(max_length=MAX_STEPS), Unique()] | None = None
     """Of a consolidation: the nodes that all pods leave which could be moved. The plan ends when a pod waits."""
 
     @model_validator(mode="after")

@@ -176,7 +176,7 @@ def snoozed(calm: Calm) -> tuple[float, str] | None:
 def _worth(plan: PackingPlan, on_node: Mapping[str, Sequence[Pod]]) -> tuple[_Worth, str]:
     status = plan.status
     if status.phase is PlanPhase.DONE:
-        used = next((node for node in plan.spec.empties if on_node.get(node)), None)
+        used = next((node for node in plan.spec.empties or () if on_node.get(node)), None)
         if used is None:
             return _Worth.WORKED, ""
         return _Worth.IN_VAIN, f"node {used}, which plan {plan.name} had emptied, is in use"

@@ -76,7 +76,7 @@ def plan_document(
             steering=steering,
             slots=tuple(PlanSlot.of(slot) for slot in slots),
             steps=tuple(PlanStep.of(_steered(step, steering)) for step in steps),
-            empties=tuple(empties),
+            empties=tuple(empties) or None,
         ),
     )
 

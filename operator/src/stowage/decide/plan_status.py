@@ -70,7 +70,7 @@ def plan_facts(plan: PackingPlan) -> PlanFacts:
         policy_uid=spec.policy_uid or "",
         approval=spec.approval,
         steering=spec.steering,
-        empties=spec.empties,
+        empties=spec.empties or (),
         steps=tuple(step.to_fact() for step in spec.steps),
         slots=tuple(slot.to_fact() for slot in spec.slots),
         created_at=metadata.creation_timestamp.timestamp() if metadata.creation_timestamp else 0.0,
