@@ -15,6 +15,8 @@ from stowage.api.packing_plan_status import SlotState, StepState
 from stowage.api.reasons import StepReason
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import Attempt
+from stowage_scheduler.packing import Action, Step
+from unit.builders import evict, node, plan, pod, ref, slot
 
 # two pods under one disruption change places, and a third node has room for either of them
 ONE_CYCLE = Exchange(
@@ -106,6 +108,51 @@ def test_a_cycle_under_one_disruption_runs_to_its_end_whenever_the_operator_dies
     assert all(one.state is StepState.DONE for one in world.plan.step_status.values())
     covered = [one for one in exchange.things if one.source is not None]
     assert len(world.evicted) == len(covered) + len(detours), "each step evicts one pod"
+
+
+def among_replicas(chance: random.Random) -> CrashingWorld:
+    """`a-1` and `b-1` change places over n3, where another replica of `a` stands, as on n4."""
+    a, b = (
+        pod("a-1", "n1", cpu=8, app="a", labels={"app": "a", "tier": "web"}),
+        pod("b-1", "n2", cpu=8, app="b", labels={"app": "b", "tier": "web"}),
+    )
+    others = [
+        pod(f"a-{node_name}", node_name, cpu=8, app="a", labels={"app": "a", "tier": "web"})
+        for node_name in ("n3", "n4")
+    ]
+    onward = Step("s003", Action.EVICT, ref(a), "n3", "k003", ("s001", "s002"), replacement_of="s001")
+    facts = plan(
+        *(evict(1, a, "k001"), evict(2, b, "k002", "s001"), onward),
+        *(slot(1, a, "n3", standing=1), slot(2, b, "n1"), slot(3, a, "n2")),
+        observed_by=("host",),
+    )
+    nodes = [node("n1"), node("n2"), node("n3", cpu=20), node("n4")]
+    world = CrashingWorld(chance, facts, nodes, [a, b, *others])
+    world.wanted = 3
+    world.evicted = set()
+    return world
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=80)
+def test_replicas_that_stay_are_not_sent_on(seed: int) -> None:
+    chance = random.Random(seed)
+    world = among_replicas(chance)
+    world.live(chance.randrange(40), disturbed=False)
+    world.finish()
+    assert world.plan.phase == "Done", (world.plan.reason, world.plan.message)
+    assert len(world.evicted) == 3
+    assert sorted(one.node for one in world.pods.values() if one.labels["app"] == "a") == ["n2", "n3", "n4"]
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=80)
+def test_disturbed_replicas_are_evicted_once_each(seed: int) -> None:
+    chance = random.Random(seed)
+    world = among_replicas(chance)
+    world.live(chance.randrange(10, 80), disturbed=True)
+    world.finish()
+    assert len(world.intents) == len(set(world.intents))
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=IDS)

@@ -143,7 +143,7 @@ def test_the_intent_names_the_pod_that_came() -> None:
         pytest.param(
             {"s001": DONE, "s002": DONE},
             cluster(bound(B2, "n1"), owners=(replica_set("a", 0), replica_set("b", 1))),
-            StepReason.BOUND, id="scaled-down-in-the-temporary-place",
+            StepReason.OWNER_SCALED_DOWN, id="scaled-down-in-the-temporary-place",
         ),
     ],
 )  # fmt: skip
@@ -151,8 +151,8 @@ def test_nobody_is_waited_for_who_never_comes(
     status: dict[str, StepStatus], seen: Snapshot, reason: StepReason
 ) -> None:
     step = run(structs.replace(PLAN, step_status=status), seen)
-    assert states(step)["s003"][0] is StepState.VOID
-    assert states(step)["s001"][1] is reason
+    assert states(step)["s003"] == (StepState.VOID, reason)
+    assert states(step)["s001"][1] in {reason, StepReason.BOUND}
     assert (slots(step)[0], slots(step)[2]) == ("Void", "Void")
 
 

@@ -141,7 +141,9 @@ class Progress:
                 continue
             ref = self.balance.pods.get(slot_id)
             if first.state is StepState.VOID or (first.state.settled and slot_id in self.balance.void):
-                self.set(step, StepState.VOID, first.reason)
+                lost = first.state is not StepState.VOID
+                why = self._why_void(step, self.slots_by_id[slot_id].slot_class) if lost else first.reason
+                self.set(step, StepState.VOID, why)
                 changing = True
             elif ref is not None and self.facts.standing(ref.uid) is not None:
                 self._name(structs.replace(step, pod=ref))
