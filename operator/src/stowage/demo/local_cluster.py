@@ -108,7 +108,8 @@ class LocalCluster:
         if documents:
             self.apply(documents)
             targets = [f"node/{document['metadata']['name']}" for document in documents]
-            self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *targets)
+            # a busy machine takes its time: seconds when idle
+            self.kubectl("wait", "--for=condition=Ready", "--timeout=180s", *targets)
 
 
 def cluster_name() -> str:
