@@ -1,9 +1,8 @@
 """One sequence of changes that keeps capacity, ports and budgets at each instant, found by simulation.
 
-A pod that waits for its place lands first, then moves go whose target has room, then places. When none of
-them can go, a pod without a place at the end is evicted, or a cycle is broken by a *swap*: one pod is
-evicted before its target is free. That is a choice, and a choice may turn out to be wrong for the budgets,
-so the caller says which option to take at each of them.
+A pod that waits for its place lands first, then moves go whose target has room, then places. When none of them can go,
+a pod without a place at the end is evicted, or a cycle is broken by a *swap*: one pod is evicted before its target is
+free. That is a choice, and a choice may turn out to be wrong for the budgets, so the caller says which option to take.
 
 The pods of a gang arrive together, as soon as all of them have room.
 """
