@@ -113,6 +113,7 @@ def whole(packing: Packing, built: Build, snapshot: Snapshot) -> Packing:
     for priority in before:
         before[priority] += sum(pod.priority >= priority for pod in gone)
     if packing.unplaced:
+        proven = packing.certified or _not_all(packing, built)
         running = (pod for pod in built.pods.values() if not pod.finished and not pod.leaving)
         there = sorted(Assignment(_ref(pod), pod.node) for pod in running if pod.node is not None)
         return structs.replace(
@@ -125,7 +126,8 @@ def whole(packing: Packing, built: Build, snapshot: Snapshot) -> Packing:
             before=before,
             placed=before,
             # where it is proven that not all find a place, nothing is better than to do nothing
-            bound=before if packing.certified else _highest(before, packing.bound),
+            bound=before if proven else _highest(before, packing.bound),
+            certified=proven,
             move_cost=0,
             move_cost_bound=None,
         )
@@ -134,6 +136,18 @@ def whole(packing: Packing, built: Build, snapshot: Snapshot) -> Packing:
         evictions=tuple(Eviction(_ref(pod), pod.node or "", Reason.DRAINED) for pod in built.for_good),
         steps=(*packing.steps, *_last_steps(packing, built, Budgets(snapshot.budgets))),
         before=before,
+    )
+
+
+def _not_all(packing: Packing, built: Build) -> bool:
+    """Whether it is proven that some of those who have to leave find no place, however many of them do at best.
+
+    A plan with a place for all of them would reach all there is in every tier, so each of the bounds holds for it.
+    """
+    leaving = [built.pods[uid].priority for uid in built.displaced]
+    return any(
+        bound < packing.before[priority] + sum(own >= priority for own in leaving)
+        for priority, bound in packing.bound.items()
     )
 
 
