@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 
 from stowage_scheduler.greedy import fill
 from stowage_scheduler.placement import Placement
+from stowage_scheduler.solve.branching import is_out_of_reach
 from stowage_scheduler.solve.effort import Aim, Clockwork, apply_effort
 from stowage_scheduler.solve.patterns import PatternTier, tier_of
 from stowage_scheduler.solve.relaxation import Ints
@@ -33,7 +34,9 @@ def combined(placement: Placement, bounds: Mapping[int, int], limit: Clockwork, 
     if tier is None or priority is None:
         return placement
     until = limit.left() - share
-    tier.bound(bounds[priority], limit, limit.left() - share * _LEARNING_SHARE)
+    learned = limit.left() - share * _LEARNING_SHARE
+    if tier.bound(bounds[priority], limit, learned) >= bounds[priority]:
+        is_out_of_reach(tier, bounds[priority], limit, learned)  # it learns patterns for whole numbers of pods
     chosen = _choose(tier, limit, until)
     if chosen is None:
         return placement

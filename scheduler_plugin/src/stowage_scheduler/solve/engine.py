@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from random import Random
 
@@ -44,9 +45,8 @@ _FIRST_STALL = 2  # fruitless changes of the kind of neighbourhood until it is t
 _GANG_SHARE = 0.25  # kept for gangs that no neighbourhood holds
 _GANG_STALL = 2
 _EXCHANGE_SHARE = 0.35
-_MISSED = 2  # pods between plan and bound, for which patterns are combined
 _COMBINE_SHARE = 0.3
-_COMBINE_UNITS = 0.5  # less than that finds nothing
+_COMBINE_UNITS = {0: math.inf, 1: 2.0, 2: 0.5}  # by pods between plan and bound; less than that finds nothing
 _LAST_STALL = 1  # of the search, where exchanges have been tried before
 _EXACT_SHARE_AFTER = 0.1  # of the exact model, where exchanges have been tried before
 
@@ -142,7 +142,7 @@ def _solve(
         watch.lap("place")
     bounds = tightened(bounds)
     share = min(amount * _COMBINE_SHARE, limit.left() - amount * _CALM_SHARE)
-    if exchanging and share >= limit.units_for(_COMBINE_UNITS) and bounds.most_missed_by(search.best) >= _MISSED:
+    if exchanging and share >= limit.units_for(_COMBINE_UNITS[min(2, bounds.most_missed_by(search.best))]):
         search.adopt(combined(search.best, bounds.by_priority, limit, share))
         watch.lap("combine")
     if small and not bounds.met_by(search.best):

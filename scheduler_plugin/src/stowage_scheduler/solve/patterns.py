@@ -19,6 +19,7 @@ from ortools.linear_solver import pywraplp
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.solve.bound import Bounds
+from stowage_scheduler.solve.branching import is_out_of_reach
 from stowage_scheduler.solve.effort import Clockwork
 from stowage_scheduler.solve.knapsacks import Ints, Knapsacks, Valued
 
@@ -27,8 +28,8 @@ _MOST_KINDS = 12  # of nodes; each is priced in each round
 _MOST_CLASSES = 150
 _MOST_PODS_PER_NODE = 12  # beyond it little room is lost, and there are too many patterns
 _ROUND_UNITS = 0.002  # what a round's linear programme counts in deterministic units
-_UNITS_PER_FILLING = 1.5e-7  # looked at
-_FEW, _MANY = 250, 16_000  # patterns in the making per kind of nodes, at first and at last
+_UNITS_PER_FILLING = 6e-8  # looked at
+_FEW, _MANY = 250, 200_000  # patterns in the making: per kind of nodes at first, in all at last
 _MORE = 4
 _ROUNDING = 1e-6
 _PER_KIND = 30  # new patterns of a kind in one round
@@ -67,6 +68,8 @@ def pattern_bounds(placement: Placement, bounds: Bounds, limit: Clockwork, share
         if placed[priority] < found[priority]:
             tier = PatternTier(placement, kinds, priority)
             found[priority] = min(found[priority], tier.bound(found[priority], limit, until))
+            if found[priority] == placed[priority] + 1 and is_out_of_reach(tier, found[priority], limit, until):
+                found[priority] = placed[priority]
         if placed[priority] < found[priority]:
             break
     return Bounds(found)
@@ -110,6 +113,8 @@ class PatternTier:
         rooms = np.array([kind.free for kind in kinds], dtype=np.int64).reshape(len(kinds), -1)
         self.patterns: list[tuple[int, tuple[int, ...]]] = []  # the kind, and pods by class
         self.sacks = Knapsacks(requests, rooms, most, np.zeros_like(most))
+        self.is_solved = False  # whether the programme has an answer
+        self.box = [(0, c.total) for c in self.classes]  # fewest and most pods of each class
         self.number = np.array([len(kind.nodes) for kind in kinds], dtype=np.int64)
         self._state_master(placement)
 
@@ -122,8 +127,8 @@ class PatternTier:
         self.covered = [self.solver.Constraint(0, infinity) for _ in self.classes]  # patterns minus count
         self.used = [self.solver.Constraint(-infinity, len(kind.nodes)) for kind in self.kinds]
         self.kept = [self.solver.Constraint(count, infinity) for _, count in self.above]
-        for pod_class, row in zip(self.classes, self.covered, strict=True):
-            variable = self.solver.NumVar(0, pod_class.total, "")
+        self.wanted = [self.solver.NumVar(0, c.total, "") for c in self.classes]
+        for pod_class, row, variable in zip(self.classes, self.covered, self.wanted, strict=True):
             self.objective.SetCoefficient(variable, 1)
             row.SetCoefficient(variable, -1)
             for (tier, _), kept in zip(self.above, self.kept, strict=True):
@@ -133,6 +138,12 @@ class PatternTier:
             for node in kind.nodes:
                 held = placement.on_node[node]
                 self._add(number, [held.get(c.index, 0) for c in self.classes])
+
+    def keep_to(self, box: Sequence[tuple[int, int]]) -> None:
+        """Bound only plans with so many pods of each class: fewest and most."""
+        self.box = list(box)
+        for variable, (fewest, most) in zip(self.wanted, box, strict=True):
+            variable.SetBounds(fewest, most)
 
     def _add(self, kind: int, pattern: Sequence[int]) -> None:
         self.patterns.append((kind, tuple(pattern)))
@@ -145,11 +156,12 @@ class PatternTier:
     def bound(self, known: int, limit: Clockwork, until: float) -> int:
         """The lowest bound that the time allows, not below what is placed; `known` is another one."""
         best = known
-        kept = _FEW
+        kept, most_kept = _FEW, _MANY // len(self.kinds)
         nothing = np.zeros(len(self.classes), dtype=np.int64)
         while best > self.placed and limit.left() > until:
             limit.spent += _ROUND_UNITS
-            if self.solver.Solve() != pywraplp.Solver.OPTIMAL:
+            self.is_solved = self.solver.Solve() == pywraplp.Solver.OPTIMAL
+            if not self.is_solved:
                 return best
             if self.fixed + int(self.objective.Value() + _ROUNDING) >= best:
                 return best  # no prices can lower it
@@ -163,9 +175,10 @@ class PatternTier:
             total = int((valued.most * self.number).sum())
             best = min(best, self.fixed + self._lagrangian(prices.tolist(), fines, total) // _SCALE)
             if not self._ask(valued, wanted):
-                if valued.complete.all() or kept >= _MANY:
+                soon = limit.units_for(_UNITS_PER_FILLING * valued.looked_at * _MORE)
+                if valued.complete.all() or kept >= most_kept or limit.left() - soon < until:
                     return max(best, self.placed)
-                kept *= _MORE
+                kept = min(kept * _MORE, most_kept)
         return max(best, self.placed)
 
     def _ask(self, valued: Valued, wanted: Ints) -> bool:
@@ -181,9 +194,9 @@ class PatternTier:
     def _lagrangian(self, prices: Sequence[int], fines: Sequence[int], patterns: int) -> int:
         """Bound, in scaled integers, that any prices and fines of no less than 0 give."""
         total = patterns
-        for pod_class, price in zip(self.classes, prices, strict=True):
+        for pod_class, price, (fewest, most) in zip(self.classes, prices, self.box, strict=True):
             gain = _SCALE + sum(
                 fine for (tier, _), fine in zip(self.above, fines, strict=True) if pod_class.priority >= tier
             )
-            total += pod_class.total * max(0, gain - price)
+            total += (most if gain > price else fewest) * (gain - price)
         return total - sum(fine * count for (_, count), fine in zip(self.above, fines, strict=True))
