@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from property.test_detours import a_ring
 from property.test_execution_of_swaps import GuardedWorld, guarded, live_to_the_end
 from property.test_order_of_moves import Exchange, Thing
 from stowage.api.packing_plan_status import SlotState, StepState
 from stowage.api.reasons import StepReason
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import Attempt
+from stowage_scheduler.moves import UnorderableError
 from stowage_scheduler.packing import Action, Step
 from unit.builders import evict, node, plan, pod, ref, slot
 
@@ -68,7 +70,7 @@ class CrashingWorld(GuardedWorld):
             one = self.pods[asked.pod.uid]
             assert asked.pod.uid not in self.evicted, "nobody is evicted twice"
             assert asked.pod.key == one.key
-            assert self.disruptions_allowed() > 0
+            assert "tier" not in one.labels or self.disruptions_allowed() > 0
             self.evicted.add(asked.pod.uid)
             self.attempts[asked.id] = Attempt(self.now)
             self.pods[asked.pod.uid] = structs.replace(one, terminating=True)
@@ -108,6 +110,20 @@ def test_a_cycle_under_one_disruption_runs_to_its_end_whenever_the_operator_dies
     assert all(one.state is StepState.DONE for one in world.plan.step_status.values())
     covered = [one for one in exchange.things if one.source is not None]
     assert len(world.evicted) == len(covered) + len(detours), "each step evicts one pod"
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60)
+def test_random_rings_run_to_their_end(seed: int) -> None:
+    chance = random.Random(seed)
+    exchange = a_ring(chance)
+    exchange = structs.replace(exchange, things=tuple(structs.replace(one, port=False) for one in exchange.things))
+    assume(exchange.within_limits())
+    try:
+        world = crashing(exchange, chance)
+    except UnorderableError:
+        reject()
+    live_to_the_end(world, exchange, chance.randrange(40))
 
 
 def among_replicas(chance: random.Random) -> CrashingWorld:
