@@ -21,8 +21,15 @@ async def fragmented(story: Story) -> None:
         story.nodes += await bench.nodes(1, cpu="8", labels=label)
         for app, cpu in apps.items():
             await bench.deployment(app, 1, cpu=cpu, nodeSelector=label, scheduler_name=story.scheduler_name)
-            await bench.until_ready(app, 1)
-            assert await bench.bound(app) == {story.nodes[-1]: 1}, "the emptiest node is liked best"
+            await bench.until_ready(app, 1, timeout_seconds=60)
+            assert await bench.bound(app) == {story.nodes[-1]: 1}
+        await cordon(bench, story.nodes[-1], unschedulable=True)
+    for name in story.nodes:
+        await cordon(bench, name, unschedulable=None)
+
+
+async def cordon(bench: Workbench, name: str, *, unschedulable: bool | None) -> None:
+    await bench.api.merge_patch(paths.node(name), {"spec": {"unschedulable": unschedulable}})
 
 
 async def consolidated(story: Story) -> Document:
