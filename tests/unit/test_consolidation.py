@@ -67,6 +67,17 @@ TABLE = {
         ),
         ("b",),
     ),
+    "pods of DaemonSets and static pods are no hindrance whoever schedules them": Case(
+        snapshot(
+            node("a"),
+            node("b"),
+            pod("web-1", 700, on="a", scheduler_name="stowage"),
+            pod("agent-1", 100, on="b", owner=DAEMON, scheduler_name="default-scheduler"),
+            pod("proxy-1", 100, on="b", mirror=True, owner=None, scheduler_name="default-scheduler"),
+        ),
+        ("b",),
+        options={"scheduler_names": ("stowage",)},
+    ),
     "a pod that never moves keeps its node, and others come to it": Case(
         snapshot(node("a"), node("b"), pod("web-1", 700, on="a"), pod("bare", 100, on="b", owner=None)),
         ("a",),

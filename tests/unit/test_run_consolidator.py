@@ -45,6 +45,7 @@ async def search(work: Work) -> tuple[Found | None, Looked, Metrics]:
     metrics = Metrics()
     solver = cast("Solver", SimpleNamespace(consolidate=consolidate))
     searching = Consolidator(solver, cast("Store", SimpleNamespace(pods=pods)), metrics, lambda: NOW, 1)
+    searching.know([POLICY])
     found = await searching.search(POLICY, CLUSTER, PackOptions(), "mark")
     return found, searching.looked(POLICY), metrics
 
@@ -73,6 +74,11 @@ async def a_pod_waits_and_it_goes_on(pods: dict[str, Pod]) -> Consolidation:
     raise AssertionError("unreachable")
 
 
+async def a_pod_that_no_policy_plans_for_waits(pods: dict[str, Pod]) -> Consolidation:
+    pods[WAITS.key] = structs.replace(WAITS, scheduler_name="batch")
+    return FOUND
+
+
 async def it_fails(_: dict[str, Pod]) -> Consolidation:
     raise SolverError("no memory")
 
@@ -85,6 +91,9 @@ async def it_fails(_: dict[str, Pod]) -> Consolidation:
         pytest.param(a_pod_moves_meanwhile, None, Looked(), "overtaken", id="the-cluster-changed-meanwhile"),
         pytest.param(a_pod_waits_at_its_end, None, Looked(), "overtaken", id="a-pod-waits-at-its-end"),
         pytest.param(a_pod_waits_and_it_goes_on, None, Looked(), "overtaken", id="a-pod-that-waits-ends-it"),
+        pytest.param(
+            a_pod_that_no_policy_plans_for_waits, ("n1",), Looked(), "found", id="a-pod-of-another-scheduler-waits"
+        ),
         pytest.param(
             it_fails, None, Looked("", NOW, PolicyReason.SOLVER_FAILED, "no memory"), "failed", id="the-solver-fails"
         ),

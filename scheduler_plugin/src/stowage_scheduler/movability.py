@@ -29,6 +29,11 @@ def forbids_disruption(pod: Pod) -> bool:
     )
 
 
+def belongs_to_node(pod: Pod) -> bool:
+    """Whether a pod goes with its node: static, or of a DaemonSet."""
+    return pod.mirror or (pod.owner is not None and pod.owner.kind in {"DaemonSet", "Node"})
+
+
 class Movability:
     """Answers for one snapshot and one set of options; looks everything up once."""
 
@@ -124,7 +129,8 @@ class Movability:
     def immovable_at_any_age(self, pod: Pod) -> Immovable | None:
         """Why a running pod stays where it is, however long it has run there; drains apart."""
         return (
-            self._by_scope(pod)
+            (self._by_kind(pod) if belongs_to_node(pod) else None)  # whoever schedules it
+            or self._by_scope(pod)
             or self._by_kind(pod)
             or self._by_protection(pod)
             or self._by_replacement(pod)

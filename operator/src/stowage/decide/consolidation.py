@@ -24,6 +24,7 @@ from stowage.decide.trigger import in_scope, waiting_pods
 from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.counted import counted
 from stowage_scheduler.emptying import Consolidation
+from stowage_scheduler.movability import belongs_to_node
 from stowage_scheduler.packing import Action
 from stowage_scheduler.slots import SlotClass, slot_class
 
@@ -193,14 +194,9 @@ def _on_node(snapshot: Snapshot) -> Mapping[str, Sequence[Pod]]:
     """The pods that make a node one that is in use."""
     found: dict[str, list[Pod]] = defaultdict(list)
     for pod in snapshot.pods:
-        if pod.node is not None and not pod.finished and not pod.terminating and not _of_node(pod):
+        if pod.node is not None and not pod.finished and not pod.terminating and not belongs_to_node(pod):
             found[pod.node].append(pod)
     return found
-
-
-def _of_node(pod: Pod) -> bool:
-    """Whether a pod belongs to its node: it goes with it."""
-    return pod.mirror or (pod.owner is not None and pod.owner.kind in {"DaemonSet", "Node"})
 
 
 def emptied(found: Consolidation, policy: PackingPolicy) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from stowage.api.packing_policy import PackingPolicy
 from stowage.api.reasons import PolicyReason
 from stowage.decide.consolidation import Looked, emptied
 from stowage.decide.document import stale_for
-from stowage.decide.trigger import pends
+from stowage.decide.trigger import in_scope, pends
 from stowage.observe.store import Store
 from stowage.run.catalogue import Searched
 from stowage.run.metrics import Metrics
@@ -51,6 +51,7 @@ class Consolidator:
         self._metrics = metrics
         self._clock = clock
         self._seed = seed
+        self._policies: Sequence[PackingPolicy] = ()
         self._looked: dict[str, Looked] = {}  # by policy UID; what it forgets costs one needless search
 
     def looked(self, policy: PackingPolicy) -> Looked:
@@ -62,8 +63,10 @@ class Consolidator:
         logger.warning("policy %s: the plan to empty nodes is refused: %s", policy.name, words)
         self._remember(policy, Looked("", self._clock(), PolicyReason.PLAN_REFUSED, words))
 
-    def keep_only(self, uids: Collection[str | None]) -> None:
-        """Forget policies that are gone."""
+    def know(self, policies: Sequence[PackingPolicy]) -> None:
+        """These are all policies: others are forgotten, and pods that these plan for end a search."""
+        self._policies = policies
+        uids = {policy.metadata.uid for policy in policies}
         self._looked = {uid: looked for uid, looked in self._looked.items() if uid in uids}
 
     async def search(
@@ -77,11 +80,11 @@ class Consolidator:
         """
         spec = policy.spec.budget
         budget = Budget(seconds=spec.time.seconds, certify_seconds=spec.certify_within.seconds)
-        waited = self._waiting()
+        waited = self._waiting(scene)
         task = asyncio.create_task(self._solver.consolidate(scene, options, budget, self._seed))
         try:
             while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
-                if self._waiting() - waited:
+                if self._waiting(scene) - waited:
                     logger.info("policy %s: a pod waits, so no node is emptied now", policy.name)
                     self._count(Searched.OVERTAKEN)
                     return None
@@ -99,15 +102,17 @@ class Consolidator:
             self._count(Searched.NOTHING)
             return None
         stale = stale_for(found.packing, {pod.uid: pod for pod in self._store.pods.values()})
-        if stale is not None or self._waiting() - waited:
+        if stale is not None or self._waiting(scene) - waited:
             logger.info("policy %s: nothing is emptied: %s", policy.name, stale or "a pod waits")
             self._count(Searched.OVERTAKEN)
             return None
         self._count(Searched.FOUND)
         return Found(nodes, found.packing)
 
-    def _waiting(self) -> set[str]:
-        return {pod.uid for pod in self._store.pods.values() if pends(pod)}
+    def _waiting(self, scene: Snapshot) -> set[str]:
+        """UIDs of pods that wait and that some policy plans for: the solver is everybody's, but not for other pods."""
+        pods = [pod for pod in self._store.pods.values() if pends(pod)]
+        return {pod.uid for pod in pods if any(in_scope(policy, pod, scene) for policy in self._policies)}
 
     def _remember(self, policy: PackingPolicy, looked: Looked) -> None:
         self._looked[policy.metadata.uid or ""] = looked

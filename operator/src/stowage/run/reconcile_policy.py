@@ -134,7 +134,7 @@ class PolicyReconciler:
         policies = [scoping.within(one, self._namespaces) for one in await list_policies(self._api)]
         alive = {one.metadata.uid for one in policies}
         self._memory = {uid: memory for uid, memory in self._memory.items() if uid in alive}
-        self._consolidator.keep_only(alive)
+        self._consolidator.know(policies)
         plans = await list_plans(self._api)
         self._numbers.under_way(plans)
         own = [plan for plan in plans if plan.spec.policy == name]
