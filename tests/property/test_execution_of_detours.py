@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from harness.facts import OPTIONS
 from property.test_detours import a_ring
-from property.test_execution_of_swaps import GuardedWorld, guarded, live_to_the_end
+from property.test_execution_of_swaps import COVERED, GuardedWorld, guarded, live_to_the_end
 from property.test_order_of_moves import Exchange, Thing
+from stowage.api.packing_plan import PlanSteering
 from stowage.api.packing_plan_status import SlotState, StepState
 from stowage.api.reasons import StepReason
+from stowage.decide.document import plan_document
 from stowage.decide.execution import Advance
 from stowage.decide.plan_facts import Attempt
-from stowage_scheduler.moves import UnorderableError
-from stowage_scheduler.packing import Action, Step
-from unit.builders import evict, node, plan, pod, ref, slot
+from stowage.decide.plan_status import plan_facts
+from stowage_scheduler.assign import changes
+from stowage_scheduler.build import build
+from stowage_scheduler.cluster import DisruptionBudget, Snapshot
+from stowage_scheduler.moves import UnorderableError, order
+from stowage_scheduler.packing import Action, Packing, Step
+from stowage_scheduler.placement import Placement
+from stowage_scheduler.slots import Slot, SlotClass
+from unit.builders import NOW, evict, node, plan, pod, policy_resource, ref, replica_set, slot
 
 # two pods under one disruption change places, and a third node has room for either of them
 ONE_CYCLE = Exchange(
@@ -124,6 +136,84 @@ def test_random_rings_run_to_their_end(seed: int) -> None:
     except UnorderableError:
         reject()
     live_to_the_end(world, exchange, chance.randrange(40))
+
+
+def rings_of_replicas(chance: random.Random) -> CrashingWorld:
+    """Replicas of `a` on even nodes change places with replicas of `b`, all over one further node, maybe a wide one."""
+    rings = chance.randint(2, 3)
+    pods = [
+        pod(f"{app}-{ring}", f"n{2 * ring + at}", cpu=size, app=app, labels={"app": app, "tier": "web"})
+        for ring in range(rings)
+        for app, size, at in (("a", 6, 0), ("b", 5, 1))
+    ]
+    sizes = [7, 6] * rings + [chance.choice([7, 14, 20])]
+    nodes = [node(f"n{number}", cpu=size) for number, size in enumerate(sizes)]
+    owners = (replica_set("a", rings), replica_set("b", rings))
+    seen = Snapshot(NOW, tuple(nodes), tuple(pods), owners, (DisruptionBudget("team", "web", "web", COVERED, 1),))
+    built = build(seen, OPTIONS)
+    placement = Placement(built.problem)
+    for pod_class in built.problem.classes:
+        for source, count in pod_class.running.items():
+            placement.add(pod_class, source, -count)
+            placement.add(pod_class, source ^ 1, count)
+    steps, slots = order(built, changes(built, placement))
+    packing = Packing((), (), (), (), slots, steps, {}, {}, {}, certified=False, seconds=0.0, stages={})
+    document = plan_document(
+        packing, policy_resource(mode="Enforce"), seen, steering=PlanSteering.EXTENDER, suffix="abcd", now=NOW
+    )
+    facts = structs.replace(
+        plan_facts(document), uid="plan-uid", policy_uid="policy-uid", observed_by=("host",), created_at=NOW
+    )
+    world = CrashingWorld(chance, facts, nodes, pods)
+    world.wanted = 2 * rings - 1
+    world.evicted = set()
+    return world
+
+
+def ways_of_one_class(steps: Sequence[Step], slots: Sequence[Slot]) -> list[list[tuple[Step, Step]]]:
+    """The two evictions of each detour, those of one class over one node together."""
+    by_id, slots_by_id = {one.id: one for one in steps}, {one.id: one for one in slots}
+    groups: dict[tuple[SlotClass, str], list[tuple[Step, Step]]] = defaultdict(list)
+    for onward in steps:
+        if onward.replacement_of:
+            first = by_id[onward.replacement_of]
+            there = slots_by_id[first.slot or ""]
+            groups[there.slot_class, there.node].append((first, onward))
+    return list(groups.values())
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=80)
+def test_replicas_go_over_one_node_one_after_the_other(seed: int) -> None:
+    chance = random.Random(seed)
+    world = rings_of_replicas(chance)
+    ways = ways_of_one_class(world.plan.steps, world.plan.slots)
+    assert max(map(len, ways)) > 1
+    for group in ways:
+        for (_, leaves), (comes, _) in pairwise(group):
+            assert leaves.id in comes.after
+    world.live(chance.randrange(40), disturbed=False)
+    world.finish()
+    assert world.plan.phase == "Done", (world.plan.reason, world.plan.message)
+    assert all(one.state is StepState.DONE for one in world.plan.step_status.values())
+    rings = world.replicas["a"]
+    where = sorted((one.labels["app"], one.node) for one in world.pods.values())
+    assert where == sorted(
+        [("a", f"n{2 * ring + 1}") for ring in range(rings)] + [("b", f"n{2 * ring}") for ring in range(rings)]
+    )
+    assert len(world.evicted) == len(world.plan.steps), "each step evicts one pod"
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=80)
+def test_disturbed_replicas_over_one_node_are_evicted_once_each(seed: int) -> None:
+    chance = random.Random(seed)
+    world = rings_of_replicas(chance)
+    world.live(chance.randrange(10, 120), disturbed=True)
+    world.finish()
+    reasons = {one.reason for one in world.plan.step_status.values()}
+    assert world.plan.ended or StepReason.DISRUPTION_BUDGET in reasons, "who was deleted or scaled down is missed"
+    assert len(world.intents) == len(set(world.intents))
 
 
 def among_replicas(chance: random.Random) -> CrashingWorld:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from stowage.api.packing_plan import PackingPlan, PlanSlot, PlanStep
+from stowage.api.packing_plan import Approval, PackingPlan, PlanSlot, PlanStep
 from stowage.api.packing_plan_status import PackingPlanStatus, PlanPhase, SlotState, StepState
 from stowage.api.reasons import PlanReason, StepReason
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.announcements import announcements, departures
 from stowage.decide.document import stale_for, within_limit
 from stowage.decide.execution import Advance
-from stowage.decide.plan_facts import PlanFacts, StepStatus
+from stowage.decide.plan_facts import PlanFacts, PolicyFacts, StepStatus
 from stowage.decide.plan_status import next_status, plan_facts
 from stowage.decide.plan_validity import invalid_proposal
 from stowage.decide.slot_balance import PodFacts
@@ -89,11 +89,70 @@ def test_when_a_replacement_is_sent_on(there: tuple[Any, ...], asked: list[str],
     assert step.phase is PlanPhase.RUNNING
 
 
+SUGGESTS = PolicyFacts(name="default", uid="policy-uid", enforce=False)
+
+
+@pytest.mark.parametrize(
+    ("seen", "phase", "reason"),
+    [
+        pytest.param((A, B), PlanPhase.PROPOSED, PlanReason.AWAITING_APPROVAL, id="all-there"),
+        pytest.param((B,), PlanPhase.SUPERSEDED, PlanReason.STALE_SNAPSHOT, id="who-was-to-go-over-it-is-gone"),
+    ],
+)
+def test_a_plan_that_waits_for_a_person(seen: tuple[Pod, ...], phase: PlanPhase, reason: PlanReason) -> None:
+    proposed = plan(*STEPS, *SLOTS, approval=Approval.PENDING)
+    step = run(proposed, cluster(*seen), SUGGESTS)
+    assert (step.phase, step.reason) == (phase, reason)
+    again = run(structs.replace(after(proposed, step), approval=Approval.PENDING), cluster(*seen), SUGGESTS)
+    assert again.phase is phase
+
+
 def test_a_temporary_place_opens_again_when_the_pod_there_is_lost() -> None:
     step = run(AT_REST, cluster(A3, bound(B2, "n1")))
     assert slots(step) == ["Open", "Filled", "Waiting"]
     again = run(after(AT_REST, step), cluster(bound(A3, "n3"), bound(B2, "n1")))
     assert [one.pod for one in again.evict] == [ref(A3)]
+
+
+# two replicas of `a`, from n1 and n4, go over n3 one after the other, to n2 and n5
+NEXT = pod("a-9", "n4", cpu=8, app="a")
+QUEUE = plan(
+    *(evict(1, A, "k001"), Step("s002", Action.EVICT, ref(A), "n3", "k002", ("s001",), replacement_of="s001")),
+    *(
+        evict(3, NEXT, "k003", "s002"),
+        Step("s004", Action.EVICT, ref(NEXT), "n3", "k004", ("s003",), replacement_of="s003"),
+    ),
+    *(slot(1, A, "n3"), slot(2, A, "n2"), slot(3, NEXT, "n3"), slot(4, NEXT, "n5")),
+    **RUNNING,
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "states_are", "slots_are"),
+    [
+        pytest.param(
+            (INTENDED, WAITING), (A3, NEXT), ["Done", "Intended", "Waiting", "Waiting"],
+            ["Void", "Open", "Waiting", "Waiting"], id="who-was-there-is-on-its-way-on",
+        ),
+        pytest.param(
+            (DONE, INTENDED), (bound(A3, "n2"), pod("a-4", cpu=8, app="a")), ["Done", "Done", "Intended", "Waiting"],
+            ["Void", "Filled", "Open", "Waiting"], id="the-next-one-is-on-its-way-there",
+        ),
+        pytest.param(
+            (DONE, INTENDED), (bound(A3, "n2"), bound(pod("a-4", cpu=8, app="a"), "n3", ready=False)),
+            ["Done", "Done", "Done", "Waiting"], ["Void", "Filled", "Filled", "Waiting"], id="the-next-one-is-there",
+        ),
+    ],
+)  # fmt: skip
+def test_a_temporary_place_serves_one_after_the_other(
+    status: tuple[StepStatus, StepStatus], seen: tuple[Pod, ...], states_are: list[str], slots_are: list[str]
+) -> None:
+    known = dict(zip([step.id for step in QUEUE.steps], (DONE, *status, WAITING), strict=True))
+    nodes = (node("n4"), node("n5"), budget("a", 0), replica_set("a", 2))
+    begun = structs.replace(QUEUE, step_status=known, named={"s002": A2.uid})
+    step = run(begun, cluster(*nodes, *seen, owners=()))
+    assert [one.state.value for one in step.step_status.values()] == states_are
+    assert slots(step) == slots_are
 
 
 ON_RECORD = structs.replace(AT_REST, step_status={"s001": DONE, "s002": DONE, "s003": INTENDED}, named={"s003": A2.uid})

@@ -8,7 +8,8 @@ changes start, until all do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -19,6 +20,7 @@ from stowage_scheduler.attempts import Attempt, best_attempt
 from stowage_scheduler.build import Build
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.packing import Step
+from stowage_scheduler.patience import Patience
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.problem import Problem
 from stowage_scheduler.sequence import Arrival, Departure, Part, Simulation, Transfer, short
@@ -28,7 +30,7 @@ _TRIES = 256  # simulations for one plan
 _LOOK_ROUND = 32  # simulations, at least, before a detour that helps a little is taken
 _WORK = 16_384  # changes that are simulated in all: fewer tries of large plans
 
-PlaceT = TypeVar("PlaceT")
+PlaceT = TypeVar("PlaceT", bound=Hashable)
 
 
 class Detour(Struct, frozen=True):
@@ -42,42 +44,75 @@ class Detoured(Simulation):
     """Changes of which some moves have two legs: to a temporary place, and later from there on.
 
     The second leg is a move of its own, the last one of the parts, and starts after the first one. No leg is a swap.
+    One temporary place has one pod of a kind at a time: who carries the plan out could not tell two of them apart.
+
+    Args:
+        problem: what runs where, room and budgets.
+        parts: the changes.
+        detours: which of them have two legs.
+        picks: which option to take at each choice, in turn.
+        place_of: what makes the pods of two changes of one kind; by default their class.
 
     Attributes:
         first_of: by step of a second leg, the step of its first one.
+        turn_of: by step of a first leg, the step of the second leg that left the temporary place before.
     """
 
     def __init__(
-        self, problem: Problem, parts: Sequence[Part], detours: Sequence[Detour], picks: Sequence[int] = ()
+        self,
+        problem: Problem,
+        parts: Sequence[Part],
+        detours: Sequence[Detour],
+        picks: Sequence[int] = (),
+        place_of: Callable[[Part], Hashable] = lambda part: part.pod_class.index,
     ) -> None:
         """State what runs; nothing has started."""
         legs = list(parts)
         self._second: dict[int, int] = {}  # by index of a first leg
+        self._sharing: dict[tuple[Hashable, int], list[int]] = defaultdict(list)  # first legs by kind and node
+        self._place: dict[int, tuple[Hashable, int]] = {}  # by index of a first leg
         for detour in detours:
             move = legs[detour.move]
             if not isinstance(move, Transfer):
                 msg = f"pod {move.uid} does not move"
                 raise TypeError(msg)
+            self._place[detour.move] = place = (place_of(move), detour.by)
+            self._sharing[place].append(detour.move)
             self._second[detour.move] = len(legs)
             legs[detour.move] = structs.replace(move, target=detour.by)
             legs.append(structs.replace(move, source=detour.by))
         self._first = {second: first for first, second in self._second.items()}
         self._steps: dict[int, int] = {}  # of first legs that have started, by index
+        self._over: dict[tuple[Hashable, int], int] = {}  # by temporary place, the last step that left it
         self.first_of: dict[int, int] = {}
+        self.turn_of: dict[int, int] = {}
         super().__init__(problem, legs, picks)
 
     def _try(self, index: int) -> None:
         first = self._first.get(index)
         if first in self.left or index not in self.left:
             return  # a second leg is looked at again when the first one is over
+        if self._is_taken(index):
+            return  # a first leg when the one before it has left
         super()._try(index)
         if index in self.left:
             return
+        step = len(self.starts) - 1
         if index in self._second:
-            self._steps[index] = len(self.starts) - 1
+            self._steps[index] = step
+            if (before := self._over.get(self._place[index])) is not None:
+                self.turn_of[step] = before
             self._try_again([self._second[index]])
         elif first is not None:
-            self.first_of[len(self.starts) - 1] = self._steps[first]
+            self.first_of[step] = self._steps[first]
+            place = self._place[first]
+            self._over[place] = step
+            self._try_again(other for other in self._sharing[place] if other in self.left)
+
+    def _is_taken(self, index: int) -> bool:
+        """Whether another pod of the kind has begun its way over the temporary place of a first leg, and not ended."""
+        others = self._sharing[self._place[index]] if index in self._place else ()
+        return any(other not in self.left and self._second[other] in self.left for other in others if other != index)
 
     def _may_swap(self, indices: Sequence[int], moves: dict[int, Transfer]) -> list[int]:  # type: ignore[override]
         legs = self._first.keys() | self._second.keys()
@@ -90,6 +125,7 @@ def detoured(
     stuck: Attempt[Simulation],
     place_of: Callable[[Part], PlaceT],
     most: int | None,
+    patience: Patience,
 ) -> Detoured | None:
     """A sequence with temporary places, where there is none without.
 
@@ -98,8 +134,9 @@ def detoured(
         parts: the changes.
         stuck: the best attempt without temporary places.
         place_of: what makes the pods of two changes the same for whoever carries the plan out. A temporary place is
-            on no node that such pods come to or leave, for nobody could tell who came.
+            on no node that such pods come to or leave for good, for nobody could tell who came.
         most: temporary places that the plan may have; None: no limit.
+        patience: no further detour is tried when it is over.
 
     Returns:
         A simulation that came to its end; None when none was found.
@@ -112,9 +149,13 @@ def detoured(
         better: tuple[Attempt[Detoured], Detour] | None = None
         enough = tries - max(_LOOK_ROUND, tries // 4)
         for detour in _worth_trying(parts, best, detours, taken, place_of, tries):
-            if not tries or (better is not None and tries <= enough):
+            if not tries or patience.over or (better is not None and tries <= enough):
                 break
-            tried = best_attempt(partial(Detoured, problem, parts, (*detours, detour)), min(tries, _ATTEMPTS))
+            tried = best_attempt(
+                partial(Detoured, problem, parts, (*detours, detour), place_of=place_of),
+                min(tries, _ATTEMPTS),
+                patience,
+            )
             tries -= tried.tried
             if not tried.left:
                 return tried.simulation
@@ -147,7 +188,7 @@ def _worth_trying(
     taken: Mapping[PlaceT, set[int]],
     place_of: Callable[[Part], PlaceT],
     most: int,
-) -> Iterable[Detour]:
+) -> Iterator[Detour]:
     """Detours over nodes with room: when all that could go has gone, or else at the start.
 
     Moves that wait come before those that took room which others needed first. One node for each move comes first,
@@ -160,13 +201,30 @@ def _worth_trying(
         for number, part in enumerate(parts)
         if isinstance(part, Transfer) and number not in already and not simulation.gates.concern(part.pod_class)
     ]
-    ranked: list[tuple[bool, bool, int, int, Detour]] = []
-    for turn, (later, _, _, number, move) in enumerate(sorted(moves, key=lambda one: one[:4])[:most]):
-        nodes = sorted(move.pod_class.eligible - taken[place_of(move)])
-        for early, rooms in ((False, simulation.room), (True, simulation.room_at_start)):
-            roomy = (node for node in nodes if not short(rooms[node], move.pod_class))
-            ranked += [(later, early, nth, turn, Detour(number, node)) for nth, node in enumerate(islice(roomy, most))]
-    return dict.fromkeys(detour for *_, detour in sorted(ranked, key=lambda one: one[:4]))
+    first = sorted(moves, key=lambda one: one[:4])[:most]
+    for later in (False, True):
+        turns = [(number, move) for one, _, _, number, move in first if one is later]
+        nodes = {number: sorted(move.pod_class.eligible - taken[place_of(move)]) for number, move in turns}
+        for rooms in (simulation.room, simulation.room_at_start):
+            each = [_roomy(rooms, nodes[number], number, move) for number, move in turns]
+            yield from _in_turns(islice(one, most) for one in each)
+
+
+def _roomy(rooms: Sequence[Sequence[int]], nodes: Iterable[int], number: int, move: Transfer) -> Iterator[Detour]:
+    """Of these nodes, those with room for the pod of a move, as detours."""
+    return (Detour(number, node) for node in nodes if not short(rooms[node], move.pod_class))
+
+
+def _in_turns(each: Iterable[Iterator[Detour]]) -> Iterator[Detour]:
+    """The first of each, then the second of each, and so on; nothing is looked for before it is asked for."""
+    left = list(each)
+    while left:
+        going = []
+        for one in left:
+            if (detour := next(one, None)) is not None:
+                going.append(one)
+                yield detour
+        left = going
 
 
 def most_detours(options: PackOptions, placement: Placement, others: Iterable[Placement]) -> int | None:

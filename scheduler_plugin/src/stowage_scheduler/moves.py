@@ -23,6 +23,7 @@ from stowage_scheduler.edges import between_pods
 from stowage_scheduler.kube.matching import port_conflict
 from stowage_scheduler.owner_order import binding, chains, with_owners
 from stowage_scheduler.packing import Action, PodRef, Step
+from stowage_scheduler.patience import Patience
 from stowage_scheduler.problem import PodClass, Problem
 from stowage_scheduler.sequence import (
     Arrival,
@@ -62,6 +63,7 @@ def order(
     at_once: Mapping[str, int] = _NO_LIMITS,
     *,
     most_detours: int | None = None,
+    patience: Patience | None = None,
 ) -> tuple[tuple[Step, ...], tuple[Slot, ...]]:
     """Steps in a safe order, with the slots that they fill.
 
@@ -70,6 +72,7 @@ def order(
         changes: what leads from what runs to the placement.
         at_once: by UID of a controller, how many of its pods may be on their way at the same time.
         most_detours: temporary places that the plan may have, each of them one more move; None: no limit.
+        patience: how much work attempts may take, shared by the placements of a plan; None: this is the only one.
 
     Raises:
         UnorderableError: when a cycle can not be broken within the disruption budgets.
@@ -77,24 +80,34 @@ def order(
     made = tuple(changes)
     parts = [part_of(change, build.problem.classes) for change in made]
     limits = binding(parts, build.pods, at_once)
-    simulation = _simulate(build, made, *with_owners(build.problem, parts, build.pods, limits), most_detours)
+    patience = patience or Patience()
+    patience.begin()
+    problem, parts = with_owners(build.problem, parts, build.pods, limits)
+    simulation = _simulate(build, made, problem, parts, most_detours, patience)
     needs = {**_needs(simulation), **_spared_budgets(simulation.starts)}
     for step, others in between_pods(build.problem, simulation.starts, simulation.events).items():
         needs[step] = tuple(sorted({*needs[step], *map(_step_id, others)}, key=_step_number))
-    for step, other in (*chains(simulation.starts, build.pods, limits).items(), *_first_legs(simulation).items()):
+    owners = chains(simulation.starts, build.pods, limits)
+    for step, other in (*owners.items(), *_first_legs(simulation).items(), *_turns(simulation).items()):
         needs[step] = tuple(sorted({*needs[step], _step_id(other)}, key=_step_number))
     return _steps(build, simulation, {**needs, **_of_gangs(simulation.starts, needs)})
 
 
 def _simulate(
-    build: Build, changes: tuple[Change, ...], problem: Problem, parts: Sequence[Part], most_detours: int | None
+    build: Build,
+    changes: tuple[Change, ...],
+    problem: Problem,
+    parts: Sequence[Part],
+    most_detours: int | None,
+    patience: Patience,
 ) -> Simulation:
     """The first sequence that comes to an end, going back on the last choices first; with detours if need be."""
     most = max(1, min(_ATTEMPTS, _MOST_TRIED // max(1, len(parts))))
-    attempt = best_attempt(lambda picks: Simulation(problem, parts, picks), most)
+    attempt = best_attempt(lambda picks: Simulation(problem, parts, picks), most, patience)
     if not attempt.left:
         return attempt.simulation
-    by_detours = detoured(problem, parts, attempt, lambda part: slot_class(build.pods[part.uid]), most_detours)
+    kind_of = {part.uid: slot_class(build.pods[part.uid]) for part in parts}
+    by_detours = detoured(problem, parts, attempt, lambda part: kind_of[part.uid], most_detours, patience)
     if by_detours is not None:
         return by_detours
     blocked = tuple(changes[index] for index in attempt.left)
@@ -105,6 +118,11 @@ def _simulate(
 def _first_legs(simulation: Simulation) -> Mapping[int, int]:
     """By step of a pod that leaves its temporary place, the step that sent it there."""
     return simulation.first_of if isinstance(simulation, Detoured) else {}
+
+
+def _turns(simulation: Simulation) -> Mapping[int, int]:
+    """By step of a pod that goes to a temporary place, the step of one like it that left the place before."""
+    return simulation.turn_of if isinstance(simulation, Detoured) else {}
 
 
 def _needs(simulation: Simulation) -> dict[int, tuple[str, ...]]:

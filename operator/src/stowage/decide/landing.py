@@ -22,8 +22,8 @@ def slot_states(progress: Progress) -> dict[str, SlotStatus]:
 
     Slots of one class and node are interchangeable: as many wait as there are steps to them that may not start yet.
     """
-    waiting = _waiting_slots(progress)
     spent = detours_of(progress.plan.steps, progress.steps).spent  # also by the evictions of this very pass
+    waiting = _waiting_slots(progress, spent)
     states: dict[str, SlotStatus] = {}
     for slot in progress.plan.slots:
         if slot.id in spent:
@@ -69,16 +69,16 @@ def expected_on(progress: Progress, node: str) -> list[SlotClass]:
     return on_their_way
 
 
-def _waiting_slots(progress: Progress) -> frozenset[str]:
+def _waiting_slots(progress: Progress, spent: frozenset[str]) -> frozenset[str]:
     may_come: Counter[tuple[SlotClass, str]] = Counter()
     groups: dict[tuple[SlotClass, str], list[str]] = defaultdict(list)
     for step in progress.plan.steps:
         slot: Slot | None = progress.slot_of(step)
         void = progress.steps[step.id].state is StepState.VOID
-        if slot is not None and not void and progress.offered(step):
+        if slot is not None and slot.id not in spent and not void and progress.offered(step):
             may_come[slot.slot_class, slot.node] += 1
     for slot in progress.plan.slots:
-        if slot.id not in progress.balance.void:
+        if slot.id not in progress.balance.void and slot.id not in spent:
             groups[slot.slot_class, slot.node].append(slot.id)
     waiting: list[str] = []
     for place, ids in groups.items():

@@ -83,6 +83,8 @@ def refused_arrival(open_slots: Iterable[Slot], since: float, facts: PodFacts) -
 def invalid_proposal(plan: PlanFacts, facts: PodFacts) -> Invalid | None:
     """Check a plan that nothing has been done of: its pods are where they were, and its targets hold."""
     for step in plan.steps:
+        if step.replacement_of:
+            continue  # its pod is yet to come, from the place of one that is looked at
         pod = facts.standing(step.pod.uid)
         if pod is None:
             return Invalid(PlanReason.STALE_SNAPSHOT, f"step {step.id}: pod {step.pod.key} is gone")

@@ -43,6 +43,7 @@ class Progress:
         self.steps_by_id = {step.id: step for step in plan.steps}
         self.slots_by_id: dict[str, Slot] = {slot.id: slot for slot in plan.slots}
         self._settle_lost_pods()
+        self._spent: frozenset[str] = frozenset()  # temporary slots that are over
         self.balance: SlotBalance = self._balance()
         self.temporary = temporary_slots(plan.steps)
         # a settled step may let another one take its turn, or free its slot
@@ -119,7 +120,9 @@ class Progress:
 
     def _balance(self) -> SlotBalance:
         settled = frozenset(step_id for step_id, status in self.steps.items() if status.state.settled)
-        return balance(self.plan.slots, self.plan.steps, self.facts, settled, detours_of(self.plan.steps, self.steps))
+        detours = detours_of(self.plan.steps, self.steps)
+        self._spent = detours.spent
+        return balance(self.plan.slots, self.plan.steps, self.facts, settled, detours)
 
     def _settle_places(self) -> bool:
         settling = False
@@ -168,12 +171,15 @@ class Progress:
 
         A filled slot settles a step to its node, whoever took it: settled by the pod's name, another step's slot
         would count as taken, and be open before the moves that make room for it. A step whose slot was open
-        comes first, and keeps what was filled until its own pod has gone.
+        comes first, and keeps what was filled until its own pod has gone. A temporary slot that is over, and the
+        step that led there, say nothing of the next one over the same place.
 
         Returns:
             Whether a step was settled.
         """
-        ids = {slot.id for slot in self.plan.slots if (slot.slot_class, slot.node) == place}
+        spent = self._spent
+        steps = [step for step in steps if step.slot not in spent or not self.steps[step.id].state.settled]
+        ids = {slot.id for slot in self.plan.slots if (slot.slot_class, slot.node) == place} - spent
         filled, void = len(ids & self.balance.filled), len(ids & self.balance.void)
         states = [self.steps[step.id].state for step in steps]
         filled_left = max(0, filled - states.count(StepState.DONE))
