@@ -19,6 +19,7 @@ from stowage_scheduler.cluster import DisruptionBudget, LabelSelector
 from stowage_scheduler.greedy import greedy
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.packing import Step
+from stowage_scheduler.patience import Patience
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.sequence import Simulation, part_of
 
@@ -174,9 +175,9 @@ def test_of_a_large_plan_fewer_ways_are_tried(monkeypatch: pytest.MonkeyPatch, m
     tried: list[int] = []
     attempts = moves.best_attempt
 
-    def counting(simulation: Callable[..., Simulation], limit: int) -> Attempt[Simulation]:
+    def counting(simulation: Callable[..., Simulation], limit: int, patience: Patience) -> Attempt[Simulation]:
         tried.append(limit)
-        return attempts(simulation, limit)
+        return attempts(simulation, limit, patience)
 
     monkeypatch.setattr(moves, "best_attempt", counting)
     monkeypatch.setattr(moves, "_MOST_TRIED", most)

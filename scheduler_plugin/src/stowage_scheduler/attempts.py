@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct, structs
 
+from stowage_scheduler.patience import Patience, work_of
 from stowage_scheduler.sequence import Simulation, StuckError
 
 SimulationT = TypeVar("SimulationT", bound=Simulation)
@@ -23,12 +24,15 @@ class Attempt(Struct, Generic[SimulationT], frozen=True):
     tried: int = 1
 
 
-def best_attempt(simulation: Callable[[Sequence[int]], SimulationT], most: int) -> Attempt[SimulationT]:
+def best_attempt(
+    simulation: Callable[[Sequence[int]], SimulationT], most: int, patience: Patience
+) -> Attempt[SimulationT]:
     """The first simulation that comes to its end, or of those tried the one that leaves the fewest changes.
 
     Args:
         simulation: a new one, given which option to take at each choice.
         most: how many to try, at least one.
+        patience: no second one is tried when it is over.
     """
     picks: list[int] = []
     best: Attempt[SimulationT] | None = None
@@ -42,6 +46,10 @@ def best_attempt(simulation: Callable[[Sequence[int]], SimulationT], most: int) 
                 best = Attempt(tried, stuck.left)
         else:
             return Attempt(tried, tried=number)
+        finally:
+            patience.spend(work_of(len(tried.parts), len(tried.options)))
+        if patience.over:
+            break
         picks = picks + [0] * (len(tried.options) - len(picks))
         while picks and picks[-1] + 1 >= tried.options[len(picks) - 1]:
             picks.pop()

@@ -18,6 +18,7 @@ from stowage_scheduler.last_wish import suited
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Assignment, Eviction, Move, Packing, PodRef, Reason, Step
+from stowage_scheduler.patience import Patience
 from stowage_scheduler.placement import Placement
 from stowage_scheduler.rank_order import in_rank_order
 from stowage_scheduler.refused import better, budget_again, refused, without
@@ -151,12 +152,13 @@ def _first_valid(
     """
     limits = at_once(snapshot, options.max_unavailable_per_owner)
     waiting = list({id(placement): placement for placement in placements}.values())
-    salvages = 0
+    patience, salvages = Patience(in_time=lambda: not found.faults or found.in_time()), 0
     while waiting:
         placement = waiting.pop(0)
         made = in_rank_order(built, changes(built, placement))
         try:
-            steps, slots = order(built, made, limits, most_detours=most_detours(options, placement, waiting))
+            most = most_detours(options, placement, waiting)
+            steps, slots = order(built, made, limits, most_detours=most, patience=patience)
         except UnorderableError as error:
             found.faults.append(str(error))
             more = salvages < _MOST_SALVAGED and found.in_time()
