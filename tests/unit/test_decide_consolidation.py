@@ -135,6 +135,26 @@ TABLE: dict[str, tuple[PackingPolicy, Calm, tuple[bool, PolicyReason | None, flo
         calm(looked=Looked("", NOW - 60, PolicyReason.SOLVER_FAILED)),
         (False, PolicyReason.SOLVER_FAILED, 540),
     ),
+    "the solver failed a minute ago, and the quiet time is short": (
+        policy(after="1s"),
+        calm(looked=Looked("", NOW - 50, PolicyReason.SOLVER_FAILED)),
+        (False, PolicyReason.SOLVER_FAILED, 10),
+    ),
+    "a pod ended the last search": (
+        policy(),
+        calm(looked=Looked("", NOW - 5, PolicyReason.NOT_QUIET, cut_off=1)),
+        (False, PolicyReason.NOT_QUIET, 10),
+    ),
+    "pods ended the last four searches": (
+        policy(),
+        calm(looked=Looked("", NOW - 20, PolicyReason.NOT_QUIET, cut_off=4)),
+        (False, PolicyReason.NOT_QUIET, 100),
+    ),
+    "pods ended very many searches": (
+        policy(),
+        calm(looked=Looked("", NOW - 600, PolicyReason.NOT_QUIET, cut_off=5000)),
+        (False, PolicyReason.NOT_QUIET, 3000),
+    ),
     "the last plan was rejected 20 minutes ago": (
         policy(),
         calm(plans=(ended("p", 20, "Aborted", started=False, reason="AbortedByUser"),)),
@@ -205,6 +225,12 @@ REPLACEMENT = pod("web-2")
 STRANGER = pod("new-1", "n1", app="new")
 
 
+def of_others(message: str = "0/2 nodes are available: 2 Insufficient cpu.") -> Pod:
+    """A pod of another scheduler that began to wait after the plan was made."""
+    fields = {"unschedulable_since": NOW - 30, "unschedulable_message": message}
+    return structs.replace(WAITS, scheduler_name="other", **fields)
+
+
 @pytest.mark.parametrize(
     ("facts", "fields", "reason"),
     [
@@ -228,11 +254,18 @@ STRANGER = pod("new-1", "n1", app="new")
             None,
             id="a-pod-of-others-waited-before",
         ),
+        pytest.param((WEB, of_others()), {}, None, id="a-pod-of-others-waits-for-what-is-none-of-the-plans"),
         pytest.param(
-            (WEB, structs.replace(WAITS, scheduler_name="other", unschedulable_since=NOW - 30)),
+            (WEB, of_others("0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 Insufficient cpu.")),
             {},
             PlanReason.POD_WAITS,
-            id="a-pod-of-others-waits-since-then",
+            id="a-pod-of-others-is-kept-away-by-a-taint",
+        ),
+        pytest.param(
+            (WEB, of_others("0/2 nodes are available: 1 reserved by plan default-x, 1 Insufficient cpu.")),
+            {},
+            PlanReason.POD_WAITS,
+            id="a-pod-of-others-is-kept-away-by-the-extender",
         ),
         pytest.param((WEB, STRANGER), {}, PlanReason.NODE_IN_USE, id="a-pod-came-to-the-node"),
         pytest.param(
@@ -251,6 +284,26 @@ def test_a_plan_that_empties_nodes_gives_way(
 ) -> None:
     found = overtaken(plan(MOVE, TO_N2, **{**EMPTYING, **fields}), policy(), snapshot(N1, N2, *facts))
     assert (None if found is None else found[0]) is reason
+
+
+def test_a_plan_ends_when_its_policy_empties_no_nodes_any_more() -> None:
+    facts = plan(MOVE, TO_N2, **EMPTYING)
+    found = overtaken(facts, policy(mode="Never"), snapshot(N1, N2, WEB))
+    assert found is not None
+    assert found[0] is PlanReason.POLICY_CHANGED
+
+
+def test_a_plan_whose_last_step_is_over_is_complete_whoever_waits() -> None:
+    facts = plan(MOVE, TO_N2, phase=PlanPhase.RUNNING, epoch=3, started_at=NOW - 4, **EMPTYING)
+    begun = structs.replace(facts, step_status={"s001": StepStatus(StepState.INTENDED)})
+    there = pod("web-2", "n2", created_at=NOW - 2, bound_at=NOW - 1)
+    done = run(begun, snapshot(N1, N2, there, WAITS, replica_set("web", 1)), overtaken=(PlanReason.POD_WAITS, "waits"))
+    assert (done.phase, done.reason) == (PlanPhase.DONE, PlanReason.COMPLETED)
+
+
+def test_a_pod_that_does_not_go_is_named() -> None:
+    stuck = calm(N1, N2, structs.replace(WEB, terminating=True))
+    assert consolidation(policy(), stuck, NOW).message == "pod team/web-1 on node n1 is on its way out"
 
 
 def test_who_is_overtaken_ends_whatever_was_under_way() -> None:

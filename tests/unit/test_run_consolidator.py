@@ -13,7 +13,7 @@ from msgspec import structs
 
 from harness.facts import packed
 from stowage.api.reasons import PolicyReason
-from stowage.decide.consolidation import Looked
+from stowage.decide.consolidation import Looked, cut_off
 from stowage.observe.store import Store
 from stowage.run.consolidator import Consolidator, Found
 from stowage.run.metrics import Metrics
@@ -32,6 +32,7 @@ POLICY = policy_resource(consolidation={"mode": "WhenQuiet"})
 PACKING = packed(CLUSTER, PackOptions(drain=Drain(frozenset({"n1"}), voluntary=True)))
 FOUND = Consolidation(("n1",), PACKING)
 WAITS = pod("new-1", app="new")
+CUT_OFF = cut_off(Looked(), NOW)
 Work = Callable[[dict[str, Pod]], Awaitable[Consolidation]]
 
 
@@ -88,9 +89,9 @@ async def it_fails(_: dict[str, Pod]) -> Consolidation:
     [
         pytest.param(there_is_one, ("n1",), Looked(), "found", id="a-node-can-be-emptied"),
         pytest.param(there_is_none, None, Looked("mark", NOW), "nothing", id="no-node-can-be-emptied"),
-        pytest.param(a_pod_moves_meanwhile, None, Looked(), "overtaken", id="the-cluster-changed-meanwhile"),
-        pytest.param(a_pod_waits_at_its_end, None, Looked(), "overtaken", id="a-pod-waits-at-its-end"),
-        pytest.param(a_pod_waits_and_it_goes_on, None, Looked(), "overtaken", id="a-pod-that-waits-ends-it"),
+        pytest.param(a_pod_moves_meanwhile, None, CUT_OFF, "overtaken", id="the-cluster-changed-meanwhile"),
+        pytest.param(a_pod_waits_at_its_end, None, CUT_OFF, "overtaken", id="a-pod-waits-at-its-end"),
+        pytest.param(a_pod_waits_and_it_goes_on, None, CUT_OFF, "overtaken", id="a-pod-that-waits-ends-it"),
         pytest.param(
             a_pod_that_no_policy_plans_for_waits, ("n1",), Looked(), "found", id="a-pod-of-another-scheduler-waits"
         ),
@@ -104,6 +105,25 @@ async def test_what_comes_of_a_search(work: Work, nodes: tuple[str, ...] | None,
     assert (None if found is None else found.nodes) == nodes
     assert remembered == looked
     assert counted(metrics) == {outcome: 1.0}
+
+
+async def test_searches_that_are_cut_off_are_counted_until_one_has_an_answer() -> None:
+    pods = {one.key: one for one in CLUSTER.pods}
+    works = [a_pod_waits_at_its_end, a_pod_waits_at_its_end, there_is_none, a_pod_waits_at_its_end, there_is_one]
+
+    async def consolidate(*_: object) -> Consolidation:
+        pods.pop(WAITS.key, None)
+        return await works.pop(0)(pods)
+
+    solver = cast("Solver", SimpleNamespace(consolidate=consolidate))
+    searching = Consolidator(solver, cast("Store", SimpleNamespace(pods=pods)), Metrics(), lambda: NOW, 1)
+    searching.know([POLICY])
+    counts = []
+    while works:
+        await searching.search(POLICY, CLUSTER, PackOptions(), "mark")
+        counts.append(searching.looked(POLICY).cut_off)
+        pods.pop(WAITS.key, None)
+    assert counts == [1, 2, 0, 1, 0]
 
 
 def counted(metrics: Metrics) -> dict[str, Any]:

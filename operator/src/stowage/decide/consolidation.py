@@ -20,6 +20,7 @@ from stowage.api.packing_plan_status import PlanPhase, StepState
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.reasons import PlanReason, PolicyReason
 from stowage.decide.plan_facts import PlanFacts
+from stowage.decide.refusals import REFUSED, UNTOLERATED
 from stowage.decide.trigger import in_scope, waiting_pods
 from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.counted import counted
@@ -33,15 +34,21 @@ LONGEST_SNOOZE_SECONDS = 86_400.0
 LOOK_AGAIN_SECONDS = 3600.0  # at a cluster that is the same as when nothing was found: a search ends by time, too
 SPENT_SECONDS = 60.0
 SEARCH_AGAIN_SECONDS = 15.0
+FAILED_AGAIN_SECONDS = 60.0  # however short `after` is
+_CHANGED_MEANWHILE = "something has changed while nodes to empty were looked for"
 
 
 class Looked(Struct, frozen=True):
-    """What the last search found nothing for; losing it costs one needless search."""
+    """What the last search found nothing for; losing it costs one needless search.
+
+    `cut_off` counts the searches in a row that a pod or another change ended before they had an answer.
+    """
 
     fingerprint: str = ""
     at: float = float("-inf")
     reason: PolicyReason = PolicyReason.NOTHING_TO_EMPTY
     message: str = ""
+    cut_off: int = 0
 
 
 class Calm(Struct, frozen=True):
@@ -102,7 +109,9 @@ def consolidation(policy: PackingPolicy, calm: Calm, now: float) -> Intent:
         return Intent(reason=PolicyReason.NOT_QUIET, message=_waits(calm.pending))
     quiet_at = last_change(calm, now) + wanted.after.seconds
     if quiet_at > now:
-        words = f"something has changed within {wanted.after}"
+        leaving = next((pod for pod in _here(calm) if pod.terminating and not pod.finished), None)
+        changed = f"something has changed within {wanted.after}"
+        words = changed if leaving is None else f"pod {leaving.key} on node {leaving.node} is on its way out"
         return Intent(reason=PolicyReason.NOT_QUIET, message=words, look_again_seconds=quiet_at - now)
     snooze = snoozed(calm)
     if snooze is not None and snooze[0] > now:
@@ -114,19 +123,32 @@ def consolidation(policy: PackingPolicy, calm: Calm, now: float) -> Intent:
         words = "the moves of this hour are kept for pods that wait"
         return Intent(reason=PolicyReason.MOVES_PER_HOUR_SPENT, message=words, look_again_seconds=SPENT_SECONDS)
     looked = calm.looked
-    same = looked.fingerprint == calm.fingerprint
-    again = looked.at + (max(LOOK_AGAIN_SECONDS, wanted.after.seconds) if same else wanted.after.seconds)
+    again = looked.at + _pause(looked, calm.fingerprint, wanted.after.seconds)
     if again > now:
         return Intent(reason=looked.reason, message=looked.message, look_again_seconds=again - now)
     return Intent(due=True, reason=looked.reason, message=looked.message, moves=moves)
 
 
+def _pause(looked: Looked, fingerprint: str, after_seconds: float) -> float:
+    """How long not to search after the last search."""
+    if looked.cut_off:
+        # whoever comes so often would end the next one, too, and each costs a solver's process
+        return min(LOOK_AGAIN_SECONDS, SEARCH_AGAIN_SECONDS * 2.0 ** min(looked.cut_off - 1, 10))
+    if looked.fingerprint == fingerprint:
+        return max(LOOK_AGAIN_SECONDS, after_seconds)
+    return after_seconds if looked.reason is PolicyReason.NOTHING_TO_EMPTY else max(FAILED_AGAIN_SECONDS, after_seconds)
+
+
+def cut_off(before: Looked, now: float) -> Looked:
+    """What is remembered of a search that was ended before it had an answer."""
+    return Looked("", now, PolicyReason.NOT_QUIET, _CHANGED_MEANWHILE, before.cut_off + 1)
+
+
 def after_search(intent: Intent) -> Intent:
-    """The intent once a search has ended: one that gave no answer, because the cluster changed, is repeated soon."""
+    """The intent once a search has ended: one without use, because the policy changed, is repeated soon."""
     if not intent.due:
         return intent
-    words = "something has changed while nodes to empty were looked for"
-    return Intent(reason=PolicyReason.NOT_QUIET, message=words, look_again_seconds=SEARCH_AGAIN_SECONDS)
+    return Intent(reason=PolicyReason.NOT_QUIET, message=_CHANGED_MEANWHILE, look_again_seconds=SEARCH_AGAIN_SECONDS)
 
 
 def affordable(policy: PackingPolicy, moves_left: int) -> int:
@@ -140,7 +162,7 @@ def last_change(calm: Calm, now: float) -> float:
     A pod that was deleted shows by its replacement, by its controller, or while it ends.
     """
     snapshot = calm.snapshot
-    here = [pod for pod in snapshot.pods if pod.node in calm.nodes]
+    here = _here(calm)
     if any(pod.terminating and not pod.finished for pod in here):
         return now
     times = [max(pod.created_at, pod.bound_at or 0.0) for pod in here]
@@ -149,6 +171,10 @@ def last_change(calm: Calm, now: float) -> float:
     times += [one.replicas_changed_at or 0.0 for one in snapshot.workloads if one.namespace in namespaces]
     times += [_finished(plan) for plan in calm.plans]
     return max(times, default=0.0)
+
+
+def _here(calm: Calm) -> list[Pod]:
+    return [pod for pod in calm.snapshot.pods if pod.node in calm.nodes]
 
 
 def snoozed(calm: Calm) -> tuple[float, str] | None:
@@ -211,15 +237,17 @@ def emptied(found: Consolidation, policy: PackingPolicy) -> tuple[str, ...]:
 def overtaken(plan: PlanFacts, policy: PackingPolicy | None, snapshot: Snapshot) -> tuple[PlanReason, str] | None:
     """Why a plan that empties nodes is not wanted any more; None: it goes on, or it is not such a plan.
 
-    Pods that wait come first, those among them that the plan itself keeps away from a node. The replacements of pods
-    that it has evicted do not count: each has a slot. Nor does anybody on a node whose pods have all been evicted.
+    Pods that wait come first: the policy's, and others that began to wait for a node that a plan keeps from them. The
+    replacements of pods that it has evicted do not count: each has a slot. Nor does anybody on a node whose pods have
+    all been evicted.
     """
     if not plan.empties or policy is None or plan.ended:
         return None
+    if policy.spec.consolidation.mode is ConsolidationMode.NEVER:
+        return PlanReason.POLICY_CHANGED, f"policy {policy.name} empties no nodes any more"
     expected = _replacements(plan)
     for pod in waiting_pods(snapshot):
-        since = pod.unschedulable_since
-        if not in_scope(policy, pod, snapshot) and (since is None or since < plan.created_at):
+        if not in_scope(policy, pod, snapshot) and not _kept_away(pod, plan.created_at):
             continue
         if expected[slot_class(pod)]:
             expected[slot_class(pod)] -= 1
@@ -235,6 +263,12 @@ def overtaken(plan: PlanFacts, policy: PackingPolicy | None, snapshot: Snapshot)
         if node in unfinished and came is not None:
             return PlanReason.NODE_IN_USE, f"pod {came.key} stands on node {node}, which was to be emptied"
     return None
+
+
+def _kept_away(pod: Pod, since: float) -> bool:
+    """Whether a pod began to wait after `since`, and says that a node was closed to it; it may be the plan's."""
+    waits_since, words = pod.unschedulable_since, pod.unschedulable_message
+    return waits_since is not None and waits_since >= since and (REFUSED in words or UNTOLERATED in words)
 
 
 def _replacements(plan: PlanFacts) -> Counter[SlotClass]:

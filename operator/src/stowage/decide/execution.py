@@ -76,7 +76,7 @@ def advance(plan: PlanFacts, situation: Situation) -> Advance:
     if plan.epoch > situation.epoch or plan.ended:
         return _as_it_is(plan, write=False)
     progress = Progress(plan, PodFacts(without_reservations(situation.snapshot, plan.uid)), situation.now)
-    stopped = _stopped(plan, situation)
+    stopped = _stopped(progress, situation)
     if stopped is not None:
         return _end(progress, situation, *stopped)
     if plan.approval is not Approval.APPROVED and plan.phase in {None, PlanPhase.PROPOSED}:
@@ -102,14 +102,15 @@ def _as_it_is(plan: PlanFacts, *, write: bool) -> Advance:
     )
 
 
-def _stopped(plan: PlanFacts, situation: Situation) -> tuple[PlanPhase, PlanReason, str] | None:
+def _stopped(progress: Progress, situation: Situation) -> tuple[PlanPhase, PlanReason, str] | None:
     """Whether somebody or the time put an end to the plan."""
-    policy = situation.policy
+    plan, policy = progress.plan, situation.policy
     if plan.approval is Approval.ABORTED:
         return PlanPhase.ABORTED, PlanReason.ABORTED_BY_USER, "spec.approval is Aborted"
     if policy is None or (plan.policy_uid and policy.uid != plan.policy_uid):
         return PlanPhase.ABORTED, PlanReason.POLICY_GONE, f"policy {plan.policy} was deleted"
-    if situation.overtaken is not None:
+    complete = plan.phase is PlanPhase.RUNNING and not progress.unsettled and not progress.failed
+    if situation.overtaken is not None and not complete:
         return PlanPhase.SUPERSEDED, *situation.overtaken
     since = plan.started_at if plan.started_at is not None else plan.approved_at
     if since is not None and situation.now - since >= policy.plan_timeout_seconds:

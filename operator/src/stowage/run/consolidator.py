@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.reasons import PolicyReason
-from stowage.decide.consolidation import Looked, emptied
+from stowage.decide.consolidation import Looked, cut_off, emptied
 from stowage.decide.document import stale_for
 from stowage.decide.trigger import in_scope, pends
 from stowage.observe.store import Store
@@ -75,8 +75,7 @@ class Consolidator:
         """Look for nodes to empty.
 
         Returns:
-            None when there are none, or when a pod began to wait meanwhile. What was found is remembered only if it
-            is nothing.
+            None when there are none, or when a pod began to wait meanwhile. That is remembered.
         """
         spec = policy.spec.budget
         budget = Budget(seconds=spec.time.seconds, certify_seconds=spec.certify_within.seconds)
@@ -85,8 +84,7 @@ class Consolidator:
         try:
             while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
                 if self._waiting(scene) - waited:
-                    logger.info("policy %s: a pod waits, so no node is emptied now", policy.name)
-                    self._count(Searched.OVERTAKEN)
+                    self._cut_off(policy, "a pod waits")
                     return None
             found = task.result()
         except SolverError as error:
@@ -103,9 +101,9 @@ class Consolidator:
             return None
         stale = stale_for(found.packing, {pod.uid: pod for pod in self._store.pods.values()})
         if stale is not None or self._waiting(scene) - waited:
-            logger.info("policy %s: nothing is emptied: %s", policy.name, stale or "a pod waits")
-            self._count(Searched.OVERTAKEN)
+            self._cut_off(policy, stale or "a pod waits")
             return None
+        self._remember(policy, Looked())
         self._count(Searched.FOUND)
         return Found(nodes, found.packing)
 
@@ -113,6 +111,11 @@ class Consolidator:
         """UIDs of pods that wait and that some policy plans for: the solver is everybody's, but not for other pods."""
         pods = [pod for pod in self._store.pods.values() if pends(pod)]
         return {pod.uid for pod in pods if any(in_scope(policy, pod, scene) for policy in self._policies)}
+
+    def _cut_off(self, policy: PackingPolicy, why: str) -> None:
+        logger.info("policy %s: no node is emptied now: %s", policy.name, why)
+        self._remember(policy, cut_off(self.looked(policy), self._clock()))
+        self._count(Searched.OVERTAKEN)
 
     def _remember(self, policy: PackingPolicy, looked: Looked) -> None:
         self._looked[policy.metadata.uid or ""] = looked
