@@ -197,7 +197,8 @@ def _after(built: Build, made: tuple[Change, ...]) -> Mapping[str, str]:
 
 
 def _limited(options: PackOptions, chosen: _Candidate) -> bool:
-    return options.max_moves is not None and chosen.placement.disrupted() >= options.max_moves
+    further = sum(bool(step.replacement_of) for step in chosen.steps)
+    return options.max_moves is not None and chosen.placement.disrupted() + further >= options.max_moves
 
 
 def _ref(pod: Pod) -> PodRef:

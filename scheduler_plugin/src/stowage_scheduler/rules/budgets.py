@@ -23,6 +23,7 @@ class Budgets(Rule):
     """Evictions fit into each budget, and moves leave room for one more."""
 
     name = "Budgets"
+    of_places = False
 
     def constrain(self, model: CountModel) -> None:
         """Two rows per budget: evictions up to what is allowed; moves only while one disruption is left."""

@@ -16,6 +16,7 @@ class Evictions(Rule):
     """With evictions switched off, every running pod ends with a place."""
 
     name = "Evictions"
+    of_places = False
 
     def constrain(self, model: CountModel) -> None:
         """Forbid losses."""

@@ -24,6 +24,7 @@ class Gangs(Rule):
     """All or nothing."""
 
     name = "Gangs"
+    of_places = False
 
     def refuses(self, pod: Pod, node: Node) -> Reason | None:
         """GangTopology on a node without the label that tells its domain."""

@@ -16,6 +16,7 @@ class MoveLimit(Rule):
     """Moves and evictions together stay below the cap."""
 
     name = "MoveLimit"
+    of_places = False
 
     def constrain(self, model: CountModel) -> None:
         """One row over all running pods of the model; those outside count as they are."""

@@ -12,6 +12,7 @@ class NeverMoves(Rule):
     """Only pods that may move leave their node, only pods that can be planned for get one."""
 
     name = "NeverMoves"
+    of_places = False
 
     def check(self, outcome: Outcome) -> Iterator[Violation]:
         """Departures of pods that never move, and arrivals of pods that are not planned for."""

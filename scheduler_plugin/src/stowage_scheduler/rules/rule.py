@@ -94,9 +94,15 @@ class Outcome(Struct, frozen=True, dict=True):
 
 
 class Rule:
-    """A hard rule. The parts that a rule does not need keep their defaults."""
+    """A hard rule. The parts that a rule does not need keep their defaults.
+
+    Attributes:
+        name: for people.
+        of_places: whether it speaks of pods on nodes, as they stand at any time, and not of the plan as a whole.
+    """
 
     name: str
+    of_places = True
 
     def refuses(self, pod: Pod, node: Node) -> Reason | None:  # noqa: ARG002 - rules that look at more than one pod
         """Why `node` may never receive `pod`, whatever else runs there; None when it may."""
