@@ -107,6 +107,18 @@ async def test_why_tells_a_pod_that_can_be_helped_from_one_that_can_not(workbenc
     assert "Insufficient cpu" in answer["schedulerMessage"]
 
 
+async def test_why_tells_whether_a_node_can_be_emptied(workbench: Workbench, stowage: Any) -> None:
+    await crowded(workbench)
+    first, second = sorted(await workbench.bound("small"))
+    code, out, said = await stowage("why", f"node/{first}", "-o", "json")
+    answer = json.loads(out)
+    assert (code, answer["canBeEmptied"], answer["keptBy"]) == (0, True, []), said
+    assert [pod["to"] for pod in answer["pods"]] == [second]
+    await workbench.api.merge_patch(paths.node(second), {"spec": {"unschedulable": True}})
+    code, out, _ = await stowage("why", f"node/{first}", "-o", "json")
+    assert (code, json.loads(out)["canBeEmptied"]) == (1, False)
+
+
 async def test_pause_and_resume_write_one_field(workbench: Workbench, stowage: Any) -> None:
     await crowded(workbench)
     policy = f"p-{workbench.namespace}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from stowage.cli import node_answer, run
 from stowage.cli.facts import load
+from stowage.transport import NotFound
 from unit.builders import bound, evict, plan_resource, slot
 from unit.builders import pod as fact
 from unit.test_cli_why import Document, budget, node, pod
@@ -153,6 +155,26 @@ def test_a_live_cluster_tells_the_plans_by_name(tmp_path: Path) -> None:
     ]
     same = plan_resource("default-1", slots=(slot(1, web, "kept"),), uid="plan-uid")
     assert [one.plan for one in node_answer.kept_by(given, [same]).keepers] == ["default-1"]
+
+
+class NotInstalled:
+    """An API server that does not know the resources of Stowage."""
+
+    async def get(self, path: str) -> Document:
+        raise NotFound(f"GET {path}", status=404)
+
+
+def test_a_live_cluster_without_stowage_gives_an_answer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "dump.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": CLUSTER}))
+    facts = load(file, None, None, None)
+    monkeypatch.setattr("stowage.cli.facts.load", lambda *_: facts)
+    monkeypatch.setattr("stowage.cli.cluster.with_cluster", lambda _, __, work: asyncio.run(work(NotInstalled())))
+    assert run(["why", "node/n1", "-o", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["canBeEmptied"], document["keptBy"]) == (True, [])
 
 
 @pytest.mark.parametrize("what", ["node/nowhere", "node/", "nodes", "node/a/b", "service/web"])

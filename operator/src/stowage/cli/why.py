@@ -24,7 +24,9 @@ from stowage.cli.printing import console, print_document, progress
 from stowage.cli.times import duration_seconds
 
 if TYPE_CHECKING:
+    from stowage.api.packing_plan import PackingPlan
     from stowage.cli.pod_answer import Answer
+    from stowage.transport.api import Api
     from stowage_scheduler.cluster import Pod, Snapshot
 
 _PODS = {"pod", "pods", "po"}
@@ -121,10 +123,9 @@ def _node(
     with progress("looking for places elsewhere"):
         found = node_answer.explain(facts, name, policy, seconds)
     if file is None:
-        from stowage.act.plans import list_plans
         from stowage.cli.cluster import with_cluster
 
-        found = node_answer.kept_by(found, with_cluster(*cluster, list_plans))
+        found = node_answer.kept_by(found, with_cluster(*cluster, _plans))
     if output is Output.TABLE:
         from stowage.cli.node_text import show
 
@@ -133,6 +134,17 @@ def _node(
         print_document(node_answer.document(found), output)
     if not found.positive:
         raise typer.Exit(ExitCode.NEGATIVE)
+
+
+async def _plans(api: Api) -> tuple[PackingPlan, ...]:
+    """All plans; none where Stowage is not installed."""
+    from stowage.act.plans import list_plans
+    from stowage.transport import NotFound
+
+    try:
+        return await list_plans(api)
+    except NotFound:
+        return ()
 
 
 @contextlib.contextmanager
@@ -170,7 +182,6 @@ def _with_plan(answer: Answer, pod: Pod, kubeconfig: str | None, context: str | 
 
     from stowage.cli.cluster import each, with_cluster
     from stowage.transport import paths
-    from stowage.transport.api import Api
 
     async def said(api: Api) -> str | None:
         newest = None
