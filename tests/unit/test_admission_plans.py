@@ -82,6 +82,14 @@ def test_a_plan_that_can_not_be_carried_out_is_refused(document: Document, field
             plan(step(1), step(2, action="Place", pod=step(1)["pod"], slot="k001", node="n2"), slot(1)),
             id="a pod that leaves and one of its name that comes",
         ),
+        pytest.param(
+            plan(
+                *(step(1, slot="k001"), slot(1)),
+                step(2, pod=step(1)["pod"], node=slot(1)["node"], slot="k002", after=["s001"], replacementOf="s001"),
+                slot(2, node="n3"),
+            ),
+            id="a pod whose replacement leaves its temporary place",
+        ),
         pytest.param(plan(policyUid="gpu-uid"), id="the policy that is there"),
     ],
 )

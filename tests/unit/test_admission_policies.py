@@ -154,6 +154,7 @@ def test_what_is_hardly_meant_is_a_warning(spec: dict[str, Any], others: list[di
     ("spec", "others"),
     [
         pytest.param({}, [], id="the default"),
+        pytest.param({"consolidation": {"mode": "WhenQuiet"}}, [], id="emptying with moves"),
         pytest.param({"priority": 1}, [OTHER], id="a higher priority says who goes first"),
         pytest.param({"priority": -1}, [OTHER], id="a lower one too, while nodes are left"),
         pytest.param(

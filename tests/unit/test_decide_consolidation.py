@@ -186,6 +186,21 @@ TABLE: dict[str, tuple[PackingPolicy, Calm, tuple[bool, PolicyReason | None, flo
         calm(N1, N2, pod("agent", "n1", owner=OwnerRef("DaemonSet", "a", "a"), **OLD), API, plans=(ended("p", 20),)),
         (True, PolicyReason.NOTHING_TO_EMPTY, None),
     ),
+    "static pods do not use a node": (
+        policy(),
+        calm(N1, N2, pod("proxy", "n1", owner=OwnerRef("Node", "n1", "n1"), **OLD), API, plans=(ended("p", 20),)),
+        (True, PolicyReason.NOTHING_TO_EMPTY, None),
+    ),
+    "the one before was in vain more than a day earlier": (
+        policy(),
+        calm(plans=(ended("a", 1470), ended("b", 20))),
+        (False, PolicyReason.CONSOLIDATION_SNOOZED, 600),
+    ),
+    "the one before was in vain less than a day earlier": (
+        policy(),
+        calm(plans=(ended("a", 1450), ended("b", 20))),
+        (False, PolicyReason.CONSOLIDATION_SNOOZED, 2400),
+    ),
     "it was superseded before its first step": (
         policy(),
         calm(plans=(ended("p", 20, "Superseded", started=False),)),
@@ -329,6 +344,15 @@ def test_a_node_that_was_empty_before_is_no_gain() -> None:
     assert emptied(both, policy(minEmptiedNodes=2)) == ()
     assert emptied(found(cluster, "n3"), policy()) == ()
     assert emptied(Consolidation(), policy()) == ()
+
+
+@pytest.mark.parametrize("lost", ["evictions", "unplaced"])
+def test_nobody_loses_a_place_for_an_empty_node(lost: str) -> None:
+    cluster = snapshot(N1, N2, WEB, API, replica_set("web", 1), replica_set("api", 1))
+    alone = found(cluster, "n1")
+    assert alone.packing is not None
+    somebody = structs.replace(alone.packing, **{lost: alone.packing.moves[:1]})
+    assert emptied(structs.replace(alone, packing=somebody), policy()) == ()
 
 
 def status_of(asked: PackingPolicy, intent: Intent) -> PackingPolicy:

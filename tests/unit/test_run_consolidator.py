@@ -20,11 +20,11 @@ from stowage.run.metrics import Metrics
 from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.solver import Solver, SolverError
 from stowage.transport import Invalid
-from stowage_scheduler.cluster import Pod
+from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.emptying import Consolidation
 from stowage_scheduler.options import Drain, PackOptions
 from unit.builders import NOW, node, pod, policy_resource, replica_set, snapshot
-from unit.test_run_reconcile import Cluster, Document
+from unit.test_run_reconcile import NAME, Cluster, Document, running
 
 WEB, API = pod("web-1", "n1"), pod("api-1", "n2", app="api")
 CLUSTER = snapshot(node("n1"), node("n2"), WEB, API, replica_set("web", 1), replica_set("api", 1))
@@ -138,9 +138,11 @@ class Searcher:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.max_moves: int | None = None
 
-    async def consolidate(self, *_: object) -> Consolidation:
+    async def consolidate(self, _: Snapshot, options: PackOptions, *__: object) -> Consolidation:
         self.asked += 1
+        self.max_moves = options.max_moves
         return FOUND
 
 
@@ -191,6 +193,49 @@ async def test_a_plan_that_is_refused_is_told_and_not_made_again_at_once() -> No
     assert "denied by guard.example.com" in cluster.condition()["message"]
     await reconciler.reconcile("default")
     assert cluster.searcher.asked == 1
+
+
+async def test_a_search_may_take_half_of_the_moves_of_an_hour() -> None:
+    cluster = Quiet()
+    assert cluster.policy is not None
+    cluster.policy["spec"]["disruption"]["maxMovesPerHour"] = 8
+    await quiet(cluster).reconcile("default")
+    assert cluster.searcher.max_moves == 4
+
+
+async def test_a_plan_under_way_gives_way_to_a_pod_that_waits() -> None:
+    document = running()
+    document["spec"]["empties"] = ["n1"]
+    cluster = Cluster(policy_resource(mode="Enforce", consolidation={"mode": "WhenQuiet"}).to_document(), document)
+    await cluster.plan_pass().reconcile(NAME)
+    assert (cluster.statuses[-1]["phase"], cluster.statuses[-1]["reason"]) == ("Superseded", "PodWaits")
+
+
+async def test_what_is_known_of_policies_that_are_gone_is_forgotten() -> None:
+    solver = cast("Solver", SimpleNamespace(consolidate=lambda *_: there_is_none({})))
+    searching = Consolidator(solver, cast("Store", SimpleNamespace(pods={})), Metrics(), lambda: NOW, 1)
+    searching.know([POLICY])
+    await searching.search(POLICY, CLUSTER, PackOptions(), "mark")
+    searching.know([POLICY])
+    assert searching.looked(POLICY) == Looked("mark", NOW)
+    searching.know([])
+    assert searching.looked(POLICY) == Looked()
+
+
+async def test_a_search_that_is_cut_off_is_cancelled() -> None:
+    """Cancelled, it ends its worker: else that would go on to the end of its time."""
+    ended: list[bool] = []
+
+    async def until_cancelled(pods: dict[str, Pod]) -> Consolidation:
+        try:
+            return await a_pod_waits_and_it_goes_on(pods)
+        except asyncio.CancelledError:
+            ended.append(True)
+            raise
+
+    await search(until_cancelled)
+    await asyncio.sleep(0)
+    assert ended == [True]
 
 
 async def test_a_policy_that_changed_during_the_search_gets_no_plan() -> None:
