@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.facts import OPTIONS, snapshot
+from harness.facts import OPTIONS, packed, snapshot
 from harness.facts import node as make_node
 from harness.facts import pod as make_pod
 from stowage_scheduler import moves
 from stowage_scheduler.assign import Change, changes
 from stowage_scheduler.attempts import Attempt
 from stowage_scheduler.build import Build, build
-from stowage_scheduler.cluster import DisruptionBudget, LabelSelector
+from stowage_scheduler.cluster import DisruptionBudget, HostPort, LabelSelector
 from stowage_scheduler.greedy import greedy
 from stowage_scheduler.moves import UnorderableError, order
 from stowage_scheduler.packing import Step
@@ -183,3 +183,13 @@ def test_of_a_large_plan_fewer_ways_are_tried(monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr(moves, "_MOST_TRIED", most)
     order(*exchange([4, 4], [Goes("a", 4, 0, 1), Goes("z", 4, 1, 0)]))
     assert tried == [expected]
+
+
+def test_pods_that_run_with_one_port_on_one_node_leave_it() -> None:
+    """Where no kubelet refuses the second one, as on simulated nodes."""
+    port = HostPort("TCP", "0.0.0.0", 80)
+    nodes = [make_node("a", 100), make_node("b", 60), make_node("c", 40)]
+    running = [make_pod(f"x-{number}", 30, on="a", host_ports=(port,)) for number in range(2)]
+    packing = packed(snapshot(*nodes, *running, make_pod("y-0", 90)))
+    assert packing.faults == ()
+    assert [(move.pod.name, move.target) for move in packing.moves] == [("x-0", "b"), ("x-1", "c")]

@@ -111,3 +111,10 @@ def test_who_is_not_named_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert Reason.REFUSED_BY_CHECKS not in {entry.reason for entry in packing.unplaced}
     assert places(packing).get("new-0") is None
     assert any("Refuses: plan" in fault for fault in packing.faults)
+
+
+def test_stages_that_took_no_time_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stands still here."""
+    packing = planned(monkeypatch, {"new-0": "default/new-0"}, *FACTS, *RING)
+    assert {entry.reason for entry in packing.unplaced} >= {Reason.REFUSED_BY_CHECKS}
+    assert packing.stages.keys() >= {"build", "tail", "check"}

@@ -7,7 +7,6 @@ left out, all pods of their gangs with them, and the rest is planned for as if t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import structs
@@ -71,7 +70,9 @@ def better(first: Packing, again: Packing, uids: Mapping[str, str], pods: Mappin
         first,
         faults=(*first.faults, *(fault for fault in again.faults if fault not in first.faults)),
         seconds=first.seconds + again.seconds,
-        stages=dict(Counter(first.stages) + Counter(again.stages)),
+        stages={
+            name: first.stages.get(name, 0) + again.stages.get(name, 0) for name in {**first.stages, **again.stages}
+        },
     )
     if _worth(again, tuple(first.placed)) < _worth(first, tuple(first.placed)):
         return first

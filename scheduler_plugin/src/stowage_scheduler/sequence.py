@@ -354,7 +354,7 @@ class Simulation:
         self.gates.take(pod_class, node, count)
         if pod_class.ports:
             if count > 0:
-                self.ports[node].append(pod_class.ports)
+                self.ports[node] += [pod_class.ports] * count
             else:
                 self.ports[node].remove(pod_class.ports)
 

@@ -35,7 +35,7 @@ class Taste:
         self._free: _Ints = np.array(problem.free, dtype=np.int64).reshape(shape)
         self._capacity = np.maximum(1, np.array(problem.capacity or problem.free, dtype=np.int64).reshape(shape))
         kinds = sorted(problem.classes, key=lambda c: (-c.total, c.index))[:_MOST_KINDS]
-        self._requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(-1, shape[1])
+        self._requests: _Ints = np.array([c.requests for c in kinds], dtype=np.int64).reshape(len(kinds), shape[1])
         self._weights: _Ints = np.array([c.total for c in kinds], dtype=np.int64)
         self.work = shape[1] * (len(kinds) if tail is Tail.LEAST_FRAGMENTATION else 1)  # cells for one node
         self._more = 2 * _PARTS * int(self._weights.sum()) + 1  # than two nodes can gain by any other measure
