@@ -224,6 +224,8 @@ def test_when_nodes_are_emptied(
 
 def test_half_of_the_hour_is_kept_for_pods_that_wait() -> None:
     assert consolidation(policy(), calm(moves_left=45), NOW).moves == 15
+    odd = policy_resource(consolidation=QUIET, disruption={"maxMovesPerHour": 5})
+    assert consolidation(odd, calm(moves_left=5), NOW).moves == 2
 
 
 def test_a_snooze_ends_within_a_day() -> None:

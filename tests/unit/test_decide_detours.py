@@ -175,6 +175,12 @@ def test_a_new_leader_goes_on_with_the_pod_on_record(
     assert slots(step) == slots_are
 
 
+def test_who_was_seen_there_before_the_intent_is_not_waited_for() -> None:
+    seen_before = structs.replace(ON_RECORD, step_status=AT_REST.step_status)
+    step = run(seen_before, cluster(bound(A3, "n3"), bound(B2, "n1")))
+    assert [one.pod for one in step.evict] == [ref(A3)]
+
+
 def test_the_intent_names_the_pod_that_came() -> None:
     resource = plan_resource("default-x", slots=SLOTS).model_copy(deep=True)
     spec = resource.spec.model_copy(update={"steps": tuple(map(PlanStep.of, STEPS))})

@@ -17,6 +17,7 @@ from stowage.decide.consolidation import Looked, cut_off
 from stowage.observe.store import Store
 from stowage.run.consolidator import Consolidator, Found
 from stowage.run.metrics import Metrics
+from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.solver import Solver, SolverError
 from stowage.transport import Invalid
@@ -209,6 +210,17 @@ async def test_a_plan_under_way_gives_way_to_a_pod_that_waits() -> None:
     cluster = Cluster(policy_resource(mode="Enforce", consolidation={"mode": "WhenQuiet"}).to_document(), document)
     await cluster.plan_pass().reconcile(NAME)
     assert (cluster.statuses[-1]["phase"], cluster.statuses[-1]["reason"]) == ("Superseded", "PodWaits")
+
+
+@pytest.mark.parametrize(("empties", "counted_nodes"), [(["gone-1", "gone-2"], 2.0), ([], 0.0)])
+async def test_nodes_that_a_plan_has_emptied_are_counted(empties: list[str], counted_nodes: float) -> None:
+    document = running()
+    document["spec"] |= {"steps": [], "slots": [], "empties": empties}
+    cluster = Cluster(policy_resource(mode="Enforce", consolidation={"mode": "WhenQuiet"}).to_document(), document)
+    metrics = Metrics()
+    await PlanReconciler(**{**cluster.parts(), "metrics": metrics}).reconcile(NAME)
+    assert cluster.statuses[-1]["phase"] == "Done"
+    assert metrics.registry.get_sample_value("stowage_emptied_nodes_total") == counted_nodes
 
 
 async def test_what_is_known_of_policies_that_are_gone_is_forgotten() -> None:

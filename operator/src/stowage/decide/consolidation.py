@@ -153,7 +153,7 @@ def after_search(intent: Intent) -> Intent:
 
 def affordable(policy: PackingPolicy, moves_left: int) -> int:
     """Moves that a consolidation may take: half of an hour's stay for pods that wait."""
-    return max(0, moves_left - policy.spec.disruption.max_moves_per_hour // 2)
+    return max(0, moves_left - (policy.spec.disruption.max_moves_per_hour + 1) // 2)
 
 
 def last_change(calm: Calm, now: float) -> float:
