@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stowage_scheduler.counted import counted
-from stowage_scheduler.kube.budgets import budgets_of
+from stowage_scheduler.kube import budgets as by_labels
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ class Budgets(Rule):
         lost: Counter[str] = Counter()
         moved: Counter[str] = Counter()
         allowed: dict[str, int] = {}
+        budgets = by_labels.Budgets(outcome.snapshot.budgets)
         for pod in outcome.departures:
-            for budget in budgets_of(pod, outcome.snapshot.budgets):
+            for budget in budgets.of(pod):
                 name = f"{budget.namespace}/{budget.name}"
                 allowed[name] = budget.disruptions_allowed
                 (moved if pod.uid in outcome.after else lost)[name] += 1
