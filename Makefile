@@ -72,7 +72,7 @@ bench: $(INSTALLED) ## run the benchmarks
 	@if ls tests/bench/test_*.py >/dev/null 2>&1; then $(PYTEST) tests/bench; \
 	else echo "there are no benchmarks yet (tests/bench)"; fi
 
-bench-packing: $(INSTALLED) ## run the benchmarks of the packer; PYTEST_ARGUMENTS=--grid=all for the whole grid, hours
+bench-packing: $(INSTALLED) ## run the benchmarks of the packer; PYTEST_ARGUMENTS=--grid=all for the whole grid, an hour
 	$(PYTEST) tests/bench/packing
 
 verify: lint type ## check style, types, imports, generated files, chart, alerts and the rules of the repository
