@@ -1,7 +1,7 @@
 """The grid of "Priority Matters" (arXiv:2511.08373), run through `stowage_scheduler.pack` on two workers.
 
 `pytest tests/bench/packing/test_priority_grid.py` takes about ten minutes; `--grid=all` runs ten seeds of each of the
-96 cells with both budgets, which takes about an hour; `--budget=1s` (or `0.8u`, deterministic units) runs one of them. Each run
+96 cells with both budgets, about an hour; `--budget=1s` (or `0.8u`, deterministic units) runs one of them. Each run
 is a line of `build/bench/packing/priority_grid.jsonl`: what is there of the same packer is not run again, so a bench
 that was stopped goes on. Tables go to the terminal and to JSON, pictures to `build/bench/packing/`.
 """
