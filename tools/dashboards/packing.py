@@ -94,6 +94,16 @@ PACKING: Final = Board(
                     "Gates taken away: answers of the API server",
                     increase("stowage_ungatings_total", "outcome"),
                 ),
+                Panel(
+                    "Looks for nodes to empty, by outcome",
+                    "While nothing waits, where a policy asks for it",
+                    increase("stowage_consolidations_total", "outcome"),
+                ),
+                Panel(
+                    "Nodes emptied",
+                    "By plans made for it",
+                    ((f"sum(increase(stowage_emptied_nodes_total{{{JOB}}}[{RANGE}]))", "nodes"),),
+                ),
             ),
         ),
         Row(
