@@ -1,0 +1,1 @@
+"""Decisions about TrainingJobs: detection, recovery, children, status. All pure."""

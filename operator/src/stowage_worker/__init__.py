@@ -1,0 +1,1 @@
+"""What runs inside a training pod: supervisor and coordinator, with nothing but the standard library."""
