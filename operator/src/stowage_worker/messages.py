@@ -35,6 +35,8 @@ class Hello:
     """Whose processes it runs now; 0: none."""
     attempt: int = 0
     node: str = ""
+    instance: str = ""
+    """New for each start of the supervisor: tells a new connection from a container that was started again."""
     protocol: int = PROTOCOL
 
 
@@ -207,6 +209,10 @@ class Begin:
     world: dict[str, Any] = field(default_factory=dict)
     hang: HangRule | None = None
     log_rules: tuple[tuple[str, str], ...] = ()
+    pods: tuple[str, ...] = ()
+    """UIDs, one for each seat: supervisors of other pods are refused these seats. Empty: the newest pod has the seat."""
+    restart_seats: tuple[str, ...] = ()
+    """Their supervisors are ended first (`Stop` with a code that is not 0), for their containers to start again."""
 
 
 @dataclass(frozen=True)
