@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
-from stowage.api.training_words import Action, Domain, Event
+from stowage.api.training_words import Action, Domain, Event, JobPhase
 
 
 class Evidence(Struct, frozen=True):
     """Something seen that may ask for recovery, with time and source.
 
     `source` says who saw it, like `coordinator`, `pod`, `node`, `prometheus`. `epoch` is the epoch in which it
-    happened; None: not bound to one. `name` is that of the condition, taint, rule or container state.
+    happened; None: not bound to one. `pod` is the UID of the pod that it is about. `name` is that of the condition,
+    taint, rule, disruption or container state.
     """
 
     event: Event
@@ -31,6 +32,7 @@ class Evidence(Struct, frozen=True):
     step: int | None = None
     name: str = ""
     detail: str = ""
+    pod: str | None = None
 
 
 class RuleFacts(Struct, frozen=True):
@@ -47,7 +49,11 @@ class RuleFacts(Struct, frozen=True):
 
 
 class SeatFacts(Struct, frozen=True):
-    """One seat as it is: its newest pod and what the coordinator says of its supervisor."""
+    """One seat as it is: its pod and what the coordinator says of its supervisor.
+
+    A pod that a decision gave up is the seat's no more, though it may be `Terminating` for long: the seat of a vacated
+    pod has neither `pod_uid` nor `node`.
+    """
 
     seat: str
     pod_uid: str | None = None
@@ -74,7 +80,8 @@ class JobFacts(Struct, frozen=True):
     """A job, as recovery has to know it.
 
     `sizes` are the allowed numbers of nodes, ascending. `force_delete` says whether pods on lost nodes may be
-    deleted by force (`spec.recovery.forceDelete`).
+    deleted by force (`spec.recovery.forceDelete`). `epoch_at` is when the current epoch was decided: what is not bound
+    to an epoch and is older has been answered by it.
     """
 
     key: str
@@ -89,7 +96,10 @@ class JobFacts(Struct, frozen=True):
     step: int | None = None
     checkpoint_step: int | None = None
     stateful_storage: bool = False
+    """It has volumes that one node at a time may attach: a second pod with them could spoil data."""
     force_delete: bool = False
+    phase: JobPhase = JobPhase.RUNNING
+    epoch_at: float = 0.0
 
 
 class Recovery(Struct, frozen=True):
@@ -105,6 +115,10 @@ class Recovery(Struct, frozen=True):
     code: int | None = None
     error_hash: str = ""
     step: int | None = None
+    name: str = ""
+    """Of the condition, taint, rule or disruption."""
+    blameless: bool = False
+    """Nobody failed: it counts in no budget and for no node."""
 
 
 class NodeRecord(Struct, frozen=True):
@@ -124,9 +138,11 @@ class History(Struct, frozen=True):
 class Decision(Struct, frozen=True):
     """What to do about evidence, and why.
 
-    `restart` are seats whose processes start again, `vacate` seats whose pods go (`force` by force), `avoid` nodes
-    that new pods must not use, with a reason each, and `cordon` those of them that nobody should use. `size` is the
-    new number of nodes. `reason` is a CamelCase word, `message` a sentence with the numbers.
+    `restart` are seats whose container has to be ended so that the kubelet starts it again, `vacate` seats whose pods
+    go (`force` by force), `avoid` nodes that new pods must not use, with a reason each, and `cordon` those of them that
+    nobody should use. `size` is the new number of nodes. `reason` is a word of `RecoveryReason`, `message` a sentence
+    with the numbers. `recoveries` are what the status has to remember. With `Ignore`, `again_at` says when the same
+    facts may ask for more. Any action other than `Ignore`, `Pause` and `Fail` begins a new epoch and attempt.
     """
 
     action: Action
@@ -140,3 +156,6 @@ class Decision(Struct, frozen=True):
     cordon: Mapping[str, str] = field(default_factory=dict)
     size: int | None = None
     claimed_spares: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+    again_at: float | None = None

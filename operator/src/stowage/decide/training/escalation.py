@@ -1,0 +1,129 @@
+"""What failed escalates, within a budget: both are read from the recoveries that the job's status remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from stowage.api.training_words import Action, Domain, Event
+from stowage.decide.training.causes import Cause
+from stowage.decide.training.facts import Budget, History, JobFacts, Recovery
+from stowage.decide.training.failure_domain import is_consequence
+
+LADDER: Final = (
+    Action.IGNORE,
+    Action.RESTART_PROCESSES,
+    Action.RESTART_CONTAINER,
+    Action.REPLACE_NODE,
+    Action.SHRINK,
+    Action.PAUSE,
+    Action.FAIL,
+)
+"""By rising cost."""
+
+TRIES: Final[Mapping[Action, int]] = {
+    Action.RESTART_PROCESSES: 2,
+    Action.RESTART_CONTAINER: 1,
+    Action.REPLACE_NODE: 2,
+    Action.SHRINK: 1,
+}
+"""How often an action may be taken at the same place within a window before the next one is."""
+
+MAX_REMEMBERED: Final = 128
+"""Recoveries in a status; a budget of so many restarts can be held."""
+MAX_PER_DECISION: Final = 8
+
+_COUNTED: Final = frozenset(TRIES)
+_OF_PLACES: Final = frozenset(
+    {
+        Event.NODE_LOST,
+        Event.NODE_CONDITION,
+        Event.NODE_TAINT,
+        Event.DEVICE_UNHEALTHY,
+        Event.POD_DELETED,
+        Event.SUPERVISOR_LOST,
+        Event.IMAGE_UNAVAILABLE,
+    }
+)
+
+
+def costs_more(action: Action, other: Action) -> bool:
+    """Whether `action` stands above `other`."""
+    return LADDER.index(action) > LADDER.index(other)
+
+
+def escalated(cause: Cause, job: JobFacts, history: History, now: float) -> Action:
+    """The action for a cause after what was tried at its place within the budget's window.
+
+    Never less than what was tried there last. A failure of the workload never costs a node: another one would not
+    help. A disruption is nobody's failure and does not escalate; nor do rules that say `Pause` or `Fail`.
+    """
+    if cause.blameless or cause.action not in TRIES:
+        return cause.action
+    tried = [one.action for one in _tried_here(cause, job, history, now)]
+    if cause.domain is Domain.WORKLOAD:
+        return _of_workload(cause.action, tried)
+    action = max((cause.action, *tried), key=LADDER.index)
+    while tried.count(action) >= TRIES.get(action, len(tried) + 1):
+        action = LADDER[LADDER.index(action) + 1]
+    return action
+
+
+def _of_workload(action: Action, tried: list[Action]) -> Action:
+    """Up to a new container, where it stays until the budget is used up; a rule that costs a node fails after that."""
+    if costs_more(action, Action.RESTART_CONTAINER):
+        return Action.FAIL if tried.count(action) >= TRIES[action] else action
+    exhausted = tried.count(Action.RESTART_PROCESSES) >= TRIES[Action.RESTART_PROCESSES]
+    return Action.RESTART_CONTAINER if exhausted or Action.RESTART_CONTAINER in tried else action
+
+
+def _tried_here(cause: Cause, job: JobFacts, history: History, now: float) -> Iterable[Recovery]:
+    """What was tried for the same kind of failure, of the same seat or node, once for each decision."""
+    since = now - job.budget.window_seconds
+    kind = cause.evidence.event in _OF_PLACES
+    found = {}
+    for past in history.recoveries:
+        place = past.node == cause.node if cause.node is not None else past.seat == cause.evidence.seat
+        also = cause.node is not None and past.seat is not None and past.seat in cause.seats
+        alike = (past.event in _OF_PLACES) is kind and past.event is not Event.DISRUPTION
+        if past.at > since and alike and (place or also) and past.action in TRIES:
+            found[past.epoch] = past
+    return found.values()
+
+
+def budget_used(recoveries: Iterable[Recovery], budget: Budget, now: float) -> int:
+    """Decisions of the window ending at `now` that count: all but those about disruptions alone."""
+    since = now - budget.window_seconds
+    return len({one.epoch for one in recoveries if one.at > since and _counts(one)})
+
+
+def _counts(one: Recovery) -> bool:
+    return one.action in _COUNTED and not one.blameless
+
+
+def is_repeated_user_error(cause: Cause, history: History) -> bool:
+    """Whether the same exception, or a loss that is no number, came at the same step before: the program's fault.
+
+    A rule of the job that matched knows better. Errors of processes that lost their peers say nothing.
+    """
+    one = cause.evidence
+    told = one.event is Event.NON_FINITE or (one.event is Event.PROCESS_EXITED and bool(one.error_hash))
+    if cause.by_user or not told or cause.domain is Domain.INFRASTRUCTURE or is_consequence(one):
+        return False
+    return any(
+        past.event is one.event and past.error_hash == one.error_hash and past.step == one.step
+        for past in history.recoveries
+    )
+
+
+def remembered(recoveries: Iterable[Recovery], new: Iterable[Recovery]) -> tuple[Recovery, ...]:
+    """The history for the status, oldest first, at most `MAX_REMEMBERED`; each decision keeps at least one line."""
+    kept = [*recoveries, *new]
+    seen: set[int] = set()
+    extra = []
+    for number, one in enumerate(kept):
+        if one.epoch in seen:
+            extra.append(number)
+        seen.add(one.epoch)
+    surplus = set(extra[: max(0, len(kept) - MAX_REMEMBERED)])
+    return tuple(one for number, one in enumerate(kept) if number not in surplus)[-MAX_REMEMBERED:]

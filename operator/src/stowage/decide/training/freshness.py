@@ -1,0 +1,80 @@
+"""Which evidence still asks for something: decided once, the same facts ask for nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import structs
+
+from stowage.api.training_words import Event
+from stowage.decide.training.facts import Evidence, History, JobFacts, SeatFacts
+from stowage_scheduler.cluster import Snapshot
+
+LASTING: Final = frozenset({Event.NODE_LOST, Event.NODE_CONDITION, Event.NODE_TAINT, Event.DEVICE_UNHEALTHY})
+"""Of nodes: not bound to an epoch, they last until the node is well or used no more."""
+
+
+def fresh_evidence(
+    job: JobFacts, evidence: Iterable[Evidence], history: History, snapshot: Snapshot
+) -> tuple[Evidence, ...]:
+    """What is not answered yet, in an order that does not depend on how it came in, without doubles.
+
+    Stale is: another epoch; a pod that the seat has no more; a node that no seat stands on; a seat that has finished;
+    what is bound to no epoch and not younger than the current one; a condition of a node that was answered, though
+    the seat stays there. A node that is not Ready is no reason either while its supervisors are heard: the kubelet may
+    be gone, the training is not. A supervisor that is back without its processes says that its container has ended.
+    """
+    seats = {seat.seat: seat for seat in job.seats}
+    used = {seat.node: any(one.connected for one in job.seats if one.node == seat.node) for seat in job.seats}
+    present = {node.name for node in snapshot.nodes}
+    kept = {
+        _understood(one, seats)
+        for one in evidence
+        if _is_of_now(one, job, seats, used) and not _is_answered(one, history) and not _is_alive(one, used, present)
+    }
+    return tuple(sorted(kept, key=_order))
+
+
+def _is_of_now(one: Evidence, job: JobFacts, seats: Mapping[str, SeatFacts], used: Mapping[str | None, bool]) -> bool:
+    if one.epoch is not None and one.epoch != job.epoch:
+        return False
+    if one.seat is not None and not _is_of_seat(one, seats.get(one.seat)):
+        return False
+    if one.event in LASTING:
+        return one.node in used or (one.node is None and one.seat is not None)
+    return one.epoch is not None or one.at > job.epoch_at
+
+
+def _is_of_seat(one: Evidence, seat: SeatFacts | None) -> bool:
+    if seat is None or seat.finished:
+        return False
+    if one.pod is not None and one.pod != seat.pod_uid and (seat.pod_uid is not None or one.epoch is None):
+        return False
+    return one.node is None or seat.node is None or one.node == seat.node
+
+
+def _is_answered(one: Evidence, history: History) -> bool:
+    if one.event not in LASTING:
+        return False
+    return any(
+        past.event is one.event and past.node == one.node and past.at >= one.at and past.name == one.name
+        for past in history.recoveries
+    )
+
+
+def _is_alive(one: Evidence, used: Mapping[str | None, bool], present: set[str]) -> bool:
+    doubtful = one.event is Event.NODE_LOST and one.name == "Ready" and one.node in present
+    return doubtful and used.get(one.node, False)
+
+
+def _understood(one: Evidence, seats: Mapping[str, SeatFacts]) -> Evidence:
+    seat = seats.get(one.seat or "")
+    node = one.node or (seat.node if seat is not None else None)
+    if one.event is Event.SUPERVISOR_LOST and seat is not None and seat.connected:
+        return structs.replace(one, event=Event.CONTAINER_EXITED, node=node)
+    return structs.replace(one, node=node)
+
+
+def _order(one: Evidence) -> tuple[object, ...]:
+    return (one.at, one.event, one.seat or "", one.node or "", -1 if one.rank is None else one.rank, repr(one))

@@ -1,0 +1,258 @@
+"""What to do about evidence: one pure decision from a job, what was seen, what went before, and the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from stowage.api.training_words import Action, Domain, Event, JobPhase
+from stowage.decide.training.causes import Cause, causes_of
+from stowage.decide.training.escalation import (
+    LADDER,
+    MAX_PER_DECISION,
+    TRIES,
+    budget_used,
+    costs_more,
+    escalated,
+    is_repeated_user_error,
+)
+from stowage.decide.training.facts import Decision, Evidence, History, JobFacts, Recovery, SeatFacts
+from stowage.decide.training.freshness import fresh_evidence
+from stowage.decide.training.recovery_reasons import RecoveryReason
+from stowage.decide.training.recovery_words import sentence
+from stowage.decide.training.unhealthy_nodes import kept_away
+from stowage_scheduler.cluster import Snapshot
+
+SETTLE_SECONDS: Final = 2.0
+"""So long a silent seat may be, after the coordinator gave it up, until the kubelet or the API server says why."""
+SETTLE_MANY_SECONDS: Final = 30.0
+"""The same when most seats fell silent at once: rather the network around the coordinator than their nodes."""
+_MANY: Final = 3
+
+_IDLE_PHASES: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
+
+
+class _Answer(Struct, frozen=True):
+    """A cause with what is done about it, and why so much."""
+
+    cause: Cause
+    action: Action
+    reason: RecoveryReason
+    size: int | None = None
+
+
+def decide_recovery(
+    job: JobFacts, evidence: Iterable[Evidence], history: History, snapshot: Snapshot, now: float
+) -> Decision:
+    """The one decision that all evidence together asks for.
+
+    Deciding again about the same evidence once the decision is in the job's status gives `Ignore`: the epoch has
+    risen, vacated seats have no pod, and conditions of nodes are in the history. `Ignore` with `vacate` gives up
+    spares beside the epoch that runs on.
+
+    Args:
+        job: the job as its status and its pods have it.
+        evidence: all that was seen, in any order; what is stale is passed over.
+        history: this job's recoveries, and the records of nodes over all jobs.
+        snapshot: the cluster; nodes that are not in it are gone.
+        now: seconds since 1970.
+    """
+    if job.phase in _IDLE_PHASES:
+        return _nothing(RecoveryReason.NOTHING_RUNS)
+    fresh = fresh_evidence(job, evidence, history, snapshot)
+    if not fresh:
+        return _nothing(RecoveryReason.NOTHING_NEW)
+    causes = causes_of(job, fresh)
+    if not causes:
+        return _nothing(RecoveryReason.IGNORED_BY_RULE, fresh)
+    until = _settled_at(job, causes)
+    if now < until:
+        return _nothing(RecoveryReason.WAITS_FOR_CAUSE, fresh, until)
+    answers = [_answer(cause, job, history, now) for cause in causes]
+    spares = {seat.seat for seat in job.seats if seat.spare}
+    if all(a.cause.seats and set(a.cause.seats) <= spares and a.action in TRIES for a in answers):
+        return _about_spares(job, answers, history, snapshot, fresh, now)
+    first = _strongest(answers)
+    used = budget_used(history.recoveries, job.budget, now)
+    costs = any(answer.action in TRIES and not answer.cause.blameless for answer in answers)
+    if first.action in TRIES and costs and used >= job.budget.restarts:
+        worst = next(answer for answer in answers if not answer.cause.blameless)
+        stop = Action.FAIL if worst.cause.domain is not Domain.INFRASTRUCTURE else Action.PAUSE
+        first = _Answer(worst.cause, stop, RecoveryReason.BUDGET_EXHAUSTED)
+        answers = [first]
+    return _decision(job, answers, first, history, snapshot, fresh, now)
+
+
+def _nothing(reason: RecoveryReason, fresh: Sequence[Evidence] = (), again_at: float | None = None) -> Decision:
+    message = sentence(reason, fresh[0] if fresh else None, again_at=again_at)
+    return Decision(Action.IGNORE, Domain.UNKNOWN, reason, message, evidence=tuple(fresh), again_at=again_at)
+
+
+def _settled_at(job: JobFacts, causes: Sequence[Cause]) -> float:
+    """Until when silent seats are waited for; 0 without any, or where a rule of the job speaks for them."""
+    silent = [one for one in causes if one.evidence.event is Event.SUPERVISOR_LOST and not one.by_user]
+    if not silent:
+        return 0.0
+    members = sum(not seat.spare for seat in job.seats)
+    many = len(silent) >= _MANY and 2 * len(silent) > members and len(silent) == len(causes)
+    return max(one.evidence.at for one in silent) + (SETTLE_MANY_SECONDS if many else SETTLE_SECONDS)
+
+
+def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answer:
+    if is_repeated_user_error(cause, history):
+        return _Answer(cause, Action.FAIL, RecoveryReason.USER_ERROR)
+    action = escalated(cause, job, history, now)
+    reason = RecoveryReason.RULE_MATCHED if cause.by_user else RecoveryReason.FAILURE_RECOVERED
+    if costs_more(action, cause.action):
+        reason = RecoveryReason.ESCALATED
+    if action is Action.SHRINK:
+        size = max((one for one in job.sizes if one <= job.size - max(1, len(cause.seats))), default=None)
+        if size is None:
+            stop = Action.FAIL if cause.domain is Domain.WORKLOAD else Action.PAUSE
+            return _Answer(cause, stop, RecoveryReason.NO_SMALLER_SIZE)
+        return _Answer(cause, action, reason, size)
+    return _Answer(cause, action, reason)
+
+
+def _strongest(answers: Sequence[_Answer]) -> _Answer:
+    """The answer that covers the others; among equals one with somebody to blame, then the first."""
+    return max(answers, key=lambda answer: (LADDER.index(answer.action), not answer.cause.blameless))
+
+
+def _about_spares(
+    job: JobFacts,
+    answers: Sequence[_Answer],
+    history: History,
+    snapshot: Snapshot,
+    fresh: tuple[Evidence, ...],
+    now: float,
+) -> Decision:
+    """Spares alone are hit: they go, and nothing else stops."""
+    first = answers[0]
+    reason = RecoveryReason.SPARE_LOST
+    avoid, cordon = kept_away([a.cause for a in answers if a.action is Action.REPLACE_NODE], history, snapshot, now)
+    vacate = tuple(sorted({seat for answer in answers for seat in answer.cause.seats}))
+    return Decision(
+        Action.IGNORE,
+        first.cause.domain,
+        reason,
+        sentence(reason, first.cause.evidence),
+        evidence=fresh,
+        vacate=vacate,
+        force=_by_force(job, vacate, snapshot),
+        avoid=avoid,
+        cordon=cordon,
+        recoveries=_lines(job, answers, now, Action.IGNORE),
+    )
+
+
+def _decision(
+    job: JobFacts,
+    answers: Sequence[_Answer],
+    first: _Answer,
+    history: History,
+    snapshot: Snapshot,
+    fresh: tuple[Evidence, ...],
+    now: float,
+) -> Decision:
+    action = first.action
+    leaving = [one for one in answers if one.action in {Action.REPLACE_NODE, Action.SHRINK} and action in TRIES]
+    vacate = tuple(sorted({seat for answer in leaving for seat in answer.cause.seats}))
+    avoid, cordon = kept_away([answer.cause for answer in leaving], history, snapshot, now)
+    force = _by_force(job, vacate, snapshot)
+    lost = [seat for seat in job.seats if seat.seat in vacate and not seat.spare]
+    claimed = _claimed(job, vacate, avoid, snapshot, len(lost)) if action is Action.REPLACE_NODE else ()
+    stuck = tuple(seat for seat in vacate if _is_on_dead_node(job, seat, snapshot) and seat not in force)
+    return Decision(
+        action,
+        first.cause.domain,
+        first.reason,
+        sentence(
+            first.reason,
+            first.cause.evidence,
+            action=action,
+            rule=first.cause.message,
+            budget=job.budget,
+            size=first.size,
+            spares=claimed,
+            stuck=stuck,
+        ),
+        evidence=fresh,
+        vacate=vacate,
+        force=force,
+        avoid=avoid,
+        cordon=cordon,
+        size=min((one.size for one in answers if one.size is not None), default=None) if action in TRIES else None,
+        claimed_spares=claimed,
+        restart=_to_restart(answers, vacate) if action in TRIES else (),
+        recoveries=_lines(job, answers, now),
+    )
+
+
+def _to_restart(answers: Sequence[_Answer], vacated: Sequence[str]) -> tuple[str, ...]:
+    """Seats whose container is ended by us; those that ended by themselves the kubelet starts again anyway."""
+    over = {Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED}
+    asked = [one for one in answers if one.action is Action.RESTART_CONTAINER and one.cause.evidence.event not in over]
+    return tuple(sorted({seat for answer in asked for seat in answer.cause.seats} - set(vacated)))
+
+
+def _lines(job: JobFacts, answers: Sequence[_Answer], now: float, action: Action | None = None) -> tuple[Recovery, ...]:
+    """What the status remembers: a line for each cause, the most costly first where there are too many."""
+    nodes = {seat.seat: seat.node for seat in job.seats}
+    ordered = sorted(answers, key=lambda one: (one.cause.blameless, -LADDER.index(one.action)))
+    lines = []
+    for answer in ordered[:MAX_PER_DECISION]:
+        one = answer.cause.evidence
+        seat = one.seat or next(iter(answer.cause.seats), None)
+        lines.append(
+            Recovery(
+                at=now,
+                event=one.event,
+                action=action or answer.action,
+                domain=answer.cause.domain,
+                epoch=job.epoch,
+                seat=seat,
+                node=answer.cause.node or one.node or nodes.get(seat or ""),
+                code=one.code,
+                error_hash=one.error_hash,
+                step=one.step,
+                name=one.name,
+                blameless=answer.cause.blameless,
+            )
+        )
+    return tuple(lines)
+
+
+def _by_force(job: JobFacts, vacated: Sequence[str], snapshot: Snapshot) -> tuple[str, ...]:
+    """Vacated seats whose pods may be deleted without their kubelet: the node is dead, and no data can suffer.
+
+    Checkpoints are fenced by the attempt. Volumes that one node at a time may attach are not: there it needs the
+    user's word (`spec.recovery.forceDelete`).
+    """
+    if job.stateful_storage and not job.force_delete:
+        return ()
+    return tuple(seat for seat in vacated if _is_on_dead_node(job, seat, snapshot))
+
+
+def _is_on_dead_node(job: JobFacts, seat: str, snapshot: Snapshot) -> bool:
+    node = next((one.node for one in job.seats if one.seat == seat), None)
+    if node is None:
+        return False
+    return not any(one.name == node and one.ready for one in snapshot.nodes)
+
+
+def _claimed(
+    job: JobFacts, vacated: Sequence[str], avoided: Iterable[str], snapshot: Snapshot, wanted: int
+) -> tuple[str, ...]:
+    """Spares that take the place of vacated seats: only those that could begin now."""
+    ready = {node.name for node in snapshot.nodes if node.ready and not node.unschedulable}
+    usable = ready - set(avoided)
+
+    def could_begin(seat: SeatFacts) -> bool:
+        well = seat.ready and seat.connected and not seat.terminating and seat.seat not in vacated
+        return seat.spare and well and seat.node in usable
+
+    spares = sorted((seat for seat in job.seats if could_begin(seat)), key=lambda seat: (len(seat.seat), seat.seat))
+    return tuple(seat.seat for seat in spares[:wanted])

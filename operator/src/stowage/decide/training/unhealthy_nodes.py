@@ -1,0 +1,43 @@
+"""Which nodes new pods keep away from after failures, and which of them nobody should use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from stowage.api.training_words import Event
+from stowage.decide.training.causes import Cause
+from stowage.decide.training.facts import History
+from stowage.decide.training.node_memory import is_over_jobs, offenders, within_share
+from stowage_scheduler.cluster import Snapshot
+
+
+def kept_away(
+    causes: Iterable[Cause], history: History, snapshot: Snapshot, now: float
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Nodes to avoid and those of them to cordon, each with its reason, within the bounded share of the cluster.
+
+    First the nodes of these causes, then repeat offenders, worst first. Cordoned are only nodes with an unhealthy
+    device that no other system speaks for, and repeat offenders of several jobs: a condition or taint has an owner
+    already, and a node belongs to one.
+    """
+    reasons: dict[str, str] = {}
+    broken = set()
+    for cause in causes:
+        node = cause.node or cause.evidence.node
+        if node is None or cause.blameless:
+            continue
+        reasons.setdefault(node, _words(cause))
+        if cause.evidence.event is Event.DEVICE_UNHEALTHY:
+            broken.add(node)
+    repeated = offenders(history.nodes, now)
+    merged = {node: f"{words}; {repeated[node]}" if node in repeated else words for node, words in reasons.items()}
+    avoid = within_share(
+        {**merged, **{node: words for node, words in repeated.items() if node not in merged}}, snapshot.nodes
+    )
+    cordon = {node: words for node, words in avoid.items() if node in broken or is_over_jobs(history.nodes.get(node))}
+    return avoid, cordon
+
+
+def _words(cause: Cause) -> str:
+    one = cause.evidence
+    return f"{one.event} ({one.name})" if one.name else str(one.event)

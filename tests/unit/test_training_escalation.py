@@ -1,0 +1,147 @@
+"""What escalates, what a budget allows, whose error stops a job, and which nodes are kept away from."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+
+from stowage.api.training_words import Action, Domain, Event
+from stowage.decide.training.facts import Budget, Evidence, History, NodeRecord, Recovery
+from stowage.decide.training.recovery_reasons import RecoveryReason
+from unit.builders import NOW
+from unit.training_cases import ALL_NODES, cluster, decided, exited, job, of_node, saw, tried
+
+RESTARTED = tuple(tried(Action.RESTART_PROCESSES, epoch=number) for number in (4, 5))
+IN_PLACE = (*RESTARTED, tried(Action.RESTART_CONTAINER, epoch=6))
+MOVED = (*IN_PLACE, *(tried(Action.REPLACE_NODE, epoch=number) for number in (2, 3)))
+SHRUNK = (*MOVED, tried(Action.SHRINK, epoch=1))
+
+
+@pytest.mark.parametrize(
+    ("history", "action"),
+    [
+        pytest.param(RESTARTED[:1], Action.RESTART_PROCESSES, id="once more"),
+        pytest.param(RESTARTED, Action.RESTART_CONTAINER, id="then the container"),
+        pytest.param(IN_PLACE, Action.REPLACE_NODE, id="then another node"),
+        pytest.param(MOVED, Action.SHRINK, id="then a smaller job"),
+        pytest.param(SHRUNK, Action.PAUSE, id="then somebody has to look"),
+        pytest.param(
+            tuple(structs.replace(one, at=NOW - 3600) for one in SHRUNK), Action.RESTART_PROCESSES, id="long ago"
+        ),
+        pytest.param(
+            tuple(structs.replace(one, seat="s2") for one in SHRUNK), Action.RESTART_PROCESSES, id="elsewhere"
+        ),
+        pytest.param(
+            tuple(structs.replace(one, event=Event.DISRUPTION) for one in SHRUNK),
+            Action.RESTART_PROCESSES,
+            id="evictions",
+        ),
+    ],
+)
+def test_what_failed_again_at_the_same_seat_escalates(history: tuple[Recovery, ...], action: Action) -> None:
+    decision = decided(exited(), history=History(history))
+    assert decision.action is action
+    assert (decision.size == 2) is (action is Action.SHRINK)
+    assert (decision.vacate == ("s1",)) is (action in {Action.REPLACE_NODE, Action.SHRINK})
+
+
+def test_a_failure_of_the_program_costs_no_node() -> None:
+    assert decided(exited(error_type="KeyError"), history=History(SHRUNK)).action is Action.RESTART_CONTAINER
+
+
+def test_without_a_smaller_size_the_job_is_paused() -> None:
+    decision = decided(exited(), job_facts=job(sizes=(4, 8)), history=History(MOVED))
+    assert (decision.action, decision.reason) == (Action.PAUSE, RecoveryReason.NO_SMALLER_SIZE)
+
+
+ERROR = exited(error_type="ValueError", error_message="bad shard 7", error_hash="h1", step=120)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "past", "action"),
+    [
+        pytest.param(ERROR, {"error_hash": "h1", "step": 120}, Action.FAIL, id="the same error at the same step"),
+        pytest.param(ERROR, {"error_hash": "h1", "step": 119}, Action.RESTART_PROCESSES, id="at another step"),
+        pytest.param(ERROR, {"error_hash": "h2", "step": 120}, Action.RESTART_PROCESSES, id="another error"),
+        pytest.param(
+            structs.replace(ERROR, error_type="DistBackendError"),
+            {"error_hash": "h1", "step": 120},
+            Action.RESTART_PROCESSES,
+            id="an error of lost peers",
+        ),
+        pytest.param(
+            structs.replace(ERROR, error_hash=""),
+            {"error_hash": "", "step": 120},
+            Action.RESTART_PROCESSES,
+            id="no error",
+        ),
+        pytest.param(
+            saw(Event.NON_FINITE, step=50), {"event": Event.NON_FINITE, "step": 50}, Action.FAIL, id="no number twice"
+        ),
+    ],
+)
+def test_user_errors_stop_at_the_second_time(evidence: Evidence, past: dict[str, object], action: Action) -> None:
+    before = structs.replace(tried(Action.RESTART_PROCESSES, epoch=6, at=NOW - 50000), **past)
+    decision = decided(evidence, history=History((before,)))
+    assert decision.action is action
+    if action is Action.FAIL and evidence.error_message:
+        assert "bad shard 7" in decision.message
+        assert decision.domain is Domain.WORKLOAD
+
+
+TWO = job(budget=Budget(2, 3600.0))
+SPENT = tuple(tried(Action.RESTART_PROCESSES, epoch=number, seat=f"s{number}", node=None) for number in (5, 6))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "history", "action"),
+    [
+        pytest.param(exited(), SPENT[:1], Action.RESTART_PROCESSES, id="one is left"),
+        pytest.param(exited(), SPENT, Action.FAIL, id="none is left"),
+        pytest.param(saw(Event.DEVICE_UNHEALTHY, 1), SPENT, Action.PAUSE, id="for the cluster's fault it is paused"),
+        pytest.param(saw(Event.DISRUPTION, 1), SPENT, Action.REPLACE_NODE, id="an eviction costs nothing"),
+        pytest.param(
+            exited(),
+            tuple(structs.replace(one, blameless=True) for one in SPENT),
+            Action.RESTART_PROCESSES,
+            id="nor did those",
+        ),
+        pytest.param(
+            exited(),
+            (SPENT[0], structs.replace(SPENT[1], epoch=5)),
+            Action.RESTART_PROCESSES,
+            id="two lines of one decision",
+        ),
+        pytest.param(
+            exited(),
+            tuple(structs.replace(one, at=NOW - 3600) for one in SPENT),
+            Action.RESTART_PROCESSES,
+            id="long ago",
+        ),
+    ],
+)
+def test_the_budget_holds_within_its_window(evidence: Evidence, history: tuple[Recovery, ...], action: Action) -> None:
+    decision = decided(evidence, job_facts=TWO, history=History(history))
+    assert decision.action is action
+    assert (decision.reason == RecoveryReason.BUDGET_EXHAUSTED) is (action in {Action.FAIL, Action.PAUSE})
+
+
+def test_repeat_offenders_are_avoided_and_those_of_many_jobs_cordoned() -> None:
+    times = (NOW - 3000, NOW - 2000, NOW - 1000)
+    records = {"n7": NodeRecord(times, frozenset({"a/x", "b/y"})), "n8": NodeRecord(times, frozenset({"a/x"}))}
+    decision = decided(saw(Event.POD_DELETED, 1), history=History(nodes=records))
+    assert set(decision.avoid) == {"n1", "n7"}, "two of twenty nodes at most: this one, then the worst"
+    assert set(decision.cordon) == {"n7"}
+    assert "2 jobs" in decision.avoid["n7"]
+
+
+def test_a_node_that_is_taken_for_maintenance_is_not_to_blame() -> None:
+    decision = decided(of_node(Event.NODE_CONDITION, "CSPMaintenance", "n1"), job_facts=job(budget=Budget(0, 3600.0)))
+    assert (decision.action, decision.vacate, decision.avoid) == (Action.REPLACE_NODE, ("s1",), {})
+
+
+def test_small_clusters_keep_nodes_to_run_on() -> None:
+    alone = cluster(names=("n1",))
+    assert decided(saw(Event.POD_DELETED, 1), snapshot=alone).avoid == {}
+    few = decided(saw(Event.POD_DELETED, 1), saw(Event.POD_DELETED, 2), snapshot=cluster(names=ALL_NODES[:4]))
+    assert len(few.avoid) == 1
