@@ -1,0 +1,33 @@
+"""`python -m stowage_worker run | coordinator | local | install`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+COMMANDS = {
+    "run": ("supervisor_command", "supervise a program in a training pod: run -- <command>"),
+    "coordinator": ("coordinator_command", "hold the membership of one job"),
+    "local": ("local_command", "run a job with several nodes on this machine: local --nodes 3 -- <command>"),
+    "install": ("install", "copy this package into a folder: install DIR"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the commands; its exit code."""
+    if arguments[:1] and arguments[0] in COMMANDS:
+        module = import_module(f"stowage_worker.{COMMANDS[arguments[0]][0]}")
+        return int(module.main(arguments[1:]))
+    is_help = arguments[:1] in (["-h"], ["--help"])
+    lines = [f"  {name:12} {text}" for name, (_, text) in COMMANDS.items()]
+    print(
+        "\n".join(["usage: python -m stowage_worker COMMAND …", "", *lines]), file=sys.stdout if is_help else sys.stderr
+    )
+    return 0 if is_help else 2
+
+
+if __name__ == "__main__":
+    if not __package__:  # started as a folder: `python /stowage/stowage_worker run …`
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,96 @@
+"""Reads what ranks told of their progress; anything may stand in those files."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from stowage_worker.messages import RankProgress
+
+MAX_FILE_BYTES = 16 << 10
+_BOUND = 1 << 62
+
+
+class ProgressReader:
+    """Follows the progress files of one epoch on one node; time is an argument of each reading.
+
+    Attributes:
+        can_yield: whether a rank has asked `should_yield`, so that a request will be seen.
+    """
+
+    def __init__(self, files: dict[int, Path], now: float) -> None:
+        self._files = files
+        self._last: dict[int, RankProgress] = {}
+        self._changed_at = dict.fromkeys(files, now)
+        self.can_yield = False
+
+    def read(self, now: float) -> tuple[RankProgress, ...]:
+        """What each rank told last, in order of ranks; those that told nothing have step -1."""
+        return tuple(self.of(rank, now) for rank in sorted(self._files))
+
+    def of(self, rank: int, now: float) -> RankProgress:
+        """What one rank told last."""
+        document = _document(self._files[rank])
+        before = self._last.get(rank, RankProgress(rank))
+        if document is None:
+            found = before
+        else:
+            found = _progress(rank, document)
+            self.can_yield = self.can_yield or document.get("yields") is True
+        if found.step != before.step or found.phase != before.phase:
+            self._changed_at[rank] = now
+        self._last[rank] = found
+        return _with_age(found, max(0.0, now - self._changed_at[rank]))
+
+
+def _with_age(progress: RankProgress, seconds: float) -> RankProgress:
+    return RankProgress(**{**vars(progress), "since_step_seconds": round(seconds, 3)})
+
+
+def _document(file: Path) -> dict[str, object] | None:
+    """The file's object; None where there is none, or one in the middle of being written by a shell."""
+    try:
+        with file.open("rb") as opened:
+            document = json.loads(opened.read(MAX_FILE_BYTES + 1))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _progress(rank: int, document: dict[str, object]) -> RankProgress:
+    return RankProgress(
+        rank=rank,
+        step=_whole(document.get("step"), -1),
+        tokens=_whole(document.get("tokens"), 0),
+        loss=_number(document.get("loss")),
+        phase=_text(document.get("phase"), 40),
+        step_seconds=_seconds(document.get("step_seconds")),
+        wait_seconds=_seconds(document.get("wait_seconds")),
+        checkpoint_step=_whole(document.get("checkpoint_step"), -1),
+        checkpoint_uri=_text(document.get("checkpoint_uri"), 1000),
+        checkpoint_seconds=_seconds(document.get("checkpoint_seconds")),
+    )
+
+
+def _whole(value: object, default: int) -> int:
+    number = _number(value)
+    return int(number) if number is not None and -1 <= number < _BOUND else default
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _seconds(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and math.isfinite(number) and number >= 0 else None
+
+
+def _text(value: object, limit: int) -> str:
+    return value[:limit] if isinstance(value, str) else ""

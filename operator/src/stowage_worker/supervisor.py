@@ -1,0 +1,332 @@
+"""The first process of a training container: connects to the coordinator and starts, watches and ends the ranks.
+
+The coordinator may come and go: processes go on meanwhile, and what happened is told again after each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from stowage_worker.children import Children
+from stowage_worker.codec import TO_SUPERVISOR, FromSupervisor
+from stowage_worker.environment import SUPERVISED, Place
+from stowage_worker.exits import Failure, code_and_signal
+from stowage_worker.guard import Guard
+from stowage_worker.messages import (
+    Beat,
+    Checkpoint,
+    Exited,
+    Finished,
+    Go,
+    Hello,
+    Matched,
+    MessageError,
+    Prepare,
+    Prepared,
+    Refused,
+    Started,
+    Stop,
+    Welcome,
+    Yield,
+    Yielded,
+)
+from stowage_worker.output import Outlet, Rules, say
+from stowage_worker.ports import Port, take_port
+from stowage_worker.progress import ProgressReader
+from stowage_worker.ranks import Ranks, write_pids
+from stowage_worker.remains import kill_marked
+from stowage_worker.wire import Backoff, Connection, dial
+
+BEAT_SECONDS = 1.0
+MAX_MATCHES_KEPT = 50
+Command = Union[Prepare, Go, Yield, Stop]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who this supervisor is and what it starts."""
+
+    host: str
+    port: int
+    token: str
+    seat: str
+    pod: str
+    address: str
+    node: str
+    processes: int
+    command: tuple[str, ...]
+    directory: Path
+    """For the files of epochs; the supervisor's own."""
+    mark: str
+    """The same for each supervisor of this seat on this machine: the next one ends what the last one left."""
+    grace_seconds: float
+    """When the supervisor itself is told to end."""
+    own: Mapping[str, str]
+    """Added to the environment of all ranks."""
+
+    def __repr__(self) -> str:  # the token stays out of logs
+        return f"Settings(seat={self.seat!r}, host={self.host!r}, port={self.port})"
+
+
+class Supervisor:
+    """One seat. `run` returns the exit code."""
+
+    def __init__(self, settings: Settings, generator: random.Random) -> None:
+        self._settings = settings
+        self._generator = generator
+        self._loop = asyncio.get_running_loop()
+        self._children = Children()
+        self._outlet = Outlet()
+        self._guard = Guard(SUPERVISED, settings.mark)
+        self._connection: Connection | None = None
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._done: asyncio.Future[int] = self._loop.create_future()
+        self._log_rules: tuple[tuple[str, str], ...] = ()
+        self._prepared: tuple[int, Port] | None = None
+        self._ranks: Ranks | None = None
+        self._progress: ProgressReader | None = None
+        self._events: list[FromSupervisor] = []
+        """Of the current epoch, told again after each connection."""
+        self._ended_well: set[int] = set()
+        self._is_stopping = False
+        self._yielding: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """Supervise until told to end."""
+        kill_marked(SUPERVISED, self._settings.mark)
+        tasks = [asyncio.ensure_future(one) for one in (self._stay_connected(), self._work(), self._beat())]
+        for task in tasks:
+            task.add_done_callback(self._fail_with)
+        try:
+            return await self._done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._stop_ranks(self._settings.grace_seconds)
+            if self._connection is not None:
+                self._connection.close()
+            self._guard.close()
+            self._children.close()
+            self._outlet.close()
+
+    def end(self, code: int) -> None:
+        """End by a signal to the supervisor: ranks are stopped first, within the grace."""
+        if not self._done.done():
+            self._done.set_result(code)
+
+    def forward(self, number: int) -> None:
+        """Hand a signal on to all ranks."""
+        if self._ranks is not None:
+            self._ranks.send(number)
+
+    def _fail_with(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self._done.done():
+            self._done.set_exception(task.exception() or RuntimeError())
+
+    # --- the coordinator ---
+
+    async def _stay_connected(self) -> None:
+        backoff = Backoff(self._generator)
+        was_told = False
+        while True:
+            try:
+                connection = await dial(self._settings.host, self._settings.port)
+            except OSError as error:
+                if not was_told:
+                    say(f"coordinator {self._settings.host}:{self._settings.port}: {error}; trying on")
+                    was_told = True
+            else:
+                try:
+                    if await self._talk(connection, backoff):
+                        was_told = False
+                except MessageError as error:
+                    say(f"coordinator: {error}")
+                finally:
+                    self._connection = None
+                    connection.abort()
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def _talk(self, connection: Connection, backoff: Backoff) -> bool:
+        """Until the connection ends; whether it was welcomed."""
+        connection.send(self._hello())
+        while True:
+            message = await connection.receive(TO_SUPERVISOR)
+            if message is None:
+                return self._connection is not None
+            if isinstance(message, Refused):
+                say(f"coordinator refuses this supervisor: {message.reason}")
+            elif isinstance(message, Welcome):
+                self._log_rules = message.log_rules
+                self._connection = connection
+                backoff.reset()
+                self._tell_again()
+            elif isinstance(message, Checkpoint):
+                self._ask_for_checkpoint(message)
+            else:
+                self._commands.put_nowait(message)
+
+    def _hello(self) -> Hello:
+        mine, go = self._settings, self._ranks.go if self._ranks else None
+        return Hello(
+            token=mine.token,
+            seat=mine.seat,
+            pod=mine.pod,
+            address=mine.address,
+            processes=mine.processes,
+            epoch=go.epoch if go else 0,
+            attempt=go.attempt if go else 0,
+            node=mine.node,
+        )
+
+    def _tell(self, message: FromSupervisor) -> None:
+        if self._connection is not None:
+            self._connection.send(message)
+
+    def _tell_and_keep(self, message: FromSupervisor) -> None:
+        self._events.append(message)
+        self._tell(message)
+
+    def _tell_again(self) -> None:
+        if self._ranks is None and self._prepared is not None:
+            self._tell(Prepared(self._prepared[0], self._prepared[1].number))
+        for event in self._events:
+            self._tell(event)
+
+    async def _beat(self) -> None:
+        while True:
+            progress = self._progress.read(self._loop.time()) if self._progress else ()
+            self._tell(Beat(self._ranks.go.epoch if self._ranks else 0, progress))
+            await asyncio.sleep(BEAT_SECONDS)
+
+    # --- commands, one after the other ---
+
+    async def _work(self) -> None:
+        while True:
+            command = await self._commands.get()
+            if isinstance(command, Prepare):
+                await self._prepare(command)
+            elif isinstance(command, Go):
+                await self._go(command)
+            elif isinstance(command, Yield):
+                self._yield(command)
+            else:
+                await self._stop_ranks(command.grace_seconds)
+                self.end(command.code)
+
+    async def _prepare(self, command: Prepare) -> None:
+        running = self._ranks.go.epoch if self._ranks else 0
+        if command.epoch < running:
+            return
+        if command.epoch == running:
+            self._tell_again()
+            return
+        await self._stop_ranks(command.grace_seconds)
+        if self._prepared is not None and self._prepared[0] != command.epoch:
+            self._prepared[1].release()
+            self._prepared = None
+        if self._prepared is None:
+            shutil.rmtree(self._settings.directory / "epochs", ignore_errors=True)
+            self._prepared = (command.epoch, take_port(self._generator))
+        self._tell(Prepared(command.epoch, self._prepared[1].number))
+
+    async def _go(self, command: Go) -> None:
+        if self._ranks is not None and command.epoch == self._ranks.go.epoch:
+            self._tell_again()
+            return
+        if self._ranks is not None or self._prepared is None or self._prepared[0] != command.epoch:
+            say(f"not prepared for epoch {command.epoch}: nothing is started")
+            return
+        place = Place(self._settings.directory / "epochs" / str(command.epoch))
+        rules = Rules(self._log_rules, self._loop.time)
+        ranks = Ranks(command, place, self._children, self._outlet, rules, self._exited, self._matched)
+        self._ranks = ranks
+        await ranks.start(self._settings.command, os.environ, self._settings.own, self._settings.mark)
+        files = {rank: place.progress(rank) for rank in ranks.pids}
+        self._progress = ProgressReader(files, self._loop.time())
+        write_pids(self._settings.directory / "ranks.json", command.epoch, ranks.pids)
+        # first of all events, also where a process ended while others were started
+        self._events.insert(0, Started(command.epoch, tuple(ranks.pids.values())))
+        self._tell_again()
+
+    def _yield(self, command: Yield) -> None:
+        ranks = self._ranks
+        if ranks is None or command.epoch != ranks.go.epoch or self._yielding is not None:
+            return
+        self._yielding = asyncio.ensure_future(self._let_yield(ranks, command.deadline_seconds))
+
+    async def _let_yield(self, ranks: Ranks, seconds: float) -> None:
+        """Programs that ask `should_yield` end by themselves; others get SIGTERM, as at an eviction."""
+        ranks.place.yield_request.write_text(str(seconds))
+        if self._progress is not None and not self._progress.can_yield:
+            ranks.send(signal.SIGTERM)
+        if not await ranks.until_ended(seconds):
+            await ranks.stop(self._settings.grace_seconds if seconds else 0.0, self._settings.mark)
+        if ranks is self._ranks:
+            self._tell_and_keep(Yielded(ranks.go.epoch))
+
+    def _ask_for_checkpoint(self, command: Checkpoint) -> None:
+        if self._ranks is not None and command.epoch == self._ranks.go.epoch:
+            try:
+                self._ranks.place.checkpoint_request.write_text("")
+            except OSError as error:
+                say(f"checkpoint cannot be asked for: {error}")
+
+    async def _stop_ranks(self, grace_seconds: float) -> None:
+        ranks = self._ranks
+        if ranks is None:
+            return
+        self._is_stopping = True
+        if self._yielding is not None:
+            self._yielding.cancel()
+            await asyncio.wait([self._yielding])
+            self._yielding = None
+        await ranks.stop(grace_seconds, self._settings.mark)
+        self._ranks, self._progress = None, None
+        self._events.clear()
+        self._ended_well.clear()
+        self._is_stopping = False
+
+    # --- ranks ---
+
+    def _exited(self, rank: int, local_rank: int, status: int, failure: Failure) -> None:
+        ranks = self._ranks
+        if ranks is None or self._is_stopping or self._yielding is not None:
+            return
+        code, killed_by = code_and_signal(status)
+        if status == 0:
+            self._ended_well.add(rank)
+            if len(self._ended_well) == ranks.go.processes_per_node:
+                self._tell_and_keep(Finished(ranks.go.epoch))
+            return
+        step = self._progress.of(rank, self._loop.time()).step if self._progress else -1
+        how = f"code {code}" if killed_by is None else f"signal {killed_by}"
+        say(f"rank {rank} ended with {how}" + (f": {failure.type}" if failure.type else ""))
+        exited = Exited(
+            epoch=ranks.go.epoch,
+            rank=rank,
+            local_rank=local_rank,
+            code=code,
+            signal=killed_by,
+            error_type=failure.type,
+            error_message=failure.message,
+            error_hash=failure.hash,
+            step=step,
+        )
+        self._tell_and_keep(exited)
+
+    def _matched(self, rank: int, rule: str, line: str) -> None:
+        if self._ranks is None or self._is_stopping:
+            return
+        matched = Matched(self._ranks.go.epoch, rank, rule, line)
+        if sum(isinstance(event, Matched) for event in self._events) < MAX_MATCHES_KEPT:
+            self._events.append(matched)
+        self._tell(matched)

@@ -1,0 +1,143 @@
+"""`python -m stowage_worker run -- <command>`: the supervisor, set up from its environment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stowage_worker.environment import FRAMEWORKS
+from stowage_worker.supervisor import Settings, Supervisor
+
+DEFAULT_GRACE_SECONDS = 25.0
+"""Below the 30 s that Kubernetes gives a pod by default."""
+FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+
+
+class UsageError(ValueError):
+    """A setting that is missing or wrong: names it."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Start a program's ranks when the coordinator says so; settings come from `STOWAGE_…` variables."""
+    parser = argparse.ArgumentParser(prog="python -m stowage_worker run", description=main.__doc__)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the program with its arguments")
+    command = command_line(parser.parse_args(arguments).command)
+    directory = run_directory(os.environ)
+    try:
+        settings = settings_of(os.environ, command, directory)
+    except UsageError as error:
+        parser.error(str(error))
+    try:
+        return asyncio.run(_run(settings))
+    finally:
+        if "STOWAGE_RUN_DIR" not in os.environ:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def settings_of(environment: Mapping[str, str], command: Sequence[str], directory: Path) -> Settings:
+    """The supervisor's settings.
+
+    Raises:
+        UsageError: one is missing or wrong.
+    """
+    if not command:
+        raise UsageError("no program is given; write it after --")
+    host, _, port = environment.get("STOWAGE_COORDINATOR", "").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError("STOWAGE_COORDINATOR has to be host:port")
+    framework = environment.get("STOWAGE_FRAMEWORK", "Plain")
+    if framework not in FRAMEWORKS:
+        raise UsageError(f"STOWAGE_FRAMEWORK={framework}: one of {', '.join(FRAMEWORKS)} is needed")
+    seat = environment.get("STOWAGE_SEAT", "")
+    if not seat:
+        raise UsageError("STOWAGE_SEAT is missing")
+    return Settings(
+        host=host.strip("[]"),
+        port=int(port),
+        token=_token(environment),
+        seat=seat,
+        pod=environment.get("STOWAGE_POD_UID") or uuid.uuid4().hex,
+        address=environment.get("STOWAGE_ADDRESS") or socket.gethostname(),
+        node=environment.get("STOWAGE_NODE", ""),
+        processes=int(_number(environment, "STOWAGE_PROCESSES", 1)),
+        command=tuple(command),
+        directory=directory,
+        mark=environment.get("STOWAGE_SUPERVISION") or uuid.uuid4().hex,
+        grace_seconds=_number(environment, "STOWAGE_GRACE_SECONDS", DEFAULT_GRACE_SECONDS),
+        own={
+            "STOWAGE_JOB": environment.get("STOWAGE_JOB", ""),
+            "STOWAGE_SEAT": seat,
+            "STOWAGE_FRAMEWORK": framework,
+            "PYTHONPATH": search_path(link_package(directory), environment),
+        },
+    )
+
+
+def run_directory(environment: Mapping[str, str]) -> Path:
+    """For progress files and the like: in memory where possible, so that a report costs microseconds on any disk."""
+    told = environment.get("STOWAGE_RUN_DIR")
+    if told:
+        Path(told).mkdir(parents=True, exist_ok=True)
+        return Path(told)
+    memory = "/dev/shm"  # noqa: S108  a folder of our own is made below it
+    return Path(tempfile.mkdtemp(prefix="stowage-", dir=memory if os.access(memory, os.W_OK) else None))
+
+
+def link_package(directory: Path) -> Path:
+    """A folder for `PYTHONPATH` that holds this package and nothing else."""
+    folder = directory / "python"
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / "stowage_worker"
+    if not link.exists():
+        link.symlink_to(Path(__file__).resolve().parent, target_is_directory=True)
+    return folder
+
+
+def search_path(folder: Path, inherited: Mapping[str, str]) -> str:
+    """`PYTHONPATH` with our folder last: user programs' own modules come first."""
+    return os.pathsep.join(part for part in (inherited.get("PYTHONPATH", ""), str(folder)) if part)
+
+
+def command_line(arguments: Sequence[str]) -> tuple[str, ...]:
+    """What stands behind `--`."""
+    return tuple(arguments[1:] if arguments[:1] == ["--"] else arguments)
+
+
+async def _run(settings: Settings) -> int:
+    supervisor = Supervisor(settings, random.Random())  # noqa: S311  jitter and ports
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.end, 128 + number)
+    for number in FORWARDED:
+        loop.add_signal_handler(number, supervisor.forward, number)
+    return await supervisor.run()
+
+
+def _token(environment: Mapping[str, str]) -> str:
+    file = environment.get("STOWAGE_TOKEN_FILE")
+    if not file:
+        return environment.get("STOWAGE_TOKEN", "")
+    try:
+        return Path(file).read_text().strip()
+    except OSError as error:
+        raise UsageError(f"STOWAGE_TOKEN_FILE: {error}") from None
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name) or str(default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if number < 0:
+        raise UsageError(f"{name}={text}: a number of at least 0 is needed")
+    return number
