@@ -14,6 +14,7 @@ from stowage_scheduler.cluster import (
     Taint,
     Workload,
 )
+from stowage_scheduler.health import NodeCondition
 from stowage_scheduler.kube.decode import decode_object
 from stowage_scheduler.kube.facts import Fact, Namespace, fact_of
 from stowage_scheduler.kube.malformed import MalformedObject
@@ -43,6 +44,7 @@ def test_reads_a_node() -> None:
         ready=False,
         uid="u1",
         created_at=1767225610.0,
+        conditions=(NodeCondition("Ready", "Unknown"),),
     )
 
 

@@ -14,6 +14,8 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+from stowage_scheduler.health import NodeCondition, PodHealth
+
 Resources = Mapping[str, int]
 
 CPU = "cpu"
@@ -201,6 +203,7 @@ class Node(Struct, frozen=True, gc=False):
     created_at: float = 0.0
     features: tuple[str, ...] = ()  # that its kubelet declares
     images: bytes = b""  # with sizes, as `images.image_list`; the kubelet tells the largest
+    conditions: tuple[NodeCondition, ...] = ()
 
 
 class Gang(Struct, frozen=True, gc=False):
@@ -289,6 +292,7 @@ class Pod(Struct, frozen=True, gc=False):
     shared_volume: bool = False  # one that a single node may attach, and another pod uses it too
     unbound_volume: bool = False  # kube-scheduler chooses a volume together with the node
     quota_marks: QuotaMarks = NO_QUOTA_MARKS
+    health: PodHealth | None = None  # of seats
 
     @property
     def key(self) -> str:
@@ -370,8 +374,7 @@ class PriorityClass(Struct, frozen=True, gc=False):
 class Rejected(Struct, frozen=True, order=True, gc=False):
     """An object left out of a snapshot, and why: `rule` says what it should have been and what to do.
 
-    `node` is where a pod that was left out stands, as far as that can be told: nobody knows how much room it
-    holds, so that node takes nothing new.
+    `node` is where a pod that was left out stands, if that can be told: with room unknown, it takes nothing new.
     """
 
     kind: str

@@ -15,6 +15,7 @@ from stowage_scheduler.cluster import (
     Workload,
 )
 from stowage_scheduler.kube import objects, volume_objects
+from stowage_scheduler.kube.health_facts import node_conditions
 from stowage_scheduler.kube.image_facts import node_images
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL
@@ -113,6 +114,7 @@ def _node(raw: objects.Node) -> Node:
         created_at=seconds(raw.metadata.creation_timestamp) or 0.0,
         features=tuple(sorted(status.declared_features or ())),
         images=node_images(status),
+        conditions=node_conditions(status),
     )
 
 

@@ -6,19 +6,14 @@ struct again gives the object without everything that Stowage does not read.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from msgspec import field
 
-from msgspec import Meta, Struct, field
+from stowage_scheduler.kube.health_objects import ContainerState, ResourceHealth
+from stowage_scheduler.kube.parts import Part, Time
 
-Time = Annotated[datetime, Meta(tz=True)]
 Quantity = str | int | float
 ResourceList = dict[str, Quantity]
 Labels = dict[str, str]
-
-
-class Part(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """Base of all: camelCase names outside, absent fields left out when encoded."""
 
 
 class Present(Part, frozen=True):
@@ -263,6 +258,10 @@ class ContainerStatus(Part, frozen=True):
     """status.containerStatuses[] and status.initContainerStatuses[]."""
 
     name: str | None = None
+    state: ContainerState | None = None
+    last_state: ContainerState | None = None
+    restart_count: int | None = None
+    allocated_resources_status: tuple[ResourceHealth, ...] | None = None
     resources: ResourceRequirements | None = None
     allocated_resources: ResourceList | None = None
 
@@ -271,6 +270,7 @@ class PodStatus(Part, frozen=True):
     """status of a pod."""
 
     phase: str | None = None
+    reason: str | None = None
     conditions: tuple[Condition, ...] | None = None
     nominated_node_name: str | None = None
     start_time: Time | None = None

@@ -18,6 +18,7 @@ from stowage_scheduler.cluster import (
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.gang_facts import gang_of, in_two_gangs
 from stowage_scheduler.kube.gpu_facts import gpu_share
+from stowage_scheduler.kube.health_facts import pod_health
 from stowage_scheduler.kube.image_facts import pod_images
 from stowage_scheduler.kube.malformed import FieldError
 from stowage_scheduler.kube.matching import ANY_ADDRESS
@@ -121,6 +122,7 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         empty_dir=any(volume.empty_dir is not None for volume in volumes),
         claims=shared(tuple(sorted(set(_claims(volumes))))),
         quota_marks=quota_marks(spec),
+        health=pod_health(raw),
     )
 
 

@@ -6,7 +6,8 @@ scheduler-plugins (KEP 42-podgroup-coscheduling).
 
 from __future__ import annotations
 
-from stowage_scheduler.kube.objects import ObjectMeta, Part, Present
+from stowage_scheduler.kube.objects import ObjectMeta, Present
+from stowage_scheduler.kube.parts import Part
 
 
 class GangPolicy(Part, frozen=True):

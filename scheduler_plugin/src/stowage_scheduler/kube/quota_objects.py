@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stowage_scheduler.kube.objects import ObjectMeta, Part, ResourceList
+from stowage_scheduler.kube.objects import ObjectMeta, ResourceList
+from stowage_scheduler.kube.parts import Part
 
 
 class ScopeRequirement(Part, frozen=True):

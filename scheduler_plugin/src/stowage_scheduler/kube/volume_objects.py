@@ -6,11 +6,11 @@ from stowage_scheduler.kube.objects import (
     LabelSelector,
     NodeSelector,
     ObjectMeta,
-    Part,
     Present,
     ResourceList,
     ResourceRequirements,
 )
+from stowage_scheduler.kube.parts import Part
 
 
 class ClaimSpec(Part, frozen=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stowage_scheduler.kube.objects import ObjectMeta, Part
+from stowage_scheduler.kube.objects import ObjectMeta
+from stowage_scheduler.kube.parts import Part
 
 
 class RollingUpdate(Part, frozen=True):

@@ -29,7 +29,7 @@ TRIES: Final[Mapping[Action, int]] = {
 }
 """How often an action may be taken at the same place within a window before the next one is."""
 
-MAX_REMEMBERED: Final = 128
+MAX_REMEMBERED: Final = 50
 """Recoveries in a status; a budget of so many restarts can be held."""
 MAX_PER_DECISION: Final = 8
 

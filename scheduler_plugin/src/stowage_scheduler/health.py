@@ -1,0 +1,46 @@
+"""What nodes and pods say of their health: read by the recovery of training jobs, not by packing."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class NodeCondition(Struct, frozen=True, gc=False):
+    """A condition of a node that says that something is wrong; `since` is its last transition, not its heartbeat."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    since: float | None = None
+
+
+class ContainerEnd(Struct, frozen=True, order=True, gc=False):
+    """How a container ended last, also if it runs again; `restarts` counts its starts after the first.
+
+    Without `signal` the code may hold one: 128 and the signal's number.
+    """
+
+    container: str
+    code: int
+    signal: int = 0
+    reason: str = ""
+    at: float | None = None
+    restarts: int = 0
+    init: bool = False
+
+
+class PodHealth(Struct, frozen=True, gc=False):
+    """What the status of a seat's pod says beside its phase.
+
+    `waiting` are containers with the reason why they do not run; `devices` names of unhealthy devices
+    (`allocatedResourcesStatus`, KEP-4680); `disruption` is the reason of the condition `DisruptionTarget`; `reason`
+    that of the status, like `Evicted`.
+    """
+
+    ends: tuple[ContainerEnd, ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+    devices: tuple[str, ...] = ()
+    disruption: str = ""
+    disrupted_at: float | None = None
+    reason: str = ""
