@@ -207,6 +207,7 @@ async def test_short_names_and_category(api: Api, stored_plan: str) -> None:
     assert {one["name"] for one in resources["resources"] if "stowage" in one.get("categories", ())} == {
         "packingplans",
         "packingpolicies",
+        "trainingjobs",
     }
     with pytest.raises(NotFound):
         await api.get(f"{named(PACKING_PLANS, stored_plan)}/scale")

@@ -74,7 +74,7 @@ def test_a_file_is_the_document_that_the_cluster_gets() -> None:
 
 
 def test_a_changed_and_a_missing_file_are_drift_until_written(tmp_path: Path) -> None:
-    first, second = crd.write(tmp_path)
+    first, second, *_ = crd.write(tmp_path)
     assert crd.write(tmp_path) == []
     first.unlink()
     second.write_text("stale", encoding="utf-8")

@@ -13,6 +13,7 @@ from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import Resource
 from stowage.api.structural import structural_schema
+from stowage.api.training_job import TrainingJob
 
 HEADER: Final = "# Generated from the models in stowage.api: change those, then run `python -m stowage.api`.\n"
 _WIDTH: Final = 120
@@ -41,6 +42,23 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Where the fields of the subresource `/scale` are."""
+
+    wanted: str
+    found: str
+    selector: str
+
+    def document(self) -> dict[str, Any]:
+        """The subresource as the API server wants it."""
+        return {
+            "specReplicasPath": self.wanted,
+            "statusReplicasPath": self.found,
+            "labelSelectorPath": self.selector,
+        }
+
+
+@dataclass(frozen=True)
 class Definition:
     """What a resource definition needs beyond its model."""
 
@@ -48,6 +66,8 @@ class Definition:
     plural: str
     short_name: str
     columns: tuple[Column, ...]
+    scope: str = "Cluster"
+    scale: Scale | None = None
 
     @property
     def file_name(self) -> str:
@@ -57,13 +77,14 @@ class Definition:
     def document(self) -> dict[str, Any]:
         """The CustomResourceDefinition as JSON values."""
         kind = self.model.kind_name()
+        scale = {"scale": self.scale.document()} if self.scale is not None else {}
         return {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
             "metadata": {"name": f"{self.plural}.{GROUP}"},
             "spec": {
                 "group": GROUP,
-                "scope": "Cluster",
+                "scope": self.scope,
                 "names": {
                     "kind": kind,
                     "listKind": f"{kind}List",
@@ -77,7 +98,7 @@ class Definition:
                         "name": VERSION,
                         "served": True,
                         "storage": True,
-                        "subresources": {"status": {}},
+                        "subresources": {"status": {}, **scale},
                         "additionalPrinterColumns": [column.document() for column in self.columns],
                         "schema": {"openAPIV3Schema": structural_schema(self.model)},
                     }
@@ -124,6 +145,24 @@ DEFINITIONS: Final = (
             Column("Message", "string", f"{_READY}.message", wide=True),
             _AGE,
         ),
+    ),
+    Definition(
+        TrainingJob,
+        TrainingJob.plural,
+        "tj",
+        (
+            Column("State", "string", ".status.phase"),
+            Column("Nodes", "string", ".status.nodes.summary"),
+            Column("Step", "integer", ".status.progress.step"),
+            Column("Goodput", "string", ".status.goodput.ratio"),
+            Column("Restarts", "integer", ".status.restartCount"),
+            Column("Reason", "string", ".status.reason", wide=True),
+            Column("Last failure", "string", ".status.lastFailure.event", wide=True),
+            Column("Message", "string", ".status.message", wide=True),
+            _AGE,
+        ),
+        scope="Namespaced",
+        scale=Scale(".spec.nodes.target", ".status.nodes.ready", ".status.selector"),
     ),
 )
 

@@ -75,3 +75,9 @@ MAX_POLICY_NAME: Final = MAX_LABEL_VALUE - PLAN_SUFFIX_LENGTH
 
 MAX_STEPS: Final = 256
 """Steps of one plan; more moves run as plans that follow each other."""
+
+COORDINATOR_SUFFIX: Final = "-coordinator"
+MAX_JOB_NAME: Final = MAX_LABEL_VALUE - len(COORDINATOR_SUFFIX)
+"""A job's name is a label of its pods, the name of its Service and the head of all names of its pods."""
+MAX_JOB_NODES: Final = 1024
+"""Nodes of one TrainingJob: as many supervisors as one coordinator is known to carry."""

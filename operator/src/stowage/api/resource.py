@@ -92,6 +92,7 @@ class Metadata(Fields):
     model_config = ConfigDict(extra="allow")
 
     name: str = ""
+    namespace: str | None = None
     uid: str | None = None
     resource_version: str | None = None
     generation: Integer | None = None
@@ -103,7 +104,7 @@ class Metadata(Fields):
 
 
 class Resource(Fields):
-    """Base of PackingPolicy and PackingPlan; subclasses set `kind`, `plural`, the length of names, spec and status."""
+    """Base of every kind; subclasses set `kind`, `plural`, the length of names, spec and status."""
 
     plural: ClassVar[str]
     max_name_length: ClassVar[int]

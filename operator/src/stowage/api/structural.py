@@ -31,6 +31,7 @@ _KEPT: Final = (
     "pattern",
     "minItems",
     "maxItems",
+    "minProperties",
     "maxProperties",
     "required",
     "properties",
@@ -40,6 +41,7 @@ _KEPT: Final = (
     "x-kubernetes-list-map-keys",
     "x-kubernetes-validations",
     "x-kubernetes-int-or-string",
+    "x-kubernetes-preserve-unknown-fields",
 )
 _UNUSED: Final = {"title", "$defs", "patternProperties", "propertyNames", "readOnly", "anyOf", "$ref"}
 
@@ -79,6 +81,8 @@ def _convert(source: Mapping[str, Any], definitions: Mapping[str, Any], where: s
         merged.pop("type", None)  # either of the two
     elif "properties" in merged:
         merged = _converted_object(merged, definitions, where)
+    elif merged.get("x-kubernetes-preserve-unknown-fields"):
+        merged.pop("additionalProperties", None)  # whatever they are
     elif merged.get("type") == "object":
         merged = _converted_map(merged, definitions, where)
     elif merged.get("type") == "array":

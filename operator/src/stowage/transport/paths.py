@@ -26,6 +26,7 @@ POD_GROUPS = "/apis/scheduling.k8s.io/v1alpha2/podgroups"
 COSCHEDULING_POD_GROUPS = "/apis/scheduling.x-k8s.io/v1alpha1/podgroups"
 PACKING_POLICIES = "/apis/stowage.dev/v1alpha1/packingpolicies"
 PACKING_PLANS = "/apis/stowage.dev/v1alpha1/packingplans"
+TRAINING_JOBS = "/apis/stowage.dev/v1alpha1/trainingjobs"
 
 
 def named(collection: str, name: str) -> str:
@@ -87,6 +88,16 @@ def packing_policy_status(name: str) -> str:
 def packing_plan(name: str) -> str:
     """The path of a PackingPlan."""
     return named(PACKING_PLANS, name)
+
+
+def training_job(namespace: str, name: str) -> str:
+    """The path of a TrainingJob."""
+    return named(in_namespace(TRAINING_JOBS, namespace), name)
+
+
+def training_job_status(namespace: str, name: str) -> str:
+    """The status subresource of a TrainingJob."""
+    return training_job(namespace, name) + "/status"
 
 
 def packing_plan_status(name: str) -> str:

@@ -1,0 +1,47 @@
+"""Parts of other resources that are handed on as they are: their kind's own API server code checks what is in them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+UNKNOWN_KEPT: Final[dict[str, Any]] = {"x-kubernetes-preserve-unknown-fields": True}
+"""`json_schema_extra` of an object whose other fields are kept as they are written."""
+
+
+@dataclass(frozen=True)
+class AtMostBytes:
+    """Annotation of a field that holds JSON values: the text of it may have so many bytes.
+
+    No schema can say that of an object whose fields it does not know: it is held here, and by the webhook.
+    """
+
+    most: int
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check what was written, before anything is read from it."""
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def _check(self, value: object) -> object:
+        if isinstance(value, dict):
+            size = size_bytes(value)
+            if size > self.most:
+                raise ValueError(f"must have at most {self.most} bytes as JSON; it has {size}")
+        return value
+
+
+def size_bytes(value: dict[str, Any]) -> int:
+    """Bytes of `value` as JSON without spaces, in UTF-8; values that are no JSON count as their text does."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode(errors="replace"))
+
+
+_ONE_KIND: Final = {"minProperties": 1, "maxProperties": 1, **UNKNOWN_KEPT}
+
+VolumeSource = Annotated[
+    dict[str, Any], Field(min_length=1, max_length=1, json_schema_extra=_ONE_KIND), AtMostBytes(16 * 1024)
+]
+"""The source of a volume as pods have it, such as `persistentVolumeClaim: {claimName: NAME}`: exactly one."""
