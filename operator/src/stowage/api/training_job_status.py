@@ -211,6 +211,10 @@ class RecoveryRecord(StatusFields):
     """Of class and message of the exception: equal for the same mistake."""
     step: Count | None = None
     """Step that had been reached."""
+    name: Text = ""
+    """Of the condition, taint, rule or disruption."""
+    blameless: Switch = False
+    """Whether nobody failed: it counts in no budget and for no node."""
 
 
 class AvoidedNode(StatusFields):
