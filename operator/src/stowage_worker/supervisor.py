@@ -82,6 +82,7 @@ class Supervisor:
     def __init__(self, settings: Settings, generator: random.Random) -> None:
         self._settings = settings
         self._generator = generator
+        self._instance = f"{generator.getrandbits(64):016x}"
         self._loop = asyncio.get_running_loop()
         self._children = Children()
         self._outlet = Outlet()
@@ -185,6 +186,7 @@ class Supervisor:
             epoch=go.epoch if go else 0,
             attempt=go.attempt if go else 0,
             node=mine.node,
+            instance=self._instance,
         )
 
     def _tell(self, message: FromSupervisor) -> None:
@@ -203,9 +205,12 @@ class Supervisor:
 
     async def _beat(self) -> None:
         while True:
-            progress = self._progress.read(self._loop.time()) if self._progress else ()
-            self._tell(Beat(self._ranks.go.epoch if self._ranks else 0, progress))
+            self._tell_progress()
             await asyncio.sleep(BEAT_SECONDS)
+
+    def _tell_progress(self) -> None:
+        progress = self._progress.read(self._loop.time()) if self._progress else ()
+        self._tell(Beat(self._ranks.go.epoch if self._ranks else 0, progress))
 
     # --- commands, one after the other ---
 
@@ -305,6 +310,7 @@ class Supervisor:
         if status == 0:
             self._ended_well.add(rank)
             if len(self._ended_well) == ranks.go.processes_per_node:
+                self._tell_progress()  # the last steps
                 self._tell_and_keep(Finished(ranks.go.epoch))
             return
         step = self._progress.of(rank, self._loop.time()).step if self._progress else -1

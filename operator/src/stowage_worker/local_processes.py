@@ -1,0 +1,148 @@
+"""The processes of a local run: one coordinator, one supervisor per node; each is started again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stowage_worker.children import Children
+from stowage_worker.output import say
+from stowage_worker.remains import send
+from stowage_worker.supervisor_command import link_package, search_path
+
+LOCAL_RUN = "STOWAGE_LOCAL_RUN"
+"""Marks every process of a run."""
+ADDRESS = "127.0.0.1"
+AGAIN_SECONDS = 0.2
+MAX_COORDINATOR_STARTS = 20
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """What a local run is made of."""
+
+    command: tuple[str, ...]
+    processes_per_node: int
+    framework: str
+    directory: Path
+    """Of the run; removed at its end."""
+    checkpoint_directory: Path
+    token: str
+    run: str
+    port: int
+    """The coordinator's."""
+    job: str = "local"
+    grace_seconds: float = 30.0
+
+
+class LocalProcesses:
+    """Starts and ends them.
+
+    Attributes:
+        on_lost: told the seat whose supervisor died; starts another, or none.
+        coordinator: its process id; None while there is none.
+        supervisors: process ids by seat.
+    """
+
+    def __init__(self, job: LocalJob, children: Children) -> None:
+        self._job = job
+        self._children = children
+        self.on_lost: Callable[[str], None] = lambda seat: None  # noqa: ARG005
+        self._environment = {
+            **os.environ,
+            LOCAL_RUN: job.run,
+            "PYTHONPATH": search_path(link_package(job.directory), os.environ),
+        }
+        self._is_ending = False
+        self._waits: set[asyncio.Task[None]] = set()
+        self._coordinator_starts = 0
+        self.coordinator: int | None = None
+        self.supervisors: dict[str, int] = {}
+
+    def start_coordinator(self) -> None:
+        """Start it, and again whenever it ends: supervisors and commander come back to it."""
+        job = self._job
+        self._coordinator_starts += 1
+        options = ["coordinator", "--host", ADDRESS, "--port", str(job.port), "--job", job.job]
+        environment = {**self._environment, "STOWAGE_TOKEN": job.token}
+        self.coordinator, ended = self._start(options, environment, stdout=subprocess.DEVNULL)
+        self._follow(self._coordinator_ended(ended))
+
+    def start_supervisor(self, seat: str) -> None:
+        """Start a node's supervisor, a new one in place of one that died."""
+        job = self._job
+        directory = job.directory / seat
+        directory.mkdir(exist_ok=True)
+        environment = {
+            **self._environment,
+            "STOWAGE_COORDINATOR": f"{ADDRESS}:{job.port}",
+            "STOWAGE_TOKEN": job.token,
+            "STOWAGE_JOB": job.job,
+            "STOWAGE_SEAT": seat,
+            "STOWAGE_POD_UID": uuid.uuid4().hex,
+            "STOWAGE_ADDRESS": ADDRESS,
+            "STOWAGE_NODE": seat,
+            "STOWAGE_PROCESSES": str(job.processes_per_node),
+            "STOWAGE_FRAMEWORK": job.framework,
+            "STOWAGE_CHECKPOINT_DIR": str(job.checkpoint_directory),
+            "STOWAGE_GRACE_SECONDS": str(job.grace_seconds),
+            "STOWAGE_RUN_DIR": str(directory),
+            "STOWAGE_SUPERVISION": f"{job.run}-{seat}",
+        }
+        self.supervisors[seat], ended = self._start(["run", "--", *job.command], environment)
+        self._follow(self._supervisor_ended(seat, ended))
+
+    def leave_out(self, seat: str) -> None:
+        """Go on without a node."""
+        self.supervisors.pop(seat, None)
+
+    async def end(self, seconds: float, *, is_told: bool) -> None:
+        """Wait until all ended; SIGTERM where nobody told them (`is_told`), SIGKILL to what is left after `seconds`."""
+        self._is_ending = True
+        if not is_told:
+            send(self.pids(), signal.SIGTERM)
+        if self._waits and (await asyncio.wait(self._waits, timeout=seconds))[1]:
+            send(self.pids(), signal.SIGTERM)
+            await asyncio.wait(self._waits, timeout=2.0)
+        send(self.pids(), signal.SIGKILL)
+        if self._waits:
+            await asyncio.wait(self._waits, timeout=2.0)
+
+    def pids(self) -> list[int]:
+        """Of all that run."""
+        return [pid for pid in (self.coordinator, *self.supervisors.values()) if pid is not None]
+
+    def _start(
+        self, arguments: Sequence[str], environment: dict[str, str], stdout: int | None = None
+    ) -> tuple[int, asyncio.Future[int]]:
+        command = [sys.executable, "-m", "stowage_worker", *arguments]
+        return self._children.start(command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout)
+
+    def _follow(self, waiting: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(waiting)  # type: ignore[call-overload]
+        self._waits.add(task)
+        task.add_done_callback(self._waits.discard)
+
+    async def _coordinator_ended(self, ended: asyncio.Future[int]) -> None:
+        code = await ended
+        self.coordinator = None
+        if self._is_ending:
+            return
+        say(f"the coordinator ended with {code}; it is started again")
+        await asyncio.sleep(AGAIN_SECONDS)
+        if not self._is_ending and self._coordinator_starts < MAX_COORDINATOR_STARTS:
+            self.start_coordinator()
+
+    async def _supervisor_ended(self, seat: str, ended: asyncio.Future[int]) -> None:
+        code = await ended
+        self.supervisors.pop(seat, None)
+        if not self._is_ending:
+            say(f"the supervisor of {seat} ended with {code}")
+            self.on_lost(seat)

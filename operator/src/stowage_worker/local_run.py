@@ -1,0 +1,255 @@
+"""Local mode's commander: begins epochs, and after a failure the next one, until the job succeeds or is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from stowage_worker.codec import TO_COMMANDER
+from stowage_worker.local_policy import Answer, Mistake, answer_to, mistakes_of
+from stowage_worker.local_processes import ADDRESS, LocalJob, LocalProcesses
+from stowage_worker.local_status import LocalStatus, pids_of
+from stowage_worker.messages import Attach, Begin, End, Evidence, HangRule, MessageError, Refused, Report
+from stowage_worker.output import say
+from stowage_worker.wire import Backoff, Connection, dial
+
+GATHER_SECONDS = 0.2
+"""After the first evidence of a failure: what else belongs to it, before it is judged."""
+FAILURE_GRACE_SECONDS = 1.0
+"""After a failure nothing is gained by waiting: what is left of the epoch waits for a rank that is gone."""
+MAX_LOSSES_IN_A_ROW = 3
+"""A supervisor that dies so often before its epoch runs is left out, where enough others are there."""
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for."""
+
+    nodes: int
+    min_nodes: int
+    restarts: int
+    status_file: Path | None
+    hang: HangRule | None
+    first_attempt: int = 1
+
+
+class LocalRun:
+    """One run, from start to exit code."""
+
+    def __init__(self, job: LocalJob, wishes: Wishes, processes: LocalProcesses, generator: random.Random) -> None:
+        self._job = job
+        self._wishes = wishes
+        self._processes = processes
+        self._generator = generator
+        self._changed = asyncio.Event()
+        self._connection: Connection | None = None
+        self._report: Report | None = None
+        self._begin: Begin | None = None
+        self._lost: list[str] = []
+        """Seats whose supervisor died since they were last looked at."""
+        self._losses: dict[str, int] = {}
+        """In a row, by seat."""
+        self._earlier: frozenset[Mistake] = frozenset()
+        self._restarts = 0
+        self._last_failure: Evidence | None = None
+        self._answer = Answer("")
+        self._interrupted: int | None = None
+
+    async def run(self) -> int:
+        """Start everything, go on until the end, end everything; the exit code."""
+        self._processes.start_coordinator()
+        for node in range(self._wishes.nodes):
+            self._processes.start_supervisor(f"s{node}")
+        talk = asyncio.ensure_future(self._stay_connected())
+        try:
+            self._begin_next(self._wishes.first_attempt)
+            code = await self._until_decided()
+            self._write_status(code)
+            grace = self._job.grace_seconds
+            is_told = self._connection is not None and self._connection.send(End(code, grace))
+            await self._processes.end(grace + 2.0, is_told=is_told)
+        finally:
+            talk.cancel()
+            await asyncio.wait([talk])
+        self._write_status(code)
+        return code
+
+    def lose(self, seat: str) -> None:
+        """A supervisor died."""
+        self._lost.append(seat)
+        self._changed.set()
+
+    def interrupt(self, number: int) -> None:
+        """A signal to end."""
+        self._interrupted = 128 + number
+        self._changed.set()
+
+    # --- deciding ---
+
+    async def _until_decided(self) -> int:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._interrupted is not None:
+                self._answer = Answer("interrupted", self._interrupted)
+                return self._interrupted
+            report = self._current_report()
+            if report and report.phase == "Running":
+                self._losses.clear()
+            self._write_status(None)
+            if report and report.phase == "Finished":
+                self._answer = Answer("all processes ended with code 0", 0)
+                return 0
+            if self._lost or (report and report.phase == "Failed"):
+                code = await self._recover()
+                if code is not None:
+                    return code
+
+    async def _recover(self) -> int | None:
+        """The next epoch, or the code to end with."""
+        await asyncio.sleep(GATHER_SECONDS)
+        report = self._current_report()
+        lost, self._lost = self._lost, []
+        evidence = [*_of_lost(lost, self._begin), *(report.evidence if report else ())]
+        self._last_failure = evidence[0] if evidence else None
+        self._answer = answer_to(
+            evidence, self._earlier, restarts=self._restarts, restarts_allowed=self._wishes.restarts
+        )
+        say(f"{_words(self._last_failure)}: {self._answer.reason}")
+        if self._answer.code is not None:
+            return self._answer.code
+        self._earlier = frozenset(mistakes_of(evidence))
+        for seat in lost:
+            if not self._replace(seat):
+                self._answer = Answer(f"the supervisor of {seat} dies again and again", 1)
+                return 1
+        self._restarts += 1
+        assert self._begin is not None  # noqa: S101  the first epoch is begun before anything can fail
+        self._begin_next(self._begin.attempt + 1)
+        return None
+
+    def _replace(self, seat: str) -> bool:
+        """Another supervisor for a seat, or none where enough others are there; False: too few are."""
+        self._losses[seat] = self._losses.get(seat, 0) + 1
+        if self._losses[seat] < MAX_LOSSES_IN_A_ROW:
+            self._processes.start_supervisor(seat)
+            return True
+        self._processes.leave_out(seat)
+        return len(self._processes.supervisors) >= self._wishes.min_nodes
+
+    def _begin_next(self, attempt: int) -> None:
+        seats = tuple(sorted(self._processes.supervisors, key=lambda seat: int(seat[1:])))
+        per_node = self._job.processes_per_node
+        world = {
+            "nodes": len(seats),
+            "processesPerNode": per_node,
+            "worldSize": len(seats) * per_node,
+            "seats": [seat for seat in seats for _ in range(per_node)],
+        }
+        self._begin = Begin(
+            epoch=self._begin.epoch + 1 if self._begin else 1,
+            attempt=attempt,
+            seats=seats,
+            processes_per_node=per_node,
+            grace_seconds=FAILURE_GRACE_SECONDS,
+            start_seconds=START_SECONDS,
+            world=world,
+            hang=self._wishes.hang,
+        )
+        self._write_status(None)
+        if self._connection is not None:
+            self._connection.send(self._begin)
+
+    def _current_report(self) -> Report | None:
+        """The newest report, when it is of the epoch that was begun last."""
+        report, begin = self._report, self._begin
+        return report if report is not None and begin is not None and report.epoch == begin.epoch else None
+
+    # --- the coordinator ---
+
+    async def _stay_connected(self) -> None:
+        backoff = Backoff(self._generator, first_seconds=0.05, most_seconds=0.5)
+        while True:
+            try:
+                connection = await dial(ADDRESS, self._job.port)
+                backoff.reset()
+                await self._talk(connection)
+            except OSError:
+                pass
+            except MessageError as error:
+                say(f"coordinator: {error}")
+            self._connection = None
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def _talk(self, connection: Connection) -> None:
+        try:
+            connection.send(Attach(self._job.token, leader_epoch=1))
+            if self._begin is not None:
+                connection.send(self._begin)
+            self._connection = connection
+            while True:
+                message = await connection.receive(TO_COMMANDER)
+                if message is None:
+                    return
+                if isinstance(message, Refused):
+                    say(f"the coordinator refuses commands: {message.reason}")
+                    return
+                self._report = message
+                self._changed.set()
+        finally:
+            connection.abort()
+
+    # --- status ---
+
+    def _write_status(self, code: int | None) -> None:
+        if self._wishes.status_file is None or self._begin is None:
+            return
+        report = self._current_report()
+        status = LocalStatus(
+            epoch=self._begin.epoch,
+            attempt=self._begin.attempt,
+            phase=self._phase(report, code),
+            nodes=len(self._begin.seats),
+            processes_per_node=self._job.processes_per_node,
+            restarts=self._restarts,
+            progress=(report or self._report or _NO_REPORT).progress,
+            last_failure=self._last_failure,
+            reason=self._answer.reason,
+            exit_code=code,
+            coordinator=self._processes.coordinator,
+            seats={
+                seat: {"pid": pid, **pids_of(self._job.directory / seat)}
+                for seat, pid in sorted(self._processes.supervisors.items())
+            },
+        )
+        try:
+            status.write(self._wishes.status_file)
+        except OSError as error:
+            say(f"status file: {error}")
+
+    def _phase(self, report: Report | None, code: int | None) -> str:
+        if code is not None:
+            return "Failed" if code else "Succeeded"
+        if report is not None and report.phase in ("Running", "Finished"):
+            return "Running"
+        return "Recovering" if self._restarts or self._last_failure else "Starting"
+
+
+_NO_REPORT = Report(0, 0, "Waiting")
+
+
+def _of_lost(seats: list[str], begin: Begin | None) -> list[Evidence]:
+    epoch = begin.epoch if begin else 0
+    return [Evidence("SupervisorLost", epoch, 0.0, seat=seat) for seat in seats]
+
+
+def _words(failure: Evidence | None) -> str:
+    if failure is None:
+        return "failed"
+    if failure.event != "ProcessExited":
+        return f"{failure.event} {failure.seat}".strip()
+    how = f"code {failure.code}" if failure.signal is None else f"signal {failure.signal}"
+    return f"rank {failure.rank} ended with {how}"

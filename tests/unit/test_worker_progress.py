@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stowage_worker import client
+from stowage_worker.client import Reporter
+from stowage_worker.messages import RankProgress
+from stowage_worker.progress import ProgressReader
+
+
+def read(file: Path, text: str) -> RankProgress:
+    file.write_text(text)
+    return ProgressReader({2: file}, 0.0).of(2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('{"step": 7}', RankProgress(2, step=7), id="only a step"),
+        pytest.param('{"step": 7.0, "tokens": 1e9}', RankProgress(2, step=7, tokens=10**9), id="whole floats"),
+        pytest.param("", RankProgress(2), id="empty, a shell is about to write"),
+        pytest.param('{"step":', RankProgress(2), id="half written"),
+        pytest.param("[]", RankProgress(2), id="no object"),
+        pytest.param('{"step": "seven", "phase": 3, "tokens": true}', RankProgress(2), id="fields of other forms"),
+        pytest.param('{"step": 1e300, "step_seconds": -1}', RankProgress(2), id="numbers out of reason"),
+        pytest.param('{"step": 1' + "0" * 400 + "}", RankProgress(2), id="a number beyond floats"),
+        pytest.param('{"loss": Infinity}', RankProgress(2, loss=math.inf), id="a loss that is not finite is told"),
+        pytest.param('{"phase": "Saving", "new": 1}', RankProgress(2, phase="Saving"), id="unknown fields are no harm"),
+    ],
+)
+def test_files(tmp_path: Path, text: str, expected: RankProgress) -> None:
+    assert read(tmp_path / "progress.json", text) == expected
+
+
+def test_nan_is_told(tmp_path: Path) -> None:
+    loss = read(tmp_path / "p", '{"loss": NaN}').loss
+    assert loss is not None
+    assert math.isnan(loss)
+
+
+def test_age_of_a_step_is_on_the_reader_s_clock(tmp_path: Path) -> None:
+    file = tmp_path / "p"
+    reader = ProgressReader({0: file}, 10.0)
+    assert reader.of(0, 13.0).since_step_seconds == 3
+    file.write_text('{"step": 1}')
+    assert reader.of(0, 14.0).since_step_seconds == 0
+    assert reader.of(0, 16.0).since_step_seconds == 2
+    file.write_text('{"step": 1, "loss": 3}')
+    assert reader.of(0, 17.0).since_step_seconds == 3
+    file.write_text('{"step": 1, "phase": "Saving"}')
+    assert reader.of(0, 18.0).since_step_seconds == 0
+    file.unlink()
+    assert reader.of(0, 20.0) == RankProgress(0, step=1, phase="Saving", since_step_seconds=2)
+
+
+def test_reports_add_up(tmp_path: Path) -> None:
+    file = tmp_path / "p"
+    times = iter([1.0, 1.5, 2.5])
+    reporter = Reporter(str(file), lambda: next(times))
+    reporter.tell({"step": 1, "loss": 4})
+    reporter.tell({"step": 2})
+    assert json.loads(file.read_text()) == {"step": 2, "loss": 4, "step_seconds": 0.5}
+    reporter.tell({"step": 4, "phase": "Training"})
+    assert json.loads(file.read_text()) == {"step": 4, "loss": 4, "step_seconds": 0.5, "phase": "Training"}
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("told", "file"),
+    [
+        pytest.param({"loss": object()}, "p", id="no number"),
+        pytest.param({"step": "x"}, "p", id="a step that is text"),
+        pytest.param({"step": 1}, "no/such/folder", id="nowhere to write"),
+        pytest.param({"step": 1}, "", id="no supervisor"),
+    ],
+)
+def test_a_report_never_raises(tmp_path: Path, told: dict[str, object], file: str) -> None:
+    Reporter(str(tmp_path / file) if file else "").tell(told)
+
+
+def test_numbers_of_other_libraries(tmp_path: Path) -> None:
+    class Tensor:
+        def __float__(self) -> float:
+            return 2.5
+
+    file = tmp_path / "p"
+    Reporter(str(file)).tell({"loss": Tensor()})
+    assert json.loads(file.read_text()) == {"loss": 2.5}
+
+
+@given(st.integers(0, 1 << 40), st.floats(), st.sampled_from(client.PHASES))
+def test_what_is_reported_is_read(tmp_path_factory: pytest.TempPathFactory, step: int, loss: float, phase: str) -> None:
+    file = tmp_path_factory.mktemp("progress") / "p"
+    Reporter(str(file)).tell({"step": step, "loss": loss, "phase": phase})
+    found = ProgressReader({0: file}, 0.0).of(0, 0.0)
+    assert (found.step, found.phase) == (step, phase)
+    assert found.loss == loss or (math.isnan(loss) and found.loss is not None and math.isnan(found.loss))
+
+
+PROGRAM = """
+from stowage_worker import report, should_checkpoint, should_yield
+report(step=3, loss=1.0, phase="Training")
+print(should_yield(), should_checkpoint())
+open("yield", "w").close()
+open("checkpoint", "w").close()
+print(should_yield(), should_checkpoint(), should_checkpoint())
+raise LookupError("gone")
+"""
+
+
+@pytest.mark.parametrize("is_supervised", [True, False], ids=["under a supervisor", "alone"])
+def test_a_program(tmp_path: Path, is_supervised: bool) -> None:
+    names = {"PROGRESS": "progress", "ERROR": "error", "YIELD": "yield", "CHECKPOINT_REQUEST": "checkpoint"}
+    variables = {f"STOWAGE_{name}_FILE": str(tmp_path / file) for name, file in names.items()}
+    environment = {**os.environ, **(variables if is_supervised else {})}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "LookupError: gone" in done.stderr
+    if not is_supervised:
+        assert done.stdout.split() == ["False"] * 5
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "yield"]
+        return
+    assert done.stdout.split() == ["False", "False", "True", "True", "False"]
+    assert json.loads((tmp_path / "error").read_text()) == {"type": "LookupError", "message": "gone"}
+    reader = ProgressReader({0: tmp_path / "progress"}, 0.0)
+    found = SimpleNamespace(**vars(reader.of(0, 0.0)))
+    assert (found.step, found.loss, found.phase, reader.can_yield) == (3, 1.0, "Training", True)
