@@ -113,5 +113,19 @@ def test_pods_of_seats_tell_their_health(status: dict[str, Any], read: PodHealth
     assert health(**status) == read
 
 
+def test_a_deletion_was_asked_for_before_its_grace_period() -> None:
+    metadata = {
+        "name": "train-s0-1",
+        "namespace": "team",
+        "labels": {"stowage.dev/seat": "s0"},
+        "deletionTimestamp": AT,
+        "deletionGracePeriodSeconds": 30,
+    }
+    document = {"kind": "Pod", "metadata": metadata, "spec": {"containers": []}, "status": {}}
+    fact = fact_of(decode_object("Pod", msgspec.json.encode(document)))
+    assert isinstance(fact, Pod)
+    assert fact.health == PodHealth(deleted_at=SECONDS - 30)
+
+
 def test_other_pods_are_not_asked() -> None:
     assert health(labels={"app": "web"}, containerStatuses=[{"name": "t", "lastState": ENDED}]) is None

@@ -35,7 +35,7 @@ class PodHealth(Struct, frozen=True, gc=False):
 
     `waiting` are containers with the reason why they do not run; `devices` names of unhealthy devices
     (`allocatedResourcesStatus`, KEP-4680); `disruption` is the reason of the condition `DisruptionTarget`; `reason`
-    that of the status, like `Evicted`.
+    that of the status, like `Evicted`; `deleted_at` is when somebody asked to delete it.
     """
 
     ends: tuple[ContainerEnd, ...] = ()
@@ -44,3 +44,4 @@ class PodHealth(Struct, frozen=True, gc=False):
     disruption: str = ""
     disrupted_at: float | None = None
     reason: str = ""
+    deleted_at: float | None = None

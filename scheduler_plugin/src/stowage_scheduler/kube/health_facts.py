@@ -54,8 +54,15 @@ def pod_health(raw: objects.Pod) -> PodHealth | None:
         disruption=(disrupted.reason or "DisruptionTarget") if disrupted is not None else "",
         disrupted_at=seconds(disrupted.last_transition_time) if disrupted is not None else None,
         reason=status.reason or "",
+        deleted_at=_asked_to_go_at(raw.metadata),
     )
     return health if health != PodHealth() else None
+
+
+def _asked_to_go_at(metadata: objects.ObjectMeta) -> float | None:
+    """The timestamp of a deletion is when its grace period ends."""
+    ends = seconds(metadata.deletion_timestamp)
+    return None if ends is None else ends - (metadata.deletion_grace_period_seconds or 0)
 
 
 def _ends(statuses: Iterable[objects.ContainerStatus], *, init: bool) -> Iterator[ContainerEnd]:

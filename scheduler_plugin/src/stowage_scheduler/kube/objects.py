@@ -41,6 +41,7 @@ class ObjectMeta(Part, frozen=True):
     owner_references: tuple[OwnerReference, ...] | None = None
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
+    deletion_grace_period_seconds: int | None = None
 
 
 class Condition(Part, frozen=True):

@@ -30,7 +30,7 @@ TRIES: Final[Mapping[Action, int]] = {
 """How often an action may be taken at the same place within a window before the next one is."""
 
 MAX_REMEMBERED: Final = 50
-"""Recoveries in a status; a budget of so many restarts can be held."""
+"""Recoveries in a status, and so the most restarts that a budget can tell apart from any number."""
 MAX_PER_DECISION: Final = 8
 
 _COUNTED: Final = frozenset(TRIES)
@@ -91,10 +91,11 @@ def _tried_here(cause: Cause, job: JobFacts, history: History, now: float) -> It
     return found.values()
 
 
-def budget_used(recoveries: Iterable[Recovery], budget: Budget, now: float) -> int:
-    """Decisions of the window ending at `now` that count: all but those about disruptions alone."""
+def is_spent(recoveries: Iterable[Recovery], budget: Budget, now: float) -> bool:
+    """Whether the window that ends at `now` has no restart left; disruptions do not count."""
     since = now - budget.window_seconds
-    return len({one.epoch for one in recoveries if one.at > since and _counts(one)})
+    used = len({one.epoch for one in recoveries if one.at > since and _counts(one)})
+    return used >= min(budget.restarts, MAX_REMEMBERED)
 
 
 def _counts(one: Recovery) -> bool:
@@ -117,13 +118,16 @@ def is_repeated_user_error(cause: Cause, history: History) -> bool:
 
 
 def remembered(recoveries: Iterable[Recovery], new: Iterable[Recovery]) -> tuple[Recovery, ...]:
-    """The history for the status, oldest first, at most `MAX_REMEMBERED`; each decision keeps at least one line."""
+    """The history for the status, oldest first, at most `MAX_REMEMBERED`.
+
+    Where there is too much, further lines of one decision go first, then disruptions, then the oldest: what counts in
+    budgets stays longest.
+    """
     kept = [*recoveries, *new]
     seen: set[int] = set()
-    extra = []
+    worth: list[tuple[bool, bool, int]] = []
     for number, one in enumerate(kept):
-        if one.epoch in seen:
-            extra.append(number)
+        worth.append((one.epoch not in seen, not one.blameless, number))
         seen.add(one.epoch)
-    surplus = set(extra[: max(0, len(kept) - MAX_REMEMBERED)])
-    return tuple(one for number, one in enumerate(kept) if number not in surplus)[-MAX_REMEMBERED:]
+    stay = {number for *_, number in sorted(worth, reverse=True)[:MAX_REMEMBERED]}
+    return tuple(one for number, one in enumerate(kept) if number in stay)

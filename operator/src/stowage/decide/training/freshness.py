@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from stowage.api.training_words import Event
-from stowage.decide.training.facts import Evidence, History, JobFacts, SeatFacts
+from stowage.decide.training.facts import Evidence, History, JobFacts, Recovery, SeatFacts
 from stowage_scheduler.cluster import Snapshot
 
 LASTING: Final = frozenset({Event.NODE_LOST, Event.NODE_CONDITION, Event.NODE_TAINT, Event.DEVICE_UNHEALTHY})
@@ -55,12 +55,15 @@ def _is_of_seat(one: Evidence, seat: SeatFacts | None) -> bool:
 
 
 def _is_answered(one: Evidence, history: History) -> bool:
-    if one.event not in LASTING:
+    """Whether what lasts beyond an epoch led to a decision before: a rule may have left the seat where it is."""
+    if one.event not in LASTING and one.event is not Event.DISRUPTION:
         return False
-    return any(
-        past.event is one.event and past.node == one.node and past.at >= one.at and past.name == one.name
-        for past in history.recoveries
-    )
+
+    def answers(past: Recovery) -> bool:
+        same_place = past.seat == one.seat if one.event is Event.DISRUPTION else past.node == one.node
+        return past.event is one.event and same_place and past.at >= one.at and past.name == one.name
+
+    return any(answers(past) for past in history.recoveries)
 
 
 def _is_alive(one: Evidence, used: Mapping[str | None, bool], present: set[str]) -> bool:

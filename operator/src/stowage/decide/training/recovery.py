@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stowage.api.training_words import Action, Domain, Event, JobPhase
 from stowage.decide.training.causes import Cause, causes_of
@@ -13,10 +13,10 @@ from stowage.decide.training.escalation import (
     LADDER,
     MAX_PER_DECISION,
     TRIES,
-    budget_used,
     costs_more,
     escalated,
     is_repeated_user_error,
+    is_spent,
 )
 from stowage.decide.training.facts import Decision, Evidence, History, JobFacts, Recovery, SeatFacts
 from stowage.decide.training.freshness import fresh_evidence
@@ -75,9 +75,8 @@ def decide_recovery(
     if all(a.cause.seats and set(a.cause.seats) <= spares and a.action in TRIES for a in answers):
         return _about_spares(job, answers, history, snapshot, fresh, now)
     first = _strongest(answers)
-    used = budget_used(history.recoveries, job.budget, now)
     costs = any(answer.action in TRIES and not answer.cause.blameless for answer in answers)
-    if first.action in TRIES and costs and used >= job.budget.restarts:
+    if first.action in TRIES and costs and is_spent(history.recoveries, job.budget, now):
         worst = next(answer for answer in answers if not answer.cause.blameless)
         stop = Action.FAIL if worst.cause.domain is not Domain.INFRASTRUCTURE else Action.PAUSE
         first = _Answer(worst.cause, stop, RecoveryReason.BUDGET_EXHAUSTED)
@@ -102,7 +101,7 @@ def _settled_at(job: JobFacts, causes: Sequence[Cause]) -> float:
 
 def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answer:
     if is_repeated_user_error(cause, history):
-        return _Answer(cause, Action.FAIL, RecoveryReason.USER_ERROR)
+        return _Answer(structs.replace(cause, domain=Domain.WORKLOAD), Action.FAIL, RecoveryReason.USER_ERROR)
     action = escalated(cause, job, history, now)
     reason = RecoveryReason.RULE_MATCHED if cause.by_user else RecoveryReason.FAILURE_RECOVERED
     if costs_more(action, cause.action):

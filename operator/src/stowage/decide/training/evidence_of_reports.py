@@ -1,0 +1,49 @@
+"""Evidence in what a coordinator reports: exits, silence, hangs, losses that are no numbers, lines of output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from stowage.api.training_words import Event
+from stowage.decide.training.facts import Evidence
+from stowage_worker import messages
+
+COORDINATOR: Final = "coordinator"
+
+_EVENTS: Final[Mapping[str, Event]] = {str(event): event for event in Event} | {"LogRule": Event.LOG}
+
+
+def evidence_of_report(report: messages.Report) -> tuple[Evidence, ...]:
+    """What a coordinator saw in its epoch. Words that a newer coordinator may use and this one does not are left out.
+
+    Times are of the coordinator's clock. Numbers below zero stand for nothing and become None.
+    """
+    return tuple(_evidence(report))
+
+
+def _evidence(report: messages.Report) -> Iterator[Evidence]:
+    pods = {seat.seat: seat.pod for seat in report.seats}
+    nodes = {seat.seat: seat.node for seat in report.seats}
+    for one in report.evidence:
+        event = _EVENTS.get(one.event)
+        if event is None:
+            continue
+        yield Evidence(
+            event=event,
+            at=one.at,
+            source=COORDINATOR,
+            seat=one.seat or None,
+            node=nodes.get(one.seat) or None,
+            rank=one.rank if one.rank >= 0 else None,
+            epoch=one.epoch,
+            code=one.code,
+            signal=one.signal,
+            error_type=one.error_type,
+            error_message=one.error_message,
+            error_hash=one.error_hash,
+            step=one.step if one.step >= 0 else None,
+            name=one.name,
+            detail=one.detail,
+            pod=pods.get(one.seat) if event is not Event.SUPERVISOR_LOST else None,
+        )
