@@ -1,1 +1,1 @@
-"""Pure: what a PackingPolicy or a PackingPlan may not say, beyond what its schema and its CEL rules hold."""
+"""Pure: what a resource of Stowage may not say, beyond what its schema and its CEL rules hold."""

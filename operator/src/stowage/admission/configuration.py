@@ -9,6 +9,7 @@ from stowage.admission.review import Operation
 from stowage.api.names import GROUP, VERSION
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
+from stowage.api.training_job import TrainingJob
 
 PATH: Final = "/validate"
 WEBHOOK: Final = f"validate.{GROUP}"
@@ -42,8 +43,8 @@ def configuration(
                 "apiGroups": [GROUP],
                 "apiVersions": [VERSION],
                 "operations": [Operation.CREATE.value, Operation.UPDATE.value],
-                "resources": [PackingPolicy.plural, PackingPlan.plural],
-                "scope": "Cluster",
+                "resources": [PackingPolicy.plural, PackingPlan.plural, TrainingJob.plural],
+                "scope": "*",
             }
         ],
         "namespaceSelector": {

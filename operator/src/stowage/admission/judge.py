@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from stowage.admission import plans, policies
+from stowage.admission import plans, policies, training_jobs
 from stowage.admission.known import Known
 from stowage.admission.review import Operation, Request
 from stowage.admission.verdict import ALLOWED, Problem, Verdict
@@ -17,10 +17,12 @@ from stowage.api.names import GROUP
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError, Resource
+from stowage.api.training_job import TrainingJob
 
 MODELS: Final[Mapping[str, type[Resource]]] = {
     PackingPolicy.kind_name(): PackingPolicy,
     PackingPlan.kind_name(): PackingPlan,
+    TrainingJob.kind_name(): TrainingJob,
 }
 
 _GROUP: Final = "{"
@@ -58,6 +60,8 @@ def judge(request: Request, known: Known) -> Verdict:
         warned += plans.warnings(resource, earlier, known)
     elif isinstance(resource, PackingPolicy):
         warned += policies.warnings(resource, before if isinstance(before, PackingPolicy) else None, known)
+    elif isinstance(resource, TrainingJob):
+        warned += training_jobs.warnings(resource, before if isinstance(before, TrainingJob) else None, known)
     return Verdict(tuple(new), tuple(warned))
 
 
@@ -71,6 +75,8 @@ def _read(model: type[Resource], document: Mapping[str, Any]) -> tuple[Resource 
         return resource, plans.problems(resource)
     if isinstance(resource, PackingPolicy):
         return resource, policies.problems(resource)
+    if isinstance(resource, TrainingJob):
+        return resource, training_jobs.problems(resource)
     return resource, ()
 
 
