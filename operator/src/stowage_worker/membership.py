@@ -52,6 +52,8 @@ from stowage_worker.turns import Turn
 
 MAX_SEATS = 4096
 _MAX_NAME = 253
+_ORDER = {RUNNING: 1, YIELDED: 2, FINISHED: 3}
+"""Later ones are not taken back: supervisors say again what is so after each connection."""
 
 
 def joined(state: Membership, link: int, hello: Hello, job: str, now: Now) -> Step:
@@ -313,17 +315,12 @@ def _reached(turn: Turn, record: SeatRecord, epoch: int, state: str) -> None:
     if record.yields_until is not None and epoch == record.epoch and state != RUNNING:
         turn.prepare(record)
         return
-    is_of_now = epoch == turn.epoch or (turn.epoch == 0 and epoch == record.epoch)
-    if not is_of_now or record.state == PREPARING:
-        return
-    if record.epoch == epoch and record.state == FINISHED:
-        return  # said again, or late
-    if record.epoch == epoch and record.state == YIELDED and state == RUNNING:
+    # what a supervisor says of its own processes is so, also where another coordinator has told it to start them
+    is_of_now = epoch == turn.epoch or (turn.epoch == 0 and epoch >= record.epoch)
+    if not is_of_now or (record.epoch == epoch and _ORDER.get(record.state, 0) >= _ORDER[state]):
         return
     if state == FINISHED and turn.evidence.has(evidence.PROCESS_EXITED, record.seat):
         return
-    if record.epoch != epoch and not record.has_go:
-        return  # never told to start: nothing that a supervisor says, and no barrier was passed
     turn.seats[record.seat] = replace(record, state=state, epoch=epoch)
 
 
