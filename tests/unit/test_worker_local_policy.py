@@ -17,7 +17,6 @@ def exited(code: int, step: int = 5) -> Evidence:
 KILLED = Evidence("ProcessExited", 1, 0.0, signal=9, step=5)
 LOST = Evidence("SupervisorLost", 1, 0.0, seat="s1")
 HANG = Evidence("Hang", 1, 0.0, step=5)
-NAN = Evidence("NonFinite", 1, 0.0, step=5)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,6 @@ NAN = Evidence("NonFinite", 1, 0.0, step=5)
         pytest.param([exited(4, -1)], [exited(4, -1)], None, id="the same code, no steps told"),
         pytest.param([raised("E", -1)], [raised("E", -1)], 1, id="the same exception before any step"),
         pytest.param([HANG], [HANG], None, id="a hang twice"),
-        pytest.param([NAN], [NAN], 1, id="a loss that is no number, twice at the same step"),
         pytest.param(
             [raised("E", code=3), raised("Reset", rank=1)],
             [raised("Reset", rank=1), raised("E", code=3)],

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from stowage_worker.exits import shell_code
 from stowage_worker.messages import Evidence
 
+NO_FAILURES = frozenset({"NonFinite", "LogRule"})
+"""Events that are only told: the program runs on, and may well mean to."""
 GENERAL_CODE = 1
 """Where no process gave a code: a hang, a supervisor that was lost."""
 
@@ -41,8 +43,6 @@ def mistakes_of(evidence: Sequence[Evidence]) -> dict[Mistake, Evidence]:
             found.setdefault(Mistake(one.error_hash, one.step), one)
         elif one.code and one.step >= 0:  # a code alone says little where no steps are told
             found.setdefault(Mistake(f"code {one.code}", one.step), one)
-        elif one.event == "NonFinite":
-            found.setdefault(Mistake(one.event, one.step), one)
     return found
 
 

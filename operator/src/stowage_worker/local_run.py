@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stowage_worker.codec import TO_COMMANDER
-from stowage_worker.local_policy import Answer, Mistake, answer_to, mistakes_of
+from stowage_worker.local_policy import NO_FAILURES, Answer, Mistake, answer_to, mistakes_of
 from stowage_worker.local_processes import ADDRESS, LocalJob, LocalProcesses
 from stowage_worker.local_status import LocalStatus, pids_of
 from stowage_worker.messages import Attach, Begin, End, Evidence, HangRule, MessageError, Refused, Report
@@ -113,7 +113,8 @@ class LocalRun:
         await asyncio.sleep(GATHER_SECONDS)
         report = self._current_report()
         lost, self._lost = self._lost, []
-        evidence = [*_of_lost(lost, self._begin), *(report.evidence if report else ())]
+        told = report.evidence if report else ()
+        evidence = [*_of_lost(lost, self._begin), *(one for one in told if one.event not in NO_FAILURES)]
         self._last_failure = evidence[0] if evidence else None
         self._answer = answer_to(
             evidence, self._earlier, restarts=self._restarts, restarts_allowed=self._wishes.restarts

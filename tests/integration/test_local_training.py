@@ -1,0 +1,174 @@
+"""Local mode with real processes: whatever is killed, the committed history is the undisturbed run's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness.local_training import LocalTraining, undisturbed
+from harness.waiting import eventually
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for leftovers in Linux' /proc")
+PYTHON39 = os.environ.get("STOWAGE_PYTHON39") or shutil.which("python3.9")
+
+
+async def nothing_left(run: LocalTraining) -> None:
+    async def gone() -> bool:
+        assert run.left() == []
+        return True
+
+    await eventually(gone, what="no process of the run is left")
+
+
+async def test_undisturbed(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path)
+    assert run.run() == 0, run.output()
+    assert run.history() == undisturbed(60)
+    assert run.started() == {1: [0, 1, 2, 3]}
+    status = run.status()
+    told = ("epoch", "attempt", "phase", "worldSize", "nodes", "restarts", "step", "exitCode", "checkpointStep")
+    assert [status[name] for name in told] == [1, 1, "Succeeded", 4, 2, 0, 59, 0, 59]
+    await nothing_left(run)
+
+
+@pytest.mark.parametrize("victim", ["rank", "supervisor", "coordinator"])
+async def test_killed(tmp_path: Path, victim: str) -> None:
+    run = LocalTraining(tmp_path, steps=150, toy=("--pause", "0.02")).start()
+    status = await run.until(lambda status: status["phase"] == "Running" and status["checkpointStep"] > 0)
+    pid = {
+        "rank": run.rank_pid(3),
+        "supervisor": status["seats"]["s1"]["pid"],
+        "coordinator": status["coordinatorPid"],
+    }[victim]
+    os.kill(pid, signal.SIGKILL)
+    assert run.wait() == 0, run.output()
+    assert run.history() == undisturbed(150)
+    status = run.status()
+    if victim == "coordinator":  # training does not stop for it
+        assert (status["epoch"], status["restarts"]) == (1, 0)
+        assert run.started() == {1: [0, 1, 2, 3]}
+    else:
+        assert (status["epoch"], status["attempt"], status["restarts"], status["worldSize"]) == (2, 2, 1, 4)
+        assert run.started() == {1: [0, 1, 2, 3], 2: [0, 1, 2, 3]}
+        event = {"rank": "ProcessExited", "supervisor": "SupervisorLost"}[victim]
+        assert status["lastFailure"]["event"] == event
+    await nothing_left(run)
+
+
+async def test_killed_again_and_again(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, steps=200, toy=("--pause", "0.02")).start()
+    for epoch, victim in enumerate(("rank", "supervisor", "rank"), 1):
+        status = await run.until(
+            lambda status, epoch=epoch: status["epoch"] == epoch and status["phase"] == "Running" and status["step"] > 0
+        )
+        os.kill(run.rank_pid(epoch) if victim == "rank" else status["seats"]["s0"]["pid"], signal.SIGKILL)
+    assert run.wait() == 0, run.output()
+    assert run.history() == undisturbed(200)
+    assert run.started() == {epoch: [0, 1, 2, 3] for epoch in (1, 2, 3, 4)}
+    await nothing_left(run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "event"),
+    [
+        pytest.param("raise", (), "ProcessExited", id="an exception"),
+        pytest.param("exit", (), "ProcessExited", id="an exit code"),
+        pytest.param("hang", ("--hang-seconds", "1"), "Hang", id="a rank that hangs"),
+    ],
+)
+async def test_recovers_from(tmp_path: Path, kind: str, options: tuple[str, ...], event: str) -> None:
+    run = LocalTraining(tmp_path, options=options, toy=("--mischief", f"{kind}:2:17:1"))
+    assert run.run() == 0, run.output()
+    assert run.history() == undisturbed(60)
+    status = run.status()
+    assert (status["restarts"], status["lastFailure"]["event"]) == (1, event)
+    assert run.started() == {1: [0, 1, 2, 3], 2: [0, 1, 2, 3]}
+    await nothing_left(run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        pytest.param("raise", 1, "DataError: sample 17 is broken", id="an exception"),
+        pytest.param("exit", 42, "the same failure twice at step 16", id="an exit code"),
+    ],
+)
+async def test_the_same_mistake_twice_stops(tmp_path: Path, kind: str, code: int, said: str) -> None:
+    run = LocalTraining(tmp_path, toy=("--mischief", f"{kind}:2:17:9"))
+    assert run.run() == code, run.output()
+    status = run.status()
+    assert (status["phase"], status["exitCode"], status["restarts"]) == ("Failed", code, 1)
+    assert said in status["reason"]
+    await nothing_left(run)
+
+
+async def test_the_budget_of_restarts(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, options=("--restarts", "0"), toy=("--mischief", "exit:2:17:9"))
+    assert run.run() == 42, run.output()
+    assert run.status()["reason"] == "all 0 restarts are used up"
+    await nothing_left(run)
+
+
+async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, options=("--restarts", "1"), command=("/no/such/program",))
+    assert run.run() == 127, run.output()
+    await nothing_left(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    run = LocalTraining(tmp_path, steps=100_000).start()
+    await run.until(lambda status: status["phase"] == "Running" and status["step"] > 0)
+    assert run.process is not None
+    run.process.send_signal(number)
+    assert run.wait() == 128 + number
+    assert run.left() == []
+
+
+async def test_nothing_is_left_when_local_mode_itself_is_killed(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, steps=100_000).start()
+    await run.until(lambda status: status["phase"] == "Running" and status["step"] > 0)
+    assert run.process is not None
+    run.process.kill()
+    run.wait()
+    await nothing_left(run)
+
+
+async def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    runs = [LocalTraining(tmp_path / name).start() for name in ("one", "other")]
+    for run in runs:
+        assert run.wait() == 0, run.output()
+        assert run.history() == undisturbed(60)
+        assert run.status()["restarts"] == 0
+        await nothing_left(run)
+
+
+async def test_what_one_run_committed_the_next_goes_on_from(tmp_path: Path) -> None:
+    options = ("--checkpoint-dir", str(tmp_path / "checkpoints"))
+    first = LocalTraining(tmp_path / "first", steps=20, options=options)
+    assert first.run() == 0, first.output()
+    second = LocalTraining(tmp_path / "second", nodes=1, per_node=3, steps=40, options=options)
+    assert second.run() == 0, second.output()
+    assert second.history() == undisturbed(40)
+    assert second.status()["attempt"] == 2
+
+
+@pytest.mark.skipif(PYTHON39 is None, reason="no python3.9 on PATH, nor named by STOWAGE_PYTHON39")
+async def test_python_3_9(tmp_path: Path) -> None:
+    import stowage_worker
+
+    source = str(Path(stowage_worker.__file__).parent.parent)
+    run = LocalTraining(
+        tmp_path,
+        python=str(PYTHON39),
+        environment={"PYTHONPATH": source},
+        toy=("--mischief", "raise:2:17:1"),
+    )
+    assert run.run() == 0, run.output()
+    assert run.history() == undisturbed(60)
+    assert run.status()["restarts"] == 1
+    await nothing_left(run)
