@@ -12,7 +12,8 @@ from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_recovery import Rule, SignalName
 from stowage.api.training_job_status import MAX_RECOVERIES
 from stowage.api.training_words import Action, Domain, Event, JobPhase
-from stowage.decide.training import job_facts
+from stowage.decide.training import escalation, job_facts
+from stowage.decide.training.escalation import remembered as remembered_of_two
 from stowage.decide.training.facts import Budget, Evidence, Recovery
 from stowage.decide.training.rules import matches
 
@@ -140,11 +141,12 @@ recoveries = st.builds(
 
 
 @given(st.lists(recoveries, max_size=MAX_RECOVERIES + 10))
-def test_the_status_remembers_the_newest_recoveries_as_they_were(decided: list[Recovery]) -> None:
+def test_the_status_remembers_recoveries_as_they_were_decided(decided: list[Recovery]) -> None:
     remembered = job_facts.with_recoveries((), tuple(decided))
     document = job().model_copy(update={"status": job().status.model_copy(update={"recoveries": remembered})})
     read = TrainingJob.parse_stored(document.to_document())
-    assert job_facts.recoveries_of(read) == tuple(decided[-MAX_RECOVERIES:])
+    assert job_facts.recoveries_of(read) == escalation.remembered((), decided)
+    assert len(remembered) <= MAX_RECOVERIES
 
 
 def test_evidence_is_shown_with_what_is_known_of_it() -> None:

@@ -15,6 +15,8 @@ from stowage.api.resource import SpecFields
 from stowage.api.training_words import Action, Event
 
 MAX_RULES: Final = 32
+MAX_RESTARTS: Final = 50
+"""The status remembers so many recoveries, and a budget is judged by what it remembers."""
 _MOST: Final = 32
 
 _SIGNAL_NUMBERS: Final = {
@@ -146,7 +148,7 @@ class Rule(SpecFields):
 class RestartBudget(SpecFields):
     """How often a job may start its processes again."""
 
-    restarts: Annotated[Integer, Field(ge=0, le=10_000)] = 10
+    restarts: Annotated[Integer, Field(ge=0, le=MAX_RESTARTS)] = 10
     """Starts within any `window`; one more is not made, and the job fails. 0: the first failure ends it."""
     window: Annotated[Duration, within("1m", "720h")] = Duration("1h")
     """Older starts do not count."""

@@ -28,6 +28,7 @@ EXTENDER_URL = "http://127.0.0.1:8901/readyz"
 EXTENDER_SECONDS = 2.0
 MOST_WORDS = 200
 NO_PLAN = "unknown: no plan runs, so none was acknowledged; --extender-url asks the extender itself"
+KINDS = ("packingpolicies", "packingplans", "trainingjobs")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -138,7 +139,7 @@ def check_version(version: Document) -> Check:
 async def check_definitions(api: Api) -> Check:
     """The custom resources are there and served."""
     missing = []
-    for plural in ("packingpolicies", "packingplans"):
+    for plural in KINDS:
         try:
             definition = await api.get(paths.named(DEFINITIONS, f"{plural}.{GROUP}"))
         except NotFound:
@@ -151,7 +152,7 @@ async def check_definitions(api: Api) -> Check:
         cure = "install them with the chart (where others made some: --take-ownership), or kubectl apply -f crds/"
         found = f"missing: {', '.join(missing)}; {cure}"
         return Check("custom resources", Result.FAILED, found)
-    return Check("custom resources", Result.PASSED, "packingpolicies, packingplans")
+    return Check("custom resources", Result.PASSED, ", ".join(KINDS))
 
 
 async def check_pod_groups(api: Api) -> Check:

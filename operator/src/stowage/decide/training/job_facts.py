@@ -7,9 +7,9 @@ from typing import Final
 from stowage.api.durations import instant
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_recovery import Match, Recovery, Rule
-from stowage.api.training_job_status import MAX_RECOVERIES, EvidenceRecord, RecoveryRecord
+from stowage.api.training_job_status import EvidenceRecord, RecoveryRecord
 from stowage.api.training_words import Event, JobPhase
-from stowage.decide.training import facts
+from stowage.decide.training import escalation, facts
 
 _ENDS: Final = frozenset({Event.PROCESS_EXITED, Event.CONTAINER_EXITED, Event.OUT_OF_MEMORY})
 """Events that come with an exit code or a signal: who writes a code means it, whoever saw it first."""
@@ -143,10 +143,10 @@ def recoveries_of(job: TrainingJob) -> tuple[facts.Recovery, ...]:
 
 
 def with_recoveries(
-    remembered: tuple[RecoveryRecord, ...], added: tuple[facts.Recovery, ...]
+    before: tuple[RecoveryRecord, ...], added: tuple[facts.Recovery, ...]
 ) -> tuple[RecoveryRecord, ...]:
-    """What the status remembers once `added` have been decided: the newest, oldest first."""
-    return (*remembered, *map(recovery_record, added))[-MAX_RECOVERIES:]
+    """What the status remembers once `added` have been decided, oldest first."""
+    return tuple(map(recovery_record, escalation.remembered(map(recovery_of, before), added)))
 
 
 def evidence_record(evidence: facts.Evidence) -> EvidenceRecord:
