@@ -13,7 +13,6 @@ from stowage.api.training_job_recovery import Rule, SignalName
 from stowage.api.training_job_status import MAX_RECOVERIES
 from stowage.api.training_words import Action, Domain, Event, JobPhase
 from stowage.decide.training import escalation, job_facts
-from stowage.decide.training.escalation import remembered as remembered_of_two
 from stowage.decide.training.facts import Budget, Evidence, Recovery
 from stowage.decide.training.rules import matches
 
