@@ -216,11 +216,11 @@ def _refusal(state: Membership, known: SeatRecord | None, hello: Hello) -> str:
     names = (hello.seat, hello.pod, hello.instance, hello.address, hello.node)
     if not hello.seat or not all(len(name) <= _MAX_NAME and name.isascii() and name.isprintable() for name in names):
         return f"seat, pod, address and node are printable ASCII of at most {_MAX_NAME} characters"
+    if not _is_expected(state.begin, hello.seat, hello.pod):
+        return "another pod holds this seat"
     if known is None:
         is_crowded = len(state.seats) >= MAX_SEATS and hello.seat not in state.members
         return f"{MAX_SEATS} seats are known already" if is_crowded else ""
-    if not _is_expected(state.begin, hello.seat, hello.pod):
-        return "another pod holds this seat"
     if known.pod != hello.pod and 0 < hello.epoch < known.epoch:
         return "a newer pod holds this seat"
     return ""

@@ -1,0 +1,465 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from harness.training_model import Theatre
+from stowage_worker import membership
+from stowage_worker.membership_state import CommandError, Now
+from stowage_worker.messages import (
+    Beat,
+    Begin,
+    Checkpoint,
+    Exited,
+    Finished,
+    Go,
+    HangRule,
+    Hello,
+    Matched,
+    Prepare,
+    RankProgress,
+    Refused,
+    Started,
+    Stop,
+    Yield,
+    Yielded,
+)
+from stowage_worker.reports import phase_of, report_of
+
+SEATS = ("s0", "s1", "s2")
+
+
+def running(hang: HangRule | None = None) -> Theatre:
+    """All three run epoch 1."""
+    theatre = Theatre(SEATS)
+    for seat in SEATS:
+        theatre.connect(seat)
+    theatre.command_next(SEATS)
+    assert theatre.begin is not None
+    if hang is not None:
+        theatre.begin = replace(theatre.begin, hang=hang)
+        theatre.state = replace(theatre.state, begin=theatre.begin)
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+    return theatre
+
+
+def evidence(theatre: Theatre) -> list[tuple[str, str]]:
+    return [(one.event, one.seat) for one in theatre.state.evidence.entries.values()]
+
+
+def say(theatre: Theatre, seat: str, message: object) -> None:
+    theatre.supervisors[seat].up.append(message)
+    theatre.upward(seat)
+
+
+def heard(theatre: Theatre, seat: str) -> list[type]:
+    return [type(message) for message in theatre.supervisors[seat].down]
+
+
+def test_ranks_follow_the_order_of_the_command_and_the_first_is_the_master() -> None:
+    theatre = Theatre(SEATS)
+    for seat in SEATS:
+        theatre.connect(seat)
+    theatre.command_next(("s2", "s0"))
+    theatre.deliver_all()
+    assert theatre.supervisors["s2"].goes == theatre.supervisors["s0"].goes == [1]
+    assert theatre.supervisors["s1"].goes == []
+    assert [(one.seat, one.state) for one in report_of(theatre.state, theatre.clock()).seats] == [
+        ("s0", "Running"),
+        ("s1", "Idle"),
+        ("s2", "Running"),
+    ]
+
+
+def test_nobody_starts_before_the_last_one_stands_at_the_barrier() -> None:
+    theatre = Theatre(SEATS)
+    theatre.command_next(SEATS)
+    for seat in ("s0", "s1"):
+        theatre.connect(seat)
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Preparing"
+    assert all(not one.goes for one in theatre.supervisors.values())
+    theatre.connect("s2")
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+
+
+def test_nobody_starts_after_something_has_failed() -> None:
+    theatre = Theatre(SEATS)
+    for seat in ("s0", "s1"):
+        theatre.connect(seat)
+    theatre.command_next(SEATS)
+    theatre.deliver_all()
+    theatre.break_off("s0")
+    theatre.pass_time(3.0)
+    assert evidence(theatre) == [("SupervisorLost", "s0")]
+    for seat in ("s0", "s2"):
+        theatre.connect(seat)
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Failed"
+    assert all(not one.goes for one in theatre.supervisors.values())
+
+
+def test_who_does_not_come_to_the_barrier_in_time_is_named() -> None:
+    theatre = Theatre(SEATS)
+    theatre.connect("s0")
+    theatre.command_next(("s0", "s1"))
+    theatre.deliver_all()
+    for _ in range(61):
+        say(theatre, "s0", Beat(0))
+        theatre.pass_time(1.0)
+    assert evidence(theatre) == [("StartTimeout", "s1")]
+
+
+def test_a_supervisor_that_starts_again_while_an_epoch_begins_is_prepared_again() -> None:
+    theatre = running()
+    theatre.command_next(SEATS)
+    theatre.crash("s0")
+    theatre.pass_time(1.0)
+    theatre.connect("s0")
+    theatre.deliver_all()
+    assert evidence(theatre) == []
+    assert phase_of(theatre.state) == "Running"
+    assert theatre.supervisors["s0"].starts == [2]
+
+
+def test_a_connection_that_comes_back_in_time_is_no_loss() -> None:
+    theatre = running()
+    theatre.break_off("s1")
+    theatre.pass_time(1.5)
+    theatre.connect("s1")
+    theatre.deliver_all()
+    theatre.pass_time(3.0)
+    assert evidence(theatre) == []
+    assert phase_of(theatre.state) == "Running"
+    assert theatre.supervisors["s1"].starts == [1]
+
+
+def test_five_silent_seconds_are_a_loss_and_the_connection_is_ended() -> None:
+    theatre = running()
+    for _ in range(6):
+        say(theatre, "s0", Beat(1))
+        say(theatre, "s2", Beat(1))
+        theatre.pass_time(1.0)
+    assert evidence(theatre) == [("SupervisorLost", "s1")]
+    assert theatre.supervisors["s1"].link == 0
+
+
+def test_the_coordinators_own_pause_is_nobodys_silence() -> None:
+    theatre = running()
+    theatre.pass_time(0.25)
+    theatre.now += 30.0
+    theatre.pass_time(3.0)
+    assert evidence(theatre) == []
+    theatre.pass_time(6.0)
+    assert len(evidence(theatre)) == 3
+
+
+def test_a_container_that_starts_again_is_told_at_once() -> None:
+    theatre = running()
+    theatre.crash("s1")
+    theatre.connect("s1")
+    (found,) = theatre.state.evidence.entries.values()
+    assert (found.event, found.seat, found.detail) == ("SupervisorLost", "s1", "the supervisor was started again")
+    theatre.deliver_all()
+    assert theatre.supervisors["s1"].prepared == 0, "it waits for the next epoch"
+
+
+def test_a_new_pod_of_a_lost_seat_waits_for_the_next_epoch() -> None:
+    theatre = running()
+    theatre.replace_pod("s1")
+    theatre.pass_time(3.0)
+    theatre.connect("s1")
+    assert evidence(theatre) == [("SupervisorLost", "s1")]
+    assert Prepare not in heard(theatre, "s1")
+    theatre.command_next(SEATS)
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+
+
+def test_an_older_pod_that_comes_back_is_refused() -> None:
+    theatre = running()
+    theatre.command_next(("s0", "s1"))
+    theatre.deliver_all()
+    step = membership.joined(theatre.state, 99, Hello("", "s1", "older", "a", 1, epoch=1), "job", theatre.clock())
+    assert step.sends == ((99, Refused("a newer pod holds this seat")),)
+    assert step.closes == (99,)
+    assert step.state is theatre.state
+
+
+@pytest.mark.parametrize("is_connected_first", [True, False], ids=["connected before", "connected after"])
+def test_a_command_that_names_pods_keeps_others_out(is_connected_first: bool) -> None:
+    theatre = Theatre(("s0", "s1"))
+    if is_connected_first:
+        theatre.connect("s0")
+    theatre.begin = Begin(1, 1, ("s0",), 1, pods=("expected",))
+    theatre.command(theatre.begin)
+    if not is_connected_first:
+        theatre.connect("s0")
+        assert heard(theatre, "s0") == [Refused]
+    theatre.deliver_all()
+    assert theatre.supervisors["s0"].goes == []
+    theatre.supervisors["s0"].pod = "expected"
+    theatre.break_off("s0")
+    theatre.connect("s0")
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+
+
+def test_what_comes_over_a_replaced_connection_is_passed_over() -> None:
+    theatre = running()
+    old = theatre.supervisors["s0"].link
+    theatre.supervisors["s0"].link = 0
+    theatre.connect("s0")
+    theatre.deliver_all()
+    step = membership.said(theatre.state, "s0", old, Exited(1, 0, 0, code=1), theatre.clock())
+    assert step.state is theatre.state
+    assert membership.left(theatre.state, "s0", old, theatre.clock()).state is theatre.state
+
+
+def test_a_lost_go_is_sent_again_to_the_same_supervisor() -> None:
+    theatre = Theatre(("s0", "s1"))
+    for seat in ("s0", "s1"):
+        theatre.connect(seat)
+    theatre.command_next(("s0", "s1"))
+    for seat in ("s0", "s0", "s1", "s1"):
+        theatre.downward(seat)
+        theatre.upward(seat)
+    assert Go in heard(theatre, "s1")
+    theatre.break_off("s1")
+    theatre.connect("s1")
+    theatre.deliver_all()
+    assert evidence(theatre) == []
+    assert theatre.supervisors["s1"].starts == [1]
+    assert phase_of(theatre.state) == "Running"
+
+
+def test_a_process_that_ends_badly_is_told_once_with_its_words() -> None:
+    theatre = running()
+    message = Exited(1, 1, 0, 3, error_type="ValueError", error_message="m" * 5000, error_hash="h", step=7)
+    say(theatre, "s1", message)
+    say(theatre, "s1", message)
+    say(theatre, "s1", Exited(7, 1, 0, 3))
+    (found,) = theatre.state.evidence.entries.values()
+    assert (found.event, found.seat, found.rank, found.code, found.step) == ("ProcessExited", "s1", 1, 3, 7)
+    assert len(found.error_message) == 1000
+    say(theatre, "s1", Finished(1))
+    say(theatre, "s0", Beat(1, (RankProgress(0, 3, loss=math.nan),)))
+    assert phase_of(theatre.state) == "Failed"
+
+
+def test_evidence_is_bounded_and_what_came_first_stays() -> None:
+    theatre = running()
+    for rank in range(100):
+        say(theatre, "s1", Exited(1, rank, 0, 3))
+    assert [one.rank for one in theatre.state.evidence.entries.values()] == list(range(16))
+
+
+def test_a_loss_that_is_no_number_and_a_matched_line_are_evidence_and_no_failure() -> None:
+    theatre = running()
+    say(theatre, "s1", Beat(1, (RankProgress(1, step=3, loss=1.0), RankProgress(2, step=3, loss=math.inf))))
+    say(theatre, "s2", Beat(1, (RankProgress(4, step=3, loss=math.nan),)))
+    say(theatre, "s2", Matched(1, 4, "oom", "out of memory"))
+    found = list(theatre.state.evidence.entries.values())
+    assert [(one.event, one.seat, one.rank) for one in found] == [("NonFinite", "s1", 2), ("LogRule", "s2", 4)]
+    assert (found[1].name, found[1].detail) == ("oom", "out of memory")
+    assert phase_of(theatre.state) == "Running"
+
+
+def test_finished_members_may_leave_and_come_back() -> None:
+    theatre = running()
+    for seat in ("s0", "s1"):
+        theatre.finish(seat)
+    theatre.deliver_all()
+    theatre.break_off("s0")
+    theatre.connect("s0")
+    theatre.downward("s0")
+    theatre.upward("s0")  # `Started`, said again
+    assert theatre.state.seats["s0"].state == "Finished"
+    theatre.deliver_all()
+    theatre.crash("s1")
+    theatre.pass_time(3.0)
+    assert phase_of(theatre.state) == "Running"
+    theatre.finish("s2")
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Finished"
+    assert evidence(theatre) == []
+
+
+def test_a_planned_change_lets_processes_yield_before_they_are_prepared() -> None:
+    theatre = running()
+    theatre.command_next(SEATS, yield_first_seconds=30.0)
+    assert [heard(theatre, seat) for seat in SEATS] == [[Yield]] * 3
+    theatre.downward("s0")
+    theatre.upward("s0")
+    assert heard(theatre, "s0") == [Prepare]
+    assert heard(theatre, "s1") == [Yield], "the others are not hurried"
+    say(theatre, "s1", Finished(1))
+    assert heard(theatre, "s1") == [Yield, Prepare]
+    theatre.supervisors["s2"].down.clear()
+    for _ in range(32):
+        for seat in SEATS:
+            say(theatre, seat, Beat(1))
+        theatre.pass_time(1.0)
+    assert heard(theatre, "s2") == [Prepare], "its time is over"
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+    assert [one.starts for one in theatre.supervisors.values()] == [[1, 2]] * 3
+
+
+def test_members_that_are_no_more_stop_what_they_run() -> None:
+    theatre = running()
+    theatre.command_next(("s0", "s1"))
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+    assert theatre.supervisors["s2"].runs == 0
+    theatre.break_off("s2")
+    theatre.pass_time(3.0)
+    assert evidence(theatre) == []
+    assert "s2" not in theatre.state.seats
+
+
+def test_no_members_is_a_job_that_rests() -> None:
+    theatre = running()
+    theatre.command_next((), yield_first_seconds=10.0)
+    assert phase_of(theatre.state) == "Preparing"
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Yielded"
+    assert [one.runs for one in theatre.supervisors.values()] == [0, 0, 0]
+
+
+def test_all_members_that_yield_by_themselves() -> None:
+    theatre = running()
+    for seat in SEATS:
+        assert phase_of(theatre.state) == "Running"
+        say(theatre, seat, Yielded(1))
+    assert phase_of(theatre.state) == "Yielded"
+
+
+def test_containers_are_started_again_when_an_epoch_asks_for_it() -> None:
+    theatre = running()
+    theatre.begin = Begin(2, 2, SEATS, 1, restart_seats=("s1",))
+    theatre.command(theatre.begin)
+    assert heard(theatre, "s1") == [Stop]
+    theatre.deliver_all()
+    theatre.pass_time(4.0)
+    assert evidence(theatre) == []
+    for seat in SEATS:
+        theatre.connect(seat)
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Running"
+    assert [len(one.starts) for one in theatre.supervisors.values()] == [2, 1, 2]
+
+
+def test_what_fails_while_a_coordinator_starts_again_is_known_to_the_next_command() -> None:
+    theatre = running()
+    theatre.restart_coordinator()
+    theatre.exit("s1")
+    for seat in SEATS:
+        theatre.connect(seat)
+    theatre.deliver_all()
+    assert phase_of(theatre.state) == "Waiting"
+    theatre.command_again()
+    assert phase_of(theatre.state) == "Failed"
+    assert evidence(theatre) == [("ProcessExited", "s1")]
+
+
+def test_a_running_member_has_time_to_find_a_coordinator_that_started_again() -> None:
+    theatre = running()
+    theatre.restart_coordinator()
+    for seat in ("s0", "s1"):
+        theatre.connect(seat)
+    theatre.deliver_all()
+    theatre.command_again()
+    for seconds in range(20):
+        for seat in ("s0", "s1"):
+            say(theatre, seat, Beat(1))
+        theatre.pass_time(1.0)
+        assert evidence(theatre) == ([] if seconds < 15 else [("SupervisorLost", "s2")])
+
+
+def test_a_start_that_a_former_coordinator_asked_for_counts() -> None:
+    theatre = Theatre(("s0",))
+    theatre.connect("s0")
+    theatre.begin = Begin(4, 4, ("s0",), 1)
+    say(theatre, "s0", Started(4))
+    theatre.command_again()
+    assert phase_of(theatre.state) == "Running"
+    assert Prepare not in heard(theatre, "s0")
+
+
+@pytest.mark.parametrize(
+    ("begin", "says"),
+    [
+        pytest.param(Begin(1, 1, SEATS, 1), "epoch 1 is over, epoch 2 has begun", id="lower epoch"),
+        pytest.param(Begin(3, 0, SEATS, 1), "count from 1", id="no attempt"),
+        pytest.param(Begin(3, 1, SEATS, 0), "count from 1", id="no processes"),
+        pytest.param(Begin(3, 1, ("s0", "s0"), 1), "each once", id="a seat twice"),
+        pytest.param(Begin(3, 1, SEATS, 1, pods=("a",)), "not one for each seat", id="too few pods"),
+    ],
+)
+def test_commands_that_are_refused(begin: Begin, says: str) -> None:
+    theatre = running()
+    theatre.command_next(SEATS)
+    with pytest.raises(CommandError, match=says):
+        membership.began(theatre.state, begin, "job", theatre.clock())
+
+
+def test_supervisors_that_run_a_later_epoch_are_not_set_back() -> None:
+    theatre = running()
+    first = theatre.begin
+    theatre.command_next(SEATS)
+    theatre.deliver_all()
+    theatre.restart_coordinator()
+    theatre.connect("s0")
+    theatre.deliver_all()
+    assert first is not None
+    with pytest.raises(CommandError, match="supervisors run epoch 2"):
+        membership.began(theatre.state, first, "job", theatre.clock())
+
+
+def test_names_that_no_cluster_gives_are_refused() -> None:
+    theatre = Theatre(SEATS)
+    for hello in (Hello("", "", "p", "a", 1), Hello("", "s", "p" * 300, "a", 1), Hello("", "s\n", "p", "a", 1)):
+        step = membership.joined(theatre.state, 1, hello, "job", theatre.clock())
+        assert isinstance(step.sends[0][1], Refused)
+        assert not step.state.seats
+
+
+def test_a_wish_for_a_checkpoint_goes_to_those_who_run_the_epoch() -> None:
+    theatre = running()
+    theatre.command_next(("s0", "s1"))
+    theatre.deliver_all()
+    links = [theatre.supervisors[seat].link for seat in ("s0", "s1")]
+    assert [link for link, _ in membership.checkpointed(theatre.state, Checkpoint(2)).sends] == links
+    assert membership.checkpointed(theatre.state, Checkpoint(1)).sends == ()
+
+
+def test_a_hang_is_a_failure_and_is_forgotten_when_the_next_epoch_begins() -> None:
+    theatre = running(HangRule(floor_seconds=5.0, factor=5.0))
+    for step in range(20):
+        theatre.pass_time(1.0)
+        for number, seat in enumerate(SEATS):
+            stuck = step >= 6
+            told = RankProgress(number, min(step, 6), phase="Training", since_step_seconds=step - 6 if stuck else 0)
+            say(theatre, seat, Beat(1, (told,)))
+    assert [(one.event, one.rank, one.step) for one in theatre.state.evidence.entries.values()] == [("Hang", 0, 6)]
+    assert phase_of(theatre.state) == "Failed"
+    theatre.command_next(SEATS)
+    theatre.deliver_all()
+    assert evidence(theatre) == []
+    assert not theatre.state.hang.is_found
+
+
+def test_progress_is_the_least_step_and_all_tokens() -> None:
+    theatre = running()
+    say(theatre, "s0", Beat(1, (RankProgress(0, 5, 100, 0.5, "Training", 2.0, checkpoint_step=4, checkpoint_uri="a"),)))
+    say(theatre, "s1", Beat(1, (RankProgress(1, 4, 50, 0.25, "Training", 1.0),)))
+    progress = report_of(theatre.state, Now(theatre.now + 3.0, 0.0)).progress
+    assert (progress.step, progress.tokens, progress.loss, progress.step_seconds) == (4, 150, 0.25, 1.5)
+    assert (progress.phase, progress.since_step_seconds) == ("Training", 3.0)
+    assert (progress.checkpoint_step, progress.checkpoint_uri) == (4, "a")
+    assert theatre.state.first_step_at == theatre.clock().wall
