@@ -1,0 +1,88 @@
+"""What a job's coordinator is told, from the job's status alone: whoever leads next says the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_reasons import JobReason
+from stowage.api.training_words import Action, Event, JobPhase
+from stowage.decide.training.children import DEFAULT_GRACE_SECONDS, MARGIN_SECONDS
+from stowage.decide.training.job_facts import hang_seconds, log_rules
+from stowage_worker.messages import Begin, End, HangRule
+
+DEFAULT_START_SECONDS = 600.0
+_ENDED_BY_THEMSELVES = frozenset({Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED})
+
+
+def command_of(job: TrainingJob) -> Begin | End | None:
+    """What the coordinator shall do now; None: nothing new, for the members are not known yet.
+
+    The code of `End` is 0 also when the job failed: with another one the kubelet would start the supervisors again.
+    """
+    status = job.status
+    if status.phase is None or status.phase in {JobPhase.SUSPENDED, JobPhase.PAUSED}:
+        return None
+    grace_seconds = grace_of(job)
+    if status.phase.ended:
+        return End(code=0, grace_seconds=grace_seconds)
+    if is_suspending(job):
+        return Begin(
+            status.epoch,
+            status.attempt,
+            (),
+            job.spec.processes_per_node,
+            grace_seconds=grace_seconds,
+            yield_first_seconds=grace_seconds,
+        )
+    uids = {seat.seat: seat.pod_uid or "" for seat in status.seats}
+    if not status.members or not all(uids.get(member) for member in status.members):
+        return None
+    hang = hang_seconds(job.spec.recovery)
+    deadline = job.spec.start_deadline
+    return Begin(
+        epoch=status.epoch,
+        attempt=status.attempt,
+        seats=status.members,
+        processes_per_node=job.spec.processes_per_node,
+        grace_seconds=grace_seconds,
+        yield_first_seconds=grace_seconds if status.phase is JobPhase.RESIZING else 0.0,
+        start_seconds=deadline.seconds if deadline is not None else DEFAULT_START_SECONDS,
+        world=_world(job),
+        hang=HangRule() if hang is None else HangRule(floor_seconds=hang, factor=0.0),
+        log_rules=log_rules(job.spec.recovery),
+        pods=tuple(uids[member] or "" for member in status.members),
+        restart_seats=_restarted(job),
+    )
+
+
+def is_suspending(job: TrainingJob) -> bool:
+    """Whether the ranks are still to yield before the job has no pods."""
+    return job.status.phase is JobPhase.RESIZING and job.status.reason == JobReason.SUSPENDED
+
+
+def grace_of(job: TrainingJob) -> float:
+    """Seconds that the processes of a pod have to end, less than the kubelet gives the pod."""
+    given = (job.spec.template.spec.model_extra or {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
+    return float(max(1, int(given) - MARGIN_SECONDS))
+
+
+def _world(job: TrainingJob) -> dict[str, Any]:
+    batch = job.spec.batch
+    ranks = len(job.status.members) * job.spec.processes_per_node
+    world: dict[str, Any] = {"layout": {"data": ranks, "tensor": 1, "pipeline": 1}}
+    if batch is not None:
+        world["batch"] = {"global": batch.global_, **({"micro": batch.micro} if batch.micro is not None else {})}
+    return world
+
+
+def _restarted(job: TrainingJob) -> tuple[str, ...]:
+    """Seats whose container this epoch starts again: what the epoch before was ended for."""
+    found = {
+        one.seat
+        for one in job.status.recoveries
+        if one.epoch == job.status.epoch - 1
+        and one.action is Action.RESTART_CONTAINER
+        and one.event not in _ENDED_BY_THEMSELVES
+    }
+    return tuple(seat for seat in job.status.members if seat in found)

@@ -1,0 +1,37 @@
+"""Whether a PackingPolicy places the pods of a job: only then may they wait behind a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from stowage.api.names import JOB_LABEL
+from stowage.api.packing_policy import PackingPolicy
+from stowage.api.selectors import LabelSelector
+from stowage.api.training_job import TrainingJob
+from stowage_scheduler.kube.matching import matches_selector
+
+_DEFAULT_SCHEDULER = "default-scheduler"
+
+
+def is_covered(job: TrainingJob, policies: Iterable[PackingPolicy], namespace_labels: Mapping[str, str]) -> bool:
+    """Whether some policy that is not paused plans for the pods that the job's template makes.
+
+    Args:
+        job: whose pods.
+        policies: all of them.
+        namespace_labels: of the job's namespace.
+    """
+    extra = job.spec.template.spec.model_extra or {}
+    scheduler = extra.get("schedulerName") or _DEFAULT_SCHEDULER
+    labels = {**job.spec.template.metadata.labels, JOB_LABEL: job.name}
+    return any(
+        not policy.spec.paused
+        and scheduler in policy.spec.scheduler_names
+        and _selects(policy.spec.pod_selector, labels)
+        and _selects(policy.spec.namespace_selector, namespace_labels)
+        for policy in policies
+    )
+
+
+def _selects(selector: LabelSelector | None, labels: Mapping[str, str]) -> bool:
+    return selector is None or matches_selector(selector.to_fact(), labels)

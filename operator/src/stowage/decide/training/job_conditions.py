@@ -1,0 +1,81 @@
+"""The conditions of a TrainingJob, from its status."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from stowage.api.conditions import ConditionStatus, with_condition
+from stowage.api.fields import MAX_MESSAGE
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_job_status import TrainingJobStatus
+from stowage.api.training_reasons import JobCondition, JobReason
+from stowage.api.training_words import JobPhase
+
+_NO_POLICY_WORDS: Final = "no PackingPolicy covers the pods: they are not gated, and are placed one by one"
+_NOT_RUNNING: Final = {
+    JobPhase.PENDING: JobReason.AWAITING_NODES,
+    JobPhase.STARTING: JobReason.AWAITING_RANKS,
+    JobPhase.RECOVERING: JobReason.RECOVERING,
+    JobPhase.RESIZING: JobReason.RESIZING,
+    JobPhase.SUSPENDED: JobReason.SUSPENDED,
+    JobPhase.PAUSED: JobReason.PAUSED_BY_RULE,
+}
+
+
+def with_conditions(
+    job: TrainingJob, status: TrainingJobStatus, *, gated: bool, heard: bool, refused: str, now: datetime
+) -> TrainingJobStatus:
+    """The status with all conditions set.
+
+    Args:
+        job: whose.
+        status: as it is about to be written, but for its conditions.
+        gated: whether a PackingPolicy covers the pods.
+        heard: whether the coordinator is connected.
+        refused: the API server's words about a child that it did not take; empty: it took all.
+        now: time of transitions.
+    """
+    phase = status.phase or JobPhase.PENDING
+    asked = job.spec.not_supported()
+    accepted = (JobReason.NOT_SUPPORTED, f"not acted on: {', '.join(asked)}") if asked else (JobReason.ACCEPTED, "")
+    if refused:
+        accepted = (JobReason.CHILD_REFUSED, refused[:MAX_MESSAGE])
+    placed = bool(status.seats) and all(seat.node for seat in status.seats)
+    where = JobReason.PLACED if placed else JobReason.AWAITING_NODES
+    if not gated and not phase.ended:
+        where = JobReason.NO_POLICY
+    running, why = _running(status, phase, heard=heard)
+    still = phase in {JobPhase.SUSPENDED, JobPhase.PAUSED}
+    paused = JobReason.PAUSED_BY_RULE if phase is JobPhase.PAUSED else JobReason.SUSPENDED
+    rows: list[tuple[JobCondition, ConditionStatus | bool, JobReason, str]] = [
+        (JobCondition.ACCEPTED, not asked and not refused, *accepted),
+        (JobCondition.PLACED, placed, where, _NO_POLICY_WORDS if where is JobReason.NO_POLICY else ""),
+        (JobCondition.RUNNING, running, why, ""),
+        (JobCondition.SUSPENDED, still, paused if still else JobReason.NOT_SUSPENDED, ""),
+    ]
+    if phase is JobPhase.SUCCEEDED:
+        rows.append((JobCondition.COMPLETE, True, JobReason.ALL_RANKS_SUCCEEDED, status.message))
+    if phase is JobPhase.FAILED:
+        rows.append((JobCondition.FAILED, True, JobReason(status.reason or JobReason.FAILED_BY_RULE), status.message))
+    conditions = status.conditions
+    for kind, holds, reason, words in rows:
+        conditions = with_condition(
+            conditions, kind, holds, reason, words, now=now, observed_generation=status.observed_generation
+        )
+    return status.model_copy(update={"conditions": conditions})
+
+
+def _running(status: TrainingJobStatus, phase: JobPhase, *, heard: bool) -> tuple[ConditionStatus | bool, JobReason]:
+    if phase is JobPhase.RUNNING:
+        return (
+            (True, JobReason.ALL_RANKS_RUNNING)
+            if heard
+            else (
+                ConditionStatus.UNKNOWN,
+                JobReason.COORDINATOR_UNREACHABLE,
+            )
+        )
+    if phase.ended:
+        return False, JobReason(status.reason or JobReason.ALL_RANKS_SUCCEEDED)
+    return False, _NOT_RUNNING[phase]

@@ -1,0 +1,43 @@
+"""How far training is, as the status keeps it."""
+
+from __future__ import annotations
+
+import math
+
+from stowage.api.durations import instant
+from stowage.api.training_job_status import LastCheckpoint, Progress
+from stowage_worker import messages
+
+_MOST_URI = 1024
+
+
+def progress_of(old: Progress, told: messages.Progress, now: float) -> Progress:
+    """The progress that a coordinator told of, over what was known; what it does not tell stays as it was."""
+    step = told.step if told.step >= 0 else old.step
+    moved = step != old.step
+    return Progress(
+        step=step,
+        tokens=told.tokens or old.tokens,
+        step_seconds=_decimal(told.step_seconds) or old.step_seconds,
+        tokens_per_second=old.tokens_per_second,
+        loss=f"{told.loss:.6g}" if told.loss is not None else old.loss,
+        phase=told.phase[:256] or old.phase,
+        at=instant(now) if moved else old.at,
+        last_checkpoint=_checkpoint(old.last_checkpoint, told, now),
+    )
+
+
+def _checkpoint(old: LastCheckpoint | None, told: messages.Progress, now: float) -> LastCheckpoint | None:
+    if told.checkpoint_step < 0 or (old is not None and told.checkpoint_step == old.step):
+        return old
+    return LastCheckpoint(
+        step=told.checkpoint_step,
+        at=instant(now),
+        uri=told.checkpoint_uri[:_MOST_URI] or None,
+        seconds=_decimal(told.checkpoint_seconds),
+    )
+
+
+def _decimal(value: float | None) -> str | None:
+    """Text of a number that is finite, to the millisecond."""
+    return f"{value:.3f}" if value is not None and math.isfinite(value) and abs(value) < 1e12 else None

@@ -1,0 +1,337 @@
+"""The next status of a TrainingJob from what is seen of it: one pure step, repeated until nothing changes.
+
+The status is written before anything is done. What is done then follows from the status alone (`commands`, `seats`),
+so a crash in between loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from stowage.api.durations import instant
+from stowage.api.names import JOB_LABEL, SEAT_LABEL
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_job_status import Seat, TrainingJobStatus
+from stowage.api.training_reasons import JobReason
+from stowage.api.training_words import JobPhase
+from stowage.decide.training.commands import grace_of, is_suspending
+from stowage.decide.training.evidence_of_nodes import evidence_of_nodes
+from stowage.decide.training.evidence_of_pods import evidence_of_pods
+from stowage.decide.training.evidence_of_reports import evidence_of_report
+from stowage.decide.training.facts import Decision, History, NodeRecord
+from stowage.decide.training.job_conditions import with_conditions
+from stowage.decide.training.job_facts import job_facts, recoveries_of
+from stowage.decide.training.job_progress import progress_of
+from stowage.decide.training.recovered import recovered
+from stowage.decide.training.recovery import decide_recovery
+from stowage.decide.training.seats import current_pods, filled, has_stateful_storage, number, seat_facts
+from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_worker.messages import Report
+
+RUNNING: Final = "Running"
+FINISHED: Final = "Finished"
+YIELDED: Final = "Yielded"
+
+_BEFORE_RUNNING: Final = frozenset({JobPhase.PENDING, JobPhase.STARTING})
+_STANDS: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED})
+
+
+class Seen(Struct, frozen=True):
+    """What a step of a job is decided from beside the job itself.
+
+    Attributes:
+        pods: of the job's seats, as the store has them.
+        nodes: of the cluster, by name.
+        snapshot: the cluster.
+        report: the coordinator's latest; None: none was received yet.
+        connected: whether the coordinator is heard now.
+        gated: whether a PackingPolicy covers the pods.
+        records: of nodes over all jobs.
+        refused: the API server's words about a child that it did not take.
+        now: seconds since 1970.
+    """
+
+    pods: tuple[Pod, ...]
+    nodes: Mapping[str, Node]
+    snapshot: Snapshot
+    now: float
+    report: Report | None = None
+    connected: bool = False
+    gated: bool = False
+    records: Mapping[str, NodeRecord] = {}
+    refused: str = ""
+
+
+class Step(Struct, frozen=True):
+    """The next status, and when to look again, in seconds since 1970; None: when something changes."""
+
+    status: TrainingJobStatus
+    again_at: float | None = None
+    decision: Decision | None = None
+
+
+def next_step(job: TrainingJob, seen: Seen) -> Step:
+    """One step of a job's life."""
+    status = _begun(job, seen)
+    if status.phase is not None and status.phase.ended:
+        return Step(_told(job, status, seen), _ttl_at(job, status))
+    status = _suspended_or_resumed(job, status, seen)
+    if status.phase in _STANDS:
+        return Step(_told(job, status, seen))
+    if is_suspending(_with(job, status)):
+        yielded_by = _seconds(status.epoch_at) + 2 * grace_of(job)
+        return Step(_told(job, _yielded(job, status, seen, yielded_by), seen), yielded_by)
+    deadline, over = _deadline(job, status)
+    if deadline is not None and seen.now >= deadline:
+        return Step(_told(job, ended(status, JobPhase.FAILED, over, over_words(over), seen.now), seen))
+    status = _adopted(job, status, seen)
+    status, decision = _after_recovery(job, status, seen)
+    if decision is None or status.epoch == job.status.epoch:
+        status = _sized(job, status, seen)
+        status = _with_members(job, status, seen)
+        status = _phase_of_report(status, seen)
+    again = [one for one in (deadline, decision.again_at if decision is not None else None) if one is not None]
+    return Step(_told(job, status, seen), min(again, default=None), decision)
+
+
+def ended(status: TrainingJobStatus, phase: JobPhase, reason: JobReason, message: str, now: float) -> TrainingJobStatus:
+    """A status that nothing follows on."""
+    return _in_phase(status, phase, reason, message, now, finished_at=_instant(now), active_seconds=active(status, now))
+
+
+def active(status: TrainingJobStatus, now: float) -> int:
+    """Seconds that the job was not suspended."""
+    since = status.active_since
+    return status.active_seconds + (max(0, round(now - since.timestamp())) if since is not None else 0)
+
+
+def wanted_size(job: TrainingJob, status: TrainingJobStatus) -> int:
+    """How many nodes the job shall have: what is asked for, else what it has been given, else the fewest."""
+    nodes = job.spec.nodes
+    if nodes.target is not None:
+        return nodes.target
+    return status.nodes.desired if status.nodes.desired in nodes.sizes else nodes.sizes[0]
+
+
+def over_words(reason: JobReason) -> str:
+    """The sentence of a deadline."""
+    if reason is JobReason.DEADLINE_EXCEEDED:
+        return "the job was active for longer than spec.activeDeadline"
+    return "not every rank was started within spec.startDeadline"
+
+
+def _begun(job: TrainingJob, seen: Seen) -> TrainingJobStatus:
+    status = job.status.model_copy(
+        update={
+            "observed_generation": job.metadata.generation or 0,
+            "selector": f"{JOB_LABEL}={job.name},{SEAT_LABEL}",
+        }
+    )
+    if status.phase is not None:
+        return status
+    if job.spec.suspend:
+        return _in_phase(status, JobPhase.SUSPENDED, JobReason.SUSPENDED, "", seen.now)
+    return _started(job, status, seen)
+
+
+def _started(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    """A new epoch with new pods, from nothing."""
+    attempt = status.attempt + 1
+    size = wanted_size(job, status)
+    return _in_phase(
+        status,
+        JobPhase.PENDING,
+        JobReason.AWAITING_NODES,
+        "",
+        seen.now,
+        epoch=status.epoch + 1,
+        epoch_at=_instant(seen.now),
+        attempt=attempt,
+        members=(),
+        seats=filled(size, attempt),
+        nodes=status.nodes.model_copy(update={"desired": size}),
+        active_since=_instant(seen.now),
+    )
+
+
+def _suspended_or_resumed(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    suspending = is_suspending(_with(job, status))
+    if job.spec.suspend and status.phase is JobPhase.PAUSED:
+        return _in_phase(status, JobPhase.SUSPENDED, JobReason.SUSPENDED, "", seen.now)
+    if job.spec.suspend and status.phase is not JobPhase.SUSPENDED and not suspending:
+        return _in_phase(
+            status,
+            JobPhase.RESIZING,
+            JobReason.SUSPENDED,
+            "the ranks make a checkpoint where they can, and end",
+            seen.now,
+            epoch=status.epoch + 1,
+            epoch_at=_instant(seen.now),
+            members=(),
+        )
+    if not job.spec.suspend and (suspending or status.phase is JobPhase.SUSPENDED):
+        return _started(job, _without_seats(status, seen), seen)
+    return status
+
+
+def _yielded(job: TrainingJob, status: TrainingJobStatus, seen: Seen, by: float) -> TrainingJobStatus:
+    report = seen.report
+    heard = seen.connected and report is not None
+    done = heard and report is not None and report.epoch == status.epoch and report.phase == YIELDED
+    nobody = not any(pod.ready for pod in current_pods(_with(job, status), seen.pods).values())
+    if not (done or nobody or seen.now >= by):
+        return status
+    return _in_phase(_without_seats(status, seen), JobPhase.SUSPENDED, JobReason.SUSPENDED, "", seen.now)
+
+
+def _without_seats(status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    """No pod counts any more, and the job's time stands still."""
+    return status.model_copy(
+        update={"seats": (), "members": (), "active_seconds": active(status, seen.now), "active_since": None}
+    )
+
+
+def _deadline(job: TrainingJob, status: TrainingJobStatus) -> tuple[float | None, JobReason]:
+    since = _seconds(status.active_since)
+    found: list[tuple[float, JobReason]] = []
+    if job.spec.active_deadline is not None:
+        left = job.spec.active_deadline.seconds - status.active_seconds
+        found.append((since + left, JobReason.DEADLINE_EXCEEDED))
+    if job.spec.start_deadline is not None and status.phase in _BEFORE_RUNNING:
+        found.append((since + job.spec.start_deadline.seconds, JobReason.START_DEADLINE_EXCEEDED))
+    if not found:
+        return None, JobReason.DEADLINE_EXCEEDED
+    return min(found, key=lambda one: one[0])
+
+
+def _adopted(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    """The UIDs and nodes of pods that have come up."""
+    current = current_pods(_with(job, status), seen.pods)
+
+    def adopted(seat: Seat) -> Seat:
+        pod = current.get(seat.seat)
+        if pod is None or (seat.pod_uid == pod.uid and seat.node == (pod.node or seat.node)):
+            return seat
+        return seat.model_copy(update={"pod_uid": pod.uid, "node": pod.node or seat.node})
+
+    return status.model_copy(update={"seats": tuple(map(adopted, status.seats))})
+
+
+def _after_recovery(
+    job: TrainingJob, status: TrainingJobStatus, seen: Seen
+) -> tuple[TrainingJobStatus, Decision | None]:
+    now_job = _with(job, status)
+    current = current_pods(now_job, seen.pods)
+    report = seen.report if seen.report is not None and seen.report.epoch == status.epoch else None
+    if report is not None and report.phase == FINISHED:
+        return status, None  # whoever leaves now has ended well
+    facts = job_facts(now_job, seat_facts(now_job, current, seen.report), stateful_storage=has_stateful_storage(job))
+    evidence = (
+        *(evidence_of_report(report) if report is not None else ()),
+        *evidence_of_pods(facts, seen.pods, seen.now),
+        *evidence_of_nodes(facts, seen.nodes, seen.now),
+    )
+    history = History(recoveries_of(job), seen.records)
+    decision = decide_recovery(facts, evidence, history, seen.snapshot, seen.now)
+    return recovered(now_job, decision, seen.now), decision
+
+
+def _sized(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    """More or fewer seats, where another size is asked for; those of the highest numbers go."""
+    size = wanted_size(job, status)
+    if status.phase is None or status.phase.ended or status.phase in _STANDS or size == len(status.seats):
+        return status
+    attempt = status.attempt + 1
+    return _in_phase(
+        status,
+        JobPhase.RESIZING,
+        JobReason.RESIZING,
+        f"from {len(status.seats)} to {size} nodes",
+        seen.now,
+        epoch=status.epoch + 1,
+        epoch_at=_instant(seen.now),
+        attempt=attempt,
+        seats=filled(size, attempt, status.seats),
+        members=(),
+        nodes=status.nodes.model_copy(update={"desired": size}),
+    )
+
+
+def _with_members(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    """The order of node ranks, once every seat has a node: neighbours in the topology follow each other."""
+    if status.members or status.phase is None or status.phase.ended or status.phase in _STANDS:
+        return status
+    if not all(seat.pod_uid and seat.node for seat in status.seats):
+        return status
+    keys = job.spec.topology.keys if job.spec.topology is not None else ()
+
+    def place(seat: Seat) -> tuple[Any, ...]:
+        node = seen.nodes.get(seat.node or "")
+        labels = node.labels if node is not None else {}
+        return (*(labels.get(key, "") for key in reversed(keys)), number(seat.seat))
+
+    members = tuple(seat.seat for seat in sorted(status.seats, key=place))
+    update: dict[str, Any] = {"members": members}
+    if status.phase is JobPhase.PENDING:
+        return _in_phase(status, JobPhase.STARTING, JobReason.AWAITING_PODS, "", seen.now, **update)
+    return status.model_copy(update=update)
+
+
+def _phase_of_report(status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    report = seen.report
+    if report is None or report.epoch != status.epoch or not status.members:
+        return status
+    if report.phase == FINISHED:
+        words = f"every rank of epoch {status.epoch} ended with code 0"
+        return ended(status, JobPhase.SUCCEEDED, JobReason.ALL_RANKS_SUCCEEDED, words, seen.now)
+    if report.phase == RUNNING and status.phase is not JobPhase.RUNNING:
+        at = report.started_at or seen.now
+        started = status.started_at or _instant(at)
+        return _in_phase(status, JobPhase.RUNNING, JobReason.ALL_RANKS_RUNNING, "", seen.now, started_at=started)
+    return status
+
+
+def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
+    """With what people want to know: numbers, progress and conditions, which decide nothing."""
+    current = current_pods(_with(job, status), seen.pods)
+    ready = sum(pod.ready and not pod.terminating for pod in current.values())
+    status = status.model_copy(update={"nodes": status.nodes.model_copy(update={"ready": ready})})
+    if seen.report is not None and seen.report.epoch == status.epoch:
+        status = status.model_copy(update={"progress": progress_of(status.progress, seen.report.progress, seen.now)})
+    return with_conditions(
+        job, status, gated=seen.gated, heard=seen.connected, refused=seen.refused, now=_instant(seen.now)
+    )
+
+
+def _in_phase(
+    status: TrainingJobStatus,
+    phase: JobPhase,
+    reason: JobReason,
+    message: str,
+    now: float,
+    **update: Any,  # noqa: ANN401 - fields of the status
+) -> TrainingJobStatus:
+    since = status.phase_since if status.phase is phase and status.phase_since is not None else _instant(now)
+    changed = {"phase": phase, "phase_since": since, "reason": reason.value, "message": message}
+    return status.model_copy(update={**changed, **update})
+
+
+def _ttl_at(job: TrainingJob, status: TrainingJobStatus) -> float | None:
+    ttl = job.spec.ttl_after_finished
+    return _seconds(status.finished_at) + ttl.seconds if ttl is not None else None
+
+
+def _with(job: TrainingJob, status: TrainingJobStatus) -> TrainingJob:
+    return job.model_copy(update={"status": status})
+
+
+def _instant(now: float) -> datetime:
+    return instant(now)
+
+
+def _seconds(at: datetime | None) -> float:
+    return at.timestamp() if at is not None else 0.0

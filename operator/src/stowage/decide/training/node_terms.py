@@ -1,0 +1,31 @@
+"""Keeping pods away from nodes by name, whatever affinity they have already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+Document = dict[str, Any]
+
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def without_nodes(affinity: Document, nodes: Iterable[str]) -> Document:
+    """An affinity that admits what `affinity` does, but for these nodes.
+
+    Terms are ORed, so each of them gets the requirements; one without any requirement selects nothing, and stays so.
+    A requirement on a field takes exactly one value, so there is one for each node.
+    """
+    banned = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(set(nodes))]
+    if not banned:
+        return affinity
+    chosen = affinity.get("nodeAffinity") or {}
+    terms = (chosen.get(_REQUIRED) or {}).get("nodeSelectorTerms") or []
+    narrowed = [
+        {**term, "matchFields": [*(term.get("matchFields") or []), *banned]}
+        if term.get("matchFields") or term.get("matchExpressions")
+        else term
+        for term in terms
+    ]
+    required = {"nodeSelectorTerms": narrowed or [{"matchFields": banned}]}
+    return {**affinity, "nodeAffinity": {**chosen, _REQUIRED: required}}

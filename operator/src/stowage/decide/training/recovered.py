@@ -1,0 +1,141 @@
+"""A decision about a failure, written into the status of its job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from stowage.api.durations import Duration, instant
+from stowage.api.fields import MAX_MESSAGE
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_job_status import (
+    MAX_AVOIDED,
+    MAX_EVIDENCE,
+    AvoidedNode,
+    LastFailure,
+    RecoveryTimes,
+    RestartCount,
+    Seat,
+    TrainingJobStatus,
+)
+from stowage.api.training_reasons import JobReason
+from stowage.api.training_words import Action, JobPhase, Scope
+from stowage.decide.training.facts import Decision
+from stowage.decide.training.job_facts import evidence_record, with_recoveries
+from stowage.decide.training.recovery_reasons import RecoveryReason
+from stowage.decide.training.seats import number
+
+_FAILED_BECAUSE: Final = {
+    RecoveryReason.USER_ERROR: JobReason.USER_ERROR,
+    RecoveryReason.BUDGET_EXHAUSTED: JobReason.BUDGET_EXHAUSTED,
+    RecoveryReason.NO_SMALLER_SIZE: JobReason.NO_SMALLER_SIZE,
+}
+_SCOPES: Final = {
+    Action.RESTART_PROCESSES: Scope.PROCESS,
+    Action.RESTART_CONTAINER: Scope.CONTAINER,
+    Action.REPLACE_NODE: Scope.NODE,
+    Action.SHRINK: Scope.NODE,
+}
+
+
+def recovered(job: TrainingJob, decision: Decision, now: float) -> TrainingJobStatus:
+    """The job's status with a decision in it; `Ignore` without vacated seats changes nothing.
+
+    Whatever starts processes again begins a new epoch and attempt. Seats keep their pods but for those that are
+    vacated: they get the new attempt, and so a pod of another name.
+    """
+    status = job.status
+    if decision.action is Action.IGNORE and not decision.vacate and not decision.recoveries:
+        return status
+    update: dict[str, Any] = {
+        "recoveries": with_recoveries(status.recoveries, decision.recoveries),
+        "avoided_nodes": _avoided(status, decision, now),
+    }
+    if decision.action is Action.IGNORE:
+        return status.model_copy(update=update)
+    words = decision.message[:MAX_MESSAGE]
+    update |= {"message": words, "last_failure": _failure(status, decision, now), "phase_since": instant(now)}
+    if decision.action is Action.FAIL:
+        reason = _FAILED_BECAUSE.get(RecoveryReason(decision.reason), JobReason.FAILED_BY_RULE)
+        seconds = _active(status, now)
+        update |= {
+            "phase": JobPhase.FAILED,
+            "reason": reason.value,
+            "finished_at": instant(now),
+            "active_seconds": seconds,
+        }
+        return status.model_copy(update=update)
+    if decision.action is Action.PAUSE:
+        update |= {"phase": JobPhase.PAUSED, "reason": JobReason.PAUSED_BY_RULE.value, "seats": (), "members": ()}
+        update |= {"active_seconds": _active(status, now), "active_since": None}
+        return status.model_copy(update=update)
+    attempt = status.attempt + 1
+    seats = _seats(status, decision, attempt)
+    size = decision.size if decision.size is not None and job.spec.nodes.target is None else None
+    if size is not None:
+        seats = seats[:size]
+        update["nodes"] = status.nodes.model_copy(update={"desired": size})
+    stays = {seat.seat for seat in seats if seat.pod_uid is not None}
+    whole = len(stays) == len(seats) and set(status.members) == stays
+    update |= {
+        "phase": JobPhase.RECOVERING,
+        "reason": JobReason.RECOVERING.value,
+        "epoch": status.epoch + 1,
+        "epoch_at": instant(now),
+        "attempt": attempt,
+        "seats": tuple(sorted(seats, key=lambda seat: number(seat.seat))),
+        "members": status.members if whole else (),
+        "restarts": _restarts(status, decision.action),
+    }
+    return status.model_copy(update=update)
+
+
+def _seats(status: TrainingJobStatus, decision: Decision, attempt: int) -> tuple[Seat, ...]:
+    """Those that keep their pods first, then the vacated ones with the new attempt."""
+    gone = set(decision.vacate)
+    kept = [seat for seat in status.seats if seat.seat not in gone]
+    new = [Seat(seat=seat.seat, attempt=attempt) for seat in status.seats if seat.seat in gone]
+    return (*kept, *new)
+
+
+def _avoided(status: TrainingJobStatus, decision: Decision, now: float) -> tuple[AvoidedNode, ...]:
+    fresh = [AvoidedNode(node=node, at=instant(now), reason=why) for node, why in sorted(decision.avoid.items())]
+    kept = [one for one in status.avoided_nodes if one.node not in decision.avoid]
+    return tuple([*kept, *fresh][-MAX_AVOIDED:])
+
+
+def _restarts(status: TrainingJobStatus, action: Action) -> tuple[RestartCount, ...]:
+    counts = Counter({one.scope: one.count for one in status.restarts})
+    counts[_SCOPES[action]] += 1
+    return tuple(RestartCount(scope=scope, count=counts[scope]) for scope in Scope if counts[scope])
+
+
+def _failure(status: TrainingJobStatus, decision: Decision, now: float) -> LastFailure | None:
+    if not decision.evidence or not decision.recoveries:
+        return status.last_failure
+    line = decision.recoveries[0]
+    first = min(decision.evidence, key=lambda one: (one.event is not line.event or one.seat != line.seat, one.at))
+    at = min(first.at, now) if first.at > 0 else now
+    return LastFailure(
+        at=instant(at),
+        domain=decision.domain,
+        event=line.event,
+        seat=line.seat,
+        node=line.node,
+        rank=first.rank,
+        code=first.code,
+        signal=first.signal,
+        evidence=tuple(
+            evidence_record(one) for one in sorted(decision.evidence, key=lambda one: one.at)[:MAX_EVIDENCE]
+        ),
+        action=decision.action,
+        reason=decision.reason,
+        message=decision.message[:MAX_MESSAGE],
+        from_step=status.progress.step,
+        recovery=RecoveryTimes(detect=Duration(f"{max(0.0, now - at):.3f}s"), decide=Duration("0s")),
+    )
+
+
+def _active(status: TrainingJobStatus, now: float) -> int:
+    since = status.active_since
+    return status.active_seconds + (max(0, round(now - since.timestamp())) if since is not None else 0)

@@ -1,0 +1,173 @@
+"""Seats of a TrainingJob and their pods: which pod counts, and what has to be made, to go, or to be let go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from stowage.api.names import JOB_LABEL, SEAT_LABEL
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_job_status import Seat
+from stowage.api.training_words import JobPhase
+from stowage.decide.training.children import SeatPod, seat_pod_name
+from stowage.decide.training.facts import SeatFacts
+from stowage_scheduler.cluster import Node, Pod
+from stowage_worker.messages import Report
+
+STANDING_STILL = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
+"""Phases in which no pod is made."""
+LEAVE_SECONDS = 60.0
+"""Supervisors that were told to end have so long; what runs on then is deleted, for it holds nodes."""
+
+
+class Deletion(Struct, frozen=True):
+    """A pod that has to go; `force`: without waiting for its kubelet, whose node is dead."""
+
+    pod: Pod
+    force: bool = False
+
+
+class Work(Struct, frozen=True):
+    """What has to be done about the pods of a job, from its status and the pods that are there.
+
+    `release` are pods whose end is counted: the tracking finalizer has nothing to wait for any more.
+    """
+
+    create: tuple[SeatPod, ...] = ()
+    delete: tuple[Deletion, ...] = ()
+    release: tuple[Pod, ...] = ()
+
+
+def seat_pods(pods: Iterable[Pod], job: TrainingJob) -> tuple[Pod, ...]:
+    """The pods of the job's seats, whatever their attempt, by name; pods of others with its labels are left out."""
+    uid = job.metadata.uid
+    return tuple(sorted((pod for pod in pods if is_seat_of(pod, job) and _owner(pod) == uid), key=lambda pod: pod.name))
+
+
+def is_seat_of(pod: Pod, job: TrainingJob) -> bool:
+    """Whether labels and namespace say that a pod is a seat of a job of this name."""
+    return pod.namespace == job.namespace and pod.labels.get(JOB_LABEL) == job.name and SEAT_LABEL in pod.labels
+
+
+def current_pods(job: TrainingJob, pods: Iterable[Pod]) -> dict[str, Pod]:
+    """The pod that counts for each seat that has one, by seat."""
+    by_uid = {pod.uid: pod for pod in pods}
+    by_name = {pod.name: pod for pod in by_uid.values()}
+    found = {}
+    for seat in job.status.seats:
+        name = seat_pod_name(job.name, seat.seat, seat.attempt)
+        pod = by_uid.get(seat.pod_uid) if seat.pod_uid is not None else by_name.get(name)
+        if pod is not None:
+            found[seat.seat] = pod
+    return found
+
+
+def seat_facts(job: TrainingJob, current: Mapping[str, Pod], report: Report | None) -> tuple[SeatFacts, ...]:
+    """The seats as recovery is told of them."""
+    said = {one.seat: one for one in report.seats} if report is not None else {}
+    found = []
+    for seat in job.status.seats:
+        pod = current.get(seat.seat)
+        heard = said.get(seat.seat)
+        connected = heard is not None and heard.connected and heard.pod == seat.pod_uid
+        found.append(
+            SeatFacts(
+                seat=seat.seat,
+                pod_uid=seat.pod_uid,
+                pod_name=seat_pod_name(job.name, seat.seat, seat.attempt),
+                node=seat.node,
+                ready=pod is not None and pod.ready,
+                terminating=pod is not None and pod.terminating,
+                finished=pod is not None and pod.finished,
+                connected=connected,
+                member=seat.seat in job.status.members,
+                spare=seat.spare,
+                started_at=report.started_at if report is not None and connected else None,
+            )
+        )
+    return tuple(found)
+
+
+def filled(size: int, attempt: int, seats: Iterable[Seat] = ()) -> tuple[Seat, ...]:
+    """So many seats: those that there are, the lowest numbers first, and new ones for this attempt."""
+    kept = {seat.seat: seat for seat in seats}
+    names = sorted(kept, key=number)[:size]
+    free = (f"s{one}" for one in range(size + len(kept)) if f"s{one}" not in kept)
+    names += [next(free) for _ in range(size - len(names))]
+    return tuple(kept.get(name) or Seat(seat=name, attempt=attempt) for name in sorted(names, key=number))
+
+
+def number(seat: str) -> int:
+    """The number of a seat: 3 of `s3`."""
+    return int(seat[1:])
+
+
+def work_of(
+    job: TrainingJob, pods: Iterable[Pod], nodes: Mapping[str, Node], *, gated: bool, ended_seconds: float | None
+) -> Work:
+    """What to do about the pods of a job now.
+
+    Args:
+        job: with the status that was written last.
+        pods: of its seats, see `seat_pods`.
+        nodes: of the cluster, by name.
+        gated: whether new pods wait behind a gate for their gang.
+        ended_seconds: since the job has ended; None: it has not.
+    """
+    pods = tuple(pods)
+    current = current_pods(job, pods)
+    counted = {pod.uid for pod in current.values()}
+    delete, release = [], []
+    for pod in pods:
+        over = ended_seconds is not None or pod.uid not in counted
+        if not over:
+            continue
+        if pod.terminating or pod.finished:
+            release.append(pod)
+        leaves = pod.uid not in counted or (ended_seconds or 0.0) >= LEAVE_SECONDS
+        if leaves and not pod.terminating and not (pod.finished and pod.uid in counted):
+            delete.append(Deletion(pod))
+        elif pod.terminating and may_be_forced(job) and _is_dead(pod, nodes):
+            delete.append(Deletion(pod, force=True))
+    return Work(_to_create(job, current, gated=gated), tuple(delete), tuple(release))
+
+
+def may_be_forced(job: TrainingJob) -> bool:
+    """Whether pods on dead nodes may be deleted without their kubelet: no data can suffer, or the user says so.
+
+    Checkpoints are fenced by the attempt. Volumes that one node at a time may attach are not.
+    """
+    return job.spec.recovery.force_delete or not has_stateful_storage(job)
+
+
+def has_stateful_storage(job: TrainingJob) -> bool:
+    """Whether the template brings claims: they may be of the kind that one node at a time attaches."""
+    volumes = job.spec.template.spec.volumes or ()
+    return any(
+        "persistentVolumeClaim" in (one.model_extra or {}) or "ephemeral" in (one.model_extra or {}) for one in volumes
+    )
+
+
+def _to_create(job: TrainingJob, current: Mapping[str, Pod], *, gated: bool) -> tuple[SeatPod, ...]:
+    if job.status.phase in STANDING_STILL:
+        return ()
+    together = Counter(seat.attempt for seat in job.status.seats)
+    avoid = tuple(one.node for one in job.status.avoided_nodes)
+    return tuple(
+        SeatPod(seat.seat, seat.attempt, together[seat.attempt], gated, avoid)
+        for seat in job.status.seats
+        if seat.pod_uid is None and seat.seat not in current
+    )
+
+
+def _is_dead(pod: Pod, nodes: Mapping[str, Node]) -> bool:
+    if pod.node is None:
+        return False
+    node = nodes.get(pod.node)
+    return node is None or not node.ready
+
+
+def _owner(pod: Pod) -> str | None:
+    return pod.owner.uid if pod.owner is not None else None
