@@ -54,7 +54,7 @@ TO_SUPERVISOR: tuple[type[ToSupervisor], ...] = (Welcome, Prepare, Go, Yield, St
 FROM_COMMANDER: tuple[type[FromCommander], ...] = (Attach, Begin, Checkpoint, End)
 TO_COMMANDER: tuple[type[ToCommander], ...] = (Report, Refused)
 
-_Take = Callable[[object, str], object]
+_Take = Callable[[object], object]
 _M = TypeVar("_M")
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -100,7 +100,10 @@ def decode(line: bytes, expected: tuple[type[_M], ...]) -> _M:
     kind = document.get("kind")
     for one in expected:
         if one.__name__ == kind:
-            return _take_object(one, document, kind)
+            try:
+                return _take_object(one, document)
+            except _FormError as error:
+                raise MessageError(".".join((one.__name__, *error.path)) + error.says) from None
     if not isinstance(kind, str):
         raise MessageError(f"kind: text is needed, not {_form(kind)}")
     raise UnknownKindError(f"kind {kind[:40]!r} is not known here")
@@ -124,87 +127,105 @@ def _plain(value: object) -> object:
     return _given(value) if type(value) in _DEFAULTS else value
 
 
-def _take_object(kind: type[_M], value: object, where: str) -> _M:
+class _FormError(Exception):
+    """A value of the wrong form; fields on the way to it are put in front as it rises: the path costs nothing else."""
+
+    def __init__(self, says: str) -> None:
+        super().__init__(says)
+        self.says = says
+        self.path: tuple[str, ...] = ()
+
+
+def _take_object(kind: type[_M], value: object) -> _M:
     if not isinstance(value, dict):
-        raise MessageError(f"{where}: an object is needed, not {_form(value)}")
+        raise _FormError(f": an object is needed, not {_form(value)}")
     taken = {}
-    for name, take, is_needed in _FORMS[kind]:
-        if name in value:
-            taken[name] = take(value[name], where + "." + name)
-        elif is_needed:
-            raise MessageError(f"{where}.{name} is missing")
+    name = ""
+    try:
+        for name, take, is_needed in _FORMS[kind]:
+            if name in value:
+                taken[name] = take(value[name])
+            elif is_needed:
+                _miss()
+    except _FormError as error:
+        error.path = (name, *error.path)
+        raise
     return kind(**taken)
 
 
-def _take_text(value: object, where: str) -> str:
+def _miss() -> None:
+    raise _FormError(" is missing")
+
+
+def _take_text(value: object) -> str:
     if not isinstance(value, str):
-        raise MessageError(f"{where}: text is needed, not {_form(value)}")
+        raise _FormError(f": text is needed, not {_form(value)}")
     if len(value) > MAX_TEXT:
-        raise MessageError(f"{where}: {len(value)} characters; at most {MAX_TEXT} are taken")
+        raise _FormError(f": {len(value)} characters; at most {MAX_TEXT} are taken")
     return value
 
 
-def _take_integer(value: object, where: str) -> int:
+def _take_integer(value: object) -> int:
     if type(value) is not int:
-        raise MessageError(f"{where}: a whole number is needed, not {_form(value)}")
+        raise _FormError(f": a whole number is needed, not {_form(value)}")
     if not -_INTEGER_BOUND <= value < _INTEGER_BOUND:
-        raise MessageError(f"{where}: a whole number of at most 64 bits is needed")
+        raise _FormError(": a whole number of at most 64 bits is needed")
     return value
 
 
-def _take_number(value: object, where: str) -> float:
+def _take_number(value: object) -> float:
     if type(value) is float:
         return value
     if isinstance(value, str) and value in _NON_FINITE:
         return _NON_FINITE[value]
     if type(value) is not int:
-        raise MessageError(f"{where}: a number is needed, not {_form(value)}")
-    return float(_take_integer(value, where))
+        raise _FormError(f": a number is needed, not {_form(value)}")
+    return float(_take_integer(value))
 
 
-def _take_truth(value: object, where: str) -> bool:
+def _take_truth(value: object) -> bool:
     if not isinstance(value, bool):
-        raise MessageError(f"{where}: true or false is needed, not {_form(value)}")
+        raise _FormError(f": true or false is needed, not {_form(value)}")
     return value
 
 
-def _take_any(value: object, where: str) -> object:  # noqa: ARG001  of the form of the others
+def _take_any(value: object) -> object:
     return value
 
 
 def _take_tuple_of(take: _Take) -> _Take:
-    def take_tuple(value: object, where: str) -> tuple[object, ...]:
+    def take_tuple(value: object) -> tuple[object, ...]:
         if not isinstance(value, list):
-            raise MessageError(f"{where}: a list is needed, not {_form(value)}")
+            raise _FormError(f": a list is needed, not {_form(value)}")
         if len(value) > MAX_ITEMS:
-            raise MessageError(f"{where}: {len(value)} entries; at most {MAX_ITEMS} are taken")
-        return tuple([take(item, where) for item in value])
+            raise _FormError(f": {len(value)} entries; at most {MAX_ITEMS} are taken")
+        return tuple([take(item) for item in value])
 
     return take_tuple
 
 
 def _take_pair_of(first: _Take, second: _Take) -> _Take:
-    def take_pair(value: object, where: str) -> tuple[object, object]:
+    def take_pair(value: object) -> tuple[object, object]:
         if not isinstance(value, list) or len(value) != 2:
-            raise MessageError(f"{where}: a list of two is needed, not {_form(value)}")
-        return first(value[0], where), second(value[1], where)
+            raise _FormError(f": a list of two is needed, not {_form(value)}")
+        return first(value[0]), second(value[1])
 
     return take_pair
 
 
 def _take_table_of(take: _Take) -> _Take:
-    def take_table(value: object, where: str) -> dict[str, object]:
+    def take_table(value: object) -> dict[str, object]:
         if not isinstance(value, dict):
-            raise MessageError(f"{where}: an object is needed, not {_form(value)}")
+            raise _FormError(f": an object is needed, not {_form(value)}")
         if len(value) > MAX_ITEMS:
-            raise MessageError(f"{where}: {len(value)} entries; at most {MAX_ITEMS} are taken")
-        return {key: take(item, where) for key, item in value.items()}
+            raise _FormError(f": {len(value)} entries; at most {MAX_ITEMS} are taken")
+        return {key: take(item) for key, item in value.items()}
 
     return take_table
 
 
 def _take_or_none(take: _Take) -> _Take:
-    return lambda value, where: None if value is None else take(value, where)
+    return lambda value: None if value is None else take(value)
 
 
 def _form(value: object) -> str:
@@ -228,7 +249,7 @@ def _taker(annotation: ast.expr) -> _Take:
         if annotation.id in plain:
             return plain[annotation.id]
         nested = vars(messages)[annotation.id]
-        return lambda value, where: _take_object(nested, value, where)
+        return lambda value: _take_object(nested, value)
     if isinstance(annotation, ast.BinOp):
         return _take_or_none(_taker(annotation.left))
     if not isinstance(annotation, ast.Subscript) or not isinstance(annotation.slice, ast.Tuple):

@@ -69,6 +69,7 @@ class Coordinator:
         self._step_times = StepTimes()
         self._stragglers_at = 0.0
         self._reported_at = 0.0
+        self._urgent_at = 0.0
         self._reported: tuple[int, EvidenceLog] = (0, self.state.evidence)
         self._pending: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -223,7 +224,7 @@ class Coordinator:
         if self._commander is None:
             return
         is_urgent = self._reported != (self.state.epoch, self.state.evidence)
-        due = self._reported_at + (URGENT_SECONDS if is_urgent else NEWS_SECONDS)
+        due = self._urgent_at + URGENT_SECONDS if is_urgent else self._reported_at + NEWS_SECONDS
         wait = max(due - self._clock().steady, 0.0)
         loop = asyncio.get_running_loop()
         if self._pending is not None:
@@ -240,7 +241,9 @@ class Coordinator:
             return
         now = self._clock()
         self._reported_at = now.steady
-        self._reported = (self.state.epoch, self.state.evidence)
+        if self._reported != (self.state.epoch, self.state.evidence):
+            self._reported = (self.state.epoch, self.state.evidence)
+            self._urgent_at = now.steady
         report = report_of(self.state, now, self._stragglers)
         try:
             self._commander.send(report)

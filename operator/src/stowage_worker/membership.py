@@ -85,6 +85,7 @@ def joined(state: Membership, link: int, hello: Hello, job: str, now: Now) -> St
         return turn.done(is_news=True)
     if known is not None and _has_lost_processes(state, known, record):
         turn.lost(record.seat, "the supervisor was started again")
+    turn.has_started = turn.is_beyond(record.seat)
     turn.guide(record.seat)
     turn.settle()
     return turn.done(is_news=True)
@@ -322,6 +323,7 @@ def _reached(turn: Turn, record: SeatRecord, epoch: int, state: str) -> None:
     if state == FINISHED and turn.evidence.has(evidence.PROCESS_EXITED, record.seat):
         return
     turn.seats[record.seat] = replace(record, state=state, epoch=epoch)
+    turn.has_started = turn.is_beyond(record.seat)
 
 
 def _went_wrong(turn: Turn, record: SeatRecord, message: Exited | Matched) -> None:

@@ -88,6 +88,8 @@ class Membership:
     leader_epoch: int = 0
     end: End | None = None
     ticked_at: float | None = None
+    waits_for: str = ""
+    """A member that was not ready when this was last asked; it is asked first the next time."""
 
     @property
     def members(self) -> tuple[str, ...]:

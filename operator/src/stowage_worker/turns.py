@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from stowage_worker.codec import ToSupervisor
@@ -40,6 +40,9 @@ class Turn:
         self._begin = state.begin
         self._barrier_by = state.barrier_by
         self._hang = state.hang
+        self.has_started = False
+        """A member was seen beyond the start barrier."""
+        self._waits_for = state.waits_for
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -50,6 +53,11 @@ class Turn:
     def epoch(self) -> int:
         """The current epoch; 0 before the first command."""
         return 0 if self._begin is None else self._begin.epoch
+
+    def is_beyond(self, seat: str) -> bool:
+        """Whether processes of this epoch were started on a seat."""
+        record = self.seats.get(seat)
+        return record is not None and record.epoch == self.epoch and record.state in BEYOND_THE_BARRIER
 
     def done(self, *, is_news: bool, is_tick: bool = False) -> Step:
         """The next state, and what is to be sent."""
@@ -63,6 +71,7 @@ class Turn:
             started_at=self.started_at,
             first_step_at=self.first_step_at,
             hang=self._hang,
+            waits_for=self._waits_for,
             ticked_at=self.now.steady if is_tick else self._state.ticked_at,
         )
         return Step(state, tuple(self.sends), tuple(self.closes), is_news)
@@ -76,6 +85,8 @@ class Turn:
         self.is_under_way = False
         self.started_at = None
         self.first_step_at = None
+        self._waits_for = ""
+        self.has_started = any(self.is_beyond(seat) for seat in begin.seats)
         for seat, record in list(self.seats.items()):
             if not record.link and record.state == LOST and seat not in begin.seats:
                 del self.seats[seat]
@@ -151,7 +162,7 @@ class Turn:
             return
         if not self.is_under_way:
             self._open_barrier()
-        if self.is_under_way and all(self._is_beyond(seat) for seat in self.members):
+        if self.is_under_way and self._all_are(self.is_beyond):
             self.started_at = self.now.wall
             self._hang = HangWatch(since=self.now.steady)
 
@@ -160,7 +171,7 @@ class Turn:
         if self.started_at is not None or self.now.steady <= self._barrier_by:
             return
         for seat in self.members:
-            if self._is_beyond(seat):
+            if self.is_beyond(seat):
                 continue
             record = self.seats.get(seat)
             if self.is_under_way and (record is None or not record.link):
@@ -183,17 +194,16 @@ class Turn:
         self.add(Evidence(HANG, self.epoch, self.now.wall, seat, found.rank, step=found.step, detail=detail))
 
     def _open_barrier(self) -> None:
-        started = [seat for seat in self.members if self._is_beyond(seat)]
-        if started:
+        if self.has_started and any(self.is_beyond(seat) for seat in self.members):
             # by a coordinator before this one: who runs is left alone, and who does not has lost its processes
             self.is_under_way = True
             self._barrier_by = self.now.steady + RETURN_SECONDS
             for seat in self.members:
                 record = self.seats.get(seat)
-                if record is not None and record.link and not self._is_beyond(seat):
+                if record is not None and record.link and not self.is_beyond(seat):
                     self.lost(seat, "it runs nothing of the epoch that others run")
             return
-        if self.evidence.has_failed or not all(self._is_prepared(seat) for seat in self.members):
+        if self.evidence.has_failed or not self._all_are(self._is_prepared):
             return
         self.is_under_way = True
         self._barrier_by = self.now.steady + (0.0 if self._begin is None else self._begin.start_seconds)
@@ -221,13 +231,19 @@ class Turn:
     def _master(self) -> SeatRecord:
         return self.seats[self.members[0]]
 
+    def _all_are(self, is_ready: Callable[[str], bool]) -> bool:
+        """Whether all members are; who was not the last time is asked first, for this is asked at each message."""
+        if self._waits_for and not is_ready(self._waits_for):
+            return False
+        for seat in self.members:
+            if not is_ready(seat):
+                self._waits_for = seat
+                return False
+        return True
+
     def _is_prepared(self, seat: str) -> bool:
         record = self.seats.get(seat)
         return record is not None and record.state == PREPARED and record.link > 0
-
-    def _is_beyond(self, seat: str) -> bool:
-        record = self.seats.get(seat)
-        return record is not None and record.epoch == self.epoch and record.state in BEYOND_THE_BARRIER
 
     def _running(self) -> Iterator[SeatRecord]:
         for seat in self.members:
