@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from stowage.api.reasons import PlanCondition, PlanReason, PolicyCondition, PolicyReason, StepReason
+from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.cli.app import app
 from stowage.cli.rights import ALL_RIGHTS, Process
 from stowage.decide.announcements import Announcement, EventReason
@@ -150,6 +151,7 @@ def first_cells(text: str) -> list[str]:
         pytest.param("A policy", PolicyReason, id="conditions of a policy"),
         pytest.param("A plan", PlanReason, id="a plan's phase"),
         pytest.param("A step", StepReason, id="a step's state"),
+        pytest.param("A training job", JobReason, id="conditions of a training job"),
         pytest.param("What is not followed", TroubleReason, id="why a collection is not followed"),
     ],
 )
@@ -167,6 +169,7 @@ def test_events_that_are_warnings_are_set_in_bold() -> None:
 def test_each_type_of_condition_is_named() -> None:
     text = sections(DOCS / "reasons.md")
     missing = {kind for kind in PolicyCondition if f"`{kind.value}`" not in text["A policy"]}
+    missing |= {kind for kind in JobCondition if f"`{kind.value}`" not in text["A training job"]}
     assert missing | {kind for kind in PlanCondition if f"`{kind.value}`" not in text["A plan"]} == set()
 
 

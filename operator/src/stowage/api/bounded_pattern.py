@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import string
 from dataclasses import dataclass
+from math import prod
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, StringConstraints
@@ -36,7 +37,7 @@ _CLASSES: Final = {
 _CLASSES_OF_ALL: Final = {**_CLASSES, **{name.upper(): _ALL - held for name, held in _CLASSES.items()}}
 _CONTROLS: Final = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
 _ANY: Final = _ALL - {"\n"}
-_OPENINGS: Final = ("?:",)
+_MOST: Final = 2 * MAX_STEPS
 
 
 class PatternError(ValueError):
@@ -72,8 +73,10 @@ class _Choice:
 _Node = _One | _Edge | _Repeat | _Choice
 
 
-def steps_at_worst(pattern: str) -> int:
-    """Steps that a backtracking search for `pattern` takes at worst on a line of `MAX_LINE` characters.
+def steps_at_worst(pattern: str, line: int = MAX_LINE) -> int:
+    """Steps that a backtracking search for `pattern` takes at worst on a line of `line` characters.
+
+    A run of single characters counts as one step. Far above `MAX_STEPS` the count is no bound any more.
 
     Raises:
         PatternError: the pattern cannot be read, or uses what is not taken: references to groups, looks ahead or
@@ -81,11 +84,13 @@ def steps_at_worst(pattern: str) -> int:
     """
     try:
         re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+        choice = _Reader(pattern).read()
+        pinned = all(way and way[0] == _Edge(start=True) for way in choice.ways)
+        return (1 if pinned else line + 1) * sum(_steps(way, 0, line) for way in choice.ways)
+    except RecursionError as error:
+        raise PatternError("must not nest groups so deeply") from error
+    except (re.error, OverflowError) as error:
         raise PatternError(f"must be a regular expression: {error}") from error
-    choice = _Reader(pattern).read()
-    pinned = all(way and way[0] == _Edge(start=True) for way in choice.ways)
-    return (1 if pinned else MAX_LINE) * sum(_steps(way, 0) for way in choice.ways)
 
 
 def check_pattern(pattern: str) -> str:
@@ -106,51 +111,51 @@ LogPattern = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATTE
 """A regular expression whose search has a bound; looked for anywhere in a line."""
 
 
-def _steps(sequence: tuple[_Node, ...], at: int) -> int:
-    """Steps from `sequence[at]` to the end, from one place of the line; a run of single characters counts once."""
+def _steps(sequence: tuple[_Node, ...], at: int, line: int) -> int:
+    """Steps from `sequence[at]` to the end, from one place of the line."""
     if at == len(sequence):
         return 1
     node = sequence[at]
-    rest = _steps(sequence, at + 1)
+    rest = _steps(sequence, at + 1, line)
     if isinstance(node, (_One, _Edge)):
         follows_alike = at + 1 < len(sequence) and isinstance(sequence[at + 1], (_One, _Edge))
         return rest if follows_alike else rest + 1
-    own, ends = _own_steps(node), _ends(node)
-    if (
-        ends > 1
-        and isinstance(node, _Repeat)
-        and isinstance(node.part, _One)
-        and _only_one_end(node.part, sequence, at)
-    ):
+    own = _own_steps(node, line)
+    if isinstance(node, _Repeat) and isinstance(node.part, _One) and _only_one_end(node.part, sequence, at):
         return own + rest
-    return own + min(ends, 2 * MAX_STEPS) * rest
+    return own + _ends(node, line) * rest
 
 
-def _own_steps(node: _Node) -> int:
+def _own_steps(node: _Node, line: int) -> int:
+    """Steps of finding all ends of a node from one place."""
     if isinstance(node, _Repeat):
-        return min(node.most, MAX_LINE) * _own_steps(node.part) * max(1, _ends(node) if _ends(node.part) > 1 else 1)
+        ways = _ends(node, line) if _ends(node.part, line) > 1 else 1
+        return max(1, min(node.most, line)) * _own_steps(node.part, line) * ways
     if isinstance(node, _Choice):
-        return sum(_steps(way, 0) for way in node.ways)
+        return sum(_steps(way, 0, line) for way in node.ways)
     return 1
 
 
-def _ends(node: _Node) -> int:
-    """In how many ways a node can be met from one place, at most; counted no further than twice `MAX_STEPS`."""
-    most = 2 * MAX_STEPS
+def _ends(node: _Node, line: int) -> int:
+    """In how many ways a node can be met from one place, at most; counted no further than `_MOST`."""
     if isinstance(node, _Choice):
-        total = 0
-        for way in node.ways:
-            product = 1
-            for part in way:
-                product = min(most, product * _ends(part))
-            total += product
-        return min(most, total)
+        return min(_MOST, sum(min(_MOST, prod(_ends(part, line) for part in way)) for way in node.ways))
     if isinstance(node, _Repeat):
-        each, longest = _ends(node.part), min(node.most, MAX_LINE)
+        each, longest = _ends(node.part, line), min(node.most, line)
         if each == 1:
             return max(1, longest - min(node.least, longest) + 1)
-        return min(most, sum(min(most, each ** min(count, 64)) for count in range(node.least, longest + 1)) or 1)
+        return _powers(each, min(node.least, longest), longest)
     return 1
+
+
+def _powers(each: int, least: int, most: int) -> int:
+    """each^least + … + each^most for each > 1, counted no further than `_MOST`."""
+    total = 0
+    for count in range(least, most + 1):
+        if count * (each.bit_length() - 1) >= _MOST.bit_length():
+            return _MOST
+        total += each**count
+    return min(_MOST, total)
 
 
 def _only_one_end(repeated: _One, sequence: tuple[_Node, ...], at: int) -> bool:
@@ -200,7 +205,7 @@ class _Reader:
         if mark and mark in "*+?":
             self._take()
             least, most = {"*": (0, MAX_LINE), "+": (1, MAX_LINE), "?": (0, 1)}[mark]
-        elif counted and (counted[1] or counted[3]):
+        elif counted and (counted[1] or counted[2]):
             self._take(len(counted[0]))
             least = int(counted[1] or 0)
             most = (int(counted[3]) if counted[3] else MAX_LINE) if counted[2] else least
@@ -226,7 +231,7 @@ class _Reader:
 
     def _group(self) -> _Node:
         if self._peek() == "?":
-            if self._peek(2) not in _OPENINGS:
+            if self._peek(2) != "?:":
                 raise PatternError(
                     "must not look ahead or behind, name groups, set flags or refer to groups: only (…) and (?:…)"
                 )

@@ -307,8 +307,9 @@ class TrainingJobStatus(StatusFields):
     """Rises whenever processes are started again; checkpoints are fenced by it."""
     members: Annotated[tuple[SeatName, ...], Field(max_length=MAX_MEMBERS, json_schema_extra=ATOMIC)] = ()
     """Seats of the current epoch, in the order of node ranks."""
-    seats: Annotated[tuple[Seat, ...], Field(max_length=2 * MAX_MEMBERS), Unique("seat")] = ()
-    """Seats that have a pod, or shall have one."""
+    # one writer, and atomic: the API server would keep who owns each field of each of them, as large as they are
+    seats: Annotated[tuple[Seat, ...], Field(max_length=2 * MAX_MEMBERS, json_schema_extra=ATOMIC)] = ()
+    """Seats that have a pod, or shall have one; each once."""
     seat_summary: SeatSummary | None = None
     """Seats by how they are."""
     layout: Layout | None = None
