@@ -25,7 +25,7 @@ _OF_SEATS: Final = (
     Event.CONTAINER_EXITED,
     Event.SUPERVISOR_LOST,
 )
-_OF_RANKS: Final = (
+OF_RANKS: Final = (
     Event.PROCESS_EXITED,
     Event.NON_FINITE,
     Event.LOG,
@@ -34,7 +34,7 @@ _OF_RANKS: Final = (
     Event.START_TIMEOUT,
     Event.COORDINATOR_LOST,
 )
-_STRENGTH: Final = {event: rank for group in (_OF_NODES, _OF_SEATS, _OF_RANKS) for rank, event in enumerate(group)}
+_STRENGTH: Final = {event: rank for group in (_OF_NODES, _OF_SEATS, OF_RANKS) for rank, event in enumerate(group)}
 """Within its group, the lower explains the higher."""
 
 
@@ -57,7 +57,8 @@ class Cause(Struct, frozen=True):
 def causes_of(job: JobFacts, evidence: Iterable[Evidence]) -> tuple[Cause, ...]:
     """The causes behind fresh evidence, nodes first; evidence that rules ignore makes none.
 
-    Evidence that a rule of the job names is never explained away by that of other seats.
+    Evidence that a rule of the job names is never explained away by that of other seats; spares explain nothing, for
+    nobody needs them to run.
     """
     telling = [(one, match) for one in evidence if (match := matched(one, job.rules)).rule.action is not Action.IGNORE]
     by_node: dict[str, list[tuple[Evidence, Match]]] = {}
@@ -74,7 +75,9 @@ def causes_of(job: JobFacts, evidence: Iterable[Evidence]) -> tuple[Cause, ...]:
     covered = {seat for cause in causes for seat in cause.seats}
     causes += [_cause(job, group) for seat, group in sorted(by_seat.items()) if seat not in covered]
     covered |= set(by_seat)
-    left = [(one, m) for one, m in ranks if not causes or (m.number is not None and one.seat not in covered)]
+    spares = {seat.seat for seat in job.seats if seat.spare}
+    explained = any(set(cause.seats) - spares for cause in causes)
+    left = [(one, m) for one, m in ranks if not explained or (m.number is not None and one.seat not in covered)]
     return (*causes, _cause(job, left)) if left else tuple(causes)
 
 

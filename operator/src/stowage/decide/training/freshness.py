@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from stowage.api.training_words import Event
+from stowage.decide.training.causes import OF_RANKS
 from stowage.decide.training.facts import Evidence, History, JobFacts, Recovery, SeatFacts
 from stowage_scheduler.cluster import Snapshot
 
@@ -21,9 +22,10 @@ def fresh_evidence(
     """What is not answered yet, in an order that does not depend on how it came in, without doubles.
 
     Stale is: another epoch; a pod that the seat has no more; a node that no seat stands on; a seat that has finished;
-    what is bound to no epoch and not younger than the current one; a condition of a node that was answered, though
-    the seat stays there. A node that is not Ready is no reason either while its supervisors are heard: the kubelet may
-    be gone, the training is not. A supervisor that is back without its processes says that its container has ended.
+    what is bound to no epoch and not younger than the current one; ranks of spares, which run none; a condition of a
+    node that was answered, though the seat stays there. A node that is not Ready is no reason either while its
+    supervisors are heard: the kubelet may be gone, the training is not. A supervisor that is back without its
+    processes says that its container has ended.
     """
     seats = {seat.seat: seat for seat in job.seats}
     used = {seat.node: any(one.connected for one in job.seats if one.node == seat.node) for seat in job.seats}
@@ -47,9 +49,11 @@ def _is_of_now(one: Evidence, job: JobFacts, seats: Mapping[str, SeatFacts], use
 
 
 def _is_of_seat(one: Evidence, seat: SeatFacts | None) -> bool:
-    if seat is None or seat.finished:
+    if seat is None or seat.finished or seat.pod_uid is None:
         return False
-    if one.pod is not None and one.pod != seat.pod_uid and (seat.pod_uid is not None or one.epoch is None):
+    if seat.spare and one.event in OF_RANKS:
+        return False
+    if one.pod is not None and one.pod != seat.pod_uid:
         return False
     return one.node is None or seat.node is None or one.node == seat.node
 

@@ -12,19 +12,22 @@ from stowage.api.training_words import JobPhase
 _P = JobPhase
 
 FOLLOWERS: Final[Mapping[JobPhase, frozenset[JobPhase]]] = {
-    _P.PENDING: frozenset({_P.STARTING, _P.RUNNING, _P.RECOVERING, _P.SUSPENDED, _P.PAUSED, _P.FAILED}),
+    _P.PENDING: frozenset({_P.STARTING, _P.RUNNING, _P.RECOVERING, _P.RESIZING, _P.SUSPENDED, _P.PAUSED, _P.FAILED}),
     _P.STARTING: frozenset(
         {_P.PENDING, _P.RUNNING, _P.RECOVERING, _P.RESIZING, _P.SUSPENDED, _P.PAUSED, _P.SUCCEEDED, _P.FAILED}
     ),
     _P.RUNNING: frozenset({_P.RECOVERING, _P.RESIZING, _P.SUSPENDED, _P.PAUSED, _P.SUCCEEDED, _P.FAILED}),
     _P.RECOVERING: frozenset({_P.STARTING, _P.RUNNING, _P.RESIZING, _P.SUSPENDED, _P.PAUSED, _P.SUCCEEDED, _P.FAILED}),
-    _P.RESIZING: frozenset({_P.STARTING, _P.RUNNING, _P.RECOVERING, _P.SUSPENDED, _P.PAUSED, _P.SUCCEEDED, _P.FAILED}),
+    _P.RESIZING: frozenset(
+        {_P.PENDING, _P.STARTING, _P.RUNNING, _P.RECOVERING, _P.SUSPENDED, _P.PAUSED, _P.SUCCEEDED, _P.FAILED}
+    ),
     _P.SUSPENDED: frozenset({_P.PENDING, _P.PAUSED, _P.FAILED}),
     _P.PAUSED: frozenset({_P.PENDING, _P.SUSPENDED, _P.FAILED}),
     _P.SUCCEEDED: frozenset(),
     _P.FAILED: frozenset(),
 }
-"""What may follow each phase. A phase may be passed over where the operator was away while the coordinator went on."""
+"""What may follow each phase. A phase may be passed over where the operator was away while the coordinator went on.
+Ranks yield for a suspension in `Resizing`; who resumes before they have is `Pending` again."""
 
 
 def refusal(old: JobPhase, new: JobPhase) -> str | None:
