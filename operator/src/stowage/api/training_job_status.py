@@ -241,13 +241,19 @@ class Goodput(StatusFields):
     """How much of the job's time went into steps that count."""
 
     ratio: Decimal
-    """Productive seconds over all seconds since the job was made, 0 to 1."""
+    """Productive and open seconds over all seconds from `since` to `until`, 0 to 1."""
     productive_seconds: Count = 0
     """Time of steps that were not lost."""
+    open_seconds: Count = 0
+    """Time since the last step: productive once the next one is done, lost if it never is."""
     lost_seconds: Annotated[tuple[LostSeconds, ...], Field(max_length=16), Unique("cause")] = ()
     """All other time, by cause."""
+    furthest_step: Count | None = None
+    """The furthest that training ever was: steps up to it are done again after a failure, and that is lost."""
+    since: Instant | None = None
+    """When the account was opened."""
     until: Instant | None = None
-    """What these numbers cover."""
+    """Up to when these numbers go."""
 
 
 class SeatSummary(StatusFields):
