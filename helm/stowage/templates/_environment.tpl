@@ -40,6 +40,8 @@
 - name: STOWAGE_WATCH_NAMESPACES
   value: {{ join "," . }}
 {{- end }}
+- name: STOWAGE_WORKER_IMAGE
+  value: {{ include "stowage.image" . }}
 - name: STOWAGE_SEED
   value: {{ int64 .Values.operator.seed | quote }}
 {{- with .Values.operator.solverWorkers }}

@@ -38,6 +38,9 @@
 - apiGroups: ['']
   resources: [pods]
   verbs: [get]
+- apiGroups: [stowage.dev]
+  resources: [trainingjobs]
+  verbs: [get, list, watch]
 {{- end }}
 
 {{/* policies and plans, which belong to the cluster */}}
@@ -71,6 +74,21 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+- apiGroups: [stowage.dev]
+  resources: [trainingjobs]
+  verbs: [delete]
+- apiGroups: [stowage.dev]
+  resources: [trainingjobs/status, trainingjobs/finalizers]
+  verbs: [update]
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [create, delete]
+- apiGroups: ['']
+  resources: [services]
+  verbs: [get, create, patch]
+- apiGroups: ['']
+  resources: [secrets]
+  verbs: [get, create]
 {{- end }}
 
 {{/* leading */}}

@@ -123,6 +123,14 @@ def operator(
         str | None,
         typer.Option("--watch-namespaces", help="Pods of these alone, separated by commas. Default: of all."),
     ] = None,
+    worker_image: Annotated[
+        str | None,
+        typer.Option("--worker-image", help="Image of coordinators and of the worker files. Default: stowage:dev."),
+    ] = None,
+    coordinator_address: Annotated[
+        str | None,
+        typer.Option("--coordinator-address", help="HOST:PORT of every coordinator. Default: that of each job's pod."),
+    ] = None,
     webhook_port: Annotated[
         int | None, typer.Option("--webhook-port", help="Port of the admission webhook. Default: there is none.")
     ] = None,

@@ -73,6 +73,13 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, "", ("pods",), ("patch",), on_workloads=True),
     Right(Process.OPERATOR, "", ("pods/binding",), ("create",), on_workloads=True),
     Right(Process.OPERATOR, "events.k8s.io", ("events",), ("create",), on_workloads=True),
+    # training: jobs, and what they are made of; who may make pods may read any Secret of their namespace anyway
+    Right(Process.OPERATOR, GROUP, ("trainingjobs",), ("get", *_READ)),
+    Right(Process.OPERATOR, GROUP, ("trainingjobs",), ("delete",), on_workloads=True),
+    Right(Process.OPERATOR, GROUP, ("trainingjobs/status", "trainingjobs/finalizers"), ("update",), on_workloads=True),
+    Right(Process.OPERATOR, "", ("pods",), ("create", "delete"), on_workloads=True),
+    Right(Process.OPERATOR, "", ("services",), ("get", "create", "patch"), on_workloads=True),
+    Right(Process.OPERATOR, "", ("secrets",), ("get", "create"), on_workloads=True),
     # leading, and who leads among the schedulers
     Right(Process.OPERATOR, _LEASES, ("leases",), ("get", "update"), Scope.OPERATOR_LEASE, one_object=True),
     Right(Process.OPERATOR, _LEASES, ("leases",), ("create", "list"), Scope.OPERATOR_LEASE),

@@ -61,7 +61,7 @@ RULE_SETS: Final = (
     RuleSet(
         "operator.plan",
         "policies and plans, which belong to the cluster",
-        lambda right: _in_cluster(right) and not _reads(right) and right.group == GROUP,
+        lambda right: _in_cluster(right) and not _reads(right) and right.group == GROUP and not right.on_workloads,
     ),
     RuleSet(
         "operator.nodes",

@@ -30,6 +30,7 @@ Ring = Callable[[str, str, bool], None]
 
 class _Metadata(msgspec.Struct):
     name: str
+    namespace: str = ""
     uid: str = ""
     resourceVersion: str = ""  # noqa: N815 - the field's name on the wire
 
@@ -120,7 +121,7 @@ class Audit:
         query = {"limit": str(CHUNK)}
         while True:
             answer = _read_list(await self._api.get_bytes(path, query, metadata_only=True))
-            found |= {item.metadata.name: item.metadata.resourceVersion for item in answer.items or []}
+            found |= {_full_name(item.metadata): item.metadata.resourceVersion for item in answer.items or []}
             if not answer.metadata.continue_token:
                 return found
             query["continue"] = answer.metadata.continue_token
@@ -139,6 +140,10 @@ class Audit:
             self._ring(kind, name, name in gone)
         if late:
             self._deaf(kind)
+
+
+def _full_name(metadata: _Metadata) -> str:
+    return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name
 
 
 def _newer(version: str, heard: str | None) -> bool:

@@ -1,6 +1,7 @@
 """The controller: every cause only rings a key, and one `reconcile` answers for all of them.
 
-Keys are `("policy", name)`, `("plan", name)` and `("cluster",)`, which stands for all of both.
+Keys are `("policy", name)`, `("plan", name)`, `("training", "namespace/name")` and `("cluster",)`, which stands for all
+of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 from stowage.act.plans import list_plans, plan_names
 from stowage.act.policies import list_policies
 from stowage.act.taints import release
+from stowage.act.training import job_keys
 from stowage.api.names import SCHEDULER_NAME
 from stowage.decide.reservation import holder_of, keeps_nodes, leftovers
 from stowage.observe.store import Store
@@ -23,6 +25,7 @@ from stowage.run.metrics import Metrics
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
+from stowage.run.reconcile_training import TrainingReconciler
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
 from stowage.transport import Api
@@ -99,6 +102,16 @@ class Controller:
             sight=sight,
         )
 
+        self.training = TrainingReconciler(
+            api=api,
+            store=store,
+            lease=lease,
+            clock=clock,
+            settings=settings,
+            ring=lambda job, seconds: queue.add(("training", job), seconds),
+            generator=random.Random(),  # noqa: S311 - jitter only
+        )
+
         metrics.extenders.set_function(lambda: float(self._extenders if lease.leading else 0))
         metrics.scheduler_waiting_pods.set_function(self._waiting_for_scheduler)
 
@@ -117,6 +130,10 @@ class Controller:
                 if policy is not None and name not in self._plans.under_way:
                     self._queue.add(("policy", policy))  # the next plan may be made
                 return again
+            case ("training", _) if not self._store.synced:
+                return SYNC_POLL_SECONDS
+            case ("training", job):
+                return await self.training.reconcile(job)
             case ("policy", name):
                 again, plans = await self._policies.reconcile(name)
                 for plan in plans:
@@ -127,6 +144,7 @@ class Controller:
 
     def on_store_event(self, kind: str, key: str) -> None:
         """Ring what a change of the cluster may concern."""
+        self.training.on_store_event(kind, key)
         for plan in self._plans.under_way:
             self._queue.add(("plan", plan), PLAN_DELAY_SECONDS)
         pod = self._store.pods.get(key) if kind == "Pod" else None
@@ -141,6 +159,8 @@ class Controller:
             self._queue.add(("policy", policy.name))
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
+        for job in await job_keys(self._api):
+            self._queue.add(("training", job))
         self._extenders = len(await self._pulses.alive())
         if self._store.synced:
             await self._sweep()

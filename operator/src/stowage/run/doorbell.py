@@ -30,9 +30,13 @@ logger = logging.getLogger(__name__)
 
 GROUP: Final = "stowage.dev"
 VERSION: Final = "v1alpha1"
-KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan"}
+KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan", "trainingjobs": "training"}
 """What is watched, and the first part of the key that it rings."""
-COLLECTIONS: Final = {"policy": paths.PACKING_POLICIES, "plan": paths.PACKING_PLANS}
+COLLECTIONS: Final = {
+    "policy": paths.PACKING_POLICIES,
+    "plan": paths.PACKING_PLANS,
+    "training": paths.TRAINING_JOBS,
+}
 
 # kopf would put the name of the system's user into it, and the user of an image has none
 IDENTITY: Final[Any] = "stowage"
@@ -42,7 +46,8 @@ SETTLED_SECONDS: Final = 60.0  # having run so long, kopf has worked: earlier en
 MOST_ENDS: Final = 4  # in a row; then the process is better started anew
 
 Heard = Callable[[str, str, str, bool], None]
-"""Told the kind of key, the name of the object, its resource version and whether the object is gone."""
+"""Told the kind of key, the name of the object (`namespace/name` where it has one), its resource version, and
+whether the object is gone."""
 
 
 class EndlessBackoffs:
@@ -106,12 +111,14 @@ def registry(ring: Heard, log_in: Callable[[], Any]) -> kopf.OperatorRegistry:
         @kopf.on.event(GROUP, VERSION, plural, registry=chosen, id=f"ring-{kind}", param=kind)  # type: ignore[arg-type,untyped-decorator,unused-ignore]
         async def event(
             name: str,
+            namespace: str | None,
             param: str,
             type: str | None,  # noqa: A002 - kopf's word
             meta: Mapping[str, Any],
             **_: object,
         ) -> None:
-            ring(param, name, str(meta.get("resourceVersion", "")), type == "DELETED")
+            full = f"{namespace}/{name}" if namespace else name
+            ring(param, full, str(meta.get("resourceVersion", "")), type == "DELETED")
 
     return chosen
 

@@ -84,7 +84,7 @@ class Operator:
             terms=Terms(settings.lease_seconds, settings.renew_within_seconds, settings.lease_retry_seconds),
             floor=self._highest_epoch,
             on_gained=self._lead,
-            on_lost=lambda: metrics.epoch.set(0),
+            on_lost=self._follow,
         )
         self.doorbell = Doorbell(api, self._ring, generator=generator, audit_seconds=settings.audit_seconds)
         self.sight = Sight(self.reflectors, monotonic, lambda: self.doorbell.troubles)
@@ -165,6 +165,11 @@ class Operator:
         """A term began: look at everything, for what a standby saw it did not act on."""
         self._metrics.epoch.set(epoch)
         self._ring_known()
+
+    def _follow(self) -> None:
+        """A term ended: whoever leads now talks to the coordinators."""
+        self._metrics.epoch.set(0)
+        self.controller.training.coordinators.drop_all()
 
     def _ring_known(self) -> None:
         for key in sorted(self._known):

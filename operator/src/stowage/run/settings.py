@@ -81,6 +81,14 @@ class OperatorSettings(ProcessSettings):
         default=20.0, gt=0, le=600, description="between two looks for changes of policies and plans that went unheard"
     )
     seed: int = Field(default=1, ge=0, description="seed of the packer")
+    worker_image: str = Field(
+        default="stowage:dev", min_length=1, description="image of coordinators, and of what brings the worker files"
+    )
+    coordinator_address: str = Field(
+        default="",
+        pattern=r"^(.+:[0-9]{1,5})?$",
+        description="HOST:PORT of every job's coordinator, for trying things out; unset: that of its pod",
+    )
     webhook_port: Port | None = Field(default=None, description="port of the admission webhook; unset: none")
     webhook_host: str = Field(default="127.0.0.1", description="address the webhook listens on")
     webhook_name: str = Field(

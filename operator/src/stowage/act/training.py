@@ -1,0 +1,154 @@
+"""Reading TrainingJobs, writing their status, and making, deleting and letting go of what they are made of."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from stowage.act.readable import read
+from stowage.api.names import OPERATOR_MANAGER, TRACKING_FINALIZER
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_job_status import TrainingJobStatus
+from stowage.decide.training.children import TOKEN_KEY, Document, secret_name, token_secret
+from stowage.transport import Api, Conflict, Invalid, NotFound, paths
+from stowage_scheduler.cluster import Pod
+
+TOKEN_BYTES: Final = 32
+
+logger = logging.getLogger(__name__)
+
+
+class NameTaken(Exception):  # noqa: N818 - named after what happened
+    """An object of the name that the job needs is there, and is not the job's."""
+
+
+async def job_keys(api: Api) -> tuple[str, ...]:
+    """`namespace/name` of all jobs, those that cannot be read among them."""
+    found = (await api.get(paths.TRAINING_JOBS))["items"]
+    return tuple(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found)
+
+
+async def get_job(api: Api, namespace: str, name: str) -> TrainingJob | None:
+    """A job as it is now; None when it is gone or going.
+
+    Raises:
+        InvalidObjectError: it cannot be used.
+    """
+    try:
+        job = read(TrainingJob, await api.get(paths.training_job(namespace, name)))
+    except NotFound:
+        return None
+    return job if job.metadata.deletion_timestamp is None else None
+
+
+async def write_job_status(
+    api: Api, job: TrainingJob, status: TrainingJobStatus, *, leads: Callable[[], bool]
+) -> TrainingJob | None:
+    """Write a job's status, based on exactly what was read.
+
+    Returns:
+        The job as written; as read when there was nothing to write; None when it has to be looked at again: somebody
+        wrote meanwhile, it is gone, or this process leads no longer.
+    """
+    if status == job.status:
+        return job
+    if not leads():
+        return None
+    document = job.model_copy(update={"status": status}).to_document()
+    document["metadata"].pop("managedFields", None)  # absent means untouched
+    try:
+        return read(TrainingJob, await api.replace(paths.training_job_status(job.namespace, job.name), document))
+    except (Conflict, NotFound):
+        return None
+
+
+async def delete_job(api: Api, job: TrainingJob) -> None:
+    """Delete a job whose time to live is over, with all that it owns."""
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    try:
+        path = paths.training_job(job.namespace, job.name)
+        await api.delete(path, {**options, "preconditions": {"uid": job.metadata.uid}})
+    except (NotFound, Conflict):
+        logger.debug("job %s is gone already", job.key)
+
+
+async def ensure_token(api: Api, job: TrainingJob) -> str:
+    """The job's token, from its Secret; made where there is none.
+
+    Raises:
+        NameTaken: the Secret is another one.
+    """
+    collection = paths.in_namespace(paths.SECRETS, job.namespace)
+    path = paths.named(collection, secret_name(job.name))
+    try:
+        found = await api.get(path)
+    except NotFound:
+        try:
+            await api.create(collection, token_secret(job, secrets.token_urlsafe(TOKEN_BYTES)))
+        except Conflict:
+            logger.debug("another process made the Secret of %s", job.key)
+        found = await api.get(path)
+    _require_owner(found, job)
+    try:
+        return base64.b64decode((found.get("data") or {}).get(TOKEN_KEY, ""), validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise NameTaken(f"Secret {secret_name(job.name)} holds no token") from error
+
+
+async def apply_child(api: Api, job: TrainingJob, collection: str, document: Document) -> None:
+    """Apply an object of the job; one of its name that is not the job's is left alone.
+
+    Raises:
+        NameTaken: there is such an object, or an earlier one of the job that has not gone yet.
+        Invalid: the API server refuses it.
+    """
+    path = paths.named(paths.in_namespace(collection, job.namespace), document["metadata"]["name"])
+    try:
+        found = await api.get(path)
+    except NotFound:
+        found = None
+    if found is not None:
+        _require_owner(found, job)
+        if "deletionTimestamp" in found["metadata"]:
+            raise NameTaken(f"{document['kind']} {document['metadata']['name']} is still going")
+        if document["kind"] == "Pod":
+            return  # made already; nothing of a pod may be changed but what others have changed since
+    try:
+        await api.apply(path, document, field_manager=OPERATOR_MANAGER)
+    except Conflict as error:
+        raise NameTaken(str(error)) from error
+
+
+async def delete_pod(api: Api, pod: Pod, *, force: bool = False) -> None:
+    """Delete exactly this pod; by force without waiting for its kubelet."""
+    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
+    if force:
+        options["gracePeriodSeconds"] = 0
+    try:
+        await api.delete(paths.pod(pod.namespace, pod.name), options)
+    except (NotFound, Conflict):
+        logger.debug("pod %s/%s is gone already", pod.namespace, pod.name)
+
+
+async def release_pod(api: Api, pod: Pod) -> None:
+    """Take the tracking finalizer off exactly this pod: it is counted."""
+    path = paths.pod(pod.namespace, pod.name)
+    try:
+        metadata = (await api.get(path))["metadata"]
+        kept = [name for name in metadata.get("finalizers") or [] if name != TRACKING_FINALIZER]
+        if metadata["uid"] != pod.uid or kept == (metadata.get("finalizers") or []):
+            return
+        version = metadata["resourceVersion"]
+        await api.merge_patch(path, {"metadata": {"finalizers": kept, "resourceVersion": version}})
+    except (NotFound, Invalid):  # what is going loses its last finalizer, and is gone before the answer
+        logger.debug("pod %s/%s is gone already", pod.namespace, pod.name)
+
+
+def _require_owner(found: Mapping[str, Any], job: TrainingJob) -> None:
+    owners = found["metadata"].get("ownerReferences") or []
+    if not any(owner.get("uid") == job.metadata.uid for owner in owners):
+        raise NameTaken(f"{found.get('kind', 'object')} {found['metadata']['name']} is not of this job")

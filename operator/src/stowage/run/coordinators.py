@@ -1,0 +1,174 @@
+"""Links to the coordinators of jobs: one TCP connection for each, made again when it ends.
+
+What a coordinator reports is kept, the latest only, and rings the job's key. What it shall do is kept too, and said
+again whenever a connection is made: commands are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from stowage_worker.codec import TO_COMMANDER
+from stowage_worker.messages import Attach, Begin, End, MessageError, Refused, Report
+from stowage_worker.wire import Backoff, Connection, dial
+
+DIALS_AT_ONCE: Final = 32
+DIAL_SECONDS: Final = 5.0
+LONGEST_BACKOFF_SECONDS: Final = 5.0
+PROGRESS_SECONDS: Final = 10.0
+"""Reports that tell of progress alone ring no more often."""
+
+Address = Callable[[], Awaitable[tuple[str, int]]]
+"""Finds out where the coordinator is now: host and port. Raises OSError when it is nowhere."""
+Ring = Callable[[str, float], None]
+"""Told the key of a job and after how many seconds to look at it."""
+
+logger = logging.getLogger(__name__)
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whose coordinator is followed, and how it knows us."""
+
+    key: str
+    uid: str
+    token: str
+    leader_epoch: int
+
+
+class Coordinators:
+    """All links of this process.
+
+    Args:
+        ring: called when something of a job has to be looked at.
+        generator: source of the jitter.
+    """
+
+    def __init__(self, ring: Ring, generator: random.Random) -> None:
+        self._ring = ring
+        self._generator = generator
+        self._links: dict[str, _Link] = {}
+        self._dials = asyncio.Semaphore(DIALS_AT_ONCE)
+
+    def follow(self, target: Target, address: Address) -> None:
+        """Keep a link to a job's coordinator; asked again it changes nothing."""
+        link = self._links.get(target.key)
+        if link is not None and link.target == target:
+            return
+        self.drop(target.key)
+        self._links[target.key] = _Link(target, address, self._dials, self._ring, self._generator)
+
+    def report(self, key: str, uid: str) -> Report | None:
+        """The latest report of a job."""
+        link = self._links.get(key)
+        return link.report if link is not None and link.target.uid == uid else None
+
+    def connected(self, key: str) -> bool:
+        """Whether its coordinator is heard now."""
+        link = self._links.get(key)
+        return link is not None and link.connected
+
+    def command(self, key: str, command: Begin | End | None) -> None:
+        """What the coordinator shall do from now on; said at once where there is a connection."""
+        link = self._links.get(key)
+        if link is not None:
+            link.command(command)
+
+    def drop(self, key: str) -> None:
+        """End a link; what was reported is forgotten."""
+        link = self._links.pop(key, None)
+        if link is not None:
+            link.end()
+
+    def drop_all(self) -> None:
+        """End all links: somebody else leads now."""
+        for key in tuple(self._links):
+            self.drop(key)
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+
+class _Link:
+    """One coordinator."""
+
+    def __init__(
+        self,
+        target: Target,
+        address: Address,
+        dials: asyncio.Semaphore,
+        ring: Ring,
+        generator: random.Random,
+    ) -> None:
+        self.target = target
+        self.report: Report | None = None
+        self.connected = False
+        self._address = address
+        self._dials = dials
+        self._ring = ring
+        self._backoff = Backoff(generator, most_seconds=LONGEST_BACKOFF_SECONDS)
+        self._command: Begin | End | None = None
+        self._connection: Connection | None = None
+        self._last_words = ""
+        self._task = asyncio.create_task(self._run(), name=f"link to the coordinator of {target.key}")
+
+    def command(self, command: Begin | End | None) -> None:
+        if command == self._command:
+            return
+        self._command = command
+        if command is not None and self._connection is not None:
+            self._connection.send(command)
+
+    def end(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            words = "the connection ended"
+            try:
+                await self._converse()
+            except (OSError, MessageError) as error:
+                words = str(error)
+            finally:
+                was_connected = self.connected
+                self.connected = False
+                if self._connection is not None:
+                    self._connection.abort()
+                    self._connection = None
+            if words != self._last_words:
+                logger.info("coordinator of %s: %s", self.target.key, words)
+                self._last_words = words
+            if was_connected:
+                self._ring(self.target.key, 0.0)
+            await asyncio.sleep(self._backoff.next_seconds())
+
+    async def _converse(self) -> None:
+        async with self._dials:
+            host, port = await self._address()
+            self._connection = connection = await dial(host, port, DIAL_SECONDS)
+        connection.send(Attach(self.target.token, self.target.leader_epoch))
+        if self._command is not None:
+            connection.send(self._command)
+        while (message := await connection.receive(TO_COMMANDER)) is not None:
+            if isinstance(message, Refused):
+                raise MessageError(f"refused: {message.reason[:200]}")
+            self._heard(message)
+
+    def _heard(self, report: Report) -> None:
+        fresh = not self.connected or self.report is None or _matters(report) != _matters(self.report)
+        self.report = report
+        self.connected = True
+        self._backoff.reset()
+        self._last_words = ""
+        self._ring(self.target.key, 0.0 if fresh else PROGRESS_SECONDS)
+
+
+def _matters(report: Report) -> tuple[object, ...]:
+    """What of a report has to be looked at right away."""
+    seats = tuple((seat.seat, seat.pod, seat.connected, seat.state) for seat in report.seats)
+    return (report.epoch, report.phase, report.evidence, seats, report.progress.checkpoint_step)

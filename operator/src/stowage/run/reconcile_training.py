@@ -1,0 +1,323 @@
+"""One pass over one TrainingJob: read, decide, write the status, act on what the status says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from stowage.act.policies import list_policies
+from stowage.act.readable import tell_once
+from stowage.act.training import (
+    NameTaken,
+    apply_child,
+    delete_job,
+    delete_pod,
+    ensure_token,
+    get_job,
+    release_pod,
+    write_job_status,
+)
+from stowage.api.names import JOB_LABEL, SEAT_LABEL
+from stowage.api.packing_policy import PackingPolicy
+from stowage.api.resource import InvalidObjectError
+from stowage.api.training_job import TrainingJob
+from stowage.api.training_words import JobPhase
+from stowage.decide.training.children import (
+    COORDINATOR_PORT,
+    coordinator_host,
+    coordinator_name,
+    coordinator_pod,
+    seat_pod,
+    service,
+)
+from stowage.decide.training.commands import command_of
+from stowage.decide.training.coverage import is_covered
+from stowage.decide.training.facts import Recovery
+from stowage.decide.training.job_facts import recoveries_of
+from stowage.decide.training.job_status import Seen, Step, next_step
+from stowage.decide.training.node_memory import records_of
+from stowage.decide.training.seats import LEAVE_SECONDS, Work, seat_pods, work_of
+from stowage.observe.store import Store
+from stowage.run.coordinators import PROGRESS_SECONDS, Coordinators, Target
+from stowage.run.lease import Lease, term_of
+from stowage.run.settings import OperatorSettings
+from stowage.transport import Api, ApiError, Forbidden, Invalid, NotFound, paths
+from stowage_scheduler.cluster import Pod
+
+AGAIN_SECONDS: Final = 0.5
+TAKEN_SECONDS: Final = 2.0
+REFUSED_SECONDS: Final = 30.0
+POLICIES_SECONDS: Final = 10.0
+RING_SECONDS: Final = 0.05  # one pass for the many events of one change
+WRITES_AT_ONCE: Final = 16
+
+Ring = Callable[[str, float], None]
+"""Told the key of a job and after how many seconds to look at it."""
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingReconciler:
+    """Carries jobs through their lives. What it remembers only saves requests: a new process goes on without it.
+
+    Args:
+        api: the connection.
+        store: facts of the cluster.
+        lease: of the leader; nothing is written without it.
+        clock: wall clock, seconds since the epoch.
+        settings: of the process.
+        ring: called when a job has to be looked at.
+        generator: source of the jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        store: Store,
+        lease: Lease,
+        clock: Callable[[], float],
+        settings: OperatorSettings,
+        ring: Ring,
+        generator: random.Random,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        self._settings = settings
+        self._ring = ring
+        self.coordinators = Coordinators(ring, generator)
+        self._tokens: dict[str, tuple[str, str]] = {}  # by key: UID of the job, token
+        self._nodes: dict[str, frozenset[str]] = {}  # by key: where the seats are
+        self._job_of: dict[str, str] = {}  # by pod: the key of its job, known still when the pod is gone
+        self._recoveries: dict[str, tuple[Recovery, ...]] = {}
+        self._released: dict[str, set[str]] = {}  # by key: UIDs of pods
+        self._refused: dict[str, str] = {}  # by key: the API server's words about a child
+        self._progress_at: dict[str, float] = {}
+        self._policies: tuple[PackingPolicy, ...] = ()
+        self._policies_at: float | None = None
+        self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
+
+    def on_store_event(self, kind: str, key: str) -> None:
+        """Ring the jobs that a change of the cluster may concern."""
+        if kind == "Node":
+            for job, nodes in self._nodes.items():
+                if key in nodes:
+                    self._ring(job, RING_SECONDS)
+        if kind != "Pod":
+            return
+        pod = self._store.pods.get(key)
+        if pod is None:
+            job_key = self._job_of.pop(key, None)
+        else:
+            name = pod.labels.get(JOB_LABEL)
+            job_key = f"{pod.namespace}/{name}" if name is not None else None
+        if job_key is None:
+            return
+        if pod is not None:
+            self._job_of[key] = job_key
+        self._ring(job_key, RING_SECONDS)
+
+    async def reconcile(self, key: str) -> float | None:
+        """Bring one job up to date; returns after how many seconds to look again, None: at the next ring."""
+        namespace, _, name = key.partition("/")
+        if self._settings.watch_namespaces and namespace not in self._settings.watch_namespaces:
+            return None
+        try:
+            job = await get_job(self._api, namespace, name)
+        except InvalidObjectError as error:
+            tell_once(await self._api.get(paths.training_job(namespace, name)), error)
+            return None
+        pods = self._pods_of(namespace, name)
+        if job is None:
+            await self._let_go(key, pods)
+            return None
+        if await self._is_behind(job, pods):
+            return AGAIN_SECONDS
+        seen = await self._seen(job, pods)
+        step = next_step(job, seen)
+        if self._only_progress(job, step, seen.now):
+            written: TrainingJob | None = job
+        else:
+            written = await write_job_status(self._api, job, step.status, leads=term_of(self._lease))
+            self._progress_at[key] = seen.now
+        if written is None:
+            return AGAIN_SECONDS
+        self._tell(job, written)
+        self._nodes[key] = frozenset(seat.node for seat in written.status.seats if seat.node)
+        self._recoveries[key] = recoveries_of(written)
+        return await self._act(written, seen, step)
+
+    def _pods_of(self, namespace: str, name: str) -> tuple[Pod, ...]:
+        """All pods with the labels of this job's seats, whoever owns them."""
+        return tuple(
+            pod
+            for pod in self._store.pods.values()
+            if pod.labels.get(JOB_LABEL) == name and pod.namespace == namespace and SEAT_LABEL in pod.labels
+        )
+
+    async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
+        """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
+        self.coordinators.drop(key)
+        for memory in (self._tokens, self._nodes, self._recoveries, self._refused, self._progress_at):
+            memory.pop(key, None)
+        released = self._released.setdefault(key, set())
+        leaving = [pod for pod in pods if pod.uid not in released]
+        await self._all(release_pod(self._api, pod) for pod in leaving)
+        released.update(pod.uid for pod in leaving)
+        if not pods:
+            self._released.pop(key, None)
+
+    async def _is_behind(self, job: TrainingJob, pods: tuple[Pod, ...]) -> bool:
+        """Whether the store has not seen yet what the status speaks of: missing there would look like deleted."""
+        known = {pod.uid for pod in pods}
+        for seat in job.status.seats:
+            if seat.pod_uid is None or seat.pod_uid in known:
+                continue
+            try:
+                path = paths.pod(job.namespace, f"{job.name}-{seat.seat}-{seat.attempt}")
+                if (await self._api.get(path))["metadata"]["uid"] == seat.pod_uid:
+                    return True
+            except NotFound:
+                continue
+        return False
+
+    async def _seen(self, job: TrainingJob, pods: tuple[Pod, ...]) -> Seen:
+        now = self._clock()
+        namespace = self._store.namespaces.get(job.namespace)
+        if self._policies_at is None or now - self._policies_at >= POLICIES_SECONDS:
+            self._policies, self._policies_at = await list_policies(self._api), now
+        return Seen(
+            pods=seat_pods(pods, job),
+            nodes=self._store.nodes,
+            snapshot=self._store.snapshot(now),
+            now=now,
+            report=self.coordinators.report(job.key, job.metadata.uid or ""),
+            connected=self.coordinators.connected(job.key),
+            gated=is_covered(job, self._policies, namespace.labels if namespace is not None else {}),
+            records=records_of(self._recoveries, now),
+            refused=self._refused.get(job.key, ""),
+        )
+
+    def _only_progress(self, job: TrainingJob, step: Step, now: float) -> bool:
+        """Whether nothing but the progress is new, and that was written a moment ago."""
+        same = step.status.model_copy(update={"progress": job.status.progress}) == job.status
+        return same and now - self._progress_at.get(job.key, 0.0) < PROGRESS_SECONDS
+
+    def _tell(self, before: TrainingJob, after: TrainingJob) -> None:
+        old, new = before.status, after.status
+        if (old.phase, old.epoch) != (new.phase, new.epoch):
+            words = (after.key, new.phase, new.epoch, new.attempt, new.message)
+            logger.info("job %s: %s, epoch %d, attempt %d. %s", *words)
+
+    async def _act(self, job: TrainingJob, seen: Seen, step: Step) -> float | None:
+        status = job.status
+        ended_seconds = None
+        if status.phase is not None and status.phase.ended:
+            ended_seconds = seen.now - (status.finished_at.timestamp() if status.finished_at is not None else seen.now)
+            ttl = job.spec.ttl_after_finished
+            if ttl is not None and ended_seconds >= ttl.seconds:
+                await delete_job(self._api, job)
+                return None
+        work = work_of(job, seen.pods, seen.nodes, gated=seen.gated, ended_seconds=ended_seconds)
+        again = [step.again_at - seen.now] if step.again_at is not None else []
+        try:
+            await self._keep_coordinator(job, ended_seconds)
+            await self._carry_out(job, work)
+            self._refused.pop(job.key, None)
+        except NameTaken as error:
+            self._log_refusal(job.key, str(error))
+            again.append(TAKEN_SECONDS)
+        except (Invalid, Forbidden) as error:
+            self._log_refusal(job.key, error.message or str(error))
+            again.append(REFUSED_SECONDS)
+        if ended_seconds is not None and ended_seconds < LEAVE_SECONDS:
+            again.append(LEAVE_SECONDS - ended_seconds)
+        return max(RING_SECONDS, min(again)) if again else None
+
+    def _log_refusal(self, key: str, words: str) -> None:
+        if self._refused.get(key) != words:
+            self._refused[key] = words
+            logger.warning("job %s: %s", key, words)
+            self._ring(key, RING_SECONDS)
+
+    async def _keep_coordinator(self, job: TrainingJob, ended_seconds: float | None) -> None:
+        """Secret, Service and coordinator are there while the job may run, and the coordinator knows its command."""
+        found = self._store.pods.get(f"{job.namespace}/{coordinator_name(job.name)}")
+        coordinator = found if found is not None and found.owner and found.owner.uid == job.metadata.uid else None
+        over = job.status.phase in {JobPhase.SUSPENDED, JobPhase.PAUSED}
+        if ended_seconds is not None:
+            over = ended_seconds >= LEAVE_SECONDS or coordinator is None or coordinator.finished
+        if over:
+            self.coordinators.drop(job.key)
+            if coordinator is not None and not coordinator.terminating and not coordinator.finished:
+                await delete_pod(self._api, coordinator)
+            return
+        token = await self._token(job)
+        if ended_seconds is None:
+            if coordinator is None:
+                await apply_child(self._api, job, paths.SERVICES, service(job))
+                await apply_child(self._api, job, paths.PODS, coordinator_pod(job, self._settings.worker_image))
+            elif coordinator.finished or self._is_on_dead_node(coordinator):
+                await delete_pod(self._api, coordinator, force=True)  # it holds nothing that is not told again
+        if not self._lease.leading:
+            return
+        target = Target(job.key, job.metadata.uid or "", token, self._lease.epoch)
+        self.coordinators.follow(target, lambda: self._address(job))
+        self.coordinators.command(job.key, command_of(job))
+
+    async def _token(self, job: TrainingJob) -> str:
+        uid, token = self._tokens.get(job.key, ("", ""))
+        if uid != job.metadata.uid:
+            token = await ensure_token(self._api, job)
+            self._tokens[job.key] = (job.metadata.uid or "", token)
+        return token
+
+    def _is_on_dead_node(self, pod: Pod) -> bool:
+        node = self._store.nodes.get(pod.node) if pod.node is not None else None
+        return pod.node is not None and (node is None or not node.ready)
+
+    async def _address(self, job: TrainingJob) -> tuple[str, int]:
+        """Where the coordinator is: as the settings say, else the IP of its pod, else its name."""
+        if self._settings.coordinator_address:
+            host, _, port = self._settings.coordinator_address.rpartition(":")
+            return host, int(port)
+        try:
+            pod = await self._api.get(paths.pod(job.namespace, coordinator_name(job.name)))
+        except ApiError as error:
+            raise ConnectionError(f"its pod cannot be read: {error.reason}") from error
+        address = (pod.get("status") or {}).get("podIP")
+        return address or coordinator_host(job), COORDINATOR_PORT
+
+    async def _carry_out(self, job: TrainingJob, work: Work) -> None:
+        """Deletions first: what is made may need the room."""
+        released = self._released.setdefault(job.key, set())
+        leaving = [pod for pod in (*work.release, *self._of_earlier_jobs(job)) if pod.uid not in released]
+        await self._all(delete_pod(self._api, one.pod, force=one.force) for one in work.delete)
+        await self._all(release_pod(self._api, pod) for pod in leaving)
+        released.update(pod.uid for pod in leaving)
+        image = self._settings.worker_image
+        await self._all(apply_child(self._api, job, paths.PODS, seat_pod(job, one, image)) for one in work.create)
+
+    def _of_earlier_jobs(self, job: TrainingJob) -> list[Pod]:
+        """Pods of a job of this name that was deleted: nobody counts them any more."""
+        pods = self._pods_of(job.namespace, job.name)
+        own = {pod.uid for pod in seat_pods(pods, job)}
+        kind = job.kind
+        return [pod for pod in pods if pod.uid not in own and pod.terminating and pod.owner and pod.owner.kind == kind]
+
+    async def _all(self, actions: Any) -> None:  # noqa: ANN401 - coroutines
+        """Some at once; the first error is raised when all have ended."""
+
+        async def one(action: Coroutine[Any, Any, None]) -> None:
+            async with self._writes:
+                await action
+
+        results = await asyncio.gather(*(one(action) for action in actions), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result

@@ -1,0 +1,100 @@
+"""A coordinator that does as it is told, over a real connection: for tests of the operator without supervisors.
+
+It speaks the messages of `stowage_worker` and plays the supervisors too: a job runs as soon as it is begun. What goes
+wrong, and when it is done, the test says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from stowage_worker.codec import FROM_COMMANDER
+from stowage_worker.messages import Attach, Begin, Checkpoint, End, Evidence, Progress, Report, SeatState
+from stowage_worker.wire import Connection
+
+NOT_BEGUN = Report(epoch=0, attempt=0, phase="Waiting")
+
+
+class FakeCoordinator:
+    """One coordinator for whoever attaches; knows one job.
+
+    Attributes:
+        begun: every `Begin` of a new epoch, in order.
+        ended: the `End`, once it came.
+        attached: how often somebody attached.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[Begin] = []
+        self.ended: End | None = None
+        self.attached: list[Attach] = []
+        self.report = NOT_BEGUN
+        self.port = 0
+        self._connections: set[Connection] = set()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def tell(self, phase: str, *, evidence: tuple[Evidence, ...] = (), step: int = -1) -> None:
+        """Report a phase of the epoch that was begun last."""
+        begin = self.begun[-1]
+        seats = tuple(
+            SeatState(seat, uid, connected=True, state="Running")
+            for seat, uid in zip(begin.seats, begin.pods, strict=True)
+        )
+        progress = Progress(step=step) if step >= 0 else self.report.progress
+        self.report = Report(begin.epoch, begin.attempt, phase, seats, evidence, progress)
+        self._send()
+
+    def fails(self, seat: str, *, at: float, code: int = 1, step: int = 7, error_hash: str = "") -> None:
+        """One process of a seat exits."""
+        evidence = Evidence(
+            "ProcessExited", self.begun[-1].epoch, at, seat=seat, rank=0, code=code, step=step, error_hash=error_hash
+        )
+        self.tell("Failed", evidence=(evidence,))
+
+    def cut(self) -> None:
+        """End all connections, as if the coordinator had been started again."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer)
+        self._connections.add(connection)
+        try:
+            while (message := await connection.receive(FROM_COMMANDER)) is not None:
+                self._heard(message, connection)
+        finally:
+            self._connections.discard(connection)
+            connection.abort()
+
+    def _heard(self, message: Attach | Begin | Checkpoint | End, connection: Connection) -> None:
+        match message:
+            case Attach():
+                self.attached.append(message)
+                connection.send(self.report)
+            case Begin() if not self.begun or message.epoch > self.begun[-1].epoch:
+                self.begun.append(message)
+                self.tell("Running" if message.seats else "Yielded")
+            case End():
+                self.ended = message
+
+    def _send(self) -> None:
+        for connection in self._connections:
+            connection.send(self.report)
+
+
+@contextlib.asynccontextmanager
+async def fake_coordinator() -> AsyncIterator[FakeCoordinator]:
+    """A coordinator on a free port of this machine."""
+    fake = FakeCoordinator()
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    fake.port = server.sockets[0].getsockname()[1]
+    try:
+        yield fake
+    finally:
+        server.close()
+        fake.cut()

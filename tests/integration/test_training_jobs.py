@@ -1,0 +1,202 @@
+"""TrainingJobs on a real control plane, with simulated nodes and a coordinator that does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from harness.coordinator import FakeCoordinator, fake_coordinator
+from harness.waiting import eventually
+from harness.workbench import Document, Workbench
+from integration.conftest import Start
+from stowage.demo.processes import free_port
+from stowage.transport import paths
+from stowage.transport.errors import NotFound
+
+TRACKING = "stowage.dev/tracking"
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[FakeCoordinator]:
+    async with fake_coordinator() as running:
+        yield running
+
+
+@pytest.fixture
+def operator(start: Start, coordinator: FakeCoordinator) -> None:
+    port = str(free_port())
+    lease = f"stowage-operator-{uuid.uuid4().hex[:6]}"
+    arguments = ("--metrics-port", port, "--lease-name", lease, "--solver-workers", "1")
+    address = ("--coordinator-address", coordinator.address)
+    start("operator", *arguments, *address, ready_url=f"http://127.0.0.1:{port}/readyz")
+
+
+class Job:
+    """One TrainingJob of a test."""
+
+    def __init__(self, bench: Workbench, name: str = "tiny") -> None:
+        self.bench = bench
+        self.name = name
+        self.path = paths.training_job(bench.namespace, name)
+
+    async def apply(self, nodes: int = 2, **spec: Any) -> None:
+        container = {"name": "trainer", "image": "train:1", "command": ["python3", "train.py"]}
+        template = {"spec": {"containers": [container], "nodeSelector": {"story": self.bench.namespace}}}
+        document = {
+            "apiVersion": "stowage.dev/v1alpha1",
+            "kind": "TrainingJob",
+            "metadata": {"name": self.name},
+            "spec": {"nodes": {"min": nodes}, "template": template, **spec},
+        }
+        await self.bench.api.create(paths.in_namespace(paths.TRAINING_JOBS, self.bench.namespace), document)
+
+    async def status(self) -> Document:
+        found: Document = (await self.bench.api.get(self.path)).get("status", {})
+        return found
+
+    async def until(self, phase: str, epoch: int | None = None) -> Document:
+        async def there() -> Document:
+            status = await self.status()
+            assert status.get("phase") == phase, status
+            assert epoch is None or status["epoch"] == epoch, status
+            return status
+
+        return await eventually(there, what=f"{self.name} is {phase} in epoch {epoch}")
+
+    async def pods(self) -> dict[str, Document]:
+        """The pods of the seats by name."""
+        found = await self.bench.pods()
+        return {pod["metadata"]["name"]: pod for pod in found if "stowage.dev/seat" in pod["metadata"]["labels"]}
+
+    async def until_pods(self, *names: str) -> dict[str, Document]:
+        async def there() -> dict[str, Document]:
+            pods = await self.pods()
+            assert set(pods) == set(names), set(pods)
+            return pods or {"": {}}
+
+        return await eventually(there, what=f"the pods are {names}")
+
+    async def delete(self) -> None:
+        with contextlib.suppress(NotFound):
+            await self.bench.api.delete(self.path)
+        await self.until_pods()
+
+    async def set_spec(self, **spec: Any) -> None:
+        await self.bench.api.merge_patch(self.path, {"spec": spec})
+
+
+@pytest.fixture
+async def job(workbench: Workbench, operator: None) -> AsyncIterator[Job]:  # noqa: ARG001 - runs beside
+    await workbench.nodes(3, cpu="8", labels={"story": workbench.namespace})
+    made = Job(workbench)
+    yield made
+    await made.delete()  # while the operator lets its pods go
+
+
+async def test_a_short_spec_becomes_a_job_that_runs_and_succeeds(job: Job, coordinator: FakeCoordinator) -> None:
+    await job.apply()
+    status = await job.until("Running", epoch=1)
+    pods = await job.until_pods("tiny-s0-1", "tiny-s1-1")
+    assert all(TRACKING in pod["metadata"]["finalizers"] for pod in pods.values())
+    uids = {pod["metadata"]["labels"]["stowage.dev/seat"]: pod["metadata"]["uid"] for pod in pods.values()}
+    begin = coordinator.begun[-1]
+    assert (begin.epoch, begin.attempt, begin.seats) == (1, 1, tuple(status["members"]))
+    assert begin.pods == tuple(uids[seat] for seat in begin.seats)
+    placed = next(one for one in status["conditions"] if one["type"] == "Placed")
+    assert placed["reason"] == "NoPolicy"
+
+    coordinator.tell("Running", step=12)
+    coordinator.tell("Finished")
+    status = await job.until("Succeeded")
+    assert status["finishedAt"]
+    assert status["progress"]["step"] == 12
+
+    async def ended() -> bool:
+        return coordinator.ended is not None and coordinator.ended.code == 0
+
+    await eventually(ended, what="the coordinator is told to end")
+    for name in pods:
+        pod_status = paths.pod(job.bench.namespace, name) + "/status"
+        await job.bench.api.merge_patch(pod_status, {"status": {"phase": "Succeeded"}})
+
+    async def counted() -> bool:
+        return not any(pod["metadata"].get("finalizers") for pod in (await job.pods()).values())
+
+    await eventually(counted, what="the finished pods are let go")
+    assert set(await job.pods()) == set(pods), "pods that have finished stay, with their logs"
+
+
+async def test_a_process_that_fails_is_started_again_in_the_same_pods(job: Job, coordinator: FakeCoordinator) -> None:
+    await job.apply()
+    await job.until("Running", epoch=1)
+    before = await job.pods()
+    coordinator.fails("s1", at=time.time())  # noqa: TID251 - as the operator's clock has it
+    status = await job.until("Running", epoch=2)
+    assert status["attempt"] == 2
+    assert status["restarts"] == [{"scope": "Process", "count": 1}]
+    failure = status["lastFailure"]
+    assert (failure["event"], failure["seat"], failure["code"]) == ("ProcessExited", "s1", 1)
+    after = await job.pods()
+    assert {pod["metadata"]["uid"] for pod in after.values()} == {pod["metadata"]["uid"] for pod in before.values()}
+    assert [begin.epoch for begin in coordinator.begun] == [1, 2]
+
+
+async def test_a_deleted_pod_is_followed_by_one_of_the_next_attempt(job: Job, coordinator: FakeCoordinator) -> None:
+    await job.apply()
+    await job.until("Running", epoch=1)
+    await job.bench.api.delete(paths.pod(job.bench.namespace, "tiny-s0-1"))
+    status = await job.until("Running", epoch=2)
+    await job.until_pods("tiny-s0-2", "tiny-s1-1")
+    assert {(seat["seat"], seat["attempt"]) for seat in status["seats"]} == {("s0", 2), ("s1", 1)}
+    assert set(coordinator.begun[-1].seats) == {"s0", "s1"}
+
+
+async def test_suspended_it_has_no_pods_and_goes_on_when_resumed(job: Job, coordinator: FakeCoordinator) -> None:
+    await job.apply()
+    await job.until("Running", epoch=1)
+    await job.set_spec(suspend=True)
+    await job.until("Suspended", epoch=2)
+    assert coordinator.begun[-1].seats == ()
+    await job.until_pods()
+    await job.set_spec(suspend=False)
+    status = await job.until("Running", epoch=3)
+    assert status["attempt"] == 2
+    await job.until_pods("tiny-s0-2", "tiny-s1-2")
+
+
+async def test_a_link_that_breaks_is_made_again_and_nothing_begins_anew(job: Job, coordinator: FakeCoordinator) -> None:
+    await job.apply()
+    await job.until("Running", epoch=1)
+    attached = len(coordinator.attached)
+    coordinator.cut()
+
+    async def again() -> bool:
+        return len(coordinator.attached) > attached
+
+    await eventually(again, what="the operator attaches again")
+    coordinator.tell("Finished")
+    await job.until("Succeeded", epoch=1)
+
+
+async def test_a_deleted_job_leaves_nothing(job: Job) -> None:
+    await job.apply()
+    await job.until("Running", epoch=1)
+    await job.bench.api.delete(job.path)
+
+    async def nothing_left() -> bool:
+        for collection in (paths.SECRETS, paths.SERVICES, paths.PODS):
+            found = await job.bench.api.get(paths.in_namespace(collection, job.bench.namespace))
+            names = [item["metadata"]["name"] for item in found["items"]]
+            assert not [name for name in names if name.startswith(job.name)], names
+        try:
+            await job.bench.api.get(job.path)
+        except NotFound:
+            return True
+        return False
+
+    await eventually(nothing_left, what="everything of the job is gone")
