@@ -91,7 +91,10 @@ SILENT = job(seat(1, connected=False))
             Domain.WORKLOAD,
             id="no image anywhere",
         ),
-        pytest.param(saw(Event.START_TIMEOUT, 1), Action.RESTART_CONTAINER, Domain.UNKNOWN, id="a seat does not start"),
+        pytest.param(saw(Event.START_TIMEOUT, 2), Action.RESTART_CONTAINER, Domain.UNKNOWN, id="a seat does not start"),
+        pytest.param(
+            saw(Event.START_TIMEOUT, 1), Action.REPLACE_NODE, Domain.UNKNOWN, id="a seat that nobody can reach"
+        ),
         pytest.param(saw(Event.COORDINATOR_LOST), Action.IGNORE, Domain.UNKNOWN, id="the coordinator is silent"),
         pytest.param(saw(Event.PROMQL, name="loss-spike"), Action.IGNORE, Domain.UNKNOWN, id="a query without a rule"),
         pytest.param(saw(Event.LOG, 1, name="oops"), Action.IGNORE, Domain.UNKNOWN, id="a line without a rule"),
@@ -131,7 +134,7 @@ RULES = (
         pytest.param((saw(Event.PROMQL, name="loss-spike"),), Action.PAUSE, id="a query of Prometheus"),
         pytest.param((saw(Event.HANG),), Action.IGNORE, id="hangs are ignored"),
         pytest.param((saw(Event.HANG), exited()), Action.RESTART_PROCESSES, id="and hide nothing else"),
-        pytest.param((exited(code=0, signal=7),), Action.RESTART_CONTAINER, id="a signal"),
+        pytest.param((exited(2, 0, signal=7),), Action.RESTART_CONTAINER, id="a signal"),
     ],
 )
 def test_rules_of_the_job_come_first(evidence: tuple[Evidence, ...], action: Action) -> None:

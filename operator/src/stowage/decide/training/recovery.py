@@ -31,6 +31,7 @@ SETTLE_MANY_SECONDS: Final = 30.0
 """The same when most seats fell silent at once: rather the network around the coordinator than their nodes."""
 _MANY: Final = 3
 
+_ENDS_BY_ITSELF: Final = frozenset({Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED})
 _IDLE_PHASES: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
 
 
@@ -103,6 +104,8 @@ def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answe
     if is_repeated_user_error(cause, history):
         return _Answer(structs.replace(cause, domain=Domain.WORKLOAD), Action.FAIL, RecoveryReason.USER_ERROR)
     action = escalated(cause, job, history, now)
+    if action is Action.RESTART_CONTAINER and not _can_restart(cause, job):
+        action = Action.REPLACE_NODE
     reason = RecoveryReason.RULE_MATCHED if cause.by_user else RecoveryReason.FAILURE_RECOVERED
     if costs_more(action, cause.action):
         reason = RecoveryReason.ESCALATED
@@ -113,6 +116,13 @@ def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answe
             return _Answer(cause, stop, RecoveryReason.NO_SMALLER_SIZE)
         return _Answer(cause, action, reason, size)
     return _Answer(cause, action, reason)
+
+
+def _can_restart(cause: Cause, job: JobFacts) -> bool:
+    """Whether the containers end by themselves or their supervisors can be told to; a program's fault costs no node."""
+    if cause.evidence.event in _ENDS_BY_ITSELF or cause.domain is Domain.WORKLOAD:
+        return True
+    return all(seat.connected for seat in job.seats if seat.seat in cause.seats)
 
 
 def _strongest(answers: Sequence[_Answer]) -> _Answer:
@@ -192,9 +202,9 @@ def _decision(
 
 def _to_restart(answers: Sequence[_Answer], vacated: Sequence[str]) -> tuple[str, ...]:
     """Seats whose container is ended by us; those that ended by themselves the kubelet starts again anyway."""
-    over = {Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED}
-    asked = [one for one in answers if one.action is Action.RESTART_CONTAINER and one.cause.evidence.event not in over]
-    return tuple(sorted({seat for answer in asked for seat in answer.cause.seats} - set(vacated)))
+    asked = [one.cause for one in answers if one.action is Action.RESTART_CONTAINER]
+    told = [cause for cause in asked if cause.evidence.event not in _ENDS_BY_ITSELF]
+    return tuple(sorted({seat for cause in told for seat in cause.seats} - set(vacated)))
 
 
 def _lines(job: JobFacts, answers: Sequence[_Answer], now: float, action: Action | None = None) -> tuple[Recovery, ...]:

@@ -80,7 +80,7 @@ def _why(reason: RecoveryReason, budget: Budget | None) -> str:
         case RecoveryReason.USER_ERROR:
             return ", for the same error came at the same step before"
         case RecoveryReason.ESCALATED:
-            return ", for less did not help"
+            return ", for less does not help"
         case RecoveryReason.BUDGET_EXHAUSTED if budget is not None:
             return f", for {budget.restarts} restarts within {budget.window_seconds:.0f} s are used up"
         case RecoveryReason.NO_SMALLER_SIZE:
