@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import stowage_worker
 from harness.local_training import LocalTraining, undisturbed
 from harness.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for leftovers in Linux' /proc")
-PYTHON39 = os.environ.get("STOWAGE_PYTHON39") or shutil.which("python3.9")
+
+
+def python39() -> str | None:
+    """One that runs; a shim without a version behind it does not."""
+    found = os.environ.get("STOWAGE_PYTHON39") or shutil.which("python3.9")
+    asked = [found, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 9))"]
+    return found if found and subprocess.run(asked, capture_output=True, check=False).returncode == 0 else None
+
+
+PYTHON39 = python39()
 
 
 async def nothing_left(run: LocalTraining) -> None:
@@ -113,6 +124,16 @@ async def test_the_budget_of_restarts(tmp_path: Path) -> None:
     await nothing_left(run)
 
 
+async def test_a_coordinator_that_cannot_run(tmp_path: Path) -> None:
+    broken = tmp_path / "broken" / "stowage_worker"
+    shutil.copytree(Path(stowage_worker.__file__).parent, broken)
+    (broken / "coordinator_command.py").write_text("raise SystemExit(5)")
+    run = LocalTraining(tmp_path, environment={"PYTHONPATH": str(tmp_path / "broken")})
+    assert run.run() == 1, run.output()
+    assert run.status()["reason"] == "the coordinator ends again and again, with code 5"
+    await nothing_left(run)
+
+
 async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     run = LocalTraining(tmp_path, options=("--restarts", "1"), command=("/no/such/program",))
     assert run.run() == 127, run.output()
@@ -159,8 +180,6 @@ async def test_what_one_run_committed_the_next_goes_on_from(tmp_path: Path) -> N
 
 @pytest.mark.skipif(PYTHON39 is None, reason="no python3.9 on PATH, nor named by STOWAGE_PYTHON39")
 async def test_python_3_9(tmp_path: Path) -> None:
-    import stowage_worker
-
     source = str(Path(stowage_worker.__file__).parent.parent)
     run = LocalTraining(
         tmp_path,

@@ -86,6 +86,7 @@ async def _run(
     processes = LocalProcesses(job, children)
     run = LocalRun(job, wishes, processes, generator)
     processes.on_lost = run.lose
+    processes.on_hopeless = run.give_up
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, run.interrupt, number)

@@ -21,7 +21,9 @@ LOCAL_RUN = "STOWAGE_LOCAL_RUN"
 """Marks every process of a run."""
 ADDRESS = "127.0.0.1"
 AGAIN_SECONDS = 0.2
-MAX_COORDINATOR_STARTS = 20
+MAX_SHORT_LIVES = 10
+SHORT_LIFE_SECONDS = 5.0
+"""A coordinator that ends within that so often in a row will not do better the next time."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class LocalProcesses:
 
     Attributes:
         on_lost: told the seat whose supervisor died; starts another, or none.
+        on_hopeless: told why the run cannot go on.
         coordinator: its process id; None while there is none.
         supervisors: process ids by seat.
     """
@@ -60,20 +63,20 @@ class LocalProcesses:
             LOCAL_RUN: job.run,
             "PYTHONPATH": search_path(link_package(job.directory), os.environ),
         }
+        self.on_hopeless: Callable[[str], None] = lambda reason: None  # noqa: ARG005
         self._is_ending = False
         self._waits: set[asyncio.Task[None]] = set()
-        self._coordinator_starts = 0
+        self._short_lives = 0
         self.coordinator: int | None = None
         self.supervisors: dict[str, int] = {}
 
     def start_coordinator(self) -> None:
         """Start it, and again whenever it ends: supervisors and commander come back to it."""
         job = self._job
-        self._coordinator_starts += 1
         options = ["coordinator", "--host", ADDRESS, "--port", str(job.port), "--job", job.job]
         environment = {**self._environment, "STOWAGE_TOKEN": job.token}
         self.coordinator, ended = self._start(options, environment, stdout=subprocess.DEVNULL)
-        self._follow(self._coordinator_ended(ended))
+        self._follow(self._coordinator_ended(ended, asyncio.get_running_loop().time()))
 
     def start_supervisor(self, seat: str) -> None:
         """Start a node's supervisor, a new one in place of one that died."""
@@ -130,14 +133,19 @@ class LocalProcesses:
         self._waits.add(task)
         task.add_done_callback(self._waits.discard)
 
-    async def _coordinator_ended(self, ended: asyncio.Future[int]) -> None:
+    async def _coordinator_ended(self, ended: asyncio.Future[int], started_at: float) -> None:
         code = await ended
         self.coordinator = None
         if self._is_ending:
             return
+        is_short = asyncio.get_running_loop().time() - started_at < SHORT_LIFE_SECONDS
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        if self._short_lives >= MAX_SHORT_LIVES:
+            self.on_hopeless(f"the coordinator ends again and again, with code {code}")
+            return
         say(f"the coordinator ended with {code}; it is started again")
         await asyncio.sleep(AGAIN_SECONDS)
-        if not self._is_ending and self._coordinator_starts < MAX_COORDINATOR_STARTS:
+        if not self._is_ending:
             self.start_coordinator()
 
     async def _supervisor_ended(self, seat: str, ended: asyncio.Future[int]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stowage_worker.codec import TO_COMMANDER
-from stowage_worker.local_policy import NO_FAILURES, Answer, Mistake, answer_to, mistakes_of
+from stowage_worker.local_policy import GENERAL_CODE, NO_FAILURES, Answer, Mistake, answer_to, mistakes_of
 from stowage_worker.local_processes import ADDRESS, LocalJob, LocalProcesses
 from stowage_worker.local_status import LocalStatus, pids_of
 from stowage_worker.messages import Attach, Begin, End, Evidence, HangRule, MessageError, Refused, Report
@@ -17,7 +17,7 @@ from stowage_worker.wire import Backoff, Connection, dial
 
 GATHER_SECONDS = 0.2
 """After the first evidence of a failure: what else belongs to it, before it is judged."""
-FAILURE_GRACE_SECONDS = 1.0
+FAILURE_GRACE_SECONDS = 0.5
 """After a failure nothing is gained by waiting: what is left of the epoch waits for a rank that is gone."""
 MAX_LOSSES_IN_A_ROW = 3
 """A supervisor that dies so often before its epoch runs is left out, where enough others are there."""
@@ -56,7 +56,7 @@ class LocalRun:
         self._restarts = 0
         self._last_failure: Evidence | None = None
         self._answer = Answer("")
-        self._interrupted: int | None = None
+        self._interrupted: Answer | None = None
 
     async def run(self) -> int:
         """Start everything, go on until the end, end everything; the exit code."""
@@ -84,7 +84,13 @@ class LocalRun:
 
     def interrupt(self, number: int) -> None:
         """A signal to end."""
-        self._interrupted = 128 + number
+        self._interrupted = Answer("interrupted", 128 + number)
+        self._changed.set()
+
+    def give_up(self, reason: str) -> None:
+        """It cannot go on."""
+        say(reason)
+        self._interrupted = Answer(reason, GENERAL_CODE)
         self._changed.set()
 
     # --- deciding ---
@@ -93,9 +99,9 @@ class LocalRun:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._interrupted is not None:
-                self._answer = Answer("interrupted", self._interrupted)
-                return self._interrupted
+            if self._interrupted is not None and self._interrupted.code is not None:
+                self._answer = self._interrupted
+                return self._interrupted.code
             report = self._current_report()
             if report and report.phase == "Running":
                 self._losses.clear()
@@ -125,8 +131,8 @@ class LocalRun:
         self._earlier = frozenset(mistakes_of(evidence))
         for seat in lost:
             if not self._replace(seat):
-                self._answer = Answer(f"the supervisor of {seat} dies again and again", 1)
-                return 1
+                self._answer = Answer(f"the supervisor of {seat} dies again and again", GENERAL_CODE)
+                return GENERAL_CODE
         self._restarts += 1
         assert self._begin is not None  # noqa: S101  the first epoch is begun before anything can fail
         self._begin_next(self._begin.attempt + 1)

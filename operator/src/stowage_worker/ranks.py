@@ -53,6 +53,8 @@ class Ranks:
         """By rank; also of those that ended."""
         self.running: set[int] = set()
         """Ranks whose process has not ended."""
+        self._groups: set[int] = set()
+        """Process groups that may have processes; a group that is empty is forgotten: its number may be another's."""
         self._children = children
         self._outlet = outlet
         self._rules = rules
@@ -92,6 +94,7 @@ class Ranks:
                 os.close(descriptor)
         self.pids[rank] = pid
         self.running.add(rank)
+        self._groups.add(pid)
         ends = [await _follow(read, number, output) for number, read in enumerate(reads, 1)]
         self._waits.append(asyncio.ensure_future(self._wait(rank, local_rank, ended, ends, output)))
 
@@ -105,6 +108,8 @@ class Ranks:
     ) -> None:
         status = await ended
         self.running.discard(rank)
+        if not group_lives(self.pids[rank]):
+            self._groups.discard(self.pids[rank])
         failure = Failure()
         if status > 0:
             own, torch = _text(self.place.error(rank)), _text(self.place.torch_error(rank))
@@ -115,12 +120,12 @@ class Ranks:
 
     def send(self, number: int) -> None:
         """Send a signal to all processes of all ranks."""
-        send_groups(self.pids.values(), number)
+        send_groups(self._groups, number)
 
-    async def stop(self, grace_seconds: float, mark: str, number: int = signal.SIGTERM) -> None:
+    async def stop(self, grace_seconds: float, mark: str) -> None:
         """SIGTERM to all process groups, SIGKILL to those that are left after the grace, and to all that left them."""
         if await self._lives():
-            self.send(number)
+            self.send(signal.SIGTERM)
             self.send(signal.SIGCONT)  # a stopped process would not see it
             await self._until_gone(grace_seconds)
         self.send(signal.SIGKILL)
@@ -136,7 +141,7 @@ class Ranks:
         return not waits or not (await asyncio.wait(waits, timeout=timeout_seconds))[1]
 
     async def _lives(self) -> bool:
-        return bool(self.running) or any(group_lives(pid) for pid in self.pids.values())
+        return bool(self.running) or any(map(group_lives, self._groups))
 
     async def _until_gone(self, seconds: float) -> bool:
         clock = asyncio.get_running_loop().time
@@ -164,8 +169,8 @@ def _text(file: Path) -> str:
         return ""
 
 
-def write_pids(file: Path, epoch: int, pids: Mapping[int, int], own: int | None = None) -> None:
+def write_pids(file: Path, epoch: int, pids: Mapping[int, int]) -> None:
     """Tell who runs here, for people and for local mode: `{"pid", "epoch", "ranks": {rank: pid}}`."""
     fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps({"pid": own or os.getpid(), "epoch": epoch, "ranks": pids}))
+    fresh.write_text(json.dumps({"pid": os.getpid(), "epoch": epoch, "ranks": pids}))
     fresh.replace(file)

@@ -47,6 +47,8 @@ from stowage_worker.wire import Backoff, Connection, dial
 
 BEAT_SECONDS = 1.0
 MAX_MATCHES_KEPT = 50
+FAILURES_TILL_TOLD = 5
+"""Fewer are usual while coordinator and supervisors start together."""
 Command = Union[Prepare, Go, Yield, Stop]
 
 
@@ -137,18 +139,18 @@ class Supervisor:
 
     async def _stay_connected(self) -> None:
         backoff = Backoff(self._generator)
-        was_told = False
+        failures = 0
         while True:
             try:
                 connection = await dial(self._settings.host, self._settings.port)
             except OSError as error:
-                if not was_told:
+                failures += 1
+                if failures == FAILURES_TILL_TOLD:
                     say(f"coordinator {self._settings.host}:{self._settings.port}: {error}; trying on")
-                    was_told = True
             else:
                 try:
                     if await self._talk(connection, backoff):
-                        was_told = False
+                        failures = 0
                 except MessageError as error:
                     say(f"coordinator: {error}")
                 finally:

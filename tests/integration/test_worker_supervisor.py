@@ -1,0 +1,357 @@
+"""The supervisor as a real process against a coordinator that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+import stowage_worker
+from harness.waiting import eventually
+from stowage_worker.codec import FROM_SUPERVISOR, FromSupervisor, ToSupervisor
+from stowage_worker.install import main as install
+from stowage_worker.messages import (
+    Beat,
+    Checkpoint,
+    Exited,
+    Finished,
+    Go,
+    Hello,
+    Matched,
+    Prepare,
+    Prepared,
+    Started,
+    Stop,
+    Welcome,
+    Yield,
+    Yielded,
+)
+from stowage_worker.wire import Connection
+
+M = TypeVar("M", bound=FromSupervisor)
+SECONDS = 30
+SLEEPER = "import time; time.sleep(1000)"
+
+
+class Coordinator:
+    """Says what the test wants; hears everything but beats."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: Connection | None = None
+        self._connected: asyncio.Queue[Connection] = asyncio.Queue()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def serve(self) -> None:
+        def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._connected.put_nowait(Connection(reader, writer))
+
+        self._server = await asyncio.start_server(take, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop_serving(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        if self.connection is not None:
+            self.connection.abort()
+
+    def start(self, program: str, **environment: str) -> None:
+        source = str(Path(stowage_worker.__file__).parent.parent)
+        output = (self.folder / "output").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stowage_worker", "run", "--", sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "PYTHONPATH": source,
+                "STOWAGE_COORDINATOR": f"127.0.0.1:{self.port}",
+                "STOWAGE_TOKEN": "hush",
+                "STOWAGE_SEAT": "s0",
+                "STOWAGE_RUN_DIR": str(self.folder / "run"),
+                "STOWAGE_GRACE_SECONDS": "1",
+                "FOLDER": str(self.folder),
+                **environment,
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        output.close()
+
+    async def hello(self) -> Hello:
+        self.connection = await asyncio.wait_for(self._connected.get(), SECONDS)
+        return await self.hear(Hello)
+
+    async def hear(self, kind: type[M]) -> M:
+        """The next message that is no beat, and has to be of this kind."""
+        assert self.connection is not None
+        while True:
+            message = await asyncio.wait_for(self.connection.receive(FROM_SUPERVISOR), SECONDS)
+            if not isinstance(message, Beat):
+                assert isinstance(message, kind), message
+                return message
+
+    async def beat(self, condition: Callable[[Beat], bool]) -> Beat:
+        assert self.connection is not None
+        while True:
+            message = await asyncio.wait_for(self.connection.receive(FROM_SUPERVISOR), SECONDS)
+            if isinstance(message, Beat) and condition(message):
+                return message
+
+    def say(self, message: ToSupervisor) -> None:
+        assert self.connection is not None
+        self.connection.send(message)
+
+    async def run(self, epoch: int = 1, processes: int = 2) -> Started:
+        """Welcome, prepare, go."""
+        self.say(Welcome("j", (("oops", "oops"),)))
+        self.say(Prepare(epoch, epoch, 1.0))
+        prepared = await self.hear(Prepared)
+        assert prepared.epoch == epoch
+        self.say(Go(epoch, epoch, 0, 1, processes, "127.0.0.1", prepared.port))
+        return await self.hear(Started)
+
+    def wait(self) -> int:
+        assert self.process is not None
+        return self.process.wait(SECONDS)
+
+    async def until_there(self, name: str) -> str:
+        async def there() -> bool:
+            return (self.folder / name).exists()
+
+        await eventually(there, what=name)
+        return (self.folder / name).read_text()
+
+
+@pytest.fixture
+async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
+    coordinator = Coordinator(tmp_path)
+    await coordinator.serve()
+    yield coordinator
+    if coordinator.process is not None:
+        coordinator.process.kill()
+        coordinator.process.wait()
+    await coordinator.stop_serving()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+async def until_gone(*pids: int) -> None:
+    async def gone() -> bool:
+        return all(is_gone(pid) for pid in pids)
+
+    await eventually(gone, what=f"{pids} are gone")
+
+
+async def test_from_hello_to_stop(coordinator: Coordinator) -> None:
+    coordinator.start("print('fine'); print('oops')")
+    hello = await coordinator.hello()
+    assert (hello.token, hello.seat, hello.epoch, hello.attempt) == ("hush", "s0", 0, 0)
+    started = await coordinator.run(processes=1)
+    assert len(started.pids) == 1
+    assert (await coordinator.hear(Matched)).line == "oops"
+    assert await coordinator.hear(Finished) == Finished(1)
+    coordinator.say(Stop(7))
+    assert coordinator.wait() == 7
+    assert (coordinator.folder / "output").read_text() == "[0] fine\n[0] oops\n"
+
+
+async def test_training_goes_on_without_a_coordinator(coordinator: Coordinator) -> None:
+    coordinator.start(
+        "import os, pathlib, time; f = pathlib.Path(os.environ['FOLDER'], 'go')\n"
+        "while not f.exists(): time.sleep(.01)\n"
+        "raise SystemExit(int(os.environ['STOWAGE_RANK']))"
+    )
+    await coordinator.hello()
+    started = await coordinator.run()
+    await coordinator.stop_serving()
+    (coordinator.folder / "go").write_text("")
+    await until_gone(*started.pids)
+    await coordinator.serve()
+    hello = await coordinator.hello()
+    assert (hello.epoch, hello.attempt) == (1, 1)
+    coordinator.say(Welcome("j"))
+    assert await coordinator.hear(Started) == started
+    exited = await coordinator.hear(Exited)
+    assert (exited.rank, exited.code, exited.signal) == (1, 1, None)
+
+
+async def test_commands_may_come_twice(coordinator: Coordinator) -> None:
+    coordinator.start(SLEEPER)
+    await coordinator.hello()
+    coordinator.say(Welcome("j"))
+    for _ in range(2):
+        coordinator.say(Prepare(3, 1))
+    prepared = [await coordinator.hear(Prepared) for _ in range(2)]
+    assert prepared[0] == prepared[1]
+    go = Go(3, 1, 0, 1, 1, "127.0.0.1", prepared[0].port)
+    for _ in range(2):
+        coordinator.say(go)
+    started = [await coordinator.hear(Started) for _ in range(2)]
+    assert started[0] == started[1]
+    coordinator.say(Prepare(2, 1))  # of an epoch that is over
+    coordinator.say(Go(2, 1, 0, 1, 1, "127.0.0.1", prepared[0].port))
+    coordinator.say(Prepare(3, 1))
+    assert await coordinator.hear(Started) == started[0]
+
+
+async def test_prepare_ends_all_that_runs_also_what_left_its_group(coordinator: Coordinator) -> None:
+    coordinator.start(
+        "import os, signal, subprocess, time; signal.signal(15, signal.SIG_IGN)\n"
+        "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "open(os.environ['FOLDER'] + '/child.new', 'w').write(str(child.pid))\n"
+        "os.rename(os.environ['FOLDER'] + '/child.new', os.environ['FOLDER'] + '/child')\n" + SLEEPER
+    )
+    await coordinator.hello()
+    started = await coordinator.run(processes=1)
+    child = int(await coordinator.until_there("child"))
+    coordinator.say(Prepare(2, 2, 0.2))
+    assert (await coordinator.hear(Prepared)).epoch == 2
+    assert is_gone(started.pids[0])
+    await until_gone(child)
+
+
+async def test_a_killed_supervisor_leaves_nothing(coordinator: Coordinator) -> None:
+    coordinator.start(
+        "import subprocess, os; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "open(os.environ['FOLDER'] + '/child.new', 'w').write(str(p.pid))\n"
+        "os.rename(os.environ['FOLDER'] + '/child.new', os.environ['FOLDER'] + '/child')\n" + SLEEPER
+    )
+    await coordinator.hello()
+    started = await coordinator.run(processes=1)
+    child = int(await coordinator.until_there("child"))
+    assert coordinator.process is not None
+    coordinator.process.kill()
+    await until_gone(child, *started.pids)
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        pytest.param(
+            "raise ValueError('bad 7')", (1, None, "ValueError", "bad 7"), id="an exception, by its traceback"
+        ),
+        pytest.param(
+            "from stowage_worker import report; report(step=4); raise ValueError('bad 7')",
+            (1, None, "ValueError", "bad 7"),
+            id="an exception, by the error file",
+        ),
+        pytest.param("import os; os.kill(os.getpid(), 11)", (None, 11, "", ""), id="a signal"),
+        pytest.param("raise SystemExit(42)", (42, None, "", ""), id="a code"),
+        pytest.param(
+            "import os, json; json.dump({'message': {'message': 'E: x'}}, open(os.environ['TORCHELASTIC_ERROR_FILE'],"
+            " 'w')); os._exit(3)",
+            (3, None, "E", "x"),
+            id="torch's error file",
+        ),
+    ],
+)
+async def test_how_it_ended(
+    coordinator: Coordinator, program: str, expected: tuple[int | None, int | None, str, str]
+) -> None:
+    coordinator.start(program)
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    exited = await coordinator.hear(Exited)
+    assert (exited.code, exited.signal, exited.error_type, exited.error_message) == expected
+    assert exited.step == (4 if "step=4" in program else -1)
+
+
+ASKER = (
+    "import time; from stowage_worker import report, should_checkpoint, should_yield; step = 0\n"
+    "while not should_yield(): report(step=step, checkpoint_step=1 if should_checkpoint() else None); time.sleep(.01)\n"
+    "open(__import__('os').environ['FOLDER'] + '/asked', 'w').close()"
+)
+CATCHER = (
+    "import os, signal, time\n"
+    "def end(*_): open(os.environ['FOLDER'] + '/asked', 'w').close(); os._exit(9)\n"
+    "signal.signal(15, end); open(os.environ['FOLDER'] + '/ready', 'w').close(); time.sleep(1000)"
+)
+
+
+async def test_yield_by_asking(coordinator: Coordinator) -> None:
+    coordinator.start(ASKER)
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    await coordinator.beat(lambda beat: any(one.step == 0 for one in beat.progress))
+    coordinator.say(Checkpoint(1))
+    await coordinator.beat(lambda beat: any(one.checkpoint_step == 1 for one in beat.progress))
+    coordinator.say(Yield(1, 600.0))
+    assert await coordinator.hear(Yielded) == Yielded(1)
+    assert (coordinator.folder / "asked").exists()
+
+
+async def test_yield_of_who_never_asks(coordinator: Coordinator) -> None:
+    coordinator.start(CATCHER)
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    await coordinator.until_there("ready")
+    coordinator.say(Yield(1, 600.0))
+    assert await coordinator.hear(Yielded) == Yielded(1)
+    assert (coordinator.folder / "asked").exists()
+
+
+async def test_sigterm_to_the_supervisor_reaches_ranks(coordinator: Coordinator) -> None:
+    coordinator.start(CATCHER)
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    await coordinator.until_there("ready")
+    assert coordinator.process is not None
+    coordinator.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(coordinator.wait) == 143
+    assert (coordinator.folder / "asked").exists()
+
+
+async def test_sigusr1_is_handed_on(coordinator: Coordinator) -> None:
+    coordinator.start(CATCHER.replace("signal.signal(15", "signal.signal(10"))
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    await coordinator.until_there("ready")
+    assert coordinator.process is not None
+    coordinator.process.send_signal(signal.SIGUSR1)
+    assert (await coordinator.hear(Exited)).code == 9
+
+
+def test_an_installed_copy_runs_from_its_folder(tmp_path: Path) -> None:
+    assert install([str(tmp_path / "files")]) == 0
+    assert install([str(tmp_path / "files")]) == 0
+    names = {path.name for path in (tmp_path / "files").iterdir()}
+    assert names == {"stowage_worker"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "files" / "stowage_worker"), "--help"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+    )
+    assert "local" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        pytest.param({"STOWAGE_COORDINATOR": "nowhere"}, "host:port", id="no port"),
+        pytest.param({"STOWAGE_SEAT": ""}, "STOWAGE_SEAT", id="no seat"),
+        pytest.param({"STOWAGE_FRAMEWORK": "Fortran"}, "one of Torch, Jax, Plain", id="an unknown framework"),
+        pytest.param({"STOWAGE_GRACE_SECONDS": "soon"}, "STOWAGE_GRACE_SECONDS=soon", id="no number"),
+        pytest.param({"STOWAGE_TOKEN_FILE": "/no/such"}, "STOWAGE_TOKEN_FILE", id="no token file"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, environment: dict[str, str], said: str) -> None:
+    coordinator = Coordinator(tmp_path)
+    coordinator.start("pass", **environment)
+    assert coordinator.wait() == 2
+    assert said in (tmp_path / "output").read_text()
