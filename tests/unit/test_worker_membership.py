@@ -126,6 +126,18 @@ def test_a_supervisor_that_starts_again_while_an_epoch_begins_is_prepared_again(
     assert theatre.supervisors["s0"].starts == [2]
 
 
+def test_who_was_gone_before_an_epoch_began_has_time_until_the_barrier() -> None:
+    theatre = running()
+    theatre.crash("s1")
+    theatre.pass_time(1.0)
+    theatre.command_next(SEATS)
+    theatre.pass_time(4.0)
+    theatre.connect("s1")
+    theatre.deliver_all()
+    assert evidence(theatre) == []
+    assert phase_of(theatre.state) == "Running"
+
+
 def test_a_connection_that_comes_back_in_time_is_no_loss() -> None:
     theatre = running()
     theatre.break_off("s1")

@@ -90,6 +90,9 @@ class Turn:
         for seat, record in list(self.seats.items()):
             if not record.link and record.state == LOST and seat not in begin.seats:
                 del self.seats[seat]
+            elif not record.link and record.epoch != begin.epoch:
+                # gone before this epoch: it, or who takes its place, has until the barrier's time is over
+                self.seats[seat] = replace(record, state=LOST, has_go=False, yields_until=None)
             elif record.has_go:
                 self.seats[seat] = replace(record, has_go=False)
 
