@@ -167,6 +167,20 @@ async def test_the_rules_of_the_schema_come_first(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("webhook")
+async def test_a_job_in_a_namespace_is_refused_for_a_pattern_that_no_schema_can_judge(site: Site) -> None:
+    jobs = paths.in_namespace(paths.TRAINING_JOBS, site.bench.namespace)
+    pod = {"containers": [{"name": "trainer", "image": "a", "command": ["a"]}]}
+    log = {"name": "a", "pattern": "(a+)+b"}
+    spec: Document = {"template": {"spec": pod}, "recovery": {"rules": [{"when": {"log": log}, "do": "Fail"}]}}
+    job = {"apiVersion": "stowage.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "job"}, "spec": spec}
+    error = await refusal(site.api.create(jobs, job, DRY))
+    assert by_us(error)
+    assert [cause.field for cause in error.causes] == ["spec.recovery.rules[0].when.log.pattern"]
+    log["pattern"] = "a+b"
+    assert (await site.api.create(jobs, job, DRY))["spec"]["recovery"]["rules"]
+
+
+@pytest.mark.usefixtures("webhook")
 async def test_an_ended_plan_takes_no_approval_and_any_label(site: Site) -> None:
     await site.api.create(paths.PACKING_POLICIES, site.policy())
     made = await site.api.create(paths.PACKING_PLANS, site.plan())
