@@ -18,6 +18,7 @@ from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.cli.app import app
 from stowage.cli.rights import ALL_RIGHTS, Process
 from stowage.decide.announcements import Announcement, EventReason
+from stowage.decide.training.recovery_reasons import RecoveryReason
 from stowage.observe.trouble import TroubleReason
 from stowage_scheduler.packing import PodRef, Reason
 
@@ -152,6 +153,7 @@ def first_cells(text: str) -> list[str]:
         pytest.param("A plan", PlanReason, id="a plan's phase"),
         pytest.param("A step", StepReason, id="a step's state"),
         pytest.param("A training job", JobReason, id="conditions of a training job"),
+        pytest.param("A recovery", RecoveryReason, id="why a recovery does what it does"),
         pytest.param("What is not followed", TroubleReason, id="why a collection is not followed"),
     ],
 )

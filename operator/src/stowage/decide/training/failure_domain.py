@@ -14,8 +14,16 @@ from stowage.decide.training.facts import Evidence
 from stowage.decide.training.rules import MAINTENANCE_CONDITIONS, MAINTENANCE_TAINTS, UNUSABLE_IMAGES
 
 _OF_NODES: Final = frozenset(
-    {Event.NODE_LOST, Event.NODE_CONDITION, Event.NODE_TAINT, Event.DEVICE_UNHEALTHY, Event.DISRUPTION}
+    {
+        Event.NODE_LOST,
+        Event.NODE_CONDITION,
+        Event.NODE_TAINT,
+        Event.DEVICE_UNHEALTHY,
+        Event.DISRUPTION,
+        Event.SUPERVISOR_LOST,
+    }
 )
+"""No program ends its supervisor: silence that no container explains is the node's, or the network's."""
 _OF_PROGRAMS: Final = frozenset(
     {
         "ArithmeticError",
