@@ -6,7 +6,7 @@ It stands for all interleavings: each operation is one thing that can happen, an
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stowage_worker import membership
@@ -136,6 +136,13 @@ class Theatre:
         epoch = 1 if self.begin is None else self.begin.epoch + 1
         self.begin = Begin(epoch, epoch, members, 1, yield_first_seconds=yield_first_seconds, start_seconds=60.0)
         self.command(self.begin)
+
+    def command_late(self) -> None:
+        """A command of an epoch before arrives, from somebody who does not lead any more."""
+        if self.begin is not None and self.begin.epoch > 1 and self.state.begin is not None:
+            before = self.state
+            self.command(replace(self.begin, epoch=self.begin.epoch - 1))
+            assert self.state is before or before.epoch < self.begin.epoch
 
     def command(self, begin: Begin) -> None:
         """Send a `Begin`; a refused one changes nothing."""

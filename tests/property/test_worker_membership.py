@@ -4,12 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.training_model import Theatre
+from stowage_worker.messages import Beat
 from stowage_worker.reports import phase_of
 
 SEATS = ("s0", "s1", "s2")
 OF_A_SEAT = ("connect", "break_off", "crash", "replace_pod", "exit", "finish")
 MESSAGES = ("upward", "downward")
-OF_ALL = ("deliver_all", "restart_coordinator", "command_again")
+OF_ALL = ("deliver_all", "restart_coordinator", "command_again", "command_late")
 MEMBERS = st.sampled_from([SEATS, SEATS, ("s2", "s0"), ("s1",), ()])
 OPERATIONS = st.one_of(
     st.tuples(st.sampled_from(MESSAGES), st.sampled_from(SEATS)),
@@ -18,7 +19,8 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("command_next"), MEMBERS, st.sampled_from([0.0, 3.0])),
     st.tuples(st.just("pass_time"), st.sampled_from([0.25, 1.0, 3.0, 20.0, 70.0])),
 )
-HISTORIES = st.lists(OPERATIONS, max_size=40)
+RUNNING = [("connect", seat) for seat in SEATS] + [("command_next", SEATS), ("deliver_all",)]
+HISTORIES = st.builds(list.__add__, st.sampled_from([[], RUNNING]), st.lists(OPERATIONS, max_size=40))
 
 
 def played(history: list[tuple[object, ...]]) -> Theatre:
@@ -87,8 +89,6 @@ def test_a_coordinator_that_starts_again_leaves_a_running_epoch_alone(
 
 
 def beat(theatre: Theatre, seat: str) -> None:
-    from stowage_worker.messages import Beat
-
     one = theatre.supervisors[seat]
     one.up.append(Beat(one.runs))
     while one.up:
