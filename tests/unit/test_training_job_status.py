@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stowage.api.durations import instant
 from stowage.api.training_job import TrainingJob
@@ -16,6 +17,7 @@ from stowage.decide.training.job_status import Seen, next_step
 from stowage.decide.training.phases import refusal
 from stowage.decide.training.seats import LEAVE_SECONDS, filled, work_of
 from stowage_scheduler.cluster import OwnerRef, Pod
+from stowage_scheduler.health import PodHealth
 from stowage_worker.messages import Begin, End, Evidence, Progress, Report, SeatState
 from unit.builders import NOW, node, snapshot
 from unit.builders import pod as any_pod
@@ -164,6 +166,16 @@ def test_a_pod_that_is_gone_is_followed_by_one_of_the_next_attempt() -> None:
     assert isinstance(begin, Begin)
     assert begin.seats == ("s0", "s1")
     assert begin.pods == ("uid-3", "uid-2")
+
+
+def test_a_pod_that_its_kubelet_evicted_has_not_finished() -> None:
+    life = Life().run()
+    evicted = PodHealth(disruption="TerminationByKubelet", disrupted_at=life.now, reason="Evicted")
+    life.pods["tiny-s0-1"] = structs.replace(life.pods["tiny-s0-1"], phase="Failed", ready=False, health=evicted)
+    step = life.step()
+    assert (step.decision.action, step.decision.vacate) == (Action.REPLACE_NODE, ("s0",))
+    assert life.status.recoveries[0].blameless
+    assert life.make() == ["tiny-s0-2"]
 
 
 def test_a_pod_that_does_not_go_blocks_nothing_and_is_let_go_once_it_is_counted() -> None:

@@ -62,11 +62,13 @@ class SeatFacts(Struct, frozen=True):
     ready: bool = False
     terminating: bool = False
     finished: bool = False
+    """All its ranks ended with code 0: what becomes of its pod then matters to nobody."""
     connected: bool = False
     member: bool = False
     """Of the current epoch."""
     spare: bool = False
     started_at: float | None = None
+    """When its pod got its node."""
 
 
 class Budget(Struct, frozen=True):

@@ -80,11 +80,11 @@ def seat_facts(job: TrainingJob, current: Mapping[str, Pod], report: Report | No
                 node=seat.node,
                 ready=pod is not None and pod.ready,
                 terminating=pod is not None and pod.terminating,
-                finished=pod is not None and pod.finished,
+                finished=pod is not None and pod.phase == "Succeeded",
                 connected=connected,
                 member=seat.seat in job.status.members,
                 spare=seat.spare,
-                started_at=report.started_at if report is not None and connected else None,
+                started_at=(pod.bound_at or pod.created_at) if pod is not None else None,
             )
         )
     return tuple(found)
