@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.coordinator import FakeCoordinator, fake_coordinator
+from harness.story import Story
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench
 from integration.conftest import Start
@@ -181,6 +182,20 @@ async def test_a_link_that_breaks_is_made_again_and_nothing_begins_anew(job: Job
     await eventually(again, what="the operator attaches again")
     coordinator.tell("Finished")
     await job.until("Succeeded", epoch=1)
+
+
+async def test_where_a_policy_packs_the_pods_are_placed_as_a_gang(job: Job, coordinator: FakeCoordinator) -> None:
+    story = Story(job.bench, scheduler_name="default-scheduler")
+    await story.apply_policy({"story": job.bench.namespace}, steering="Bind")
+    await job.apply()
+    status = await job.until("Running", epoch=1)
+    placed = next(one for one in status["conditions"] if one["type"] == "Placed")
+    assert placed["reason"] == "Placed"
+    plan = await story.plan_in("Done")
+    assert [step["action"] for step in plan["spec"]["steps"]] == ["Ungate", "Ungate"]
+    pods = await job.pods()
+    assert {pod["metadata"]["labels"]["stowage.dev/gang-size"] for pod in pods.values()} == {"2"}
+    assert coordinator.begun[-1].epoch == 1
 
 
 async def test_a_deleted_job_leaves_nothing(job: Job) -> None:

@@ -63,7 +63,6 @@ def test_a_seat_pod_is_the_template_with_the_supervisor_around_its_command() -> 
                 "name": "tiny",
                 "uid": "0123456789ab",
                 "controller": True,
-                "blockOwnerDeletion": True,
             }
         ],
     }

@@ -78,7 +78,7 @@
   resources: [trainingjobs]
   verbs: [delete]
 - apiGroups: [stowage.dev]
-  resources: [trainingjobs/status, trainingjobs/finalizers]
+  resources: [trainingjobs/status]
   verbs: [update]
 - apiGroups: ['']
   resources: [pods]

@@ -76,7 +76,7 @@ NEEDED_RIGHTS: Final = (
     # training: jobs, and what they are made of; who may make pods may read any Secret of their namespace anyway
     Right(Process.OPERATOR, GROUP, ("trainingjobs",), ("get", *_READ)),
     Right(Process.OPERATOR, GROUP, ("trainingjobs",), ("delete",), on_workloads=True),
-    Right(Process.OPERATOR, GROUP, ("trainingjobs/status", "trainingjobs/finalizers"), ("update",), on_workloads=True),
+    Right(Process.OPERATOR, GROUP, ("trainingjobs/status",), ("update",), on_workloads=True),
     Right(Process.OPERATOR, "", ("pods",), ("create", "delete"), on_workloads=True),
     Right(Process.OPERATOR, "", ("services",), ("get", "create", "patch"), on_workloads=True),
     Right(Process.OPERATOR, "", ("secrets",), ("get", "create"), on_workloads=True),

@@ -189,7 +189,8 @@ class TrainingReconciler:
     async def _seen(self, job: TrainingJob, pods: tuple[Pod, ...]) -> Seen:
         now = self._clock()
         namespace = self._store.namespaces.get(job.namespace)
-        if self._policies_at is None or now - self._policies_at >= POLICIES_SECONDS:
+        makes_pods = job.status.phase is not JobPhase.RUNNING
+        if makes_pods or self._policies_at is None or now - self._policies_at >= POLICIES_SECONDS:
             self._policies, self._policies_at = await list_policies(self._api), now
         return Seen(
             pods=seat_pods(pods, job),

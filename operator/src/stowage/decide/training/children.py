@@ -212,7 +212,6 @@ def _metadata(job: TrainingJob, name: str, labels: dict[str, str] | None = None)
         "name": job.name,
         "uid": job.metadata.uid or "",
         "controller": True,
-        "blockOwnerDeletion": True,
     }
     return {
         "name": name,
