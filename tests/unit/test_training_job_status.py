@@ -349,3 +349,36 @@ def test_a_finished_job_says_when_its_time_to_live_is_over() -> None:
     life.step()
     assert life.step().again_at == pytest.approx(NOW + 30)
     assert life.status.finished_at == instant(NOW)
+
+
+def test_the_status_tells_where_the_time_went() -> None:
+    life = Life()
+    life.step()
+    life.make()
+    life.now += 10
+    life.step()
+    life.tell("Running", started_at=life.now)
+    life.step()
+    for step in (1, 50):
+        life.now += 20
+        life.tell("Running", progress=Progress(step=step, phase="Training"))
+        life.step()
+    life.now += 2
+    life.fails(at=life.now - 1)
+    life.now += 3
+    life.tell("Running", started_at=life.now)
+    life.step()
+    life.now += 5
+    life.tell("Running", started_at=life.now - 5, first_step_at=life.now - 1, progress=Progress(step=30))
+    life.step()
+    life.now += 20
+    life.tell("Running", started_at=life.now - 25, first_step_at=life.now - 21, progress=Progress(step=70))
+    life.step()
+    goodput, recovery = life.status.goodput, life.status.last_failure.recovery
+    lost = {str(one.cause): one.seconds for one in goodput.lost_seconds}
+    assert lost == {"Initialization": 10, "ProgramStartup": 5, "WorkloadRecovery": 5, "WastedProgress": 10}
+    assert (goodput.productive_seconds, goodput.ratio) == (50, "0.625"), (
+        "until a program tells steps, it may be one that never does"
+    )
+    stages = {name: getattr(recovery, name).seconds for name in type(recovery).model_fields}
+    assert stages == {"detect": 1, "decide": 0, "schedule": 0, "start": 3, "restore": 4, "recompute": 21}

@@ -29,6 +29,7 @@ from stowage.decide.training.job_progress import progress_of
 from stowage.decide.training.recovered import recovered
 from stowage.decide.training.recovery import decide_recovery
 from stowage.decide.training.seats import current_pods, filled, has_stateful_storage, number, seat_facts
+from stowage.decide.training.time_accounts import accounted
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_worker.messages import Report
 
@@ -302,9 +303,10 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
     status = status.model_copy(update={"nodes": status.nodes.model_copy(update={"ready": ready})})
     if seen.report is not None and seen.report.epoch == status.epoch:
         status = status.model_copy(update={"progress": progress_of(status.progress, seen.report.progress, seen.now)})
-    return with_conditions(
+    status = with_conditions(
         job, status, gated=seen.gated, heard=seen.connected, refused=seen.refused, now=_instant(seen.now)
     )
+    return accounted(job.status, status, seen.report, seen.now)
 
 
 def _in_phase(
