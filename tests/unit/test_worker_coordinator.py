@@ -12,6 +12,7 @@ from typing import TypeAlias
 import pytest
 
 from harness.fake_supervisors import LOOPBACK, TOKEN, FakeCommander, FakeSupervisor
+from stowage_worker import coordinator
 from stowage_worker.codec import TO_SUPERVISOR
 from stowage_worker.coordinator import Coordinator
 from stowage_worker.coordinator_command import clocks, main
@@ -22,13 +23,14 @@ from stowage_worker.messages import (
     Exited,
     Finished,
     Go,
+    Hello,
     Prepare,
     RankProgress,
     Refused,
     Stop,
     Welcome,
 )
-from stowage_worker.wire import FIRST_LINE_BYTES, dial
+from stowage_worker.wire import FIRST_LINE_BYTES, Connection, dial
 
 Attaching: TypeAlias = Callable[..., Awaitable[FakeCommander]]
 SECONDS = 20.0
@@ -53,8 +55,8 @@ async def attach() -> AsyncIterator[Attaching]:
 @contextlib.asynccontextmanager
 async def serving(port: int = 0) -> AsyncIterator[tuple[int, asyncio.Task[int]]]:
     where: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    coordinator = Coordinator("team/job", TOKEN, clocks)
-    task = asyncio.ensure_future(coordinator.run(LOOPBACK, port, lambda _, at: where.set_result(at)))
+    served = Coordinator("team/job", TOKEN, clocks)
+    task = asyncio.ensure_future(served.run(LOOPBACK, port, lambda _, at: where.set_result(at)))
     try:
         async with asyncio.timeout(SECONDS):
             yield await where, task
@@ -233,11 +235,60 @@ async def test_the_process_ends_at_sigterm_and_supervisors_are_told_nothing(tmp_
         assert one.told(Stop) == []
 
 
+async def test_a_log_that_nobody_reads_and_strangers_without_number_hold_nobody_up(
+    tmp_path: Path, attach: Attaching
+) -> None:
+    (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
+    arguments = ("--listen", f"{LOOPBACK}:0", "--token-file", str(tmp_path / "token"))
+    unread, written = os.pipe()
+    try:
+        os.set_blocking(written, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(written, b"x" * 4096)
+        os.set_blocking(written, True)
+        async with process(*arguments, stderr=written) as (running, port), supervisors(port, ("s0",)):
+            for _ in range(3):
+                stranger = await dial(LOOPBACK, port)
+                stranger.send_line(b"GET / HTTP/1.1\n")
+                assert isinstance(await stranger.receive(TO_SUPERVISOR), Refused)
+                stranger.close()
+                await stranger.wait_closed()
+            commander = await attach(port)
+            commander.say(Begin(1, 1, ("s0",), 1))
+            await commander.report(1, "Running")
+            commander.say(End(3))
+            assert await running.wait() == 3
+    finally:
+        os.close(unread)
+        os.close(written)
+
+
+async def test_the_oldest_stranger_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def welcomed(port: int, seat: str) -> Connection:
+        connection = await dial(LOOPBACK, port)
+        connection.send(Hello(TOKEN, seat, f"uid-{seat}", LOOPBACK, 1))
+        assert isinstance(await connection.receive(TO_SUPERVISOR), Welcome)
+        return connection
+
+    monkeypatch.setattr(coordinator, "MAX_STRANGERS", 2)
+    async with serving() as (port, _):
+        known = [await welcomed(port, seat) for seat in SEATS]
+        strangers = [await dial(LOOPBACK, port) for _ in range(3)]
+        assert await strangers[0].receive(TO_SUPERVISOR) is None
+        known.append(await welcomed(port, "s3"))
+        commander = await FakeCommander.attach(port)
+        assert [one.connected for one in (await commander.next()).seats] == [True] * 4
+        for one in [*strangers, *known, commander.connection]:
+            one.abort()
+            await one.wait_closed()
+
+
 @contextlib.asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+async def process(*arguments: str, stderr: int | None = None) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     script = "import sys; from stowage_worker.coordinator_command import main; sys.exit(main(sys.argv[1:]))"
     running = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE, env={**os.environ}
+        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE, stderr=stderr, env={**os.environ}
     )
     try:
         assert running.stdout is not None

@@ -39,7 +39,10 @@ URGENT_SECONDS = 0.1
 """Between reports of changed epochs or evidence; the first goes out at once."""
 STRAGGLERS_SECONDS = 5.0
 FIRST_LINE_SECONDS = 10.0
-MAX_CONNECTIONS = 2 * membership.MAX_SEATS
+MAX_STRANGERS = membership.MAX_SEATS
+"""Connections that have not said yet who they are; of more, the oldest are dropped."""
+REFUSALS_SECONDS = 10.0
+"""Between log lines about strangers: anybody who reaches the port can cause them."""
 LINGER_SECONDS = 5.0
 """Beyond their grace, for supervisors to end."""
 
@@ -65,6 +68,9 @@ class Coordinator:
         self._links: dict[int, Connection] = {}
         self._last_link = 0
         self._connections: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}
+        self._refused_at = -REFUSALS_SECONDS
+        self._refused = 0
         self._commander: Connection | None = None
         self._step_times = StepTimes()
         self._stragglers_at = 0.0
@@ -124,10 +130,12 @@ class Coordinator:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(reader, writer, FIRST_LINE_BYTES)
-        if len(self._connections) >= MAX_CONNECTIONS:
-            connection.abort()
-            return
         self._connections.add(connection)
+        self._strangers[connection] = None
+        if len(self._strangers) > MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
         silence = asyncio.get_running_loop().call_later(FIRST_LINE_SECONDS, connection.abort)
         try:
             first = await connection.receive(_FIRST)
@@ -135,19 +143,31 @@ class Coordinator:
             if first is None:
                 return
             if not hmac.compare_digest(first.token.encode(), self._token):
-                log.warning("a connection from %s is refused: wrong token", connection.peer)
+                self._note_refusal(connection.peer, "wrong token")
                 connection.send(Refused("the token is not that of this job"))
-            elif isinstance(first, Hello):
+                return
+            self._strangers.pop(connection, None)
+            if isinstance(first, Hello):
                 await self._supervise(connection, first)
             else:
                 await self._obey(connection, first)
         except MessageError as error:
-            log.warning("a connection from %s ends: %s", connection.peer, error)
+            self._note_refusal(connection.peer, str(error))
             connection.send(Refused(str(error)))
         finally:
             silence.cancel()
             self._connections.discard(connection)
+            self._strangers.pop(connection, None)
             connection.close()
+
+    def _note_refusal(self, peer: str, why: str) -> None:
+        self._refused += 1
+        now = self._clock().steady
+        if now - self._refused_at >= REFUSALS_SECONDS:
+            log.warning(
+                "a connection from %s is refused: %s (%d in all since this was last said)", peer, why, self._refused
+            )
+            self._refused_at, self._refused = now, 0
 
     async def _supervise(self, connection: Connection, hello: Hello) -> None:
         connection.max_line_bytes = SUPERVISOR_LINE_BYTES

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
+import queue
 import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +21,35 @@ from stowage_worker.membership_state import Now
 MAX_TOKEN_BYTES = 4096
 TERMINATED = 128 + signal.SIGTERM
 WRONG_USE = 2
+MAX_LINES_WAITING = 1000
+FLUSH_SECONDS = 0.5
+
+
+class PatientHandler(logging.Handler):
+    """Log lines to standard error, which may be a pipe that nobody reads: the event loop never waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[bytes] = queue.Queue(MAX_LINES_WAITING)
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line for the thread that writes; what does not fit is left out."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(self.format(record).encode(errors="replace") + b"\n")
+
+    def flush(self) -> None:
+        """Wait a little for what was kept."""
+        until = time.monotonic() + FLUSH_SECONDS  # noqa: TID251  the process's edge
+        while self._lines.unfinished_tasks and time.monotonic() < until:  # noqa: TID251
+            time.sleep(0.01)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError):
+                os.write(2, line)  # without the lock of sys.stderr, which a full pipe would hold for ever
+            self._lines.task_done()
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +62,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--token-file", default=os.environ.get("STOWAGE_TOKEN_FILE"), help="file with the job's token")
     chosen = parser.parse_args(arguments)
     host, port = (chosen.host, chosen.port) if chosen.listen is None else _address(parser, chosen.listen)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s coordinator: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s coordinator: %(message)s", handlers=[PatientHandler()])
     try:
         token = read_token(chosen.token_file, os.environ.get("STOWAGE_TOKEN", ""))
     except (OSError, ValueError) as error:
