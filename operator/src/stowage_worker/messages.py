@@ -210,7 +210,7 @@ class Begin:
     hang: HangRule | None = None
     log_rules: tuple[tuple[str, str], ...] = ()
     pods: tuple[str, ...] = ()
-    """UIDs, one for each seat: supervisors of other pods are refused these seats. Empty: the newest pod has the seat."""
+    """UIDs, one for each seat: supervisors of other pods are refused the seats. Empty: the newest pod has the seat."""
     restart_seats: tuple[str, ...] = ()
     """Their supervisors are ended first (`Stop` with a code that is not 0), for their containers to start again."""
 
