@@ -32,7 +32,7 @@ class LocalTraining:
     command: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> LocalTraining:
+    def start(self, writes: int | None = None) -> LocalTraining:
         self.folder.mkdir(parents=True, exist_ok=True)
         toy = (self.python, str(TOY), str(self.folder / "history.json"), str(self.steps), *self.toy)
         local = ["local", "--nodes", str(self.nodes), "--processes-per-node", str(self.per_node)]
@@ -41,7 +41,7 @@ class LocalTraining:
         with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                stdout=output,
+                stdout=output if writes is None else writes,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "STOWAGE_TEST_RUN": str(self.folder), **self.environment},
             )

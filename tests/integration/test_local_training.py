@@ -150,6 +150,37 @@ async def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) 
     assert run.left() == []
 
 
+async def test_nobody_reads_what_is_said(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, toy=("--mischief", "raise:2:17:1"))
+    reads, writes = os.pipe()
+    os.close(reads)
+    assert run.start(writes).wait() == 0
+    os.close(writes)
+    assert run.history() == undisturbed(60)
+    assert run.status()["restarts"] == 1
+
+
+async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    deaf = ("sh", "-c", 'trap "" TERM; while :; do sleep 1; done')
+    run = LocalTraining(tmp_path, options=("--grace", "100000"), command=deaf).start()
+    await run.until(lambda status: status["phase"] == "Running")
+    assert run.process is not None
+    run.process.send_signal(signal.SIGINT)
+    await run.until(lambda status: status["exitCode"] == 130)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    await nothing_left(run)
+
+
+async def test_nodes_whose_supervisors_die_again_and_again_are_left_out(tmp_path: Path) -> None:
+    killer = "[ $STOWAGE_SEAT = s1 ] && kill -9 $PPID; [ $STOWAGE_NODES = 2 ] || sleep 1000"
+    run = LocalTraining(tmp_path, 3, 1, options=("--min-nodes", "2"), command=("sh", "-c", killer))
+    assert run.run() == 0, run.output()
+    status = run.status()
+    assert (status["nodes"], status["worldSize"], status["restarts"]) == (2, 2, 3)
+    await nothing_left(run)
+
+
 async def test_nothing_is_left_when_local_mode_itself_is_killed(tmp_path: Path) -> None:
     run = LocalTraining(tmp_path, steps=100_000).start()
     await run.until(lambda status: status["phase"] == "Running" and status["step"] > 0)
@@ -176,6 +207,18 @@ async def test_what_one_run_committed_the_next_goes_on_from(tmp_path: Path) -> N
     assert second.run() == 0, second.output()
     assert second.history() == undisturbed(40)
     assert second.status()["attempt"] == 2
+
+
+async def test_two_runs_do_not_share_checkpoints(tmp_path: Path) -> None:
+    options = ("--checkpoint-dir", str(tmp_path / "checkpoints"))
+    first = LocalTraining(tmp_path / "first", steps=100_000, options=options).start()
+    await first.until(lambda status: status["phase"] == "Running")
+    second = LocalTraining(tmp_path / "second", options=options)
+    assert second.run() == 2
+    assert "another run writes to" in second.output()
+    assert first.process is not None
+    first.process.terminate()
+    assert first.wait() == 143
 
 
 @pytest.mark.skipif(PYTHON39 is None, reason="no python3.9 on PATH, nor named by STOWAGE_PYTHON39")

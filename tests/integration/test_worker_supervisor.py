@@ -269,6 +269,15 @@ async def test_how_it_ended(
     assert exited.step == (4 if "step=4" in program else -1)
 
 
+async def test_a_killed_supervisor_leaves_no_rank_that_hides_its_environment(coordinator: Coordinator) -> None:
+    coordinator.start("import os; os.execve('/bin/sleep', ['sleep', '1000'], {})")
+    await coordinator.hello()
+    started = await coordinator.run(processes=1)
+    assert coordinator.process is not None
+    coordinator.process.kill()
+    await until_gone(*started.pids)
+
+
 ASKER = (
     "import time; from stowage_worker import report, should_checkpoint, should_yield; step = 0\n"
     "while not should_yield(): report(step=step, checkpoint_step=1 if should_checkpoint() else None); time.sleep(.01)\n"

@@ -68,6 +68,11 @@ def test_hash(one: str, other: str, are_equal: bool) -> None:
     assert Failure("F", one).hash != Failure("E", one).hash
 
 
+def test_half_a_surrogate_pair_can_be_sent() -> None:
+    found = failure_of('{"type": "OSError", "message": "no file \\udcff"}', "", [])
+    assert (found.message, len(found.hash)) == ("no file ?", 16)
+
+
 def test_no_failure_has_no_hash() -> None:
     assert Failure().hash == ""
 

@@ -38,6 +38,12 @@ HANG = Evidence("Hang", 1, 0.0, step=5)
             1,
             id="who fails first in the second epoch gives the code",
         ),
+        pytest.param(
+            [raised("E", code=3), raised("ConnectionResetError", rank=1)],
+            [raised("ConnectionResetError", rank=1), raised("E", code=3)],
+            3,
+            id="who lost a peer was not the reason",
+        ),
     ],
 )
 def test_answers(earlier: list[Evidence], now: list[Evidence], code: int | None) -> None:

@@ -87,8 +87,9 @@ def test_what_was_left_out_is_told_with_the_next_line() -> None:
         outlet.put(1, b"x")
     may_write.set()
     outlet.close(30)
-    left_out = 300 - len(written)
-    assert 0 < left_out <= 100
+    text = b"".join(written)
+    assert 200 <= text.count(b"x") < 300
+    assert b"lines were left out" in text
 
 
 def test_rules() -> None:
@@ -116,7 +117,7 @@ def test_rank_output() -> None:
     for _ in range(MAX_MATCHES + 5):
         output.take(2, b"oops \xff")
     outlet.close(30)
-    assert passed[:2] == [(1, b"[12] fine\n"), (2, b"[12] oops \xff\n")]
+    assert b"".join(line for number, line in passed if number == 1) == b"[12] fine\n"
+    assert b"".join(line for number, line in passed if number == 2) == b"[12] oops \xff\n" * (MAX_MATCHES + 5)
     assert matches == [("oops", "oops �")] * MAX_MATCHES
-    assert len(passed) == MAX_MATCHES + 6
     assert output.error_lines[-1] == "oops �"

@@ -63,6 +63,16 @@ def test_age_of_a_step_is_on_the_reader_s_clock(tmp_path: Path) -> None:
     assert reader.of(0, 20.0) == RankProgress(0, step=1, phase="Saving", since_step_seconds=2)
 
 
+def test_nothing_is_expected_of_a_rank_that_ended(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        (tmp_path / str(rank)).write_text('{"step": 1, "phase": "Saving"}')
+    reader = ProgressReader({rank: tmp_path / str(rank) for rank in (0, 1)}, 0.0)
+    reader.end(0)
+    assert [one.rank for one in reader.read(1.0)] == [1]
+    reader.end(1)
+    assert [one.rank for one in reader.read(1.0)] == [0, 1]
+
+
 def test_reports_add_up(tmp_path: Path) -> None:
     file = tmp_path / "p"
     times = iter([1.0, 1.5, 2.5])

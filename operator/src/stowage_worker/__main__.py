@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +14,15 @@ COMMANDS = {
     "install": ("install", "copy this package into a folder: install DIR"),
 }
 
+LAST_STANDARD = 2
+"""The number of standard error."""
+
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands; its exit code."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD:
+        continue  # a standard stream was closed; nothing of ours may get its number
+    os.close(opened)
     if arguments[:1] and arguments[0] in COMMANDS:
         module = import_module(f"stowage_worker.{COMMANDS[arguments[0]][0]}")
         return int(module.main(arguments[1:]))

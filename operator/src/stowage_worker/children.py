@@ -10,6 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 
+async def cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel and wait, again where Python 3.9's `wait_for` swallowed it because its own wait ended in that moment."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.2)
+
+
 class Children:
     """Starts processes and tells how each ended; whatever else ends is reaped.
 

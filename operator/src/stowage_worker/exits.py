@@ -28,7 +28,7 @@ class Failure:
         if not self.type:
             return ""
         plain = _NUMBER.sub("N", _ADDRESS.sub("A", self.message))
-        return hashlib.sha256(f"{self.type}\n{plain}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.type}\n{plain}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def code_and_signal(status: int) -> tuple[int | None, int | None]:
@@ -45,7 +45,13 @@ def shell_code(code: int | None, signal: int | None) -> int:
 
 def failure_of(own: str, torch: str, error_lines: Sequence[str]) -> Failure:
     """The exception, from the error file, else torch's error file, else the last traceback on standard error."""
-    return _own_failure(own) or _torch_failure(torch) or traceback_failure(error_lines) or Failure()
+    found = _own_failure(own) or _torch_failure(torch) or traceback_failure(error_lines) or Failure()
+    return Failure(_sound(found.type), _sound(found.message))
+
+
+def _sound(text: str) -> str:
+    """Without halves of surrogate pairs, such as names of files that are not UTF-8 have: they cannot be sent."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def traceback_failure(lines: Sequence[str]) -> Failure | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import os
 import random
 import re
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     directory = run_directory({})
     told = options.checkpoint_dir or os.environ.get("STOWAGE_CHECKPOINT_DIR")
     checkpoints = Path(told).absolute() if told else Path(tempfile.mkdtemp(prefix="stowage-checkpoints-"))
+    lock = lock_of(checkpoints)
+    if lock is None:
+        _parser().error(f"--checkpoint-dir: another run writes to {checkpoints}")
     wishes = Wishes(
         nodes=options.nodes,
         min_nodes=min_nodes,
@@ -50,9 +54,27 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return asyncio.run(_run(options, command, directory, checkpoints, wishes))
     finally:
+        os.close(lock)
         shutil.rmtree(directory, ignore_errors=True)
         if not told:
             shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def lock_of(checkpoints: Path) -> int | None:
+    """Keep the folder for this process until the descriptor is closed; None: another run has it.
+
+    Two runs would count the same attempts and write the same paths.
+    """
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    lock = os.open(checkpoints / ".stowage-lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return lock
 
 
 def last_attempt(checkpoints: Path) -> int:
@@ -70,6 +92,7 @@ async def _run(
 ) -> int:
     generator = random.Random()  # noqa: S311  jitter and ports
     port = take_port(generator)
+    is_kept = bool(options.checkpoint_dir or os.environ.get("STOWAGE_CHECKPOINT_DIR"))
     job = LocalJob(
         command=command,
         processes_per_node=options.processes_per_node,
@@ -81,7 +104,7 @@ async def _run(
         port=port.number,
         grace_seconds=options.grace,
     )
-    guard = Guard(LOCAL_RUN, job.run, str(directory))
+    guard = Guard(LOCAL_RUN, job.run, str(directory), *([] if is_kept else [str(checkpoints)]))
     children = Children()
     processes = LocalProcesses(job, children)
     run = LocalRun(job, wishes, processes, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from stowage_worker.messages import Evidence
 
 NO_FAILURES = frozenset({"NonFinite", "LogRule"})
 """Events that are only told: the program runs on, and may well mean to."""
+_LOST_PEER = re.compile(r"(?i)connection ?(reset|closed|refused|aborted)|broken ?pipe|nccl|gloo|time(d ?|)out|peer")
 GENERAL_CODE = 1
 """Where no process gave a code: a hang, a supervisor that was lost."""
 
@@ -57,7 +59,8 @@ def answer_to(
         restarts: so far.
         restarts_allowed: the budget.
     """
-    for mistake, one in mistakes_of(evidence).items():
+    found = mistakes_of(evidence)
+    for mistake, one in sorted(found.items(), key=lambda item: follows(item[1])):
         if mistake in earlier:
             what = one.error_type or one.event
             where = f" at step {one.step}" if one.step >= 0 else ""
@@ -68,9 +71,14 @@ def answer_to(
     return Answer("started again")
 
 
+def follows(one: Evidence) -> bool:
+    """Whether it reads like what a rank says when another one is gone: the reason is told by others, if by any."""
+    return bool(_LOST_PEER.search(f"{one.error_type} {one.error_message}"))
+
+
 def code_of(evidence: Sequence[Evidence]) -> int:
     """The code of the process that failed first, as a shell tells it."""
-    for one in evidence:
+    for one in sorted(evidence, key=follows):
         if one.code or one.signal is not None:
             return shell_code(one.code, one.signal)
     return GENERAL_CODE

@@ -102,10 +102,6 @@ class LocalProcesses:
         self.supervisors[seat], ended = self._start(["run", "--", *job.command], environment)
         self._follow(self._supervisor_ended(seat, ended))
 
-    def leave_out(self, seat: str) -> None:
-        """Go on without a node."""
-        self.supervisors.pop(seat, None)
-
     async def end(self, seconds: float, *, is_told: bool) -> None:
         """Wait until all ended; SIGTERM where nobody told them (`is_told`), SIGKILL to what is left after `seconds`."""
         self._is_ending = True
@@ -117,6 +113,10 @@ class LocalProcesses:
         send(self.pids(), signal.SIGKILL)
         if self._waits:
             await asyncio.wait(self._waits, timeout=2.0)
+
+    def kill(self) -> None:
+        """End all at once; guards end what is below them."""
+        send(self.pids(), signal.SIGKILL)
 
     def pids(self) -> list[int]:
         """Of all that run."""

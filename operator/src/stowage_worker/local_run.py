@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from stowage_worker.children import cancel
 from stowage_worker.codec import TO_COMMANDER
 from stowage_worker.local_policy import GENERAL_CODE, NO_FAILURES, Answer, Mistake, answer_to, mistakes_of
 from stowage_worker.local_processes import ADDRESS, LocalJob, LocalProcesses
@@ -68,12 +69,12 @@ class LocalRun:
             self._begin_next(self._wishes.first_attempt)
             code = await self._until_decided()
             self._write_status(code)
-            grace = self._job.grace_seconds
+            is_asked = code == 0 or self._interrupted is not None
+            grace = self._job.grace_seconds if is_asked else FAILURE_GRACE_SECONDS
             is_told = self._connection is not None and self._connection.send(End(code, grace))
             await self._processes.end(grace + 2.0, is_told=is_told)
         finally:
-            talk.cancel()
-            await asyncio.wait([talk])
+            await cancel([talk])
         self._write_status(code)
         return code
 
@@ -83,7 +84,9 @@ class LocalRun:
         self._changed.set()
 
     def interrupt(self, number: int) -> None:
-        """A signal to end."""
+        """A signal to end; the second one ends it without grace."""
+        if self._interrupted is not None:
+            self._processes.kill()
         self._interrupted = Answer("interrupted", 128 + number)
         self._changed.set()
 
@@ -129,23 +132,21 @@ class LocalRun:
         if self._answer.code is not None:
             return self._answer.code
         self._earlier = frozenset(mistakes_of(evidence))
-        for seat in lost:
-            if not self._replace(seat):
-                self._answer = Answer(f"the supervisor of {seat} dies again and again", GENERAL_CODE)
-                return GENERAL_CODE
+        self._replace(lost)
+        if len(self._processes.supervisors) < self._wishes.min_nodes:
+            self._answer = Answer(f"supervisors die again and again: {', '.join(lost)}", GENERAL_CODE)
+            return GENERAL_CODE
         self._restarts += 1
         assert self._begin is not None  # noqa: S101  the first epoch is begun before anything can fail
         self._begin_next(self._begin.attempt + 1)
         return None
 
-    def _replace(self, seat: str) -> bool:
-        """Another supervisor for a seat, or none where enough others are there; False: too few are."""
-        self._losses[seat] = self._losses.get(seat, 0) + 1
-        if self._losses[seat] < MAX_LOSSES_IN_A_ROW:
-            self._processes.start_supervisor(seat)
-            return True
-        self._processes.leave_out(seat)
-        return len(self._processes.supervisors) >= self._wishes.min_nodes
+    def _replace(self, lost: list[str]) -> None:
+        """Another supervisor for each seat; none where it died again and again."""
+        for seat in dict.fromkeys(lost):
+            self._losses[seat] = self._losses.get(seat, 0) + 1
+            if self._losses[seat] < MAX_LOSSES_IN_A_ROW:
+                self._processes.start_supervisor(seat)
 
     def _begin_next(self, attempt: int) -> None:
         seats = tuple(sorted(self._processes.supervisors, key=lambda seat: int(seat[1:])))

@@ -6,9 +6,10 @@ The reader takes whatever comes; when the supervisor's own output is read too sl
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import os
 import re
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Callable
 MAX_LINE_BYTES = 16 << 10
 """Longer lines are cut into pieces."""
 MAX_WAITING_BYTES = 8 << 20
+MAX_WRITE_BYTES = 64 << 10
 MAX_MATCHED_TEXT = 1000
 """Characters of a line that rules look at."""
 MAX_MATCHES = 20
@@ -43,18 +45,13 @@ class Outlet:
         self._thread.start()
 
     def put(self, descriptor: int, line: bytes) -> None:
-        """Pass a line on; left out when too much waits."""
+        """Pass a line on; the oldest are left out when too much waits: the last words matter most."""
         with self._changed:
-            if self._waiting_bytes + len(line) > self._max_waiting_bytes:
-                self._left_out += 1
-                return
-            if self._left_out:
-                notice = b"[stowage] %d lines were left out: output was read too slowly\n" % self._left_out
-                self._waiting.append((2, notice))
-                self._waiting_bytes += len(notice)
-                self._left_out = 0
             self._waiting.append((descriptor, line))
             self._waiting_bytes += len(line)
+            while self._waiting_bytes > self._max_waiting_bytes and len(self._waiting) > 1:
+                self._waiting_bytes -= len(self._waiting.popleft()[1])
+                self._left_out += 1
             self._changed.notify()
 
     def close(self, timeout_seconds: float = 2.0) -> None:
@@ -71,14 +68,26 @@ class Outlet:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                descriptor, line = self._waiting.popleft()
-                self._waiting_bytes -= len(line)
+                descriptor, line = self._take()
             try:
                 while line:
                     written = self._write(descriptor, line)
                     line = line[written:] if isinstance(written, int) else b""
             except OSError:  # nobody reads any more; training goes on
                 continue
+
+    def _take(self) -> tuple[int, bytes]:
+        """What waits for one descriptor, up to `MAX_WRITE_BYTES`, or the notice of what was left out before it."""
+        if self._left_out:
+            left_out, self._left_out = self._left_out, 0
+            return 2, b"[stowage] %d lines were left out: output was read too slowly\n" % left_out
+        descriptor, line = self._waiting.popleft()
+        lines, size = [line], len(line)
+        while self._waiting and self._waiting[0][0] == descriptor and size < MAX_WRITE_BYTES:
+            lines.append(self._waiting.popleft()[1])
+            size += len(lines[-1])
+        self._waiting_bytes -= size
+        return descriptor, b"".join(lines)
 
 
 class Rules:
@@ -179,6 +188,13 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 def say(text: str) -> None:
-    """A line of the supervisor's own."""
-    sys.stderr.write(f"[stowage] {text}\n")
-    sys.stderr.flush()
+    """A line of our own; never waits for who reads it and never raises."""
+    own_outlet().put(2, f"[stowage] {text}\n".encode("utf-8", "replace"))
+
+
+@functools.cache
+def own_outlet() -> Outlet:
+    """The one of this process; what waits in it is written when the process ends."""
+    outlet = Outlet()
+    atexit.register(outlet.close)
+    return outlet

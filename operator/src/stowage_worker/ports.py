@@ -40,9 +40,11 @@ def take_port(generator: random.Random, directory: Path | None = None) -> Port:
     """
     folder = directory or Path(tempfile.gettempdir()) / f"stowage-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise OSError(f"{folder} belongs to somebody else")
     for _ in range(TRIES):
         number = generator.randint(FIRST_PORT, LAST_PORT)
-        lock = os.open(folder / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = os.open(folder / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

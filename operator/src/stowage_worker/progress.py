@@ -23,11 +23,19 @@ class ProgressReader:
         self._files = files
         self._last: dict[int, RankProgress] = {}
         self._changed_at = dict.fromkeys(files, now)
+        self._ended: set[int] = set()
         self.can_yield = False
 
     def read(self, now: float) -> tuple[RankProgress, ...]:
-        """What each rank told last, in order of ranks; those that told nothing have step -1."""
-        return tuple(self.of(rank, now) for rank in sorted(self._files))
+        """What each rank told last, in order of ranks; those that told nothing have step -1.
+
+        Ranks that have ended are left out while others run: nothing more is expected of them.
+        """
+        return tuple(self.of(rank, now) for rank in sorted(self._files.keys() - self._ended or self._files))
+
+    def end(self, rank: int) -> None:
+        """A rank's process has ended."""
+        self._ended.add(rank)
 
     def of(self, rank: int, now: float) -> RankProgress:
         """What one rank told last."""

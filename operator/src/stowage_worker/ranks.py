@@ -25,8 +25,8 @@ AFTER_KILL_SECONDS = 10.0
 """A process that outlives SIGKILL for so long hangs in the kernel; nothing more can be done about it here."""
 MAX_ERROR_FILE_BYTES = 1 << 20
 
-OnExit = Callable[[int, int, int, Failure], None]
-"""(rank, local rank, return code, exception)."""
+OnExit = Callable[[int, int, int, int, Failure], None]
+"""(epoch, rank, local rank, return code, exception)."""
 
 
 class Ranks:
@@ -35,6 +35,7 @@ class Ranks:
     Args:
         on_exit: told once for each process, also for those that end with 0 or because they were stopped.
         on_match: (rank, rule, line) of output that a rule of the job matches.
+        watch: told each process group that is there now, and with a minus each that is gone.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Ranks:
         rules: Rules,
         on_exit: OnExit,
         on_match: Callable[[int, str, str], None],
+        watch: Callable[[int], None],
     ) -> None:
         self.go = go
         self.place = place
@@ -56,6 +58,7 @@ class Ranks:
         self._groups: set[int] = set()
         """Process groups that may have processes; a group that is empty is forgotten: its number may be another's."""
         self._children = children
+        self._watch = watch
         self._outlet = outlet
         self._rules = rules
         self._on_exit = on_exit
@@ -87,7 +90,7 @@ class Ranks:
                 os.close(descriptor)
             say(f"rank {rank} cannot be started: {error}")
             code = 127 if isinstance(error, FileNotFoundError) else 126
-            self._on_exit(rank, local_rank, code, Failure(type(error).__name__, str(error)))
+            self._on_exit(self.go.epoch, rank, local_rank, code, Failure(type(error).__name__, str(error)))
             return
         finally:
             for descriptor in writes:
@@ -95,6 +98,7 @@ class Ranks:
         self.pids[rank] = pid
         self.running.add(rank)
         self._groups.add(pid)
+        self._watch(pid)
         ends = [await _follow(read, number, output) for number, read in enumerate(reads, 1)]
         self._waits.append(asyncio.ensure_future(self._wait(rank, local_rank, ended, ends, output)))
 
@@ -110,13 +114,14 @@ class Ranks:
         self.running.discard(rank)
         if not group_lives(self.pids[rank]):
             self._groups.discard(self.pids[rank])
+            self._watch(-self.pids[rank])
         failure = Failure()
         if status > 0:
             own, torch = _text(self.place.error(rank)), _text(self.place.torch_error(rank))
             if not own and not torch:  # the traceback has to do, which is still in the pipe
                 await asyncio.wait(ends, timeout=DRAIN_SECONDS)
             failure = failure_of(own, torch, list(output.error_lines))
-        self._on_exit(rank, local_rank, status, failure)
+        self._on_exit(self.go.epoch, rank, local_rank, status, failure)
 
     def send(self, number: int) -> None:
         """Send a signal to all processes of all ranks."""
@@ -132,6 +137,8 @@ class Ranks:
         kill_marked(SUPERVISED, mark)
         if not await self._until_gone(AFTER_KILL_SECONDS):
             say(f"processes of epoch {self.go.epoch} do not end after SIGKILL")
+        for group in self._groups:
+            self._watch(-group)
         if self._waits:
             await asyncio.wait(self._waits, timeout=DRAIN_SECONDS)
 

@@ -15,12 +15,17 @@ from pathlib import Path
 _PROC = Path("/proc")
 
 
-def marked(name: str, value: str) -> list[int]:
+def marked(name: str, value: str, *, is_prefix: bool = False) -> list[int]:
     """Process ids of those whose environment has `name=value`, without zombies and without this process.
+
+    Args:
+        name: of the variable.
+        value: all of it, or with `is_prefix` what it begins with.
+        is_prefix: whether `value` is only a beginning.
 
     Empty where /proc is not Linux'.
     """
-    needle = f"\0{name}={value}\0".encode()
+    needle = f"\0{name}={value}".encode() + (b"" if is_prefix else b"\0")
     found = []
     for entry in _entries():
         try:
@@ -32,11 +37,11 @@ def marked(name: str, value: str) -> list[int]:
     return found
 
 
-def kill_marked(name: str, value: str, rounds: int = 5) -> list[int]:
+def kill_marked(name: str, value: str, *, is_prefix: bool = False, rounds: int = 5) -> list[int]:
     """SIGKILL to all that are marked, again for those they started meanwhile; returns who was sent one."""
     killed: list[int] = []
     for _ in range(rounds):
-        fresh = [pid for pid in marked(name, value) if pid not in killed]
+        fresh = [pid for pid in marked(name, value, is_prefix=is_prefix) if pid not in killed]
         if not fresh:
             break
         send(fresh, signal.SIGKILL)

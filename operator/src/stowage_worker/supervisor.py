@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
-from stowage_worker.children import Children
+from stowage_worker.children import Children, cancel
 from stowage_worker.codec import TO_SUPERVISOR, FromSupervisor
 from stowage_worker.environment import SUPERVISED, Place
 from stowage_worker.exits import Failure, code_and_signal
@@ -38,7 +38,7 @@ from stowage_worker.messages import (
     Yield,
     Yielded,
 )
-from stowage_worker.output import Outlet, Rules, say
+from stowage_worker.output import Rules, own_outlet, say
 from stowage_worker.ports import Port, take_port
 from stowage_worker.progress import ProgressReader
 from stowage_worker.ranks import Ranks, write_pids
@@ -68,7 +68,9 @@ class Settings:
     directory: Path
     """For the files of epochs; the supervisor's own."""
     mark: str
-    """The same for each supervisor of this seat on this machine: the next one ends what the last one left."""
+    """The same for each supervisor of this seat on this machine: the next one ends what the last one left.
+
+    Ranks carry it with the supervisor's instance, so that a late guard of the last one ends nothing of the next."""
     grace_seconds: float
     """When the supervisor itself is told to end."""
     own: Mapping[str, str]
@@ -87,8 +89,9 @@ class Supervisor:
         self._instance = f"{generator.getrandbits(64):016x}"
         self._loop = asyncio.get_running_loop()
         self._children = Children()
-        self._outlet = Outlet()
-        self._guard = Guard(SUPERVISED, settings.mark)
+        self._outlet = own_outlet()
+        self._mark = f"{settings.mark}.{self._instance}"
+        self._guard = Guard(SUPERVISED, self._mark)
         self._connection: Connection | None = None
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._done: asyncio.Future[int] = self._loop.create_future()
@@ -104,22 +107,19 @@ class Supervisor:
 
     async def run(self) -> int:
         """Supervise until told to end."""
-        kill_marked(SUPERVISED, self._settings.mark)
+        kill_marked(SUPERVISED, f"{self._settings.mark}.", is_prefix=True)
         tasks = [asyncio.ensure_future(one) for one in (self._stay_connected(), self._work(), self._beat())]
         for task in tasks:
             task.add_done_callback(self._fail_with)
         try:
             return await self._done
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel(tasks)
             await self._stop_ranks(self._settings.grace_seconds)
             if self._connection is not None:
                 self._connection.close()
             self._guard.close()
             self._children.close()
-            self._outlet.close()
 
     def end(self, code: int) -> None:
         """End by a signal to the supervisor: ranks are stopped first, within the grace."""
@@ -254,9 +254,11 @@ class Supervisor:
             return
         place = Place(self._settings.directory / "epochs" / str(command.epoch))
         rules = Rules(self._log_rules, self._loop.time)
-        ranks = Ranks(command, place, self._children, self._outlet, rules, self._exited, self._matched)
+        ranks = Ranks(
+            command, place, self._children, self._outlet, rules, self._exited, self._matched, self._guard.watch
+        )
         self._ranks = ranks
-        await ranks.start(self._settings.command, os.environ, self._settings.own, self._settings.mark)
+        await ranks.start(self._settings.command, os.environ, self._settings.own, self._mark)
         files = {rank: place.progress(rank) for rank in ranks.pids}
         self._progress = ProgressReader(files, self._loop.time())
         write_pids(self._settings.directory / "ranks.json", command.epoch, ranks.pids)
@@ -276,7 +278,7 @@ class Supervisor:
         if self._progress is not None and not self._progress.can_yield:
             ranks.send(signal.SIGTERM)
         if not await ranks.until_ended(seconds):
-            await ranks.stop(self._settings.grace_seconds if seconds else 0.0, self._settings.mark)
+            await ranks.stop(self._settings.grace_seconds if seconds else 0.0, self._mark)
         if ranks is self._ranks:
             self._tell_and_keep(Yielded(ranks.go.epoch))
 
@@ -293,10 +295,9 @@ class Supervisor:
             return
         self._is_stopping = True
         if self._yielding is not None:
-            self._yielding.cancel()
-            await asyncio.wait([self._yielding])
+            await cancel([self._yielding])
             self._yielding = None
-        await ranks.stop(grace_seconds, self._settings.mark)
+        await ranks.stop(grace_seconds, self._mark)
         self._ranks, self._progress = None, None
         self._events.clear()
         self._ended_well.clear()
@@ -304,10 +305,12 @@ class Supervisor:
 
     # --- ranks ---
 
-    def _exited(self, rank: int, local_rank: int, status: int, failure: Failure) -> None:
+    def _exited(self, epoch: int, rank: int, local_rank: int, status: int, failure: Failure) -> None:
         ranks = self._ranks
-        if ranks is None or self._is_stopping or self._yielding is not None:
+        if ranks is None or ranks.go.epoch != epoch or self._is_stopping or self._yielding is not None:
             return
+        if self._progress is not None:
+            self._progress.end(rank)
         code, killed_by = code_and_signal(status)
         if status == 0:
             self._ended_well.add(rank)
