@@ -158,10 +158,21 @@ def test_the_sizes_of_a_job(nodes: dict[str, Any], sizes: tuple[int, ...]) -> No
 
 
 def test_what_this_version_does_not_act_on_is_told() -> None:
-    spec = {"layouts": {}, "elastic": {}, "model": {"layers": 2}, "checkpoint": {"inMemory": {}}}
+    spec = {
+        "layouts": {},
+        "elastic": {},
+        "model": {"layers": 2},
+        "checkpoint": {"inMemory": {}, "interval": "10m"},
+        "recovery": {"spares": 1, "rules": [{"when": {"promql": {"rule": "loss-spike"}}, "do": "Pause"}]},
+        "queueName": "team-a",
+    }
     assert TrainingJob.parse(job({"spec": spec})).spec.not_supported() == (
         "model",
         "layouts",
+        "checkpoint.interval",
         "checkpoint.inMemory",
+        "recovery.spares",
+        "recovery.rules with promql",
         "elastic",
+        "queueName",
     )

@@ -200,7 +200,7 @@ class Checkpoint(SpecFields):
     ] = "/checkpoints"
     """Directory in the pods below which the job has its own, `STOWAGE_CHECKPOINT_DIR`."""
     interval: Annotated[AutoDuration, auto_or_within("1s", "168h")] = AutoDuration(AUTO)
-    """How often the program shall write one. Auto: from the measured cost and the rate of failures (Young, Daly)."""
+    """How often the program shall write one; Auto: the program's own choice. This version does not tell the program."""
     in_memory: Annotated[InMemory | None, Field(description=f"Copies in the memory of other nodes. {NOT_YET}")] = None
 
 
@@ -274,7 +274,7 @@ class TrainingJobSpec(SpecFields):
     suspend: Switch = False
     """Whether the job shall have no pods; its checkpoints stay, and it goes on when this is false again."""
     queue_name: NamespaceName | None = None
-    """Queue of Kueue, where that is installed: it sets `suspend`."""
+    """Queue of Kueue, where that is installed. This version accepts the field and does not act on it yet."""
     active_deadline: Annotated[Duration, within("1s", "8760h")] | None = None
     """The job fails when it has been active, not suspended, for longer."""
     start_deadline: Annotated[Duration, within("1s", "8760h")] | None = None
@@ -284,11 +284,16 @@ class TrainingJobSpec(SpecFields):
 
     def not_supported(self) -> tuple[str, ...]:
         """The fields that this version accepts but does not act on, where they are given, in the order of the spec."""
+        rules = [rule for rule in self.recovery.rules if rule.when.promql is not None]
         asked = (
             (self.model, "model"),
             (self.layouts, "layouts"),
+            (self.checkpoint.interval.seconds, "checkpoint.interval"),
             (self.checkpoint.in_memory, "checkpoint.inMemory"),
+            (self.recovery.spares or None, "recovery.spares"),
+            (rules or None, "recovery.rules with promql"),
             (self.elastic, "elastic"),
+            (self.queue_name, "queueName"),
         )
         return tuple(words for value, words in asked if value is not None)
 

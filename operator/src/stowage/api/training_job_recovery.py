@@ -117,7 +117,7 @@ class Match(SpecFields):
     after: Annotated[AutoDuration, auto_or_within("1s", "24h")] | None = None
     """With event Hang: no step for so long; Auto, and what absent means, is five times the median step, at least 5s."""
     promql: PrometheusRule | None = None
-    """A rule of the operator's settings fires for the job."""
+    """A rule of the operator's settings fires. This version accepts the field and does not act on it yet."""
     log: LogRule | None = None
     """A line of output matches."""
 
@@ -160,7 +160,8 @@ class Recovery(SpecFields):
     budget: RestartBudget = RestartBudget()
     """How often the job may start its processes again."""
     spares: Annotated[Integer, Field(ge=0, le=64)] = 0
-    """Pods that hold a node without training, to take the place of one that is lost."""
+    """Pods that hold a node without training, to take the place of one that is lost. This version accepts the field and
+    does not act on it yet."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES, json_schema_extra=ATOMIC)] = ()
     """First match wins; what no rule speaks of is done by default."""
     force_delete: Switch = False
