@@ -14,8 +14,13 @@ LEASE_SECONDS = 15
 
 async def evicted_once(scene: Scene, before: set[str]) -> None:
     """One of the two small pods was moved, and it once."""
-    after = await scene.uids("small")
-    assert len(after) == 2
+
+    async def two() -> set[str]:  # the pod that was moved may still be on its way out
+        small = await scene.uids("small")
+        assert len(small) == 2
+        return small
+
+    after = await eventually(two, timeout_seconds=SLOWLY_SECONDS, what="the pod that was moved is gone")
     assert len(after & before) == 1
 
 
