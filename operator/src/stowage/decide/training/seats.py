@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from stowage.api.names import JOB_LABEL, SEAT_LABEL
+from stowage.api.names import ATTEMPT_LABEL, JOB_LABEL, SEAT_LABEL
 from stowage.api.training_job import TrainingJob
-from stowage.api.training_job_status import Seat
+from stowage.api.training_job_status import Seat, TrainingJobStatus
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import SeatPod, seat_pod_name
 from stowage.decide.training.facts import SeatFacts
@@ -20,6 +20,9 @@ STANDING_STILL = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEE
 """Phases in which no pod is made."""
 LEAVE_SECONDS = 60.0
 """Supervisors that were told to end have so long; what runs on then is deleted, for it holds nodes."""
+
+_DIGITS = 9
+"""Of an attempt in a label: who edits it shall not make the numbers of the status overflow."""
 
 
 class Deletion(Struct, frozen=True):
@@ -97,6 +100,26 @@ def filled(size: int, attempt: int, seats: Iterable[Seat] = ()) -> tuple[Seat, .
     free = (f"s{one}" for one in range(size + len(kept)) if f"s{one}" not in kept)
     names += [next(free) for _ in range(size - len(names))]
     return tuple(kept.get(name) or Seat(seat=name, attempt=attempt) for name in sorted(names, key=number))
+
+
+def members_of(seats: Iterable[Seat]) -> tuple[Seat, ...]:
+    """Those that train, or shall."""
+    return tuple(seat for seat in seats if not seat.spare)
+
+
+def spares_of(seats: Iterable[Seat]) -> tuple[Seat, ...]:
+    """Those that hold a node and wait."""
+    return tuple(seat for seat in seats if seat.spare)
+
+
+def fresh_attempt(status: TrainingJobStatus, pods: Iterable[Pod] = ()) -> int:
+    """An attempt that no pod of the job has in its name, neither by its status nor among those that are there.
+
+    Spares are replaced beside an epoch that runs on, so their attempts may be ahead of the job's.
+    """
+    found = (pod.labels.get(ATTEMPT_LABEL, "") for pod in pods)
+    there = (int(one) for one in found if one.isascii() and one.isdecimal() and len(one) <= _DIGITS)
+    return 1 + max((status.attempt, *(seat.attempt for seat in status.seats), *there))
 
 
 def number(seat: str) -> int:
