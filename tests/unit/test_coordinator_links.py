@@ -22,7 +22,7 @@ class Links:
     def __init__(self, fake: FakeCoordinator) -> None:
         self.fake = fake
         self.rings: list[float] = []
-        self.all = Coordinators(lambda _, seconds: self.rings.append(seconds), random.Random(1))
+        self.all = Coordinators(lambda _, seconds: self.rings.append(seconds), random.Random(1), lambda: 5.0)
 
     async def address(self) -> tuple[str, int]:
         return "127.0.0.1", self.fake.port

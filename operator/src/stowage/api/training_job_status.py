@@ -27,6 +27,7 @@ from stowage.api.training_words import Action, Domain, Event, JobPhase, Lost, Sc
 MAX_RECOVERIES: Final = 50
 MAX_EVIDENCE: Final = 8
 MAX_AVOIDED: Final = 64
+MAX_STRAGGLERS: Final = 16
 MAX_MEMBERS: Final = MAX_JOB_NODES
 
 Count = Annotated[Integer, Field(ge=0, le=MAX_COUNT)]
@@ -256,6 +257,23 @@ class Goodput(StatusFields):
     """Up to when these numbers go."""
 
 
+class Straggler(StatusFields):
+    """A rank that is slower than the others, by what it told of its last steps. Nothing is done about it."""
+
+    rank: Count
+    """Its number in the current epoch."""
+    seat: SeatName
+    """Where it runs."""
+    node: ResourceName | None = None
+    """Where that is."""
+    step_seconds: Decimal
+    """Length of its steps, median."""
+    wait_seconds: Decimal
+    """How long it waited for others in each, median."""
+    ratio: Decimal
+    """Its own time, step without wait, over the median of all ranks."""
+
+
 class SeatSummary(StatusFields):
     """Seats of the job, by how they are; all together are its seats and spares."""
 
@@ -328,6 +346,8 @@ class TrainingJobStatus(StatusFields):
     """How often something was started again."""
     last_failure: LastFailure | None = None
     """The story of the last failure."""
+    stragglers: Annotated[tuple[Straggler, ...], Field(max_length=MAX_STRAGGLERS, json_schema_extra=ATOMIC)] = ()
+    """The slowest ranks of the current epoch, where some are slower than usual by a tenth and more."""
     recoveries: Annotated[tuple[RecoveryRecord, ...], Field(max_length=MAX_RECOVERIES, json_schema_extra=ATOMIC)] = ()
     """The last recoveries, oldest first."""
     avoided_nodes: Annotated[tuple[AvoidedNode, ...], Field(max_length=MAX_AVOIDED), Unique("node")] = ()

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from stowage.decide.training.heard import Heard, heard_of
 from stowage_worker.codec import TO_COMMANDER
 from stowage_worker.messages import Attach, Begin, End, MessageError, Refused, Report
 from stowage_worker.wire import Backoff, Connection, dial
@@ -28,6 +31,15 @@ Address = Callable[[], Awaitable[tuple[str, int]]]
 """Finds out where the coordinator is now: host and port. Raises OSError when it is nowhere."""
 Ring = Callable[[str, float], None]
 """Told the key of a job and after how many seconds to look at it."""
+
+
+class Links(StrEnum):
+    """How a link to a coordinator is."""
+
+    CONNECTED = "connected"
+    CONNECTING = "connecting"  # never heard yet: its pod may not run
+    LOST = "lost"
+
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +59,14 @@ class Coordinators:
     Args:
         ring: called when something of a job has to be looked at.
         generator: source of the jitter.
+        clock: seconds since 1970.
     """
 
-    def __init__(self, ring: Ring, generator: random.Random) -> None:
+    def __init__(self, ring: Ring, generator: random.Random, clock: Callable[[], float]) -> None:
+        self._reconnects = 0  # of links that have ended
         self._ring = ring
         self._generator = generator
+        self._clock = clock
         self._links: dict[str, _Link] = {}
         self._dials = asyncio.Semaphore(DIALS_AT_ONCE)
 
@@ -61,12 +76,25 @@ class Coordinators:
         if link is not None and link.target == target:
             return
         self.drop(target.key)
-        self._links[target.key] = _Link(target, address, self._dials, self._ring, self._generator)
+        self._links[target.key] = _Link(target, address, self._dials, self._ring, self._generator, self._clock)
 
     def report(self, key: str, uid: str) -> Report | None:
         """The latest report of a job."""
         link = self._links.get(key)
         return link.report if link is not None and link.target.uid == uid else None
+
+    def heard(self, key: str) -> tuple[Heard, ...]:
+        """When the evidence of the latest report was first heard."""
+        link = self._links.get(key)
+        return link.heard if link is not None else ()
+
+    def counts(self) -> Counter[Links]:
+        """Links by how they are."""
+        return Counter(link.state for link in self._links.values())
+
+    def reconnects(self) -> int:
+        """How often a link was made again, since the process began."""
+        return self._reconnects + sum(link.reconnects for link in self._links.values())
 
     def connected(self, key: str) -> bool:
         """Whether its coordinator is heard now."""
@@ -83,6 +111,7 @@ class Coordinators:
         """End a link; what was reported is forgotten."""
         link = self._links.pop(key, None)
         if link is not None:
+            self._reconnects += link.reconnects
             link.end()
 
     def drop_all(self) -> None:
@@ -104,10 +133,14 @@ class _Link:
         dials: asyncio.Semaphore,
         ring: Ring,
         generator: random.Random,
+        clock: Callable[[], float],
     ) -> None:
         self.target = target
         self.report: Report | None = None
+        self.heard: tuple[Heard, ...] = ()
         self.connected = False
+        self.reconnects = 0
+        self._clock = clock
         self._address = address
         self._dials = dials
         self._ring = ring
@@ -116,6 +149,12 @@ class _Link:
         self._connection: Connection | None = None
         self._last_words = ""
         self._task = asyncio.create_task(self._run(), name=f"link to the coordinator of {target.key}")
+
+    @property
+    def state(self) -> Links:
+        if self.connected:
+            return Links.CONNECTED
+        return Links.CONNECTING if self.report is None else Links.LOST
 
     def command(self, command: Begin | End | None) -> None:
         if command == self._command:
@@ -161,6 +200,11 @@ class _Link:
 
     def _heard(self, report: Report) -> None:
         fresh = not self.connected or self.report is None or _matters(report) != _matters(self.report)
+        of_epoch = self.heard if self.report is not None and self.report.epoch == report.epoch else ()
+        if self.report is None or (of_epoch, report.evidence) != (self.heard, self.report.evidence):
+            self.heard = heard_of(report, of_epoch, self._clock())
+        if self.report is not None and not self.connected:
+            self.reconnects += 1
         self.report = report
         self.connected = True
         self._backoff.reset()
@@ -171,4 +215,5 @@ class _Link:
 def _matters(report: Report) -> tuple[object, ...]:
     """What of a report has to be looked at right away."""
     seats = tuple((seat.seat, seat.pod, seat.connected, seat.state) for seat in report.seats)
-    return (report.epoch, report.phase, report.evidence, seats, report.progress.checkpoint_step)
+    stepped = report.first_step_at is not None
+    return (report.epoch, report.phase, report.evidence, seats, report.progress.checkpoint_step, stepped)

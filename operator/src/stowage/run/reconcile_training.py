@@ -37,6 +37,7 @@ from stowage.decide.training.commands import command_of
 from stowage.decide.training.coverage import is_covered
 from stowage.decide.training.facts import Recovery
 from stowage.decide.training.job_facts import recoveries_of
+from stowage.decide.training.job_progress import only_shows
 from stowage.decide.training.job_status import Seen, Step, next_step
 from stowage.decide.training.node_memory import records_of
 from stowage.decide.training.seats import LEAVE_SECONDS, Work, seat_pods, work_of
@@ -90,7 +91,7 @@ class TrainingReconciler:
         self._clock = clock
         self._settings = settings
         self._ring = ring
-        self.coordinators = Coordinators(ring, generator)
+        self.coordinators = Coordinators(ring, generator, clock)
         self._tokens: dict[str, tuple[str, str]] = {}  # by key: UID of the job, token
         self._nodes: dict[str, frozenset[str]] = {}  # by key: where the seats are
         self._job_of: dict[str, str] = {}  # by pod: the key of its job, known still when the pod is gone
@@ -98,6 +99,7 @@ class TrainingReconciler:
         self._released: dict[str, set[str]] = {}  # by key: UIDs of pods
         self._refused: dict[str, str] = {}  # by key: the API server's words about a child
         self._progress_at: dict[str, float] = {}
+        self._rung_at: dict[str, float] = {}  # by key: when the cluster told something that nobody has looked at yet
         self._policies: tuple[PackingPolicy, ...] = ()
         self._policies_at: float | None = None
         self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
@@ -107,7 +109,7 @@ class TrainingReconciler:
         if kind == "Node":
             for job, nodes in self._nodes.items():
                 if key in nodes:
-                    self._ring(job, RING_SECONDS)
+                    self._ring_for_change(job)
         if kind != "Pod":
             return
         pod = self._store.pods.get(key)
@@ -120,7 +122,12 @@ class TrainingReconciler:
             return
         if pod is not None:
             self._job_of[key] = job_key
-        self._ring(job_key, RING_SECONDS)
+        self._ring_for_change(job_key)
+
+    def _ring_for_change(self, job: str) -> None:
+        if self._lease.leading:
+            self._rung_at.setdefault(job, self._clock())
+        self._ring(job, RING_SECONDS)
 
     async def reconcile(self, key: str) -> float | None:
         """Bring one job up to date; returns after how many seconds to look again, None: at the next ring."""
@@ -140,7 +147,8 @@ class TrainingReconciler:
             return AGAIN_SECONDS
         seen = await self._seen(job, pods)
         step = next_step(job, seen)
-        if self._only_progress(job, step, seen.now):
+        late = self._only_progress(job, step, seen.now)
+        if late:
             written: TrainingJob | None = job
         else:
             written = await write_job_status(self._api, job, step.status, leads=term_of(self._lease))
@@ -150,7 +158,10 @@ class TrainingReconciler:
         self._tell(job, written)
         self._nodes[key] = frozenset(seat.node for seat in written.status.seats if seat.node)
         self._recoveries[key] = recoveries_of(written)
-        return await self._act(written, seen, step)
+        again = await self._act(written, seen, step)
+        if late and step.status != job.status:
+            return min(PROGRESS_SECONDS, again if again is not None else PROGRESS_SECONDS)  # it is told then
+        return again
 
     def _pods_of(self, namespace: str, name: str) -> tuple[Pod, ...]:
         """All pods with the labels of this job's seats, whoever owns them."""
@@ -163,7 +174,7 @@ class TrainingReconciler:
     async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
         """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
         self.coordinators.drop(key)
-        for memory in (self._tokens, self._nodes, self._recoveries, self._refused, self._progress_at):
+        for memory in (self._tokens, self._nodes, self._recoveries, self._refused, self._progress_at, self._rung_at):
             memory.pop(key, None)
         released = self._released.setdefault(key, set())
         leaving = [pod for pod in pods if pod.uid not in released]
@@ -202,12 +213,13 @@ class TrainingReconciler:
             gated=is_covered(job, self._policies, namespace.labels if namespace is not None else {}),
             records=records_of(self._recoveries, now),
             refused=self._refused.get(job.key, ""),
+            heard=self.coordinators.heard(job.key),
+            rung_at=self._rung_at.pop(job.key, None),
         )
 
     def _only_progress(self, job: TrainingJob, step: Step, now: float) -> bool:
-        """Whether nothing but the progress is new, and that was written a moment ago."""
-        same = step.status.model_copy(update={"progress": job.status.progress}) == job.status
-        return same and now - self._progress_at.get(job.key, 0.0) < PROGRESS_SECONDS
+        """Whether nothing is new but what may be told late, and something was told a moment ago."""
+        return only_shows(job.status, step.status) and now - self._progress_at.get(job.key, 0.0) < PROGRESS_SECONDS
 
     def _tell(self, before: TrainingJob, after: TrainingJob) -> None:
         old, new = before.status, after.status

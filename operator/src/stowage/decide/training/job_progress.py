@@ -1,14 +1,17 @@
-"""How far training is, as the status keeps it."""
+"""How far training is, as the status keeps it, and what of a status may be told late."""
 
 from __future__ import annotations
 
 import math
 
 from stowage.api.durations import instant
-from stowage.api.training_job_status import LastCheckpoint, Progress
+from stowage.api.training_job_status import LastCheckpoint, Progress, TrainingJobStatus
+from stowage.decide.training.time_accounts import seen_of
 from stowage_worker import messages
 
 _MOST_URI = 1024
+_SHOWN = ("progress", "goodput", "stragglers", "seat_summary")
+"""Fields of the status that move all the time, and that nothing waits for."""
 
 
 def progress_of(old: Progress, told: messages.Progress, now: float) -> Progress:
@@ -41,3 +44,13 @@ def _checkpoint(old: LastCheckpoint | None, told: messages.Progress, now: float)
 def _decimal(value: float | None) -> str | None:
     """Text of a number that is finite, to the millisecond."""
     return f"{value:.3f}" if value is not None and math.isfinite(value) and abs(value) < 1e12 else None
+
+
+def only_shows(old: TrainingJobStatus, new: TrainingJobStatus) -> bool:
+    """Whether a status differs only in numbers that move all the time: a write for each of them would be one a second.
+
+    The first step of an epoch and a new checkpoint are more than that: time is counted, and decided, by them.
+    """
+    if seen_of(old).stepping != seen_of(new).stepping or old.progress.last_checkpoint != new.progress.last_checkpoint:
+        return False
+    return new.model_copy(update={name: getattr(old, name) for name in _SHOWN}) == old

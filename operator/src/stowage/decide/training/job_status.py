@@ -23,12 +23,15 @@ from stowage.decide.training.evidence_of_nodes import evidence_of_nodes
 from stowage.decide.training.evidence_of_pods import evidence_of_pods
 from stowage.decide.training.evidence_of_reports import evidence_of_report
 from stowage.decide.training.facts import Decision, History, NodeRecord
+from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_conditions import with_conditions
 from stowage.decide.training.job_facts import job_facts, recoveries_of
 from stowage.decide.training.job_progress import progress_of
 from stowage.decide.training.recovered import recovered
 from stowage.decide.training.recovery import decide_recovery
+from stowage.decide.training.seat_summary import seat_summary
 from stowage.decide.training.seats import current_pods, filled, has_stateful_storage, number, seat_facts
+from stowage.decide.training.stragglers_record import stragglers_of
 from stowage.decide.training.time_accounts import accounted
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_worker.messages import Report
@@ -54,6 +57,8 @@ class Seen(Struct, frozen=True):
         records: of nodes over all jobs.
         refused: the API server's words about a child that it did not take.
         now: seconds since 1970.
+        heard: when the report's evidence was first heard.
+        rung_at: when the cluster told something new of the job since it was last looked at.
     """
 
     pods: tuple[Pod, ...]
@@ -65,6 +70,8 @@ class Seen(Struct, frozen=True):
     gated: bool = False
     records: Mapping[str, NodeRecord] = {}
     refused: str = ""
+    heard: tuple[Heard, ...] = ()
+    rung_at: float | None = None
 
 
 class Step(Struct, frozen=True):
@@ -301,12 +308,18 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
     current = current_pods(_with(job, status), seen.pods)
     ready = sum(pod.ready and not pod.terminating for pod in current.values())
     status = status.model_copy(update={"nodes": status.nodes.model_copy(update={"ready": ready})})
+    ended = status.phase is not None and status.phase.ended
+    told: dict[str, Any] = {"seat_summary": seat_summary(() if ended else status.seats, current, seen.report)}
     if seen.report is not None and seen.report.epoch == status.epoch:
-        status = status.model_copy(update={"progress": progress_of(status.progress, seen.report.progress, seen.now)})
+        told["progress"] = progress_of(status.progress, seen.report.progress, seen.now)
+        told["stragglers"] = stragglers_of(seen.report, status.seats)
+    elif status.epoch != job.status.epoch:
+        told["stragglers"] = ()
+    status = status.model_copy(update=told)
     status = with_conditions(
         job, status, gated=seen.gated, heard=seen.connected, refused=seen.refused, now=_instant(seen.now)
     )
-    return accounted(job.status, status, seen.report, seen.now)
+    return accounted(job.status, status, seen.report, seen.now, seen.heard, seen.rung_at)
 
 
 def _in_phase(

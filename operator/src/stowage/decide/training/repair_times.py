@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct, structs
 
+from stowage_worker.messages import Progress
+
 STAGES: Final = ("detect", "decide", "schedule", "start", "restore", "recompute")
 """In their order; each begins where the one before ended."""
 
@@ -43,6 +45,7 @@ def went_on(
     started_at: float | None = None,
     first_step_at: float | None = None,
     step: int | None = None,
+    caught_up_at: float | None = None,
 ) -> Repair:
     """The recovery after one more look: each stage that is over gets its time, in order.
 
@@ -53,14 +56,15 @@ def went_on(
         started_at: when every rank of it was started, if it was.
         first_step_at: when its first step was done, if it was.
         step: the last step that all ranks have done; with None nobody knows what was lost, and nothing is added.
+        caught_up_at: when training was as far as before, if that is known better than by this look.
     """
     stepped = first_step_at is not None
     caught_up = stepped and (repair.from_step is None or step is None or step >= repair.from_step)
     ends = (
-        ("schedule", now if placed or started_at is not None else None),
+        ("schedule", started_at if started_at is not None else now if placed else None),
         ("start", started_at),
         ("restore", first_step_at),
-        ("recompute", now if caught_up else None),
+        ("recompute", (now if caught_up_at is None else caught_up_at) if caught_up else None),
     )
     spent = list(repair.spent_seconds)
     for stage, end in ends:
@@ -70,3 +74,16 @@ def went_on(
             break
         spent.append(max(0.0, min(end, now) - repair.failed_at - sum(spent)))
     return structs.replace(repair, spent_seconds=tuple(spent))
+
+
+def reached_at(progress: Progress, from_step: int | None, now: float) -> float | None:
+    """When training came back to a step, from the length of the steps that followed; None: that cannot be told.
+
+    Args:
+        progress: as the coordinator told it last.
+        from_step: to come back to.
+        now: seconds since 1970, when that was told.
+    """
+    if from_step is None or progress.step < from_step or progress.step_seconds is None:
+        return None
+    return now - progress.since_step_seconds - (progress.step - from_step) * progress.step_seconds

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from typing import Final
 
-from stowage.api.durations import Duration
-from stowage.api.training_job_status import LastFailure, RecoveryTimes, TrainingJobStatus
+from stowage.api.training_job_status import LastFailure, TrainingJobStatus
 from stowage.api.training_words import Domain, JobPhase
+from stowage.decide.training.failure_times import recovery_times, timed
 from stowage.decide.training.goodput import Seen, opened, passed
 from stowage.decide.training.goodput_record import account_of, goodput_record
-from stowage.decide.training.repair_times import STAGES, Repair, went_on
+from stowage.decide.training.heard import Heard
+from stowage.decide.training.repair_times import STAGES, Repair, reached_at, went_on
 from stowage_worker.messages import Report
 
 _MENDED: Final = frozenset({JobPhase.STARTING, JobPhase.RUNNING, JobPhase.RECOVERING, JobPhase.RESIZING})
 
 
 def accounted(
-    before: TrainingJobStatus, after: TrainingJobStatus, report: Report | None, now: float
+    before: TrainingJobStatus,
+    after: TrainingJobStatus,
+    report: Report | None,
+    now: float,
+    heard: tuple[Heard, ...] = (),
+    rung_at: float | None = None,
 ) -> TrainingJobStatus:
     """The status with its time up to `now`.
 
     Only a status that is written anyway is brought up to date: time that passes is no reason to write. Seconds are
     whole, as the status has them, so that many small passes lose nothing to rounding.
+
+    Args:
+        before: as it was read.
+        after: as it is about to be written.
+        report: the coordinator's latest.
+        now: seconds since 1970.
+        heard: when the operator first heard of the report's evidence.
+        rung_at: when the cluster first told something new since the last pass.
     """
+    if after.last_failure is not None and after.last_failure != before.last_failure:
+        failure = timed(after.last_failure, heard, rung_at, now)
+        after = after.model_copy(update={"last_failure": failure})
     if after.last_failure is not None and after.phase in _MENDED:
         after = after.model_copy(update={"last_failure": _went_on(after.last_failure, after, report, now)})
     if after == before:
@@ -69,8 +86,8 @@ def _went_on(failure: LastFailure, status: TrainingJobStatus, report: Report | N
         started_at=started,
         first_step_at=ours.first_step_at if ours is not None else None,
         step=step,
+        caught_up_at=reached_at(ours.progress, failure.from_step, now) if ours is not None else None,
     )
     if after == repair:
         return failure
-    times = {stage: Duration(f"{seconds:.3f}s") for stage, seconds in after.stages.items()}
-    return failure.model_copy(update={"recovery": RecoveryTimes(**times)})
+    return failure.model_copy(update={"recovery": recovery_times(after)})

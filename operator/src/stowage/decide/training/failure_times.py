@@ -1,0 +1,48 @@
+"""When a failure happened and when it was first seen: the first two stages of its recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from stowage.api.durations import Duration, instant
+from stowage.api.training_job_status import LastFailure, RecoveryTimes
+from stowage.api.training_words import Event
+from stowage.decide.training.heard import Heard
+from stowage.decide.training.repair_times import Repair, begun
+from stowage_worker.evidence import SUPERVISOR_LOST
+
+_SEEN_AS_SILENCE: Final = frozenset({Event.NODE_LOST, Event.NODE_CONDITION, Event.NODE_TAINT, Event.CONTAINER_EXITED})
+"""Failures whose first sign may be that a seat falls silent; who says why comes later."""
+
+
+def timed(failure: LastFailure, heard: Iterable[Heard], rung_at: float | None, now: float) -> LastFailure:
+    """A failure that was decided now, with the times of detection and decision as they were.
+
+    A failure begins when its seat was last heard, or made its last step, where nothing tells it better; and it is seen
+    when its evidence came in first, be it that the decision waited for another word.
+
+    Args:
+        failure: as it was written with the decision.
+        heard: what the coordinator told, with the times at which the operator heard it.
+        rung_at: when the cluster first told something that this decision is about; None: nothing.
+        now: seconds since 1970.
+    """
+    ours = [one for one in heard if _is_about(one, failure)]
+    failed_at = min([failure.at.timestamp(), *(one.at - one.quiet_seconds for one in ours)])
+    seen_at = min([one.at for one in ours] or [rung_at if rung_at is not None else now])
+    repair = begun(failed_at, max(failed_at, min(seen_at, now)), now, failure.from_step)
+    return failure.model_copy(update={"at": instant(failed_at), "recovery": recovery_times(repair)})
+
+
+def recovery_times(repair: Repair) -> RecoveryTimes:
+    """The stages that are over, to the millisecond."""
+    return RecoveryTimes(**{stage: Duration(f"{seconds:.3f}s") for stage, seconds in repair.stages.items()})
+
+
+def _is_about(one: Heard, failure: LastFailure) -> bool:
+    if failure.seat is not None and one.seat != failure.seat:
+        return False
+    if one.event == failure.event.value:
+        return failure.rank is None or one.rank in {failure.rank, -1}
+    return one.event == SUPERVISOR_LOST and failure.event in _SEEN_AS_SILENCE

@@ -1,0 +1,117 @@
+"""Where the time of a recovery went: when a failure happened, when it was seen, when training was as far as before."""
+
+from __future__ import annotations
+
+import pytest
+
+from stowage.api.durations import instant
+from stowage.api.training_job_status import LastFailure
+from stowage.api.training_words import Action, Domain, Event
+from stowage.decide.training.failure_times import timed
+from stowage.decide.training.heard import Heard, heard_of
+from stowage.decide.training.repair_times import STAGES, Repair, reached_at, went_on
+from stowage_worker.messages import Evidence, Progress, Report, SeatState
+
+FAILED = 1_000_000.0
+
+
+def failure(event: Event = Event.PROCESS_EXITED, seat: str | None = "s1", at: float = FAILED) -> LastFailure:
+    return LastFailure(
+        at=instant(at),
+        domain=Domain.UNKNOWN,
+        event=event,
+        seat=seat,
+        rank=1 if event is Event.PROCESS_EXITED else None,
+        action=Action.RESTART_PROCESSES,
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "heard", "rung_at", "began", "detect", "decide"),
+    [
+        pytest.param(
+            Event.PROCESS_EXITED, [Heard("ProcessExited", "s1", 1, FAILED + 0.2)], None, FAILED, 0.2, 0.8, id="an exit"
+        ),
+        pytest.param(
+            Event.SUPERVISOR_LOST,
+            [Heard("SupervisorLost", "s1", -1, FAILED, 5.0)],
+            None,
+            FAILED - 5,
+            5.0,
+            1.0,
+            id="silence began before it was told",
+        ),
+        pytest.param(
+            Event.HANG, [Heard("Hang", "s1", 0, FAILED, 30.0)], None, FAILED - 30, 30.0, 1.0, id="the last step counts"
+        ),
+        pytest.param(
+            Event.NODE_LOST,
+            [Heard("SupervisorLost", "s1", -1, FAILED - 2, 5.0)],
+            FAILED + 0.9,
+            FAILED - 7,
+            5.0,
+            3.0,
+            id="a node is lost when its seat falls silent, and the decision waited for the node's word",
+        ),
+        pytest.param(
+            Event.PROCESS_EXITED,
+            [Heard("ProcessExited", "s0", 0, FAILED - 3)],
+            None,
+            FAILED,
+            1.0,
+            0.0,
+            id="of another seat",
+        ),
+        pytest.param(
+            Event.PROCESS_EXITED, [Heard("LogRule", "s1", 1, FAILED - 900)], None, FAILED, 1.0, 0.0, id="a line of log"
+        ),
+        pytest.param(Event.POD_DELETED, [], FAILED + 0.6, FAILED, 0.6, 0.4, id="the cluster tells it"),
+        pytest.param(Event.POD_DELETED, [], FAILED - 60, FAILED, 0.0, 1.0, id="a clock that is behind"),
+    ],
+)
+def test_detection_ends_when_the_evidence_comes_in_and_decision_when_it_is_decided(
+    event: Event, heard: list[Heard], rung_at: float | None, began: float, detect: float, decide: float
+) -> None:
+    told = timed(failure(event), heard, rung_at, FAILED + 1)
+    assert told.at.timestamp() == pytest.approx(began)
+    assert told.recovery.detect is not None
+    assert told.recovery.decide is not None
+    assert told.recovery.detect.seconds == pytest.approx(detect)
+    assert told.recovery.decide.seconds == pytest.approx(decide)
+    assert told.recovery.schedule is None
+
+
+def report(*evidence: Evidence, silent: float = 0.0, still: float = 0.0) -> Report:
+    seat = SeatState("s1", "uid", connected=False, state="Lost", silent_seconds=silent)
+    return Report(1, 1, "Failed", (seat,), evidence, Progress(step=3, since_step_seconds=still))
+
+
+def test_evidence_keeps_the_time_at_which_it_was_heard_first() -> None:
+    lost = Evidence("SupervisorLost", 1, 10.0, seat="s1")
+    first = heard_of(report(lost, silent=5.25), (), 100.0)
+    assert first == (Heard("SupervisorLost", "s1", -1, 100.0, 5.25),)
+    hang = Evidence("Hang", 1, 12.0, seat="s0", rank=0)
+    again = heard_of(report(lost, hang, silent=8.0, still=31.0), first, 103.0)
+    assert again == (*first, Heard("Hang", "s0", 0, 103.0, 31.0))
+
+
+@pytest.mark.parametrize(
+    ("progress", "from_step", "reached"),
+    [
+        pytest.param(Progress(step=16, step_seconds=2.0, since_step_seconds=1.0), 10, 87.0, id="six steps ago"),
+        pytest.param(Progress(step=10, step_seconds=2.0), 10, 100.0, id="just now"),
+        pytest.param(Progress(step=9, step_seconds=2.0), 10, None, id="not yet"),
+        pytest.param(Progress(step=12), 10, None, id="nobody tells how long steps are"),
+        pytest.param(Progress(step=12, step_seconds=2.0), None, None, id="nothing was lost"),
+    ],
+)
+def test_training_came_back_between_two_looks(progress: Progress, from_step: int | None, reached: float | None) -> None:
+    assert reached_at(progress, from_step, 100.0) == reached
+
+
+def test_a_look_that_comes_late_does_not_make_a_recovery_longer() -> None:
+    repair = Repair(0.0, from_step=10, spent_seconds=(1.0, 0.0))
+    late = went_on(repair, now=60.0, placed=True, started_at=3.0, first_step_at=5.0, step=30, caught_up_at=20.0)
+    assert late.over
+    told = (1.0, 0.0, 2.0, 0.0, 2.0, 15.0)
+    assert late.stages == dict(zip(STAGES, told, strict=True)), "what started had its nodes by then"
