@@ -13,13 +13,20 @@ COMPILE := $(BIN)/uv --no-config --quiet pip compile --universal --python-versio
 STYLED := operator scheduler_plugin tests e2e tools
 PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
 
+FRAMEWORKS := $(or $(STOWAGE_CACHE),$(XDG_CACHE_HOME),$(HOME)/.cache)/stowage/frameworks
+environment_of = $(FRAMEWORKS)/$(1)-$(shell cksum <requirements/$(1).txt | cut -d ' ' -f 1)
+TORCH := $(call environment_of,torch)
+JAX := $(call environment_of,jax)
+# what torch asks for and does without on CPUs
+NOT_FOR_CPUS := triton nvidia-cusolver nvidia-nvtx nvidia-cuda-cccl cuda-toolkit cuda-bindings cuda-pathfinder
+
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
 IMAGE ?= stowage:dev
 DOCKER_BUILD_ARGUMENTS ?= --network host
 
-.PHONY: help install tools up down demo image sbom docs e2e test unit integration faults agreement bench bench-packing verify lint format type crds chart lock clean
+.PHONY: help install tools up down demo image sbom docs e2e test test-torch test-jax unit integration faults agreement bench bench-packing verify lint format type crds chart lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +48,12 @@ demo: $(INSTALLED) ## show Stowage at work on a local cluster: table, pictures, 
 
 test: $(INSTALLED) ## run all tests, those on a real control plane too, and a sample of the faults
 	$(PYTEST) tests/unit tests/property tests/integration tests/faults
+
+test-torch: $(INSTALLED) $(TORCH)/.installed ## train with real PyTorch on CPUs while ranks are killed; 4 GB in the cache
+	STOWAGE_TORCH_PYTHON=$(TORCH)/bin/python $(PYTEST) tests/training
+
+test-jax: $(INSTALLED) $(JAX)/.installed ## train with real JAX on CPUs while ranks are killed; 600 MB in the cache
+	STOWAGE_JAX_PYTHON=$(JAX)/bin/python $(PYTEST) tests/training
 
 unit: $(INSTALLED) ## run the tests that need no control plane
 	$(PYTEST) tests/unit tests/property
@@ -117,6 +130,8 @@ lock: $(INSTALLED) ## pin the requirements anew (UPGRADE=1: to the newest versio
 	$(COMPILE) pyproject.toml --extra demo --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(COMPILE) requirements/go.in --output-file requirements/go.txt
 	$(COMPILE) requirements/lock.in --output-file requirements/lock.txt
+	$(COMPILE) requirements/torch.in --output-file requirements/torch.txt $(NOT_FOR_CPUS:%=--no-emit-package %)
+	$(COMPILE) requirements/jax.in --output-file requirements/jax.txt
 
 clean: ## remove what make made in this folder; clusters and programs in the cache stay
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -133,3 +148,16 @@ $(DEPENDENCIES): requirements/dev.txt
 $(INSTALLED): $(DEPENDENCIES) pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# torch and jax: whole or not there, for others may look for them at the same time
+$(FRAMEWORKS)/%/.installed:
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer: set PYTHON to its path" >&2; exit 1; }
+	@echo "installing $* into $(FRAMEWORKS)" >&2
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir install --no-deps \
+	  --require-hashes --requirement requirements/$(firstword $(subst -, ,$*)).txt
+	@touch $@
+
+# prints nothing; fails where the environment of test-torch or test-jax is not there yet
+has-%:
+	@test -e $(call environment_of,$*)/.installed

@@ -30,6 +30,7 @@ class LocalTraining:
     python: str = sys.executable
     environment: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    timeout_seconds: float = TIMEOUT_SECONDS
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, writes: int | None = None) -> LocalTraining:
@@ -49,7 +50,7 @@ class LocalTraining:
 
     def wait(self) -> int:
         assert self.process is not None
-        return self.process.wait(TIMEOUT_SECONDS)
+        return self.process.wait(self.timeout_seconds)
 
     def run(self) -> int:
         return self.start().wait()
@@ -98,7 +99,7 @@ class LocalTraining:
                 raise RuntimeError(f"{what}: the run ended before\n{self.output()[-3000:]}")
             return None
 
-        found = await eventually(holds, timeout_seconds=60, what=what or "the status")
+        found = await eventually(holds, timeout_seconds=self.timeout_seconds / 2, what=what or "the status")
         assert found is not None
         return found
 
