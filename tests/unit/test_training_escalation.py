@@ -129,7 +129,7 @@ def test_the_budget_holds_within_its_window(evidence: Evidence, history: tuple[R
 def test_repeat_offenders_are_avoided_and_those_of_many_jobs_cordoned() -> None:
     times = (NOW - 3000, NOW - 2000, NOW - 1000)
     records = {"n7": NodeRecord(times, frozenset({"a/x", "b/y"})), "n8": NodeRecord(times, frozenset({"a/x"}))}
-    decision = decided(saw(Event.POD_DELETED, 1), history=History(nodes=records))
+    decision = decided(saw(Event.IMAGE_UNAVAILABLE, 1), history=History(nodes=records))
     assert set(decision.avoid) == {"n1", "n7"}, "two of twenty nodes at most: this one, then the worst"
     assert set(decision.cordon) == {"n7"}
     assert "2 jobs" in decision.avoid["n7"]
@@ -137,11 +137,12 @@ def test_repeat_offenders_are_avoided_and_those_of_many_jobs_cordoned() -> None:
 
 def test_a_node_that_is_taken_for_maintenance_is_not_to_blame() -> None:
     decision = decided(of_node(Event.NODE_CONDITION, "CSPMaintenance", "n1"), job_facts=job(budget=Budget(0, 3600.0)))
-    assert (decision.action, decision.vacate, decision.avoid) == (Action.REPLACE_NODE, ("s1",), {})
+    assert (decision.action, decision.vacate, set(decision.avoid)) == (Action.REPLACE_NODE, ("s1",), {"n1"})
 
 
 def test_small_clusters_keep_nodes_to_run_on() -> None:
     alone = cluster(names=("n1",))
-    assert decided(saw(Event.POD_DELETED, 1), snapshot=alone).avoid == {}
-    few = decided(saw(Event.POD_DELETED, 1), saw(Event.POD_DELETED, 2), snapshot=cluster(names=ALL_NODES[:4]))
+    assert decided(saw(Event.IMAGE_UNAVAILABLE, 1), snapshot=alone).avoid == {}
+    both = (saw(Event.IMAGE_UNAVAILABLE, 1), saw(Event.IMAGE_UNAVAILABLE, 2))
+    few = decided(*both, snapshot=cluster(names=ALL_NODES[:4]))
     assert len(few.avoid) == 1

@@ -35,7 +35,8 @@ class PodHealth(Struct, frozen=True, gc=False):
 
     `waiting` are containers with the reason why they do not run; `devices` names of unhealthy devices
     (`allocatedResourcesStatus`, KEP-4680); `disruption` is the reason of the condition `DisruptionTarget`; `reason`
-    that of the status, like `Evicted`; `deleted_at` is when somebody asked to delete it.
+    that of the status, like `Evicted`; `deleted_at` is when somebody asked to delete it. `ready_since` is when it
+    became Ready, where it is.
     """
 
     ends: tuple[ContainerEnd, ...] = ()
@@ -45,3 +46,4 @@ class PodHealth(Struct, frozen=True, gc=False):
     disrupted_at: float | None = None
     reason: str = ""
     deleted_at: float | None = None
+    ready_since: float | None = None

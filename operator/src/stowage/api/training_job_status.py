@@ -41,7 +41,7 @@ class NodeCounts(StatusFields):
     """Nodes of the job, as numbers."""
 
     desired: Count = 0
-    """Seats that train, or shall."""
+    """Nodes that the job shall train on; more than it does now while further ones are waited for."""
     ready: Count = 0
     """Those whose pod is Ready."""
     spares: Count = 0
@@ -227,6 +227,8 @@ class AvoidedNode(StatusFields):
     """Since when."""
     reason: Message = ""
     """Why."""
+    cordon: Switch = False
+    """Whether nobody should use it: it gets the taint stowage.dev/unhealthy, once for each time that it fails."""
 
 
 class LostSeconds(StatusFields):
@@ -291,6 +293,23 @@ class SeatSummary(StatusFields):
     """All ranks ended with code 0."""
 
 
+class Sizing(StatusFields):
+    """Why the job has as many nodes as it has, and what the next change of it waits for."""
+
+    reason: ReasonWord | None = None
+    """Why the number changed last, from a closed set."""
+    message: Message = ""
+    """Why, in words and numbers."""
+    resized_at: Instant | None = None
+    """When the number of nodes that train last changed."""
+    asked_at: Instant | None = None
+    """When another number was last asked for."""
+    missing_since: Instant | None = None
+    """Since when not all of them have a node."""
+    room_since: Instant | None = None
+    """Since when there is room for more, or more could begin."""
+
+
 class Seat(StatusFields):
     """One seat: the pod that fills it. What is not here has no pod, or one that is no longer counted on."""
 
@@ -336,6 +355,8 @@ class TrainingJobStatus(StatusFields):
     """Seats that have a pod, or shall have one; each once."""
     seat_summary: SeatSummary | None = None
     """Seats by how they are."""
+    sizing: Sizing | None = None
+    """Why the job has as many nodes as it has; absent where the number never changes."""
     layout: Layout | None = None
     """How the ranks share the work."""
     progress: Progress = Progress()

@@ -44,6 +44,7 @@ def pod_health(raw: objects.Pod) -> PodHealth | None:
         return None
     status = raw.status
     own, init = status.container_statuses or (), status.init_container_statuses or ()
+    ready = condition(status.conditions, "Ready")
     disrupted = condition(status.conditions, "DisruptionTarget")
     if disrupted is not None and disrupted.status != "True":
         disrupted = None
@@ -55,6 +56,7 @@ def pod_health(raw: objects.Pod) -> PodHealth | None:
         disrupted_at=seconds(disrupted.last_transition_time) if disrupted is not None else None,
         reason=status.reason or "",
         deleted_at=_asked_to_go_at(raw.metadata),
+        ready_since=seconds(ready.last_transition_time) if ready is not None and ready.status == "True" else None,
     )
     return health if health != PodHealth() else None
 

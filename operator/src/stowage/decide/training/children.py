@@ -20,7 +20,7 @@ from stowage.api.names import (
 )
 from stowage.api.resource import part_to_document
 from stowage.api.training_job import Pack, TrainingJob
-from stowage.decide.training.node_terms import without_nodes
+from stowage.decide.training.node_terms import apart_from, without_nodes
 from stowage_scheduler.kube.gang_facts import PREFERRED_TOPOLOGY, REQUIRED_TOPOLOGY
 
 Document = dict[str, Any]
@@ -61,6 +61,7 @@ class SeatPod(Struct, frozen=True):
         gang_size: how many pods are placed together with this one, itself among them.
         gated: a PackingPolicy covers it: it waits for its gang.
         avoid: names of nodes that it must not use.
+        spare: it waits for a member to fail: a gang of its own, and rather not on a node of the others.
     """
 
     seat: str
@@ -68,6 +69,7 @@ class SeatPod(Struct, frozen=True):
     gang_size: int
     gated: bool
     avoid: tuple[str, ...] = ()
+    spare: bool = False
 
 
 def seat_pod_name(job: str, seat: str, attempt: int) -> str:
@@ -184,6 +186,8 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
     spec["subdomain"] = job.name
     if pod.avoid:
         spec["affinity"] = without_nodes(spec.get("affinity") or {}, pod.avoid)
+    if pod.spare:
+        spec["affinity"] = apart_from(spec.get("affinity") or {}, {JOB_LABEL: job.name, ROLE_LABEL: SEAT_ROLE})
     if pod.gated:
         spec["schedulingGates"] = [{"name": GANG_GATE}]
     template = job.spec.template.metadata
@@ -192,7 +196,7 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
         ROLE_LABEL: SEAT_ROLE,
         SEAT_LABEL: pod.seat,
         ATTEMPT_LABEL: str(pod.attempt),
-        **({GANG_LABEL: gang_name(job, pod.attempt), GANG_SIZE_LABEL: str(pod.gang_size)} if pod.gated else {}),
+        **({GANG_LABEL: gang_name(job, pod), GANG_SIZE_LABEL: str(pod.gang_size)} if pod.gated else {}),
     }
     metadata = _metadata(job, seat_pod_name(job.name, pod.seat, pod.attempt), labels)
     metadata["annotations"] = {**template.annotations, **_topology(job), EPOCH_LABEL: str(job.status.epoch)}
@@ -200,9 +204,10 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def gang_name(job: TrainingJob, attempt: int) -> str:
+def gang_name(job: TrainingJob, pod: SeatPod) -> str:
     """The gang of the pods that were asked for together; the UID tells it from one of an earlier job of the name."""
-    return f"{(job.metadata.uid or '')[:8]}-{attempt}"
+    together = f"{(job.metadata.uid or '')[:8]}-{pod.attempt}"
+    return f"{together}-{pod.seat}" if pod.spare else together
 
 
 def _metadata(job: TrainingJob, name: str, labels: dict[str, str] | None = None) -> Document:

@@ -102,17 +102,21 @@ def _counts(one: Recovery) -> bool:
     return one.action in _COUNTED and not one.blameless
 
 
-def is_repeated_user_error(cause: Cause, history: History) -> bool:
+def is_repeated_user_error(cause: Cause, history: History, since: float) -> bool:
     """Whether the same exception, or a loss that is no number, came at the same step before: the program's fault.
 
-    A rule of the job that matched knows better. Errors of processes that lost their peers say nothing.
+    A rule of the job that matched knows better. Errors of processes that lost their peers say nothing. Where no step
+    is told only errors within the budget's window count: any two of one kind in a job's life would be alike.
     """
     one = cause.evidence
     told = one.event is Event.NON_FINITE or (one.event is Event.PROCESS_EXITED and bool(one.error_hash))
     if cause.by_user or not told or cause.domain is Domain.INFRASTRUCTURE or is_consequence(one):
         return False
     return any(
-        past.event is one.event and past.error_hash == one.error_hash and past.step == one.step
+        past.event is one.event
+        and past.error_hash == one.error_hash
+        and past.step == one.step
+        and (one.step is not None or past.at > since)
         for past in history.recoveries
     )
 
@@ -120,14 +124,16 @@ def is_repeated_user_error(cause: Cause, history: History) -> bool:
 def remembered(recoveries: Iterable[Recovery], new: Iterable[Recovery]) -> tuple[Recovery, ...]:
     """The history for the status, oldest first, at most `MAX_REMEMBERED`.
 
-    Where there is too much, further lines of one decision go first, then disruptions, then the oldest: what counts in
-    budgets stays longest.
+    Where there is too much, losses of spares and further lines of one decision go first, then disruptions, then the
+    oldest: what counts in budgets stays longest.
     """
     kept = [*recoveries, *new]
     seen: set[int] = set()
     worth: list[tuple[bool, bool, int]] = []
     for number, one in enumerate(kept):
-        worth.append((one.epoch not in seen, not one.blameless, number))
-        seen.add(one.epoch)
+        ignored = one.action is Action.IGNORE
+        worth.append((not ignored and one.epoch not in seen, not one.blameless, number))
+        if not ignored:
+            seen.add(one.epoch)
     stay = {number for *_, number in sorted(worth, reverse=True)[:MAX_REMEMBERED]}
     return tuple(one for number, one in enumerate(kept) if number in stay)

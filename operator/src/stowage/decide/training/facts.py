@@ -69,6 +69,8 @@ class SeatFacts(Struct, frozen=True):
     spare: bool = False
     started_at: float | None = None
     """When its pod got its node."""
+    ready_since: float | None = None
+    """When its containers ran, where they do."""
 
 
 class Budget(Struct, frozen=True):
@@ -102,6 +104,10 @@ class JobFacts(Struct, frozen=True):
     force_delete: bool = False
     phase: JobPhase = JobPhase.RUNNING
     epoch_at: float = 0.0
+    heard: bool = True
+    """Whether the coordinator is heard now; without it nobody knows which supervisors live."""
+    heard_since: float = 0.0
+    """Since when it is heard, or is not."""
 
 
 class Recovery(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from msgspec import structs
@@ -14,6 +14,13 @@ from stowage_scheduler.cluster import Snapshot
 
 LASTING: Final = frozenset({Event.NODE_LOST, Event.NODE_CONDITION, Event.NODE_TAINT, Event.DEVICE_UNHEALTHY})
 """Of nodes: not bound to an epoch, they last until the node is well or used no more."""
+
+UNHEARD_SECONDS: Final = 20.0
+"""A coordinator that is away has so long to be heard before a node that is not Ready counts as lost without it."""
+RETURN_SECONDS: Final = 15.0
+"""Supervisors have so long to find a coordinator that was started again."""
+TAINT_SECONDS: Final = 3600.0
+"""A taint of a node is answered at most once in so long."""
 
 
 def fresh_evidence(
@@ -36,6 +43,17 @@ def fresh_evidence(
         if _is_of_now(one, job, seats, used) and not _is_answered(one, history) and not _is_alive(one, used, present)
     }
     return tuple(sorted(kept, key=_order))
+
+
+def doubted_until(job: JobFacts, one: Evidence, snapshot: Snapshot) -> float:
+    """Until when evidence is not believed, in seconds since 1970; 0: it is.
+
+    A node that is not Ready is lost if its supervisors are silent too, and who listens anew knows nothing of silence:
+    an operator that was started again, or one whose coordinator was, waits for supervisors to be heard.
+    """
+    if not _is_doubtful(one, {node.name for node in snapshot.nodes}):
+        return 0.0
+    return job.heard_since + (RETURN_SECONDS if job.heard else UNHEARD_SECONDS)
 
 
 def _is_of_now(one: Evidence, job: JobFacts, seats: Mapping[str, SeatFacts], used: Mapping[str | None, bool]) -> bool:
@@ -65,14 +83,19 @@ def _is_answered(one: Evidence, history: History) -> bool:
 
     def answers(past: Recovery) -> bool:
         same_place = past.seat == one.seat if one.event is Event.DISRUPTION else past.node == one.node
-        return past.event is one.event and same_place and past.at >= one.at and past.name == one.name
+        # taints carry no time: who tolerates one and comes back to its node shall not be moved for it again and again
+        since = one.at - (TAINT_SECONDS if one.event is Event.NODE_TAINT else 0.0)
+        return past.event is one.event and same_place and past.at >= since and past.name == one.name
 
     return any(answers(past) for past in history.recoveries)
 
 
 def _is_alive(one: Evidence, used: Mapping[str | None, bool], present: set[str]) -> bool:
-    doubtful = one.event is Event.NODE_LOST and one.name == "Ready" and one.node in present
-    return doubtful and used.get(one.node, False)
+    return _is_doubtful(one, present) and used.get(one.node, False)
+
+
+def _is_doubtful(one: Evidence, present: Container[str | None]) -> bool:
+    return one.event is Event.NODE_LOST and one.name == "Ready" and one.node in present
 
 
 def _understood(one: Evidence, seats: Mapping[str, SeatFacts]) -> Evidence:

@@ -11,6 +11,9 @@ from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.api.training_words import JobPhase
+from stowage.decide.training.job_facts import promql_rules
+from stowage.decide.training.promql_rules import Queried
+from stowage.decide.training.seats import members_of
 
 _NO_POLICY_WORDS: Final = "no PackingPolicy covers the pods: they are not gated, and are placed one by one"
 _NOT_RUNNING: Final = {
@@ -41,7 +44,8 @@ def with_conditions(
     accepted = (JobReason.NOT_SUPPORTED, f"not acted on: {', '.join(asked)}") if asked else (JobReason.ACCEPTED, "")
     if refused:
         accepted = (JobReason.CHILD_REFUSED, refused[:MAX_MESSAGE])
-    placed = bool(status.seats) and all(seat.node for seat in status.seats)
+    members = members_of(status.seats)
+    placed = bool(members) and all(seat.node for seat in members)
     where = JobReason.PLACED if placed else JobReason.AWAITING_NODES
     if not gated and not phase.ended:
         where = JobReason.NO_POLICY
@@ -63,6 +67,40 @@ def with_conditions(
         conditions = with_condition(
             conditions, kind, holds, reason, words, now=now, observed_generation=status.observed_generation
         )
+    return status.model_copy(update={"conditions": conditions})
+
+
+def with_observed(
+    job: TrainingJob, status: TrainingJobStatus, queried: Queried, now: datetime
+) -> TrainingJobStatus:
+    """The status with a condition about the PromQL rules that the job names; without any there is no such condition.
+
+    Args:
+        job: whose.
+        status: as it is about to be written.
+        queried: what the rules say.
+        now: time of transitions.
+    """
+    others = tuple(one for one in status.conditions if one.type != JobCondition.OBSERVED.value)
+    if not promql_rules(job.spec.recovery):
+        return status if others == status.conditions else status.model_copy(update={"conditions": others})
+    holds: ConditionStatus | bool = True
+    reason, words = JobReason.QUERIES_ANSWERED, ""
+    if queried.silent:
+        holds, reason = ConditionStatus.UNKNOWN, JobReason.QUERIES_UNANSWERED
+        words = f"Prometheus does not answer for {', '.join(queried.silent)}"
+    if queried.unknown:
+        holds, reason = False, JobReason.UNKNOWN_RULE
+        words = f"no PromQL rule of the operator's settings is for this namespace: {', '.join(queried.unknown)}"
+    conditions = with_condition(
+        status.conditions,
+        JobCondition.OBSERVED,
+        holds,
+        reason,
+        words,
+        now=now,
+        observed_generation=status.observed_generation,
+    )
     return status.model_copy(update={"conditions": conditions})
 
 

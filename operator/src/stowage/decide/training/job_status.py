@@ -15,23 +15,21 @@ from msgspec import Struct
 from stowage.api.durations import instant
 from stowage.api.names import JOB_LABEL, SEAT_LABEL
 from stowage.api.training_job import TrainingJob
-from stowage.api.training_job_status import Seat, TrainingJobStatus
+from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import JobPhase
+from stowage.decide.training import mending
 from stowage.decide.training.commands import grace_of, is_suspending
-from stowage.decide.training.evidence_of_nodes import evidence_of_nodes
-from stowage.decide.training.evidence_of_pods import evidence_of_pods
-from stowage.decide.training.evidence_of_reports import evidence_of_report
-from stowage.decide.training.facts import Decision, History, NodeRecord
+from stowage.decide.training.evidence_of_queries import evidence_of_queries
+from stowage.decide.training.facts import Decision, NodeRecord
 from stowage.decide.training.heard import Heard
-from stowage.decide.training.job_conditions import with_conditions
-from stowage.decide.training.job_facts import job_facts, recoveries_of
+from stowage.decide.training.job_conditions import with_conditions, with_observed
 from stowage.decide.training.job_progress import progress_of
-from stowage.decide.training.recovered import recovered
-from stowage.decide.training.recovery import decide_recovery
+from stowage.decide.training.promql_rules import Queried
 from stowage.decide.training.seat_summary import seat_summary
-from stowage.decide.training.seats import current_pods, filled, has_stateful_storage, number, seat_facts
+from stowage.decide.training.seats import current_pods, filled, fresh_attempt, members_of, spares_of
 from stowage.decide.training.stragglers_record import stragglers_of
+from stowage.decide.training.spares import wanted_spares
 from stowage.decide.training.time_accounts import accounted
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_worker.messages import Report
@@ -40,7 +38,6 @@ RUNNING: Final = "Running"
 FINISHED: Final = "Finished"
 YIELDED: Final = "Yielded"
 
-_BEFORE_RUNNING: Final = frozenset({JobPhase.PENDING, JobPhase.STARTING})
 _STANDS: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED})
 
 
@@ -53,12 +50,14 @@ class Seen(Struct, frozen=True):
         snapshot: the cluster.
         report: the coordinator's latest; None: none was received yet.
         connected: whether the coordinator is heard now.
+        link_since: since when it is heard, or is not.
         gated: whether a PackingPolicy covers the pods.
         records: of nodes over all jobs.
         refused: the API server's words about a child that it did not take.
         now: seconds since 1970.
         heard: when the report's evidence was first heard.
         rung_at: when the cluster told something new of the job since it was last looked at.
+        queried: what the PromQL rules that it names say of it.
     """
 
     pods: tuple[Pod, ...]
@@ -67,11 +66,13 @@ class Seen(Struct, frozen=True):
     now: float
     report: Report | None = None
     connected: bool = False
+    link_since: float = 0.0
     gated: bool = False
     records: Mapping[str, NodeRecord] = {}
     refused: str = ""
     heard: tuple[Heard, ...] = ()
     rung_at: float | None = None
+    queried: Queried = Queried()
 
 
 class Step(Struct, frozen=True):
@@ -87,6 +88,7 @@ def next_step(job: TrainingJob, seen: Seen) -> Step:
     status = _begun(job, seen)
     if status.phase is not None and status.phase.ended:
         return Step(_told(job, status, seen), _ttl_at(job, status))
+    status = mending.above_the_coordinator(status, _sight(seen))
     status = _suspended_or_resumed(job, status, seen)
     if status.phase in _STANDS:
         return Step(_told(job, status, seen))
@@ -96,14 +98,20 @@ def next_step(job: TrainingJob, seen: Seen) -> Step:
     deadline, over = _deadline(job, status)
     if deadline is not None and seen.now >= deadline:
         return Step(_told(job, ended(status, JobPhase.FAILED, over, over_words(over), seen.now), seen))
-    status = _adopted(job, status, seen)
-    status, decision = _after_recovery(job, status, seen)
-    if decision is None or status.epoch == job.status.epoch:
-        status = _sized(job, status, seen)
+    sight = _sight(seen)
+    status = mending.adopted(_with(job, status), seen.pods)
+    epoch = status.epoch
+    further = evidence_of_queries(_with(job, status), seen.queried)
+    status, decision = mending.after_failures(_with(job, status), sight, further)
+    again = [deadline, decision.again_at if decision is not None else None]
+    if status.phase not in _STANDS and not (status.phase is not None and status.phase.ended):
+        if status.epoch == epoch:
+            status = _sized(job, status, seen)
+        status, relief_at = mending.filled_up(_with(job, status), sight, wanted_spares(job, status))
+        again.append(relief_at)
         status = _with_members(job, status, seen)
         status = _phase_of_report(status, seen)
-    again = [one for one in (deadline, decision.again_at if decision is not None else None) if one is not None]
-    return Step(_told(job, status, seen), min(again, default=None), decision)
+    return Step(_told(job, status, seen), min((one for one in again if one is not None), default=None), decision)
 
 
 def ended(status: TrainingJobStatus, phase: JobPhase, reason: JobReason, message: str, now: float) -> TrainingJobStatus:
@@ -148,7 +156,7 @@ def _begun(job: TrainingJob, seen: Seen) -> TrainingJobStatus:
 
 def _started(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
     """A new epoch with new pods, from nothing."""
-    attempt = status.attempt + 1
+    attempt = fresh_attempt(status, seen.pods)
     size = wanted_size(job, status)
     return _in_phase(
         status,
@@ -209,61 +217,42 @@ def _deadline(job: TrainingJob, status: TrainingJobStatus) -> tuple[float | None
     if job.spec.active_deadline is not None:
         left = job.spec.active_deadline.seconds - status.active_seconds
         found.append((since + left, JobReason.DEADLINE_EXCEEDED))
-    if job.spec.start_deadline is not None and status.phase in _BEFORE_RUNNING:
+    if job.spec.start_deadline is not None and status.started_at is None:
         found.append((since + job.spec.start_deadline.seconds, JobReason.START_DEADLINE_EXCEEDED))
     if not found:
         return None, JobReason.DEADLINE_EXCEEDED
     return min(found, key=lambda one: one[0])
 
 
-def _adopted(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
-    """The UIDs and nodes of pods that have come up."""
-    current = current_pods(_with(job, status), seen.pods)
-
-    def adopted(seat: Seat) -> Seat:
-        pod = current.get(seat.seat)
-        if pod is None or (seat.pod_uid == pod.uid and seat.node == (pod.node or seat.node)):
-            return seat
-        return seat.model_copy(update={"pod_uid": pod.uid, "node": pod.node or seat.node})
-
-    return status.model_copy(update={"seats": tuple(map(adopted, status.seats))})
-
-
-def _after_recovery(
-    job: TrainingJob, status: TrainingJobStatus, seen: Seen
-) -> tuple[TrainingJobStatus, Decision | None]:
-    now_job = _with(job, status)
-    current = current_pods(now_job, seen.pods)
-    report = seen.report if seen.report is not None and seen.report.epoch == status.epoch else None
-    if report is not None and report.phase == FINISHED:
-        return status, None  # whoever leaves now has ended well
-    facts = job_facts(now_job, seat_facts(now_job, current, seen.report), stateful_storage=has_stateful_storage(job))
-    evidence = (
-        *(evidence_of_report(report) if report is not None else ()),
-        *evidence_of_pods(facts, seen.pods, seen.now),
-        *evidence_of_nodes(facts, seen.nodes, seen.now),
+def _sight(seen: Seen) -> mending.Sight:
+    return mending.Sight(
+        seen.pods,
+        seen.nodes,
+        seen.snapshot,
+        seen.report,
+        heard=seen.connected,
+        heard_since=seen.link_since,
+        records=seen.records,
+        now=seen.now,
     )
-    history = History(recoveries_of(job), seen.records)
-    decision = decide_recovery(facts, evidence, history, seen.snapshot, seen.now)
-    return recovered(now_job, decision, seen.now), decision
 
 
 def _sized(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
     """More or fewer seats, where another size is asked for; those of the highest numbers go."""
     size = wanted_size(job, status)
-    if status.phase is None or status.phase.ended or status.phase in _STANDS or size == len(status.seats):
+    if status.phase is None or status.phase.ended or status.phase in _STANDS or size == len(members_of(status.seats)):
         return status
-    attempt = status.attempt + 1
+    attempt = fresh_attempt(status, seen.pods)
     return _in_phase(
         status,
         JobPhase.RESIZING,
         JobReason.RESIZING,
-        f"from {len(status.seats)} to {size} nodes",
+        f"from {len(members_of(status.seats))} to {size} nodes",
         seen.now,
         epoch=status.epoch + 1,
         epoch_at=_instant(seen.now),
         attempt=attempt,
-        seats=filled(size, attempt, status.seats),
+        seats=(*filled(size, attempt, members_of(status.seats)), *spares_of(status.seats)),
         members=(),
         nodes=status.nodes.model_copy(update={"desired": size}),
     )
@@ -273,16 +262,9 @@ def _with_members(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> Tr
     """The order of node ranks, once every seat has a node: neighbours in the topology follow each other."""
     if status.members or status.phase is None or status.phase.ended or status.phase in _STANDS:
         return status
-    if not all(seat.pod_uid and seat.node for seat in status.seats):
+    members = mending.with_members(_with(job, status), seen.nodes)
+    if not members:
         return status
-    keys = job.spec.topology.keys if job.spec.topology is not None else ()
-
-    def place(seat: Seat) -> tuple[Any, ...]:
-        node = seen.nodes.get(seat.node or "")
-        labels = node.labels if node is not None else {}
-        return (*(labels.get(key, "") for key in reversed(keys)), number(seat.seat))
-
-    members = tuple(seat.seat for seat in sorted(status.seats, key=place))
     update: dict[str, Any] = {"members": members}
     if status.phase is JobPhase.PENDING:
         return _in_phase(status, JobPhase.STARTING, JobReason.AWAITING_PODS, "", seen.now, **update)
@@ -306,8 +288,10 @@ def _phase_of_report(status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus
 def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
     """With what people want to know: numbers, progress and conditions, which decide nothing."""
     current = current_pods(_with(job, status), seen.pods)
-    ready = sum(pod.ready and not pod.terminating for pod in current.values())
-    status = status.model_copy(update={"nodes": status.nodes.model_copy(update={"ready": ready})})
+    spares = {seat.seat for seat in spares_of(status.seats)}
+    ready = [seat for seat, pod in current.items() if pod.ready and not pod.terminating]
+    counts = {"ready": sum(seat not in spares for seat in ready), "spares": sum(seat in spares for seat in ready)}
+    status = status.model_copy(update={"nodes": status.nodes.model_copy(update=counts)})
     ended = status.phase is not None and status.phase.ended
     told: dict[str, Any] = {"seat_summary": seat_summary(() if ended else status.seats, current, seen.report)}
     if seen.report is not None and seen.report.epoch == status.epoch:
@@ -319,6 +303,7 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
     status = with_conditions(
         job, status, gated=seen.gated, heard=seen.connected, refused=seen.refused, now=_instant(seen.now)
     )
+    status = with_observed(job, status, seen.queried, _instant(seen.now))
     return accounted(job.status, status, seen.report, seen.now, seen.heard, seen.rung_at)
 
 

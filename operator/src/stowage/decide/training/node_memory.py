@@ -72,8 +72,7 @@ def within_share(reasons: Mapping[str, str], nodes: Iterable[Node]) -> Mapping[s
     taint of unhealthy nodes already are counted in it and always pass.
     """
     known = {node.name: any(taint.key == UNHEALTHY_TAINT for taint in node.taints) for node in nodes}
-    most = 0 if len(known) <= 1 else max(1, len(known) * LARGEST_SHARE_PERCENT // 100)
-    room = most - sum(known.values())
+    room = largest_share(len(known)) - sum(known.values())
     chosen = {}
     for node, words in reasons.items():
         if known.get(node, False):
@@ -82,6 +81,11 @@ def within_share(reasons: Mapping[str, str], nodes: Iterable[Node]) -> Mapping[s
             chosen[node] = words
             room -= 1
     return chosen
+
+
+def largest_share(nodes: int) -> int:
+    """How many of so many nodes may be kept away from: a tenth, at least one, none where there is but one node."""
+    return 0 if nodes <= 1 else max(1, nodes * LARGEST_SHARE_PERCENT // 100)
 
 
 def _jobs(number: int) -> str:

@@ -1,13 +1,16 @@
-"""Keeping pods away from nodes by name, whatever affinity they have already."""
+"""Keeping pods away from nodes by name, and from each other, whatever affinity they have already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 Document = dict[str, Any]
 
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+_HOST_KEY: Final = "kubernetes.io/hostname"
+_MOST_WEIGHT: Final = 100
 
 
 def without_nodes(affinity: Document, nodes: Iterable[str]) -> Document:
@@ -29,3 +32,11 @@ def without_nodes(affinity: Document, nodes: Iterable[str]) -> Document:
     ]
     required = {"nodeSelectorTerms": narrowed or [{"matchFields": banned}]}
     return {**affinity, "nodeAffinity": {**chosen, _REQUIRED: required}}
+
+
+def apart_from(affinity: Document, labels: Mapping[str, str]) -> Document:
+    """An affinity that also would rather have a node without pods of these labels."""
+    apart = affinity.get("podAntiAffinity") or {}
+    term = {"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": _HOST_KEY}
+    wishes = [*(apart.get(_PREFERRED) or []), {"weight": _MOST_WEIGHT, "podAffinityTerm": term}]
+    return {**affinity, "podAntiAffinity": {**apart, _PREFERRED: wishes}}

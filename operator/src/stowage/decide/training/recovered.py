@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from stowage.api.durations import Duration, instant
 from stowage.api.fields import MAX_MESSAGE
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import (
-    MAX_AVOIDED,
     MAX_EVIDENCE,
-    AvoidedNode,
     LastFailure,
     RecoveryTimes,
     RestartCount,
@@ -20,10 +19,13 @@ from stowage.api.training_job_status import (
 )
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import Action, JobPhase, Scope
+from stowage.decide.training.avoided_nodes import avoided
 from stowage.decide.training.facts import Decision
 from stowage.decide.training.job_facts import evidence_record, with_recoveries
 from stowage.decide.training.recovery_reasons import RecoveryReason
-from stowage.decide.training.seats import number
+from stowage.decide.training.seats import fresh_attempt, members_of, number
+from stowage.decide.training.spares import claimed, vacated
+from stowage_scheduler.cluster import Node, Pod
 
 _FAILED_BECAUSE: Final = {
     RecoveryReason.USER_ERROR: JobReason.USER_ERROR,
@@ -38,21 +40,33 @@ _SCOPES: Final = {
 }
 
 
-def recovered(job: TrainingJob, decision: Decision, now: float) -> TrainingJobStatus:
+def recovered(
+    job: TrainingJob, decision: Decision, now: float, *, nodes: Mapping[str, Node], pods: Iterable[Pod]
+) -> TrainingJobStatus:
     """The job's status with a decision in it; `Ignore` without vacated seats changes nothing.
 
     Whatever starts processes again begins a new epoch and attempt. Seats keep their pods but for those that are
-    vacated: they get the new attempt, and so a pod of another name.
+    vacated: they get the new attempt, and so a pod of another name. Spares that are claimed become members at once,
+    and the seats that they stand in for are the next spares.
+
+    Args:
+        job: as it is stored.
+        decision: about its failure.
+        now: seconds since 1970.
+        nodes: of the cluster, by name.
+        pods: of the job, whatever their attempt.
     """
     status = job.status
     if decision.action is Action.IGNORE and not decision.vacate and not decision.recoveries:
         return status
     update: dict[str, Any] = {
         "recoveries": with_recoveries(status.recoveries, decision.recoveries),
-        "avoided_nodes": _avoided(status, decision, now),
+        "avoided_nodes": avoided(status.avoided_nodes, decision, nodes, now),
     }
+    attempt = fresh_attempt(status, pods)
+    seats = _seats(status, decision, attempt)
     if decision.action is Action.IGNORE:
-        return status.model_copy(update=update)
+        return status.model_copy(update={**update, "seats": seats})
     words = decision.message[:MAX_MESSAGE]
     update |= {"message": words, "last_failure": _failure(status, decision, now), "phase_since": instant(now)}
     if decision.action is Action.FAIL:
@@ -69,21 +83,18 @@ def recovered(job: TrainingJob, decision: Decision, now: float) -> TrainingJobSt
         update |= {"phase": JobPhase.PAUSED, "reason": JobReason.PAUSED_BY_RULE.value, "seats": (), "members": ()}
         update |= {"active_seconds": _active(status, now), "active_since": None}
         return status.model_copy(update=update)
-    attempt = status.attempt + 1
-    seats = _seats(status, decision, attempt)
-    size = decision.size if decision.size is not None and job.spec.nodes.target is None else None
-    if size is not None:
-        seats = seats[:size]
-        update["nodes"] = status.nodes.model_copy(update={"desired": size})
-    stays = {seat.seat for seat in seats if seat.pod_uid is not None}
-    whole = len(stays) == len(seats) and set(status.members) == stays
+    if decision.size is not None:
+        seats = _smaller(seats, decision.size)
+        update["nodes"] = status.nodes.model_copy(update={"desired": decision.size})
+    members = {seat.seat for seat in members_of(seats)}
+    whole = set(status.members) == members and not members & set(decision.vacate)
     update |= {
         "phase": JobPhase.RECOVERING,
         "reason": JobReason.RECOVERING.value,
         "epoch": status.epoch + 1,
         "epoch_at": instant(now),
         "attempt": attempt,
-        "seats": tuple(sorted(seats, key=lambda seat: number(seat.seat))),
+        "seats": seats,
         "members": status.members if whole else (),
         "restarts": _restarts(status, decision.action),
     }
@@ -91,17 +102,16 @@ def recovered(job: TrainingJob, decision: Decision, now: float) -> TrainingJobSt
 
 
 def _seats(status: TrainingJobStatus, decision: Decision, attempt: int) -> tuple[Seat, ...]:
-    """Those that keep their pods first, then the vacated ones with the new attempt."""
     gone = set(decision.vacate)
-    kept = [seat for seat in status.seats if seat.seat not in gone]
-    new = [Seat(seat=seat.seat, attempt=attempt) for seat in status.seats if seat.seat in gone]
-    return (*kept, *new)
+    left = (vacated(seat, attempt) if seat.seat in gone else seat for seat in status.seats)
+    return claimed(left, decision.claimed_spares, attempt)
 
 
-def _avoided(status: TrainingJobStatus, decision: Decision, now: float) -> tuple[AvoidedNode, ...]:
-    fresh = [AvoidedNode(node=node, at=instant(now), reason=why) for node, why in sorted(decision.avoid.items())]
-    kept = [one for one in status.avoided_nodes if one.node not in decision.avoid]
-    return tuple([*kept, *fresh][-MAX_AVOIDED:])
+def _smaller(seats: tuple[Seat, ...], size: int) -> tuple[Seat, ...]:
+    """So many members, those that have a node first, and the spares."""
+    by_use = sorted(members_of(seats), key=lambda seat: (seat.node is None, number(seat.seat)))
+    kept = {seat.seat for seat in by_use[:size]}
+    return tuple(seat for seat in seats if seat.spare or seat.seat in kept)
 
 
 def _restarts(status: TrainingJobStatus, action: Action) -> tuple[RestartCount, ...]:

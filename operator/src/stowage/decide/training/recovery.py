@@ -18,10 +18,11 @@ from stowage.decide.training.escalation import (
     is_repeated_user_error,
     is_spent,
 )
-from stowage.decide.training.facts import Decision, Evidence, History, JobFacts, Recovery, SeatFacts
-from stowage.decide.training.freshness import fresh_evidence
+from stowage.decide.training.facts import Decision, Evidence, History, JobFacts, Recovery
+from stowage.decide.training.freshness import doubted_until, fresh_evidence
 from stowage.decide.training.recovery_reasons import RecoveryReason
 from stowage.decide.training.recovery_words import sentence
+from stowage.decide.training.spares import ready_spares
 from stowage.decide.training.unhealthy_nodes import kept_away
 from stowage_scheduler.cluster import Snapshot
 
@@ -32,6 +33,8 @@ SETTLE_MANY_SECONDS: Final = 30.0
 _MANY: Final = 3
 
 _ENDS_BY_ITSELF: Final = frozenset({Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED})
+_WITHOUT_POD: Final = frozenset({Event.POD_DELETED, Event.DISRUPTION})
+"""The pod is gone or goes: nothing can be started in it again, whatever a rule says."""
 _IDLE_PHASES: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
 
 
@@ -62,27 +65,30 @@ def decide_recovery(
     """
     if job.phase in _IDLE_PHASES:
         return _nothing(RecoveryReason.NOTHING_RUNS)
-    fresh = fresh_evidence(job, evidence, history, snapshot)
+    told = [(one, doubted_until(job, one, snapshot)) for one in evidence]
+    fresh = fresh_evidence(job, [one for one, until in told if until <= now], history, snapshot)
+    again_at = min((until for _, until in told if until > now), default=None)
     if not fresh:
-        return _nothing(RecoveryReason.NOTHING_NEW)
+        return _nothing(RecoveryReason.NOTHING_NEW, again_at=again_at)
     causes = causes_of(job, fresh)
     if not causes:
-        return _nothing(RecoveryReason.IGNORED_BY_RULE, fresh)
+        return _nothing(RecoveryReason.IGNORED_BY_RULE, fresh, again_at)
     until = _settled_at(job, causes)
     if now < until:
-        return _nothing(RecoveryReason.WAITS_FOR_CAUSE, fresh, until)
-    answers = [_answer(cause, job, history, now) for cause in causes]
+        return _nothing(RecoveryReason.WAITS_FOR_CAUSE, fresh, min(until, again_at or until))
     spares = {seat.seat for seat in job.seats if seat.spare}
-    if all(a.cause.seats and set(a.cause.seats) <= spares and a.action in TRIES for a in answers):
-        return _about_spares(job, answers, history, snapshot, fresh, now)
+    beside = [_of_spares(cause) for cause in causes if _is_of_spares(cause, spares) and _has_to_leave(cause)]
+    answers = [_answer(cause, job, history, now) for cause in causes if not _is_of_spares(cause, spares)]
+    if not answers:
+        return _about_spares(job, beside, history, snapshot, fresh, now, again_at)
     first = _strongest(answers)
     costs = any(answer.action in TRIES and not answer.cause.blameless for answer in answers)
     if first.action in TRIES and costs and is_spent(history.recoveries, job.budget, now):
         worst = next(answer for answer in answers if not answer.cause.blameless)
         stop = Action.FAIL if worst.cause.domain is not Domain.INFRASTRUCTURE else Action.PAUSE
         first = _Answer(worst.cause, stop, RecoveryReason.BUDGET_EXHAUSTED)
-        answers = [first]
-    return _decision(job, answers, first, history, snapshot, fresh, now)
+        answers, beside = [first], []
+    return _decision(job, [*answers, *beside], first, history, snapshot, fresh, now)
 
 
 def _nothing(reason: RecoveryReason, fresh: Sequence[Evidence] = (), again_at: float | None = None) -> Decision:
@@ -101,10 +107,11 @@ def _settled_at(job: JobFacts, causes: Sequence[Cause]) -> float:
 
 
 def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answer:
-    if is_repeated_user_error(cause, history):
+    if is_repeated_user_error(cause, history, now - job.budget.window_seconds):
         return _Answer(structs.replace(cause, domain=Domain.WORKLOAD), Action.FAIL, RecoveryReason.USER_ERROR)
     action = escalated(cause, job, history, now)
-    if action is Action.RESTART_CONTAINER and not _can_restart(cause, job):
+    gone = cause.evidence.event in _WITHOUT_POD and action in TRIES and costs_more(Action.REPLACE_NODE, action)
+    if gone or (action is Action.RESTART_CONTAINER and not _can_restart(cause, job)):
         action = Action.REPLACE_NODE
     reason = RecoveryReason.RULE_MATCHED if cause.by_user else RecoveryReason.FAILURE_RECOVERED
     if costs_more(action, cause.action):
@@ -130,6 +137,20 @@ def _strongest(answers: Sequence[_Answer]) -> _Answer:
     return max(answers, key=lambda answer: (LADDER.index(answer.action), not answer.cause.blameless))
 
 
+def _is_of_spares(cause: Cause, spares: set[str]) -> bool:
+    """Whether only seats that wait are hit, so that nobody has to stop for it."""
+    return bool(cause.seats) and set(cause.seats) <= spares and cause.action in TRIES
+
+
+def _has_to_leave(cause: Cause) -> bool:
+    """Whether a spare is of no use where it is; a container that ended its kubelet starts again."""
+    return cause.evidence.event in _WITHOUT_POD or not costs_more(Action.REPLACE_NODE, cause.action)
+
+
+def _of_spares(cause: Cause) -> _Answer:
+    return _Answer(cause, Action.REPLACE_NODE, RecoveryReason.SPARE_LOST)
+
+
 def _about_spares(
     job: JobFacts,
     answers: Sequence[_Answer],
@@ -137,8 +158,11 @@ def _about_spares(
     snapshot: Snapshot,
     fresh: tuple[Evidence, ...],
     now: float,
+    again_at: float | None,
 ) -> Decision:
-    """Spares alone are hit: they go, and nothing else stops."""
+    """Spares alone are hit: who has to leave goes, and nothing else stops. Containers the kubelet starts again."""
+    if not answers:
+        return _nothing(RecoveryReason.SPARE_LOST, fresh, again_at)
     first = answers[0]
     reason = RecoveryReason.SPARE_LOST
     avoid, cordon = kept_away([a.cause for a in answers if a.action is Action.REPLACE_NODE], history, snapshot, now)
@@ -154,6 +178,7 @@ def _about_spares(
         avoid=avoid,
         cordon=cordon,
         recoveries=_lines(job, answers, now, Action.IGNORE),
+        again_at=again_at,
     )
 
 
@@ -257,11 +282,5 @@ def _claimed(
 ) -> tuple[str, ...]:
     """Spares that take the place of vacated seats: only those that could begin now."""
     ready = {node.name for node in snapshot.nodes if node.ready and not node.unschedulable}
-    usable = ready - set(avoided)
-
-    def could_begin(seat: SeatFacts) -> bool:
-        well = seat.ready and seat.connected and not seat.terminating and seat.seat not in vacated
-        return seat.spare and well and seat.node in usable
-
-    spares = sorted((seat for seat in job.seats if could_begin(seat)), key=lambda seat: (len(seat.seat), seat.seat))
-    return tuple(seat.seat for seat in spares[:wanted])
+    stay = (seat for seat in job.seats if seat.seat not in vacated)
+    return ready_spares(stay, ready - set(avoided))[:wanted]

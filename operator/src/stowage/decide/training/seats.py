@@ -14,13 +14,14 @@ from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import SeatPod, seat_pod_name
 from stowage.decide.training.facts import SeatFacts
 from stowage_scheduler.cluster import Node, Pod
-from stowage_worker.messages import Report
+from stowage_worker.messages import Report, SeatState
 
 STANDING_STILL = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
 """Phases in which no pod is made."""
 LEAVE_SECONDS = 60.0
 """Supervisors that were told to end have so long; what runs on then is deleted, for it holds nodes."""
 
+_FINISHED = "Finished"
 _DIGITS = 9
 """Of an attempt in a label: who edits it shall not make the numbers of the status overflow."""
 
@@ -83,14 +84,24 @@ def seat_facts(job: TrainingJob, current: Mapping[str, Pod], report: Report | No
                 node=seat.node,
                 ready=pod is not None and pod.ready,
                 terminating=pod is not None and pod.terminating,
-                finished=pod is not None and pod.phase == "Succeeded",
+                finished=_has_finished(job, pod, heard, report),
                 connected=connected,
                 member=seat.seat in job.status.members,
                 spare=seat.spare,
                 started_at=(pod.bound_at or pod.created_at) if pod is not None else None,
+                ready_since=pod.health.ready_since if pod is not None and pod.health is not None else None,
             )
         )
     return tuple(found)
+
+
+def _has_finished(job: TrainingJob, pod: Pod | None, heard: SeatState | None, report: Report | None) -> bool:
+    """Whether all ranks of a seat ended well: what becomes of its pod or node then is no failure of the epoch."""
+    if pod is not None and pod.phase == "Succeeded":
+        return True
+    ours = heard is not None and report is not None and report.epoch == job.status.epoch
+    uids = {seat.seat: seat.pod_uid for seat in job.status.seats}
+    return ours and heard is not None and heard.state == _FINISHED and heard.pod == uids.get(heard.seat)
 
 
 def filled(size: int, attempt: int, seats: Iterable[Seat] = ()) -> tuple[Seat, ...]:
@@ -176,12 +187,14 @@ def has_stateful_storage(job: TrainingJob) -> bool:
 def _to_create(job: TrainingJob, current: Mapping[str, Pod], *, gated: bool) -> tuple[SeatPod, ...]:
     if job.status.phase in STANDING_STILL:
         return ()
-    together = Counter(seat.attempt for seat in job.status.seats)
+    members = members_of(job.status.seats)
+    together = Counter(seat.attempt for seat in members)
     avoid = tuple(one.node for one in job.status.avoided_nodes)
+    placed = all(seat.node for seat in members)  # a spare takes no room that a member waits for
     return tuple(
-        SeatPod(seat.seat, seat.attempt, together[seat.attempt], gated, avoid)
+        SeatPod(seat.seat, seat.attempt, 1 if seat.spare else together[seat.attempt], gated, avoid, spare=seat.spare)
         for seat in job.status.seats
-        if seat.pod_uid is None and seat.seat not in current
+        if seat.pod_uid is None and seat.seat not in current and (placed or not seat.spare)
     )
 
 

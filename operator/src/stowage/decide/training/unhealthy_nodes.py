@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from stowage.api.training_words import Event
 from stowage.decide.training.causes import Cause
@@ -10,21 +11,24 @@ from stowage.decide.training.facts import History
 from stowage.decide.training.node_memory import is_over_jobs, offenders, within_share
 from stowage_scheduler.cluster import Snapshot
 
+_OF_PODS: Final = frozenset({Event.DISRUPTION, Event.POD_DELETED})
+"""What somebody did to a pod says nothing of its node."""
+
 
 def kept_away(
     causes: Iterable[Cause], history: History, snapshot: Snapshot, now: float
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Nodes to avoid and those of them to cordon, each with its reason, within the bounded share of the cluster.
 
-    First the nodes of these causes, then repeat offenders, worst first. Cordoned are only nodes with an unhealthy
-    device that no other system speaks for, and repeat offenders of several jobs: a condition or taint has an owner
-    already, and a node belongs to one.
+    First the nodes of these causes, those that are about to be taken away too, then repeat offenders, worst first.
+    Cordoned are only nodes with an unhealthy device that no other system speaks for, and repeat offenders of several
+    jobs: a condition or taint has an owner already, and a node belongs to one.
     """
     reasons: dict[str, str] = {}
     broken = set()
     for cause in causes:
         node = cause.node or cause.evidence.node
-        if node is None or cause.blameless:
+        if node is None or cause.evidence.event in _OF_PODS:
             continue
         reasons.setdefault(node, _words(cause))
         if cause.evidence.event is Event.DEVICE_UNHEALTHY:
