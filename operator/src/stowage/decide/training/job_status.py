@@ -28,8 +28,8 @@ from stowage.decide.training.job_progress import progress_of
 from stowage.decide.training.promql_rules import Queried
 from stowage.decide.training.seat_summary import seat_summary
 from stowage.decide.training.seats import current_pods, filled, fresh_attempt, members_of, spares_of
-from stowage.decide.training.stragglers_record import stragglers_of
 from stowage.decide.training.spares import wanted_spares
+from stowage.decide.training.stragglers_record import stragglers_of
 from stowage.decide.training.time_accounts import accounted
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_worker.messages import Report
