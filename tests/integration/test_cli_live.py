@@ -207,6 +207,25 @@ async def test_doctor_gives_back_nodes_kept_for_plans_that_do_not_run(workbench:
     assert "taints" not in (await workbench.api.get(paths.node(node)))["spec"]
 
 
+async def test_doctor_lets_pods_of_jobs_go_that_nobody_counts(workbench: Workbench, stowage: Any) -> None:
+    pods = paths.in_namespace(paths.PODS, workbench.namespace)
+    container = {"name": "trainer", "image": "train:1"}
+    for name, seat in (("of-a-job", {"stowage.dev/seat": "s0"}), ("of-others", {})):
+        metadata = {"name": name, "labels": seat, "finalizers": ["stowage.dev/tracking"]}
+        await workbench.api.create(pods, {"metadata": metadata, "spec": {"containers": [container]}})
+        await workbench.api.delete(paths.pod(workbench.namespace, name))
+    nobody = ("--operator-lease", f"{workbench.namespace}/nobody", "-o", "json")
+    _, out, _ = await stowage("doctor", *nobody)
+    before = next(one for one in json.loads(out)["checks"] if one["name"] == "training pods")
+    assert before["result"] == "warning"
+    assert f"{workbench.namespace}/of-a-job" in before["found"]
+    _, out, _ = await stowage("doctor", "--fix", *nobody)
+    after = next(one for one in json.loads(out)["checks"] if one["name"] == "training pods")
+    assert (after["result"], f"let go: {workbench.namespace}/of-a-job" in after["found"]) == ("ok", True)
+    assert [one["metadata"]["name"] for one in await workbench.pods()] == ["of-others"], "others' pods are left alone"
+    await workbench.api.merge_patch(paths.pod(workbench.namespace, "of-others"), {"metadata": {"finalizers": None}})
+
+
 async def log_in_with(bench: Workbench, admin: Document, process: Process) -> str:
     """The administrator's kubeconfig for a service account with the listed rights of a process and no others."""
     name = f"{bench.namespace}-{process}"

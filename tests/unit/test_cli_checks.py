@@ -21,6 +21,8 @@ from stowage.cli.checks import (
     run_checks,
 )
 from stowage.cli.errors import CommandError
+from stowage.cli.held_pods import held_pods
+from stowage.cli.held_pods import told as told_of_pods
 from stowage.cli.leftovers import Result, leftovers, told
 from stowage.observe.store import COLLECTIONS
 from stowage.transport import paths
@@ -132,6 +134,35 @@ def test_nodes_kept_for_plans_that_do_not_run_are_leftovers(steering: str | None
     assert told(found, tuple(kept), "")[0] is Result.PASSED
 
 
+def seat(name: str, **metadata: object) -> Document:
+    """A pod of job j-1."""
+    usual = {"labels": {"stowage.dev/seat": "s0"}, "finalizers": ["stowage.dev/tracking"]}
+    owners = {"ownerReferences": [{"uid": "j-1"}]}
+    return {"metadata": {"namespace": "a", "name": name, "uid": f"uid-of-{name}", **usual, **owners, **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "jobs", "leads", "word"),
+    [
+        pytest.param(seat("p"), {"j-1"}, False, "", id="it runs on without an operator"),
+        pytest.param(seat("p"), {"j-2"}, False, "jobs that are gone: a/p", id="its job is gone"),
+        pytest.param(seat("p"), {"j-2"}, True, "", id="its job is gone, and an operator is at it"),
+        pytest.param(seat("p", deletionTimestamp="now"), {"j-1"}, False, "no operator counts them: a/p", id="deleted"),
+        pytest.param(seat("p", deletionTimestamp="now"), {"j-1"}, True, "", id="deleted, and an operator is at it"),
+        pytest.param(seat("p") | {"status": {"phase": "Succeeded"}}, {"j-1"}, False, "counts them: a/p", id="it ended"),
+        pytest.param(seat("p", finalizers=["other"]), {"j-2"}, False, "", id="others hold it"),
+        pytest.param(seat("p", labels={}), {"j-2"}, False, "", id="no pod of a job"),
+        pytest.param(seat("p", ownerReferences=None), {"j-2"}, False, "are gone: a/p", id="nobody owns it any more"),
+    ],
+)
+def test_pods_that_nobody_counts_are_found(pod: Document, jobs: set[str], leads: bool, word: str) -> None:
+    found = held_pods([pod], jobs, operator_leads=leads)
+    result, words = told_of_pods(found, ())
+    assert (result is Result.WARNING, bool(found.all)) == (bool(word), bool(word))
+    assert word in words
+    assert told_of_pods(found, found.all)[0] is Result.PASSED
+
+
 def test_a_plan_steered_by_bindings_needs_no_extender() -> None:
     bound = plan("Running") | {"spec": {"policy": "p", "steering": "Bind"}}
     evidence = Evidence(None, "http://e/readyz", url_given=False, scheduler_leads=True)
@@ -212,7 +243,7 @@ async def test_what_a_user_may_not_look_at_fails_alone(monkeypatch: pytest.Monke
 
     failed = {name for name, check in found.items() if check.result is Result.FAILED}
     looked = {"version", "custom resources", "pod groups", "operator", "scheduler stowage", "policies", "extender"}
-    looked.add("leftovers")
+    looked |= {"leftovers", "training pods"}
     assert failed == looked
     assert all("no access to /" in found[name].found for name in failed)
     assert found["permissions"].result is Result.WARNING

@@ -136,16 +136,21 @@ async def delete_pod(api: Api, pod: Pod, *, force: bool = False) -> None:
 
 async def release_pod(api: Api, pod: Pod) -> None:
     """Take the tracking finalizer off exactly this pod: it is counted."""
-    path = paths.pod(pod.namespace, pod.name)
+    await release_tracked(api, pod.namespace, pod.name, pod.uid)
+
+
+async def release_tracked(api: Api, namespace: str, name: str, uid: str) -> None:
+    """Take the tracking finalizer off the pod of this name, if it still is the one with this UID."""
+    path = paths.pod(namespace, name)
     try:
         metadata = (await api.get(path))["metadata"]
-        kept = [name for name in metadata.get("finalizers") or [] if name != TRACKING_FINALIZER]
-        if metadata["uid"] != pod.uid or kept == (metadata.get("finalizers") or []):
+        kept = [one for one in metadata.get("finalizers") or [] if one != TRACKING_FINALIZER]
+        if metadata["uid"] != uid or kept == (metadata.get("finalizers") or []):
             return
         version = metadata["resourceVersion"]
         await api.merge_patch(path, {"metadata": {"finalizers": kept, "resourceVersion": version}})
     except (NotFound, Invalid):  # what is going loses its last finalizer, and is gone before the answer
-        logger.debug("pod %s/%s is gone already", pod.namespace, pod.name)
+        logger.debug("pod %s/%s is gone already", namespace, name)
 
 
 def _require_owner(found: Mapping[str, Any], job: TrainingJob) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from stowage.api.names import GROUP, SCHEDULER_NAME
+from stowage.api.names import GROUP, SCHEDULER_NAME, SEAT_LABEL
 from stowage.cli.cluster import Document, each
 from stowage.cli.errors import InputError
+from stowage.cli.held_pods import held_pods, let_go
+from stowage.cli.held_pods import told as told_of_pods
 from stowage.cli.leftovers import Result, leftovers, name_of, phase_of, remove, told
 from stowage.cli.rights import attributes
 from stowage.cli.server_time import server_time
@@ -75,7 +77,8 @@ async def run_checks(api: Api, places: Places, *, fix: bool = False) -> list[Che
     definitions = await _guarded("custom resources", check_definitions(api))
     checks += [definitions, await _guarded("permissions", check_rights(api, places))]
     checks.append(await _guarded("pod groups", check_pod_groups(api)))
-    checks.append(await _guarded("operator", check_operator(api, *places.operator_lease, now)))
+    operator = await _guarded("operator", check_operator(api, *places.operator_lease, now))
+    checks.append(operator)
     scheduler = await _guarded(f"scheduler {SCHEDULER_NAME}", check_scheduler(api, *places.scheduler_lease, now))
     checks.append(scheduler)
     answer = await extender_answer(places.extender_url)
@@ -98,7 +101,18 @@ async def run_checks(api: Api, places: Places, *, fix: bool = False) -> list[Che
         found = leftovers(nodes, plans, policies)
         removed = await remove(api, found) if fix else ()
         checks.append(Check("leftovers", *told(found, removed, refused_nodes)))
+    leads = operator.result is Result.PASSED
+    checks.append(await _guarded("training pods", check_held_pods(api, operator_leads=leads, fix=fix)))
     return checks
+
+
+async def check_held_pods(api: Api, *, operator_leads: bool, fix: bool) -> Check:
+    """No pod of a TrainingJob waits for an operator that is not there; with `fix` those are let go."""
+    pods = [one async for one in each(api, paths.PODS, {"labelSelector": SEAT_LABEL})]
+    jobs = {one["metadata"]["uid"] async for one in each(api, paths.TRAINING_JOBS)}
+    found = held_pods(pods, jobs, operator_leads=operator_leads)
+    released = await let_go(api, found) if fix else ()
+    return Check("training pods", *told_of_pods(found, released))
 
 
 async def _guarded(name: str, check: Awaitable[Check]) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from stowage import __version__
@@ -73,9 +73,15 @@ async def read_list(api: Api) -> Document:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-async def each(api: Api, path: str) -> AsyncIterator[Document]:
-    """The objects of a collection, fetched in chunks; none when the cluster does not have the resource."""
-    query = {"limit": CHUNK}
+async def each(api: Api, path: str, selected: Mapping[str, str] | None = None) -> AsyncIterator[Document]:
+    """The objects of a collection, fetched in chunks; none when the cluster does not have the resource.
+
+    Args:
+        api: the connection.
+        path: of the collection.
+        selected: selectors of the query; None: all objects.
+    """
+    query = {**(selected or {}), "limit": CHUNK}
     while True:
         try:
             page = await api.get(path, query)
@@ -86,4 +92,4 @@ async def each(api: Api, path: str) -> AsyncIterator[Document]:
         token = (page.get("metadata") or {}).get("continue")
         if not token:
             return
-        query = {"limit": CHUNK, "continue": token}
+        query = {**(selected or {}), "limit": CHUNK, "continue": token}

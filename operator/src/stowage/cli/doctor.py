@@ -36,11 +36,16 @@ def doctor(
             "--extender-url", help="Where the extender says that it is ready. Default: http://127.0.0.1:8901/readyz."
         ),
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Give back nodes kept for plans that do not run.")] = False,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", help="Give back nodes kept for plans that do not run; let pods of jobs go that nobody counts."
+        ),
+    ] = False,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Check API server, version, custom resources, permissions, operator, scheduler, extender, and leftovers.
+    """Check API server, version, custom resources, permissions, operator, scheduler, extender, leftovers, pods of jobs.
 
     Exit code 0 when no check failed, else 1.
     """
