@@ -15,13 +15,14 @@ from dashboards.extender import EXTENDER
 from dashboards.operator import OPERATOR
 from dashboards.packing import PACKING
 from dashboards.parts import Board, Panel
+from dashboards.training import TRAINING
 
 from stowage.run.catalogue import CATALOGUE
 from stowage.run.metric import Kind, Metric, Process
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = Path("docs/metrics.md")
-BOARDS: Final = (PACKING, OPERATOR, EXTENDER)
+BOARDS: Final = (PACKING, TRAINING, OPERATOR, EXTENDER)
 DASHBOARDS: Final = Path("helm/stowage/dashboards")
 PREFIX: Final = "stowage-"  # of the boards' UIDs, which share one space with all other boards
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
@@ -37,7 +38,8 @@ INTRODUCTION: Final = """\
 
 Every process of Stowage shows its metrics at `/metrics` of its metrics port, in the format of Prometheus. Names, units
 and label values are an interface: they are added to, and changed only with a note in the change log. Labels take values
-from closed sets, never names of pods, nodes or plans. Counters of closed sets start at nought, so that the first
+from closed sets, never names of pods, nodes, plans or jobs: how one job is stands in its status, and
+`kubectl stowage why tj/NAME` tells it. Counters of closed sets start at nought, so that the first
 increase is seen. Numbers that only a leader knows are nought in a standby: take the maximum over the replicas.
 
 The alerts are in `helm/stowage/alerts`, each with a page in [runbooks](runbooks/index.md); the dashboards in

@@ -1,4 +1,4 @@
-"""Kubernetes Events (events.k8s.io/v1) on the pods that a plan touches or a packing leaves pending.
+"""Kubernetes Events (events.k8s.io/v1) on the pods that a plan touches or a packing leaves pending, and on jobs.
 
 The name of an event follows from what it says: told twice, by another process too, it is one event.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,7 +17,9 @@ from stowage.api.durations import instant
 from stowage.api.names import API_VERSION, TRACE_ANNOTATION
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
+from stowage.api.training_job import TrainingJob
 from stowage.decide.announcements import Announcement
+from stowage.decide.training.job_announcements import JobAnnouncement
 from stowage.transport import Api, ApiError, Conflict, paths
 
 CONTROLLER = "stowage.dev/operator"
@@ -61,51 +64,79 @@ async def announce(
         now: seconds since the epoch.
     """
     writes = [_announce(api, subject, one, identity, now) for one in announcements]
+    await _all(writes, f"{subject.kind} {subject.name}")
+
+
+async def announce_job(
+    api: Api, job: TrainingJob, announcements: Iterable[JobAnnouncement], *, identity: str, now: float
+) -> None:
+    """Write events on a job, as `announce` does on pods."""
+    regarding = _object(API_VERSION, job.kind, job.namespace, job.name, job.metadata.uid or "")
+    writes = [
+        _write(
+            api,
+            f"{job.metadata.uid}/{one.reason}/{one.key}",
+            {
+                "action": "Train",
+                "reason": one.reason.value,
+                "note": one.note[:LONGEST_NOTE],
+                "type": "Warning" if one.warning else "Normal",
+                "regarding": regarding,
+            },
+            identity,
+            now,
+        )
+        for one in announcements
+    ]
+    await _all(writes, f"{job.kind} {job.key}")
+
+
+async def _all(writes: list[Coroutine[Any, Any, None]], subject: str) -> None:
     if not writes:
         return
     try:
         async with asyncio.timeout(WRITE_WITHIN_SECONDS):
             await asyncio.gather(*writes)
     except TimeoutError:
-        logger.warning("%s %s: the server took no more of %d events", subject.kind, subject.name, len(writes))
+        logger.warning("%s: the server took no more of %d events", subject, len(writes))
 
 
 async def _announce(api: Api, subject: Subject, announcement: Announcement, identity: str, now: float) -> None:
     pod = announcement.pod
-    said = f"{subject.uid}/{pod.uid}/{announcement.reason}/{announcement.key}"
-    name = f"{pod.name[:LONGEST_POD_NAME].rstrip('-.')}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
-    document = {
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {
-            "name": name,
-            "namespace": pod.namespace,
-            "annotations": {TRACE_ANNOTATION: subject.trace} if subject.trace else {},
-        },
-        "eventTime": f"{instant(now):%Y-%m-%dT%H:%M:%S.%f}Z",
-        "reportingController": CONTROLLER,
-        "reportingInstance": identity[:128],
+    fields = {
         "action": subject.action,
         "reason": announcement.reason.value,
         "note": announcement.note[:LONGEST_NOTE],
         "type": "Warning" if announcement.warning else "Normal",
-        "regarding": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "namespace": pod.namespace,
-            "name": pod.name,
-            "uid": pod.uid,
-        },
-        "related": {
-            "apiVersion": API_VERSION,
-            "kind": subject.kind,
-            "name": subject.name,
-            "uid": subject.uid,
-        },
+        "regarding": _object("v1", "Pod", pod.namespace, pod.name, pod.uid),
+        "related": {"apiVersion": API_VERSION, "kind": subject.kind, "name": subject.name, "uid": subject.uid},
+    }
+    said = f"{subject.uid}/{pod.uid}/{announcement.reason}/{announcement.key}"
+    await _write(api, said, fields, identity, now, {TRACE_ANNOTATION: subject.trace} if subject.trace else {})
+
+
+def _object(api_version: str, kind: str, namespace: str, name: str, uid: str) -> dict[str, str]:
+    return {"apiVersion": api_version, "kind": kind, "namespace": namespace, "name": name, "uid": uid}
+
+
+async def _write(
+    api: Api, said: str, fields: dict[str, Any], identity: str, now: float, annotations: dict[str, str] | None = None
+) -> None:
+    """Write one event; its name follows from what it is about and from `said`, which tells it from others."""
+    about = fields["regarding"]
+    name = f"{about['name'][:LONGEST_POD_NAME].rstrip('-.')}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+    document = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": about["namespace"], "annotations": annotations or {}},
+        "eventTime": f"{instant(now):%Y-%m-%dT%H:%M:%S.%f}Z",
+        "reportingController": CONTROLLER,
+        "reportingInstance": identity[:128],
+        **fields,
     }
     try:
-        await api.create(paths.events(pod.namespace), document)
+        await api.create(paths.events(about["namespace"]), document)
     except Conflict:
         return  # it was told before
     except ApiError as error:
-        logger.debug("event on %s not written: %s", pod.key, error)
+        logger.debug("event on %s %s/%s not written: %s", about["kind"], about["namespace"], about["name"], error)

@@ -15,15 +15,17 @@ from stowage.api.names import SCHEDULER_NAME
 from stowage.api.packing_plan_status import PlanPhase
 from stowage.observe.store import COLLECTIONS
 from stowage.observe.trouble import TroubleReason
-from stowage.run.metric import PREFIX, Kind, Label, Metric, Process, Unit
+from stowage.run.metric import OPERATOR, Kind, Label, Metric, Process, Unit
+from stowage.run.metric import counter as _counter
+from stowage.run.metric import gauge as _gauge
+from stowage.run.metric import histogram as _seconds
+from stowage.run.training_catalogue import OF_TRAINING
 from stowage_scheduler.extender import Outcome
 from stowage_scheduler.packing import Reason
 
 FAST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-WORK_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 PLAN_SECONDS: Final = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 
-OPERATOR: Final = frozenset({Process.OPERATOR})
 EXTENDER: Final = frozenset({Process.EXTENDER})
 BOTH: Final = OPERATOR | EXTENDER
 
@@ -94,33 +96,15 @@ _REASON: Final = Label("reason", _values(Reason))
 _COLLECTED: Final = (*(one.kind for one in COLLECTIONS), "PackingPlan")
 _KIND: Final = Label("kind", tuple(one.kind for one in COLLECTIONS))
 _COLLECTION: Final = Label("collection", _COLLECTED)
-_FOLLOWED: Final = Label("collection", (*_COLLECTED, "packingpolicies", "packingplans"))
+_FOLLOWED: Final = Label("collection", (*_COLLECTED, "packingpolicies", "packingplans", "trainingjobs"))
 _TROUBLE: Final = Label("reason", _values(TroubleReason))
 _METHOD: Final = Label("method", ("GET", "POST", "PUT", "PATCH", "DELETE", "WATCH"))
 _STATUS: Final = Label("status", open_for="the status codes of HTTP, and 0 where no answer came")
-_KEY: Final = Label("kind", ("policy", "plan", "cluster"))
+_KEY: Final = Label("kind", ("policy", "plan", "training", "cluster"))
 _WORKED: Final = Label("outcome", ("ok", "error"))
 _VERB: Final = Label("verb", ("filter", "preempt"))
 _ANSWERED: Final = Label("outcome", _values(Outcome))
-_REVIEWED_KIND: Final = Label("kind", ("PackingPolicy", "PackingPlan", "Other"))
-
-
-def _counter(name: str, unit: Unit, text: str, *labels: Label, processes: frozenset[Process] = OPERATOR) -> Metric:
-    return Metric(f"{PREFIX}{name}_total", Kind.COUNTER, unit, text, labels, processes)
-
-
-def _gauge(name: str, unit: Unit, text: str, *labels: Label, processes: frozenset[Process] = OPERATOR) -> Metric:
-    return Metric(f"{PREFIX}{name}", Kind.GAUGE, unit, text, labels, processes)
-
-
-def _seconds(
-    name: str,
-    text: str,
-    *labels: Label,
-    processes: frozenset[Process] = OPERATOR,
-    buckets: tuple[float, ...] = WORK_SECONDS,
-) -> Metric:
-    return Metric(f"{PREFIX}{name}_seconds", Kind.HISTOGRAM, Unit.SECONDS, text, labels, processes, buckets)
+_REVIEWED_KIND: Final = Label("kind", ("PackingPolicy", "PackingPlan", "TrainingJob", "Other"))
 
 
 def _of_process(name: str, kind: Kind, unit: Unit, text: str) -> Metric:
@@ -283,6 +267,7 @@ OF_PROCESS: Final = (
 CATALOGUE: Final[tuple[Metric, ...]] = (
     *(PACKINGS, SOLVE, EVENT_TO_PLAN, GAP, PENDING, PACKER_FAULTS, SOLVER_FAILURES, REJECTED),
     *(PLANS, PLAN_EXECUTION, PLANNED, MOVES, CONSOLIDATIONS, EMPTIED, EVICTIONS, BINDINGS, UNGATINGS),
+    *OF_TRAINING,
     *(QUEUE_DEPTH, FAILING_KEYS, RECONCILE, LEADER, EPOCH, CLOCK_OFFSET, BUILD),
     *(WATCH_AGE, WATCH_CONNECTED, WATCH_FAILURES, WATCH_LISTS, WATCH_REPEATED),
     *(DEGRADED, DOORBELL_STARTS, UNHEARD, API_REQUESTS, API_SECONDS),

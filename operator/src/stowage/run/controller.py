@@ -106,6 +106,7 @@ class Controller:
             api=api,
             store=store,
             lease=lease,
+            metrics=metrics,
             clock=clock,
             settings=settings,
             ring=lambda job, seconds: queue.add(("training", job), seconds),

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 PREFIX: Final = "stowage_"
+WORK_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Process(StrEnum):
@@ -32,6 +33,9 @@ class Unit(StrEnum):
     BYTES = "bytes"
     PODS = "pods"
     PLANS = "plans"
+    JOBS = "jobs"
+    RANKS = "ranks"
+    CONNECTIONS = "connections"
     NODES = "nodes"
     KEYS = "keys"
     OBJECTS = "objects"
@@ -43,6 +47,7 @@ class Unit(StrEnum):
     UNIX_TIME = "Unix time"
     BOOLEAN = "0 or 1"
     NUMBER = "number"
+    RATIO = "0 to 1"
 
 
 class Label(Struct, frozen=True):
@@ -89,3 +94,27 @@ class Metric(Struct, frozen=True):
         if self.kind is Kind.HISTOGRAM:
             return {f"{self.name}_bucket": labels | {"le"}, f"{self.name}_sum": labels, f"{self.name}_count": labels}
         return {self.name: labels}
+
+
+OPERATOR: Final = frozenset({Process.OPERATOR})
+
+
+def counter(name: str, unit: Unit, text: str, *labels: Label, processes: frozenset[Process] = OPERATOR) -> Metric:
+    """A counter of ours."""
+    return Metric(f"{PREFIX}{name}_total", Kind.COUNTER, unit, text, labels, processes)
+
+
+def gauge(name: str, unit: Unit, text: str, *labels: Label, processes: frozenset[Process] = OPERATOR) -> Metric:
+    """A gauge of ours."""
+    return Metric(f"{PREFIX}{name}", Kind.GAUGE, unit, text, labels, processes)
+
+
+def histogram(
+    name: str,
+    text: str,
+    *labels: Label,
+    processes: frozenset[Process] = OPERATOR,
+    buckets: tuple[float, ...] = WORK_SECONDS,
+) -> Metric:
+    """A histogram of seconds of ours."""
+    return Metric(f"{PREFIX}{name}_seconds", Kind.HISTOGRAM, Unit.SECONDS, text, labels, processes, buckets)

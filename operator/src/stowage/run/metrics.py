@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from stowage import __version__
-from stowage.run import catalogue
+from stowage.run import catalogue, training_catalogue
 from stowage.run.metric import Metric, Process
 
 MOST_AT_NOUGHT: Final = 128
@@ -90,6 +90,22 @@ class Metrics:
         self.evictions = self._counter(catalogue.EVICTIONS)
         self.bindings = self._counter(catalogue.BINDINGS)
         self.ungatings = self._counter(catalogue.UNGATINGS)
+        self.training_jobs = self._gauge(training_catalogue.JOBS)
+        self.training_phase_age_seconds = self._gauge(training_catalogue.PHASE_AGE)
+        self.training_ended_jobs = self._counter(training_catalogue.ENDED)
+        self.training_recoveries = self._counter(training_catalogue.RECOVERIES)
+        self.training_restarts = self._counter(training_catalogue.RESTARTS)
+        self.training_detection_seconds = self._histogram(training_catalogue.DETECTION)
+        self.training_recovery_seconds = self._histogram(training_catalogue.REPAIR)
+        self.training_productive_seconds = self._counter(training_catalogue.PRODUCTIVE)
+        self.training_lost_seconds = self._counter(training_catalogue.LOST)
+        self.training_goodput_ratio = self._gauge(training_catalogue.GOODPUT)
+        self.training_checkpoint_age_seconds = self._gauge(training_catalogue.CHECKPOINT_AGE)
+        self.training_spare_pods = self._gauge(training_catalogue.SPARES)
+        self.training_straggling_ranks = self._gauge(training_catalogue.STRAGGLING)
+        self.training_cordoned_nodes = self._gauge(training_catalogue.CORDONED)
+        self.coordinator_links = self._gauge(training_catalogue.LINKS)
+        self.coordinator_reconnects = self._kept(training_catalogue.RECONNECTS)
         self.queue_keys = self._gauge(catalogue.QUEUE_DEPTH)
         self.failing_keys = self._gauge(catalogue.FAILING_KEYS)
         self.reconcile_seconds = self._histogram(catalogue.RECONCILE)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from stowage.act.events import announce_job
 from stowage.act.policies import list_policies
 from stowage.act.readable import tell_once
 from stowage.act.training import (
@@ -36,6 +37,7 @@ from stowage.decide.training.children import (
 from stowage.decide.training.commands import command_of
 from stowage.decide.training.coverage import is_covered
 from stowage.decide.training.facts import Recovery
+from stowage.decide.training.job_announcements import job_announcements
 from stowage.decide.training.job_facts import recoveries_of
 from stowage.decide.training.job_progress import only_shows
 from stowage.decide.training.job_status import Seen, Step, next_step
@@ -43,8 +45,11 @@ from stowage.decide.training.node_memory import records_of
 from stowage.decide.training.seats import LEAVE_SECONDS, Work, seat_pods, work_of
 from stowage.observe.store import Store
 from stowage.run.coordinators import PROGRESS_SECONDS, Coordinators, Target
+from stowage.run.event_allowance import EventAllowance
 from stowage.run.lease import Lease, term_of
+from stowage.run.metrics import Metrics
 from stowage.run.settings import OperatorSettings
+from stowage.run.training_metrics import TrainingMetrics
 from stowage.transport import Api, ApiError, Forbidden, Invalid, NotFound, paths
 from stowage_scheduler.cluster import Pod
 
@@ -68,6 +73,7 @@ class TrainingReconciler:
         api: the connection.
         store: facts of the cluster.
         lease: of the leader; nothing is written without it.
+        metrics: of the process.
         clock: wall clock, seconds since the epoch.
         settings: of the process.
         ring: called when a job has to be looked at.
@@ -80,6 +86,7 @@ class TrainingReconciler:
         api: Api,
         store: Store,
         lease: Lease,
+        metrics: Metrics,
         clock: Callable[[], float],
         settings: OperatorSettings,
         ring: Ring,
@@ -92,6 +99,8 @@ class TrainingReconciler:
         self._settings = settings
         self._ring = ring
         self.coordinators = Coordinators(ring, generator, clock)
+        self._metrics = TrainingMetrics(metrics, lambda: lease.leading, clock, self.coordinators)
+        self._events = EventAllowance(clock)
         self._tokens: dict[str, tuple[str, str]] = {}  # by key: UID of the job, token
         self._nodes: dict[str, frozenset[str]] = {}  # by key: where the seats are
         self._job_of: dict[str, str] = {}  # by pod: the key of its job, known still when the pod is gone
@@ -158,7 +167,10 @@ class TrainingReconciler:
         self._tell(job, written)
         self._nodes[key] = frozenset(seat.node for seat in written.status.seats if seat.node)
         self._recoveries[key] = recoveries_of(written)
-        again = await self._act(written, seen, step)
+        try:
+            again = await self._act(written, seen, step)
+        finally:
+            await self._announce(job, written, seen.now)
         if late and step.status != job.status:
             return min(PROGRESS_SECONDS, again if again is not None else PROGRESS_SECONDS)  # it is told then
         return again
@@ -174,6 +186,8 @@ class TrainingReconciler:
     async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
         """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
         self.coordinators.drop(key)
+        self._metrics.gone(key)
+        self._events.forget(key)
         for memory in (self._tokens, self._nodes, self._recoveries, self._refused, self._progress_at, self._rung_at):
             memory.pop(key, None)
         released = self._released.setdefault(key, set())
@@ -221,7 +235,13 @@ class TrainingReconciler:
         """Whether nothing is new but what may be told late, and something was told a moment ago."""
         return only_shows(job.status, step.status) and now - self._progress_at.get(job.key, 0.0) < PROGRESS_SECONDS
 
+    async def _announce(self, before: TrainingJob, after: TrainingJob, now: float) -> None:
+        """The events of one write, once what it asks for is under way."""
+        told = self._events.allowed(after.key, job_announcements(before, after))
+        await announce_job(self._api, after, told, identity=self._settings.identity, now=now)
+
     def _tell(self, before: TrainingJob, after: TrainingJob) -> None:
+        self._metrics.wrote(before, after)
         old, new = before.status, after.status
         if (old.phase, old.epoch) != (new.phase, new.epoch):
             words = (after.key, new.phase, new.epoch, new.attempt, new.message)
