@@ -282,25 +282,6 @@ def test_resumed_it_has_new_pods_of_a_new_attempt() -> None:
     assert (life.status.epoch, life.status.attempt) == (1, 1)
 
 
-def test_more_nodes_are_a_planned_change() -> None:
-    life = _elastic()
-    life.spec(nodes={"min": 2, "max": 4, "target": 3})
-    life.step()
-    assert (life.status.phase, life.status.epoch) == (JobPhase.RESIZING, 2)
-    assert life.make() == ["tiny-s2-2"]
-    life.step()
-    begin = command_of(life.job)
-    assert isinstance(begin, Begin)
-    assert begin.seats == ("s0", "s1", "s2")
-    assert begin.yield_first_seconds > 0, "the ranks may make a checkpoint first"
-
-
-def _elastic() -> Life:
-    life = Life()
-    life.spec(nodes={"min": 2, "max": 4})
-    return life.run()
-
-
 @pytest.mark.parametrize(
     ("spec", "running", "reason"),
     [

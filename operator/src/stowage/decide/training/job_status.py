@@ -26,8 +26,11 @@ from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_conditions import with_conditions, with_observed
 from stowage.decide.training.job_progress import progress_of
 from stowage.decide.training.promql_rules import Queried
+from stowage.decide.training.resizing import Around, resized
+from stowage.decide.training.room import room_for
 from stowage.decide.training.seat_summary import seat_summary
-from stowage.decide.training.seats import current_pods, filled, fresh_attempt, members_of, spares_of
+from stowage.decide.training.seats import current_pods, filled, fresh_attempt, spares_of
+from stowage.decide.training.size import first_size
 from stowage.decide.training.spares import wanted_spares
 from stowage.decide.training.stragglers_record import stragglers_of
 from stowage.decide.training.time_accounts import accounted
@@ -106,7 +109,8 @@ def next_step(job: TrainingJob, seen: Seen) -> Step:
     again = [deadline, decision.again_at if decision is not None else None]
     if status.phase not in _STANDS and not (status.phase is not None and status.phase.ended):
         if status.epoch == epoch:
-            status = _sized(job, status, seen)
+            status, look_at = _sized(job, status, seen, sight)
+            again.append(look_at)
         status, relief_at = mending.filled_up(_with(job, status), sight, wanted_spares(job, status))
         again.append(relief_at)
         status = _with_members(job, status, seen)
@@ -123,14 +127,6 @@ def active(status: TrainingJobStatus, now: float) -> int:
     """Seconds that the job was not suspended."""
     since = status.active_since
     return status.active_seconds + (max(0, round(now - since.timestamp())) if since is not None else 0)
-
-
-def wanted_size(job: TrainingJob, status: TrainingJobStatus) -> int:
-    """How many nodes the job shall have: what is asked for, else what it has been given, else the fewest."""
-    nodes = job.spec.nodes
-    if nodes.target is not None:
-        return nodes.target
-    return status.nodes.desired if status.nodes.desired in nodes.sizes else nodes.sizes[0]
 
 
 def over_words(reason: JobReason) -> str:
@@ -157,7 +153,9 @@ def _begun(job: TrainingJob, seen: Seen) -> TrainingJobStatus:
 def _started(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
     """A new epoch with new pods, from nothing."""
     attempt = fresh_attempt(status, seen.pods)
-    size = wanted_size(job, status)
+    nodes = job.spec.nodes
+    chooses = nodes.target is None and len(nodes.sizes) > 1
+    size = first_size(nodes.sizes, nodes.target, room_for(job, seen.snapshot) if chooses else 0)
     return _in_phase(
         status,
         JobPhase.PENDING,
@@ -170,6 +168,7 @@ def _started(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> Trainin
         members=(),
         seats=filled(size, attempt),
         nodes=status.nodes.model_copy(update={"desired": size}),
+        sizing=None,
         active_since=_instant(seen.now),
     )
 
@@ -237,25 +236,18 @@ def _sight(seen: Seen) -> mending.Sight:
     )
 
 
-def _sized(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
-    """More or fewer seats, where another size is asked for; those of the highest numbers go."""
-    size = wanted_size(job, status)
-    if status.phase is None or status.phase.ended or status.phase in _STANDS or size == len(members_of(status.seats)):
-        return status
-    attempt = fresh_attempt(status, seen.pods)
-    return _in_phase(
-        status,
-        JobPhase.RESIZING,
-        JobReason.RESIZING,
-        f"from {len(members_of(status.seats))} to {size} nodes",
-        seen.now,
-        epoch=status.epoch + 1,
-        epoch_at=_instant(seen.now),
-        attempt=attempt,
-        seats=(*filled(size, attempt, members_of(status.seats)), *spares_of(status.seats)),
-        members=(),
-        nodes=status.nodes.model_copy(update={"desired": size}),
-    )
+def _sized(
+    job: TrainingJob, status: TrainingJobStatus, seen: Seen, sight: mending.Sight
+) -> tuple[TrainingJobStatus, float | None]:
+    """With as many nodes as the job shall have now, and when to look again; who is done needs no other number."""
+    report = seen.report
+    if report is not None and report.epoch == status.epoch and report.phase == FINISHED:
+        return status, None
+    now_job = _with(job, status)
+    taken = [seat.node for seat in status.seats if seat.node is not None]
+    seats = mending.facts_of(now_job, sight).seats
+    around = Around(seats, seen.pods, seen.nodes, lambda: room_for(now_job, seen.snapshot, taken), seen.now)
+    return resized(job, status, around)
 
 
 def _with_members(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
