@@ -2,8 +2,9 @@
 
 Ranks reduce over sockets at MASTER_ADDR:MASTER_PORT; samples are shared out by rank, and sums run in order of samples,
 so each loss is the same for every number of ranks. Rank 0 commits a checkpoint of weight and history at an interval,
-and writes the history (step, samples, loss) to FILE at the end. Mischief is chosen by arguments and done once per
-marker file, so that a run goes wrong as often as the test says.
+and writes the history (step, samples, loss) to FILE at the end. Beside it lie `started` (epoch, rank, ranks, process,
+time of each rank's start) and `steps` (epoch, step, time); times in milliseconds. Mischief is chosen by arguments and
+done once per marker file, so that a run goes wrong as often as the test says; the marker holds the time.
 
     python toy_training.py FILE STEPS [--every 5] [--pause 0.01] [--mischief KIND:RANK:STEP:TIMES]
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -78,6 +80,10 @@ class Ring:
         return whole
 
 
+def milliseconds() -> int:
+    return time.time_ns() // 10**6
+
+
 def do_mischief(text: str, folder: Path, step: int) -> None:
     kind, rank, at, times = text.split(":")
     if int(rank) != RANK or step != int(at):
@@ -85,11 +91,18 @@ def do_mischief(text: str, folder: Path, step: int) -> None:
     done = len(list(folder.glob("mischief-*")))
     if done >= int(times):
         return
-    (folder / f"mischief-{done}").write_text("")
+    (folder / f"mischief-{done}").write_text(str(milliseconds()))
     if kind == "raise":
         raise DataError(f"sample {step} is broken")
     if kind == "exit":
         os._exit(42)
+    if kind in {"KILL", "TERM"}:
+        os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
+        time.sleep(60)
+    if kind == "memory":
+        eaten = []
+        while True:
+            eaten.append(b"x" * (1 << 20))
     if kind == "hang":
         time.sleep(3600)
 
@@ -104,7 +117,8 @@ def main() -> None:
     options = parser.parse_args()
     started = options.file.with_name("started")
     with started.open("a") as log:
-        log.write(f"{os.environ['STOWAGE_EPOCH']} {RANK} {WORLD_SIZE} {os.getpid()}\n")
+        log.write(f"{os.environ['STOWAGE_EPOCH']} {RANK} {WORLD_SIZE} {os.getpid()} {milliseconds()}\n")
+    steps = options.file.with_name("steps").open("a") if RANK == 0 else None
     ring = Ring()
     origin = newest_checkpoint()
     state = json.loads((origin.path / "state.json").read_text()) if origin else {"weight": 0.0, "history": []}
@@ -119,6 +133,8 @@ def main() -> None:
             total += whole[str(sample)]
         weight -= 0.05 * total / BATCH
         history.append([step, [samples[0], samples[-1]], total * total])
+        if steps:
+            print(os.environ["STOWAGE_EPOCH"], step, milliseconds(), file=steps, flush=True)
         report(step=step, tokens=(step + 1) * BATCH, loss=total * total, phase="Training")
         if RANK == 0 and (step + 1) % options.every == 0:
             path = checkpoint_path(step)
