@@ -163,7 +163,7 @@ def test_what_this_version_does_not_act_on_is_told() -> None:
         "elastic": {},
         "model": {"layers": 2},
         "checkpoint": {"inMemory": {}, "interval": "10m"},
-        "recovery": {"spares": 1, "rules": [{"when": {"promql": {"rule": "loss-spike"}}, "do": "Pause"}]},
+        "recovery": {"rules": [{"when": {"promql": {"rule": "loss-spike"}}, "do": "Pause"}]},
         "queueName": "team-a",
     }
     assert TrainingJob.parse(job({"spec": spec})).spec.not_supported() == (
@@ -171,7 +171,6 @@ def test_what_this_version_does_not_act_on_is_told() -> None:
         "layouts",
         "checkpoint.interval",
         "checkpoint.inMemory",
-        "recovery.spares",
         "recovery.rules with promql",
         "elastic",
         "queueName",

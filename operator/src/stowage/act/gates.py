@@ -7,6 +7,7 @@ from typing import Any
 from stowage.act.answers import Answer, Reply, reply_to
 from stowage.api.names import GANG_GATE, RESERVED_TAINT
 from stowage.transport import Api, ApiError, paths
+from stowage_scheduler.cluster import Pod
 from stowage_scheduler.packing import PodRef
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -38,6 +39,22 @@ async def ungate(api: Api, pod: PodRef, node: str, *, tolerate: str | None) -> R
             changes["tolerations"] = [*(spec.get("tolerations") or []), _toleration(tolerate)]
         version = {"resourceVersion": metadata["resourceVersion"]}
         await api.merge_patch(paths.pod(pod.namespace, pod.name), {"metadata": version, "spec": changes})
+    except ApiError as error:
+        return reply_to(error)
+    return Reply(Answer.UNGATED)
+
+
+async def open_gate(api: Api, pod: Pod) -> Reply:
+    """Take the gate of exactly this pod away and leave its place to the scheduler: nobody plans for it any more."""
+    path = paths.pod(pod.namespace, pod.name)
+    try:
+        found = await api.get(path)
+        metadata, gates = found["metadata"], found["spec"].get("schedulingGates") or []
+        kept = [gate for gate in gates if gate["name"] != GANG_GATE]
+        if metadata["uid"] != pod.uid or len(kept) == len(gates):
+            return Reply(Answer.UNGATED, "it is not gated")
+        version = {"uid": pod.uid, "resourceVersion": metadata["resourceVersion"]}
+        await api.merge_patch(path, {"metadata": version, "spec": {"schedulingGates": kept}})
     except ApiError as error:
         return reply_to(error)
     return Reply(Answer.UNGATED)

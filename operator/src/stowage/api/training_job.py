@@ -290,7 +290,6 @@ class TrainingJobSpec(SpecFields):
             (self.layouts, "layouts"),
             (self.checkpoint.interval.seconds, "checkpoint.interval"),
             (self.checkpoint.in_memory, "checkpoint.inMemory"),
-            (self.recovery.spares or None, "recovery.spares"),
             (rules or None, "recovery.rules with promql"),
             (self.elastic, "elastic"),
             (self.queue_name, "queueName"),

@@ -160,8 +160,7 @@ class Recovery(SpecFields):
     budget: RestartBudget = RestartBudget()
     """How often the job may start its processes again."""
     spares: Annotated[Integer, Field(ge=0, le=64)] = 0
-    """Pods that hold a node without training, to take the place of one that is lost. This version accepts the field and
-    does not act on it yet."""
+    """Pods that hold a node without training, to take the place of one that is lost."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES, json_schema_extra=ATOMIC)] = ()
     """First match wins; what no rule speaks of is done by default."""
     force_delete: Switch = False

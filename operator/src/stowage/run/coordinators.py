@@ -96,6 +96,11 @@ class Coordinators:
         """How often a link was made again, since the process began."""
         return self._reconnects + sum(link.reconnects for link in self._links.values())
 
+    def since(self, key: str) -> float:
+        """Since when the coordinator is heard, or is not; seconds since 1970."""
+        link = self._links.get(key)
+        return link.since if link is not None else self._clock()
+
     def connected(self, key: str) -> bool:
         """Whether its coordinator is heard now."""
         link = self._links.get(key)
@@ -140,6 +145,7 @@ class _Link:
         self.heard: tuple[Heard, ...] = ()
         self.connected = False
         self.reconnects = 0
+        self.since = clock()
         self._clock = clock
         self._address = address
         self._dials = dials
@@ -183,6 +189,7 @@ class _Link:
                 logger.info("coordinator of %s: %s", self.target.key, words)
                 self._last_words = words
             if was_connected:
+                self.since = self._clock()
                 self._ring(self.target.key, 0.0)
             await asyncio.sleep(self._backoff.next_seconds())
 
@@ -205,6 +212,8 @@ class _Link:
             self.heard = heard_of(report, of_epoch, self._clock())
         if self.report is not None and not self.connected:
             self.reconnects += 1
+        if not self.connected:
+            self.since = self._clock()
         self.report = report
         self.connected = True
         self._backoff.reset()

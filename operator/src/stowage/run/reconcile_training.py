@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from stowage.act.events import announce_job
@@ -16,7 +16,6 @@ from stowage.act.training import (
     apply_child,
     delete_job,
     delete_pod,
-    ensure_token,
     get_job,
     release_pod,
     write_job_status,
@@ -26,15 +25,7 @@ from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_words import JobPhase
-from stowage.decide.training.children import (
-    COORDINATOR_PORT,
-    coordinator_host,
-    coordinator_name,
-    coordinator_pod,
-    seat_pod,
-    service,
-)
-from stowage.decide.training.commands import command_of
+from stowage.decide.training.children import seat_pod
 from stowage.decide.training.coverage import is_covered
 from stowage.decide.training.facts import Recovery
 from stowage.decide.training.job_announcements import job_announcements
@@ -44,13 +35,16 @@ from stowage.decide.training.job_status import Seen, Step, next_step
 from stowage.decide.training.node_memory import records_of
 from stowage.decide.training.seats import LEAVE_SECONDS, Work, seat_pods, work_of
 from stowage.observe.store import Store
-from stowage.run.coordinators import PROGRESS_SECONDS, Coordinators, Target
+from stowage.run.coordinator_pods import CoordinatorPods
+from stowage.run.coordinators import PROGRESS_SECONDS, Coordinators
+from stowage.run.cordons import Cordons
 from stowage.run.event_allowance import EventAllowance
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
+from stowage.run.open_gates import OpenGates
 from stowage.run.settings import OperatorSettings
 from stowage.run.training_metrics import TrainingMetrics
-from stowage.transport import Api, ApiError, Forbidden, Invalid, NotFound, paths
+from stowage.transport import Api, Forbidden, Invalid, NotFound, paths
 from stowage_scheduler.cluster import Pod
 
 AGAIN_SECONDS: Final = 0.5
@@ -101,7 +95,11 @@ class TrainingReconciler:
         self.coordinators = Coordinators(ring, generator, clock)
         self._metrics = TrainingMetrics(metrics, lambda: lease.leading, clock, self.coordinators)
         self._events = EventAllowance(clock)
-        self._tokens: dict[str, tuple[str, str]] = {}  # by key: UID of the job, token
+        self._coordinator_pods = CoordinatorPods(
+            api=api, store=store, lease=lease, clock=clock, settings=settings, links=self.coordinators
+        )
+        self._cordons = Cordons(api=api, store=store, lease=lease, may_touch_nodes=not settings.watch_namespaces)
+        self._gates = OpenGates(api=api, clock=clock)
         self._nodes: dict[str, frozenset[str]] = {}  # by key: where the seats are
         self._job_of: dict[str, str] = {}  # by pod: the key of its job, known still when the pod is gone
         self._recoveries: dict[str, tuple[Recovery, ...]] = {}
@@ -185,10 +183,11 @@ class TrainingReconciler:
 
     async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
         """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
-        self.coordinators.drop(key)
+        self._coordinator_pods.forget(key)
+        self._gates.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
-        for memory in (self._tokens, self._nodes, self._recoveries, self._refused, self._progress_at, self._rung_at):
+        for memory in (self._nodes, self._recoveries, self._refused, self._progress_at, self._rung_at):
             memory.pop(key, None)
         released = self._released.setdefault(key, set())
         leaving = [pod for pod in pods if pod.uid not in released]
@@ -213,7 +212,6 @@ class TrainingReconciler:
 
     async def _seen(self, job: TrainingJob, pods: tuple[Pod, ...]) -> Seen:
         now = self._clock()
-        namespace = self._store.namespaces.get(job.namespace)
         makes_pods = job.status.phase is not JobPhase.RUNNING
         if makes_pods or self._policies_at is None or now - self._policies_at >= POLICIES_SECONDS:
             self._policies, self._policies_at = await list_policies(self._api), now
@@ -224,12 +222,20 @@ class TrainingReconciler:
             now=now,
             report=self.coordinators.report(job.key, job.metadata.uid or ""),
             connected=self.coordinators.connected(job.key),
-            gated=is_covered(job, self._policies, namespace.labels if namespace is not None else {}),
+            link_since=self.coordinators.since(job.key),
+            gated=is_covered(job, self._policies, self._labels_of(job.namespace)),
             records=records_of(self._recoveries, now),
             refused=self._refused.get(job.key, ""),
             heard=self.coordinators.heard(job.key),
             rung_at=self._rung_at.pop(job.key, None),
         )
+
+    def _labels_of(self, namespace: str) -> Mapping[str, str]:
+        found = self._store.namespaces.get(namespace)
+        return found.labels if found is not None else {}
+
+    def _is_planned(self, job: TrainingJob) -> bool:
+        return is_covered(job, self._policies, self._labels_of(job.namespace), paused=True)
 
     def _only_progress(self, job: TrainingJob, step: Step, now: float) -> bool:
         """Whether nothing is new but what may be told late, and something was told a moment ago."""
@@ -257,10 +263,15 @@ class TrainingReconciler:
                 await delete_job(self._api, job)
                 return None
         work = work_of(job, seen.pods, seen.nodes, gated=seen.gated, ended_seconds=ended_seconds)
-        again = [step.again_at - seen.now] if step.again_at is not None else []
+        again = [step.again_at - seen.now if step.again_at is not None else None]
         try:
-            await self._keep_coordinator(job, ended_seconds)
-            await self._carry_out(job, work)
+            await self._clear(job, work)
+            again.append(await self._coordinator_pods.keep(job, ended_seconds))
+            image = self._settings.worker_image
+            await self._all(apply_child(self._api, job, paths.PODS, seat_pod(job, one, image)) for one in work.create)
+            again.append(await self._gates.carry_out(job.key, seen.pods, planned=self._is_planned(job)))
+            if not await self._cordons.carry_out(job):
+                again.append(AGAIN_SECONDS)
             self._refused.pop(job.key, None)
         except NameTaken as error:
             self._log_refusal(job.key, str(error))
@@ -270,7 +281,8 @@ class TrainingReconciler:
             again.append(REFUSED_SECONDS)
         if ended_seconds is not None and ended_seconds < LEAVE_SECONDS:
             again.append(LEAVE_SECONDS - ended_seconds)
-        return max(RING_SECONDS, min(again)) if again else None
+        soonest = min((one for one in again if one is not None), default=None)
+        return max(RING_SECONDS, soonest) if soonest is not None else None
 
     def _log_refusal(self, key: str, words: str) -> None:
         if self._refused.get(key) != words:
@@ -278,63 +290,13 @@ class TrainingReconciler:
             logger.warning("job %s: %s", key, words)
             self._ring(key, RING_SECONDS)
 
-    async def _keep_coordinator(self, job: TrainingJob, ended_seconds: float | None) -> None:
-        """Secret, Service and coordinator are there while the job may run, and the coordinator knows its command."""
-        found = self._store.pods.get(f"{job.namespace}/{coordinator_name(job.name)}")
-        coordinator = found if found is not None and found.owner and found.owner.uid == job.metadata.uid else None
-        over = job.status.phase in {JobPhase.SUSPENDED, JobPhase.PAUSED}
-        if ended_seconds is not None:
-            over = ended_seconds >= LEAVE_SECONDS or coordinator is None or coordinator.finished
-        if over:
-            self.coordinators.drop(job.key)
-            if coordinator is not None and not coordinator.terminating and not coordinator.finished:
-                await delete_pod(self._api, coordinator)
-            return
-        token = await self._token(job)
-        if ended_seconds is None:
-            if coordinator is None:
-                await apply_child(self._api, job, paths.SERVICES, service(job))
-                await apply_child(self._api, job, paths.PODS, coordinator_pod(job, self._settings.worker_image))
-            elif coordinator.finished or self._is_on_dead_node(coordinator):
-                await delete_pod(self._api, coordinator, force=True)  # it holds nothing that is not told again
-        if not self._lease.leading:
-            return
-        target = Target(job.key, job.metadata.uid or "", token, self._lease.epoch)
-        self.coordinators.follow(target, lambda: self._address(job))
-        self.coordinators.command(job.key, command_of(job))
-
-    async def _token(self, job: TrainingJob) -> str:
-        uid, token = self._tokens.get(job.key, ("", ""))
-        if uid != job.metadata.uid:
-            token = await ensure_token(self._api, job)
-            self._tokens[job.key] = (job.metadata.uid or "", token)
-        return token
-
-    def _is_on_dead_node(self, pod: Pod) -> bool:
-        node = self._store.nodes.get(pod.node) if pod.node is not None else None
-        return pod.node is not None and (node is None or not node.ready)
-
-    async def _address(self, job: TrainingJob) -> tuple[str, int]:
-        """Where the coordinator is: as the settings say, else the IP of its pod, else its name."""
-        if self._settings.coordinator_address:
-            host, _, port = self._settings.coordinator_address.rpartition(":")
-            return host, int(port)
-        try:
-            pod = await self._api.get(paths.pod(job.namespace, coordinator_name(job.name)))
-        except ApiError as error:
-            raise ConnectionError(f"its pod cannot be read: {error.reason}") from error
-        address = (pod.get("status") or {}).get("podIP")
-        return address or coordinator_host(job), COORDINATOR_PORT
-
-    async def _carry_out(self, job: TrainingJob, work: Work) -> None:
-        """Deletions first: what is made may need the room."""
+    async def _clear(self, job: TrainingJob, work: Work) -> None:
+        """Deletions before all else: what is made may need the room, or the quota."""
         released = self._released.setdefault(job.key, set())
         leaving = [pod for pod in (*work.release, *self._of_earlier_jobs(job)) if pod.uid not in released]
         await self._all(delete_pod(self._api, one.pod, force=one.force) for one in work.delete)
         await self._all(release_pod(self._api, pod) for pod in leaving)
         released.update(pod.uid for pod in leaving)
-        image = self._settings.worker_image
-        await self._all(apply_child(self._api, job, paths.PODS, seat_pod(job, one, image)) for one in work.create)
 
     def _of_earlier_jobs(self, job: TrainingJob) -> list[Pod]:
         """Pods of a job of this name that was deleted: nobody counts them any more."""

@@ -13,19 +13,22 @@ from stowage_scheduler.kube.matching import matches_selector
 _DEFAULT_SCHEDULER = "default-scheduler"
 
 
-def is_covered(job: TrainingJob, policies: Iterable[PackingPolicy], namespace_labels: Mapping[str, str]) -> bool:
-    """Whether some policy that is not paused plans for the pods that the job's template makes.
+def is_covered(
+    job: TrainingJob, policies: Iterable[PackingPolicy], namespace_labels: Mapping[str, str], *, paused: bool = False
+) -> bool:
+    """Whether some policy plans for the pods that the job's template makes.
 
     Args:
         job: whose pods.
         policies: all of them.
         namespace_labels: of the job's namespace.
+        paused: whether those count too that are paused, and will go on some day.
     """
     extra = job.spec.template.spec.model_extra or {}
     scheduler = extra.get("schedulerName") or _DEFAULT_SCHEDULER
     labels = {**job.spec.template.metadata.labels, JOB_LABEL: job.name}
     return any(
-        not policy.spec.paused
+        (paused or not policy.spec.paused)
         and scheduler in policy.spec.scheduler_names
         and _selects(policy.spec.pod_selector, labels)
         and _selects(policy.spec.namespace_selector, namespace_labels)

@@ -83,6 +83,11 @@ def within_share(reasons: Mapping[str, str], nodes: Iterable[Node]) -> Mapping[s
     return chosen
 
 
+def may_be_cordoned(node: str, nodes: Iterable[Node]) -> bool:
+    """Whether the bounded share leaves room for one more, as the nodes are now; one that is tainted stays so."""
+    return node in within_share({node: ""}, nodes)
+
+
 def largest_share(nodes: int) -> int:
     """How many of so many nodes may be kept away from: a tenth, at least one, none where there is but one node."""
     return 0 if nodes <= 1 else max(1, nodes * LARGEST_SHARE_PERCENT // 100)
