@@ -9,7 +9,6 @@ import pytest
 from stowage.api.training_words import Action, Event
 from stowage.decide.training.evidence_of_nodes import evidence_of_nodes
 from stowage.decide.training.evidence_of_pods import IMAGE_PATIENCE_SECONDS, evidence_of_pods
-from stowage.decide.training.evidence_of_queries import evidence_of_queries
 from stowage.decide.training.evidence_of_reports import evidence_of_report
 from stowage.decide.training.facts import Evidence, JobFacts, SeatFacts
 from stowage_scheduler.cluster import Effect, Node, Pod, Taint
@@ -188,13 +187,6 @@ def test_reports_are_read_without_what_is_not_known() -> None:
     )
     assert (line.event, line.name, line.rank, line.step) == (Event.LOG, "oops", None, None)
     assert (hang.event, hang.seat, hang.epoch) == (Event.HANG, None, EPOCH)
-
-
-def test_queries_that_fire_are_named() -> None:
-    assert [(one.event, one.name, one.at) for one in evidence_of_queries({"b": 2.0, "a": 1.0})] == [
-        (Event.PROMQL, "a", 1.0),
-        (Event.PROMQL, "b", 2.0),
-    ]
 
 
 def test_a_container_that_ran_out_of_memory_is_answered_once() -> None:

@@ -144,7 +144,7 @@ class Resource(Fields):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidObjectError(cls.kind_name(), _name_of(document), _problems(error)) from error
+            raise InvalidObjectError(cls.kind_name(), _name_of(document), problems_of(error)) from error
 
     @classmethod
     def parse_stored(cls, document: Mapping[str, Any]) -> Self:
@@ -164,7 +164,7 @@ class Resource(Fields):
                 problems = error.errors(include_url=False, include_input=False, include_context=False)
                 unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
                 if not unknown:
-                    raise InvalidObjectError(cls.kind_name(), _name_of(document), _problems(error)) from error
+                    raise InvalidObjectError(cls.kind_name(), _name_of(document), problems_of(error)) from error
                 unread += map(_path, unknown)
                 document = _without(document, unknown)
             else:
@@ -204,7 +204,8 @@ def _shown(value: object) -> str:
     return text if len(text) <= MAX_VALUE_SHOWN else text[:MAX_VALUE_SHOWN] + "…"
 
 
-def _problems(error: ValidationError) -> tuple[tuple[str, str, str], ...]:
+def problems_of(error: ValidationError) -> tuple[tuple[str, str, str], ...]:
+    """What is wrong, as `InvalidObjectError` takes it."""
     found = []
     for problem in error.errors(include_url=False):
         path = _path(problem["loc"])

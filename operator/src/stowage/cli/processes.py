@@ -131,6 +131,13 @@ def operator(
         str | None,
         typer.Option("--coordinator-address", help="HOST:PORT of every coordinator. Default: that of each job's pod."),
     ] = None,
+    prometheus_config: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus-config",
+            help="File of Prometheus servers and of PromQL rules for training jobs. Default: there are none.",
+        ),
+    ] = None,
     webhook_port: Annotated[
         int | None, typer.Option("--webhook-port", help="Port of the admission webhook. Default: there is none.")
     ] = None,

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Final
 
 from stowage.run import logs
-from stowage.run.settings import ProcessSettings
+from stowage.run.settings import ProcessSettings, SettingsError
 from stowage.transport import ApiError, CredentialsError
 
 EXIT_FAILED: Final = 1
@@ -75,7 +75,7 @@ def main(process: Coroutine[Any, Any, None], settings: ProcessSettings) -> int:
     except CredentialsError as error:
         logger.error("%s", error)  # noqa: TRY400 - one line for people, no traceback
         return EXIT_CLUSTER
-    except OSError as error:
+    except (OSError, SettingsError) as error:
         logger.error("%s", error)  # noqa: TRY400
         return EXIT_INPUT
     except ExceptionGroup as group:

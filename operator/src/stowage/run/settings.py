@@ -19,6 +19,10 @@ Port = Annotated[int, Field(ge=0, le=65535, description="TCP port; 0: any free o
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 
 
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message says which, and what they must be."""
+
+
 def cpu_limit(cgroup: Path = CGROUP) -> int:
     """Whole CPUs this process may use: the cgroup's quota (v2, then v1), at most the CPUs it may run on; at least 1."""
     available = len(os.sched_getaffinity(0))
@@ -88,6 +92,9 @@ class OperatorSettings(ProcessSettings):
         default="",
         pattern=r"^(.+:[0-9]{1,5})?$",
         description="HOST:PORT of every job's coordinator, for trying things out; unset: that of its pod",
+    )
+    prometheus_config: Path | None = Field(
+        default=None, description="file of the Prometheus servers and the PromQL rules of training jobs; unset: none"
     )
     webhook_port: Port | None = Field(default=None, description="port of the admission webhook; unset: none")
     webhook_host: str = Field(default="127.0.0.1", description="address the webhook listens on")

@@ -27,7 +27,14 @@ _NOT_RUNNING: Final = {
 
 
 def with_conditions(
-    job: TrainingJob, status: TrainingJobStatus, *, gated: bool, heard: bool, refused: str, now: datetime
+    job: TrainingJob,
+    status: TrainingJobStatus,
+    *,
+    gated: bool,
+    heard: bool,
+    refused: str,
+    now: datetime,
+    queued: bool = False,
 ) -> TrainingJobStatus:
     """The status with all conditions set.
 
@@ -38,6 +45,7 @@ def with_conditions(
         heard: whether the coordinator is connected.
         refused: the API server's words about a child that it did not take; empty: it took all.
         now: time of transitions.
+        queued: whether Kueue holds pods of the job.
     """
     phase = status.phase or JobPhase.PENDING
     asked = job.spec.not_supported()
@@ -49,12 +57,17 @@ def with_conditions(
     where = JobReason.PLACED if placed else JobReason.AWAITING_NODES
     if not gated and not phase.ended:
         where = JobReason.NO_POLICY
+    if queued and not placed:
+        where = JobReason.AWAITING_QUOTA
+    words_of_place = _NO_POLICY_WORDS if where is JobReason.NO_POLICY else ""
+    if where is JobReason.AWAITING_QUOTA:
+        words_of_place = f"Kueue holds the pods until queue {job.spec.queue_name} has quota for all of them"
     running, why = _running(status, phase, heard=heard)
     still = phase in {JobPhase.SUSPENDED, JobPhase.PAUSED}
     paused = JobReason.PAUSED_BY_RULE if phase is JobPhase.PAUSED else JobReason.SUSPENDED
     rows: list[tuple[JobCondition, ConditionStatus | bool, JobReason, str]] = [
         (JobCondition.ACCEPTED, not asked and not refused, *accepted),
-        (JobCondition.PLACED, placed, where, _NO_POLICY_WORDS if where is JobReason.NO_POLICY else ""),
+        (JobCondition.PLACED, placed, where, words_of_place),
         (JobCondition.RUNNING, running, why, ""),
         (JobCondition.SUSPENDED, still, paused if still else JobReason.NOT_SUSPENDED, ""),
     ]
@@ -70,9 +83,7 @@ def with_conditions(
     return status.model_copy(update={"conditions": conditions})
 
 
-def with_observed(
-    job: TrainingJob, status: TrainingJobStatus, queried: Queried, now: datetime
-) -> TrainingJobStatus:
+def with_observed(job: TrainingJob, status: TrainingJobStatus, queried: Queried, now: datetime) -> TrainingJobStatus:
     """The status with a condition about the PromQL rules that the job names; without any there is no such condition.
 
     Args:

@@ -1,0 +1,267 @@
+"""Asking Prometheus: in threads, within time limits, and not again and again where nobody answers.
+
+The client is prometheus-api-client, which blocks; what it lacks is around it: a bound for time and size of an answer,
+and a rest for endpoints that fail (a circuit breaker).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import requests
+from msgspec import Struct
+from prometheus_api_client import PrometheusConnect
+from urllib3.util.retry import Retry
+
+from stowage.decide.samples import Sample, StaleAnswerError, UnreadableAnswerError, samples_of
+from stowage.observe.prometheus_session import BoundedSession, QueryError, QueryFailure
+from stowage.transport.backoff import Backoff
+
+AT_ONCE: Final = 4
+"""Queries to one endpoint."""
+FAILURES_TO_REST: Final = 3
+"""In a row: one slow query among others shall not silence them."""
+FIRST_REST_SECONDS: Final = 5.0
+LONGEST_REST_SECONDS: Final = 60.0
+LONGEST_ASKED_REST_SECONDS: Final = 600.0
+MAX_TOKEN_BYTES: Final = 16 * 1024
+_SPARE_SECONDS: Final = 1.0  # for the thread to come to its own end
+
+logger = logging.getLogger(__name__)
+
+_Call = Callable[[PrometheusConnect], tuple[Sample, ...]]
+
+
+class Endpoint(Struct, frozen=True):
+    """A server that speaks Prometheus's HTTP API.
+
+    Attributes:
+        name: by which rules speak of it.
+        url: without `/api/v1`.
+        token_file: file with a bearer token, read for each request, for tokens are renewed; None: none is sent.
+        ca_file: certificates that it is trusted by; None: those of requests.
+        timeout_seconds: for one query, from asking to the end of the answer.
+    """
+
+    name: str
+    url: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_seconds: float = 5.0
+
+
+class Answer(Struct, frozen=True):
+    """What came of one query: samples, or why there are none."""
+
+    samples: tuple[Sample, ...] = ()
+    error: QueryError | None = None
+
+
+OnQuery = Callable[[str, str, float], None]
+"""Called after each query with the endpoint's name, `ok` or a `QueryFailure`, and the seconds it took."""
+
+
+class Prometheus:
+    """One endpoint.
+
+    Args:
+        endpoint: where and how.
+        clock: wall clock, seconds since 1970: the time that queries are evaluated at, and that answers must be of.
+        monotonic: seconds that only go forward.
+        generator: source of the jitter.
+        on_query: told of each query.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        generator: random.Random,
+        on_query: OnQuery = lambda _endpoint, _outcome, _seconds: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._clock = clock
+        self._monotonic = monotonic
+        self._on_query = on_query
+        self._backoff = Backoff(generator, FIRST_REST_SECONDS, LONGEST_REST_SECONDS)
+        self._failures = 0
+        self._rests_until = 0.0
+        self._trying = False
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"prometheus {endpoint.name}")
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._of_thread = threading.local()
+        self._sessions: list[BoundedSession] = []
+
+    async def ask(self, query: str) -> tuple[Sample, ...]:
+        """What a query gives now.
+
+        Raises:
+            QueryError: it has no answer, or an old one.
+        """
+        now = self._clock()
+
+        def call(client: PrometheusConnect) -> tuple[Sample, ...]:
+            found = client.custom_query(query, params={**self._limits(), "time": f"{now:.3f}"})
+            return samples_of(found, now)
+
+        return await self._answer(call)
+
+    async def ask_past(self, query: str, begin: float, end: float, step_seconds: float) -> tuple[Sample, ...]:
+        """What a query gave between two times, seconds since 1970, every `step_seconds`; samples by series and time.
+
+        Raises:
+            QueryError: it has no answer.
+        """
+        since, until = datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC)
+
+        def call(client: PrometheusConnect) -> tuple[Sample, ...]:
+            return samples_of(
+                client.custom_query_range(query, since, until, f"{step_seconds:g}", params=self._limits())
+            )
+
+        return await self._answer(call)
+
+    async def ask_all(self, queries: Mapping[str, str]) -> Mapping[str, Answer]:
+        """The answers to several queries by their names; one that fails leaves the others alone."""
+
+        async def one(query: str) -> Answer:
+            try:
+                return Answer(await self.ask(query))
+            except QueryError as error:
+                return Answer(error=error)
+
+        answers = await asyncio.gather(*map(one, queries.values()))
+        return dict(zip(queries, answers, strict=True))
+
+    def close(self) -> None:
+        """Ask nothing any more; threads that still wait end by their own time limits."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for session in self._sessions:
+            session.close()
+
+    def _limits(self) -> dict[str, str]:
+        """The server too shall stop when nobody waits any more."""
+        return {"timeout": f"{self.endpoint.timeout_seconds:g}s"}
+
+    async def _answer(self, call: _Call) -> tuple[Sample, ...]:
+        began = self._monotonic()
+        outcome = "ok"
+        try:
+            async with self._places:
+                return await self._tried(call)
+        except QueryError as error:
+            outcome = error.failure.value
+            raise
+        finally:
+            self._on_query(self.endpoint.name, outcome, self._monotonic() - began)
+
+    async def _tried(self, call: _Call) -> tuple[Sample, ...]:
+        """Ask where the endpoint does not rest; after a rest one query tries alone."""
+        resting = self._failures >= FAILURES_TO_REST
+        if resting and (self._trying or self._monotonic() < self._rests_until):
+            raise QueryError(QueryFailure.RESTING, f"{self.endpoint.name} failed {self._failures} times in a row")
+        self._trying = resting
+        try:
+            samples = await self._in_thread(call)
+        except QueryError as error:
+            if error.failure.of_endpoint:
+                self._failed(error)
+            raise
+        finally:
+            if resting:
+                self._trying = False
+        self._failures = 0
+        self._backoff.reset()
+        return samples
+
+    def _failed(self, error: QueryError) -> None:
+        self._failures += 1
+        if self._failures < FAILURES_TO_REST:
+            return
+        asked = min(error.retry_after_seconds or 0.0, LONGEST_ASKED_REST_SECONDS)
+        rest_seconds = self._backoff.next_seconds(asked)
+        self._rests_until = self._monotonic() + rest_seconds
+        if self._failures == FAILURES_TO_REST:
+            logger.warning("prometheus %s: %s; asked again in %.0f s", self.endpoint.name, error, rest_seconds)
+
+    async def _in_thread(self, call: _Call) -> tuple[Sample, ...]:
+        limit_seconds = self.endpoint.timeout_seconds + _SPARE_SECONDS
+        try:
+            async with asyncio.timeout(limit_seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, call)
+        except TimeoutError as error:
+            raise QueryError(QueryFailure.TIMED_OUT, f"no answer within {limit_seconds:g} s") from error
+
+    def _call(self, call: _Call) -> tuple[Sample, ...]:
+        """In a thread: the library's answer as samples, its errors as ours."""
+        try:
+            return call(self._client())
+        except requests.Timeout as error:
+            raise QueryError(QueryFailure.TIMED_OUT, f"no answer within {self.endpoint.timeout_seconds:g} s") from error
+        except requests.JSONDecodeError as error:
+            raise QueryError(QueryFailure.UNREADABLE, "the answer is not JSON") from error
+        except requests.RequestException as error:
+            raise QueryError(QueryFailure.UNREACHABLE, f"{type(error).__name__}: {_reason(error)}") from error
+        except StaleAnswerError as error:
+            raise QueryError(QueryFailure.STALE, str(error)) from error
+        except UnreadableAnswerError as error:
+            raise QueryError(QueryFailure.UNREADABLE, str(error)) from error
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            RecursionError,
+        ) as error:
+            raise QueryError(QueryFailure.UNREADABLE, "the answer is none of Prometheus's API") from error
+
+    def _client(self) -> PrometheusConnect:
+        """This thread's own client, with the token as it is now."""
+        client: PrometheusConnect | None = getattr(self._of_thread, "client", None)
+        if client is None:
+            session = BoundedSession(self._monotonic, self.endpoint.timeout_seconds)
+            session.verify = str(self.endpoint.ca_file) if self.endpoint.ca_file is not None else True
+            client = PrometheusConnect(
+                url=self.endpoint.url.rstrip("/"),
+                session=session,
+                retry=Retry(0, read=False),  # whoever asks comes back anyway
+                timeout=self.endpoint.timeout_seconds,
+            )
+            self._of_thread.client = client
+            self._sessions.append(session)
+        client.headers = self._headers()
+        return client
+
+    def _headers(self) -> dict[str, str]:
+        path = self.endpoint.token_file
+        if path is None:
+            return {}
+        try:
+            with path.open("rb") as file:
+                token = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            words = f"the token of {self.endpoint.name} cannot be read: {type(error).__name__}"
+            raise QueryError(QueryFailure.REFUSED, words) from error
+        if not token or not token.isprintable() or " " in token:
+            raise QueryError(QueryFailure.REFUSED, f"the token of {self.endpoint.name} is none")
+        return {"Authorization": f"Bearer {token}"}
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The innermost cause: what is around it repeats addresses and objects."""
+    inner: BaseException = error
+    while True:
+        further = inner.__cause__ or inner.__context__
+        if further is None:
+            return str(inner)
+        inner = further
