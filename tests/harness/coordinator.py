@@ -88,10 +88,10 @@ class FakeCoordinator:
 
 
 @contextlib.asynccontextmanager
-async def fake_coordinator() -> AsyncIterator[FakeCoordinator]:
-    """A coordinator on a free port of this machine."""
+async def fake_coordinator(port: int = 0) -> AsyncIterator[FakeCoordinator]:
+    """A coordinator on a port of this machine; 0: any free one."""
     fake = FakeCoordinator()
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", port)
     fake.port = server.sockets[0].getsockname()[1]
     try:
         yield fake

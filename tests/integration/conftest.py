@@ -6,6 +6,7 @@ test, started when the test asks for them; `start` starts others. Their logs are
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:
-        for process in item.stash.get(LOGS, []):
+        for process in (one for node in item.listchain() for one in node.stash.get(LOGS, [])):
             report.sections.append((f"log of {process.name}", process.log_tail(LOG_LINES)))
     return report
 
@@ -97,12 +98,28 @@ async def workbench(api: Api) -> AsyncIterator[Workbench]:
 @pytest.fixture
 def start(cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Starts `stowage` processes: start("operator", "--flag", ready_url="http://…/readyz", environment={…})."""
-    started: list[ManagedProcess] = request.node.stash.setdefault(LOGS, [])
+    with starter(cluster, request.node, tmp_path) as start_one:
+        yield start_one
+
+
+@pytest.fixture(scope="module")
+def start_for_all(
+    cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Start]:
+    """As `start`, for processes that all tests of a file share."""
+    with starter(cluster, request.node, tmp_path_factory.mktemp("shared")) as start_one:
+        yield start_one
+
+
+@contextlib.contextmanager
+def starter(cluster: LocalCluster, node: pytest.Item | pytest.Collector, logs: Path) -> Iterator[Start]:
+    """Starts processes of a test, or of a file of tests; they end with the block."""
+    started: list[ManagedProcess] = node.stash.setdefault(LOGS, [])
 
     def start_one(
         command: str, *arguments: str, ready_url: str, environment: Mapping[str, str] | None = None
     ) -> ManagedProcess:
-        process = start_stowage(cluster, command, *arguments, logs=tmp_path, environment=environment)
+        process = start_stowage(cluster, command, *arguments, logs=logs, environment=environment)
         started.append(process)
         process.wait_until_serving(ready_url, timeout_seconds=60)
         return process

@@ -22,19 +22,21 @@ from stowage.transport.errors import NotFound
 TRACKING = "stowage.dev/tracking"
 
 
-@pytest.fixture
-async def coordinator() -> AsyncIterator[FakeCoordinator]:
-    async with fake_coordinator() as running:
-        yield running
-
-
-@pytest.fixture
-def operator(start: Start, coordinator: FakeCoordinator) -> None:
-    port = str(free_port())
+@pytest.fixture(scope="module")
+def operator(start_for_all: Start) -> int:
+    """An operator that looks for every coordinator at the port that is returned."""
+    port, coordinators = str(free_port()), free_port()
     lease = f"stowage-operator-{uuid.uuid4().hex[:6]}"
     arguments = ("--metrics-port", port, "--lease-name", lease, "--solver-workers", "1")
-    address = ("--coordinator-address", coordinator.address)
-    start("operator", *arguments, *address, ready_url=f"http://127.0.0.1:{port}/readyz")
+    address = ("--coordinator-address", f"127.0.0.1:{coordinators}")
+    start_for_all("operator", *arguments, *address, ready_url=f"http://127.0.0.1:{port}/readyz")
+    return coordinators
+
+
+@pytest.fixture
+async def coordinator(operator: int) -> AsyncIterator[FakeCoordinator]:
+    async with fake_coordinator(operator) as running:
+        yield running
 
 
 class Job:
@@ -92,7 +94,7 @@ class Job:
 
 
 @pytest.fixture
-async def job(workbench: Workbench, operator: None) -> AsyncIterator[Job]:  # noqa: ARG001 - runs beside
+async def job(workbench: Workbench, coordinator: FakeCoordinator) -> AsyncIterator[Job]:  # noqa: ARG001 - runs beside
     await workbench.nodes(3, cpu="8", labels={"story": workbench.namespace})
     made = Job(workbench)
     yield made
