@@ -220,3 +220,18 @@ def test_an_avoided_node_is_left_out_of_every_alternative(terms: list[Any], expe
 
 def test_no_avoided_node_changes_nothing() -> None:
     assert without_nodes({"podAffinity": {}}, []) == {"podAffinity": {}}
+
+
+def test_a_queue_of_kueue_admits_the_pods_that_are_asked_for_together() -> None:
+    made = seat_pod(job(queueName="team-a"), FIRST, IMAGE)["metadata"]
+    alone = seat_pod(job(queueName="team-a"), SeatPod("s1", 3, 1, gated=False), IMAGE)["metadata"]
+    group = "kueue.x-k8s.io/pod-group-name"
+    assert made["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert made["labels"][group] == "trainingjob-01234567-1"
+    assert made["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "2"
+    assert made["annotations"]["kueue.x-k8s.io/retriable-in-group"] == "false"
+    assert alone["labels"][group] == "trainingjob-01234567-3", "who replaces a pod is no member of its group"
+    assert alone["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "1"
+    assert made["labels"]["stowage.dev/job"] == "tiny"
+    assert not any("kueue" in key for key in seat_pod(job(), FIRST, IMAGE)["metadata"]["labels"])
+    assert not any("kueue" in key for key in coordinator_pod(job(queueName="team-a"), IMAGE)["metadata"]["labels"])

@@ -16,6 +16,7 @@ from stowage.api.training_job import Nodes, TrainingJob
 CASES = yaml.safe_load(
     (Path(__file__).parents[1] / "integration" / "training_job_cases.yaml").read_text(encoding="utf-8")
 )
+MAIN = {"name": "main", "command": ["a"]}
 FIVE_LINES = """\
 apiVersion: stowage.dev/v1alpha1
 kind: TrainingJob
@@ -160,18 +161,41 @@ def test_the_sizes_of_a_job(nodes: dict[str, Any], sizes: tuple[int, ...]) -> No
 def test_what_this_version_does_not_act_on_is_told() -> None:
     spec = {
         "layouts": {},
-        "elastic": {},
         "model": {"layers": 2},
         "checkpoint": {"inMemory": {}, "interval": "10m"},
-        "recovery": {"rules": [{"when": {"promql": {"rule": "loss-spike"}}, "do": "Pause"}]},
-        "queueName": "team-a",
     }
     assert TrainingJob.parse(job({"spec": spec})).spec.not_supported() == (
         "model",
         "layouts",
         "checkpoint.interval",
         "checkpoint.inMemory",
-        "recovery.rules with promql",
-        "elastic",
-        "queueName",
     )
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        pytest.param({"terminationGracePeriodSeconds": "long"}, "Seconds must be a whole number", id="a time in words"),
+        pytest.param({"terminationGracePeriodSeconds": True}, "Seconds must be a whole number", id="true is no number"),
+        pytest.param({"tolerations": {"operator": "Exists"}}, "tolerations must be a list", id="one toleration alone"),
+        pytest.param({"tolerations": ["Exists"]}, "tolerations[0] must be an object", id="a toleration by name"),
+        pytest.param({"affinity": {"nodeAffinity": []}}, "affinity.nodeAffinity must be an object", id="affinities"),
+        pytest.param({"schedulerName": 5}, "schedulerName must be a text", id="a scheduler by number"),
+        pytest.param({"containers": [{**MAIN, "volumeMounts": 5}]}, "volumeMounts must be a list", id="five mounts"),
+        pytest.param(
+            {"containers": [{**MAIN, "resources": {"limits": []}}]}, "resources.limits must be an object", id="limits"
+        ),
+    ],
+)
+def test_what_stowage_reads_of_fields_that_it_hands_on_has_their_shape(pod: dict[str, Any], words: str) -> None:
+    spec = {"containers": [{"name": "trainer", "command": ["a"]}], **pod}
+    with pytest.raises(InvalidObjectError) as caught:
+        TrainingJob.parse(job({"spec": {"template": {"spec": spec}}}))
+    assert words in str(caught.value)
+
+
+def test_null_is_as_good_as_absent_in_what_is_handed_on() -> None:
+    container = {"name": "trainer", "command": ["a"], "volumeMounts": None, "resources": None}
+    spec = {"containers": [container], "affinity": None, "tolerations": None, "terminationGracePeriodSeconds": None}
+    pod = TrainingJob.parse(job({"spec": {"template": {"spec": spec}}})).spec.template.spec
+    assert (pod.grace_seconds, pod.scheduler_name) == (30, "default-scheduler")

@@ -324,6 +324,17 @@ def test_conditions_say_who_places_the_pods_and_whether_the_coordinator_is_heard
     assert (by_type["Accepted"].reason, by_type["Accepted"].message) == ("ChildRefused", "too large")
 
 
+def test_pods_that_kueue_holds_wait_for_quota() -> None:
+    life = Life(queueName="team-a")
+    life.step()
+    life.make(place=False)
+    life.pods = {name: structs.replace(pod, gates=("kueue.x-k8s.io/admission",)) for name, pod in life.pods.items()}
+    life.step()
+    placed = next(one for one in life.status.conditions if one.type == "Placed")
+    assert (placed.status, placed.reason) == ("False", "AwaitingQuota")
+    assert "team-a" in placed.message
+
+
 def test_a_finished_job_says_when_its_time_to_live_is_over() -> None:
     life = Life(ttlAfterFinished="30s").run()
     life.tell("Finished")

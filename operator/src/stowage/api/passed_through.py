@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -32,6 +33,33 @@ class AtMostBytes:
             if size > self.most:
                 raise ValueError(f"must have at most {self.most} bytes as JSON; it has {size}")
         return value
+
+
+Shape = type | Mapping[str, "Shape"] | tuple["Shape"]
+"""Of a JSON value: a type, an object by the fields that matter, or a list of one shape. Null is of any shape."""
+
+_WORDS: Final[Mapping[type, str]] = {int: "a whole number", str: "a text", dict: "an object", list: "a list"}
+
+
+def misshapen(value: object, shape: Shape, path: str) -> Iterator[str]:
+    """What is not of the shape that our code reads, one sentence each; fields that the shape does not name are free.
+
+    Args:
+        value: as it was written.
+        shape: to have.
+        path: of the value, for people.
+    """
+    if value is None:
+        return
+    kind = shape if isinstance(shape, type) else dict if isinstance(shape, Mapping) else list
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        yield f"{path} must be {_WORDS[kind]}"
+    elif isinstance(shape, tuple) and isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from misshapen(one, shape[0], f"{path}[{number}]")
+    elif isinstance(shape, Mapping) and isinstance(value, dict):
+        for field, of_field in shape.items():
+            yield from misshapen(value.get(field), of_field, f"{path}.{field}" if path else field)
 
 
 def size_bytes(value: dict[str, Any]) -> int:

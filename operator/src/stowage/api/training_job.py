@@ -66,7 +66,10 @@ class Nodes(SpecFields):
     allowed: Annotated[tuple[NodeCount, ...], Field(max_length=64), Unique()] = ()
     """The only numbers that the job can run on; empty: any from `min` to `max`."""
     target: NodeCount | None = None
-    """How many are wanted; `kubectl scale` sets it. Absent: Stowage chooses, as many as there is room for."""
+    """
+    How many are wanted; `kubectl scale` sets it. Fewer go at once, more join when they can begin. Absent: Stowage
+    chooses, as many as there is room for.
+    """
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -205,14 +208,17 @@ class Checkpoint(SpecFields):
 
 
 class Elastic(SpecFields):
-    """When the number of nodes changes by itself."""
+    """When the number of nodes changes by itself, within `nodes`."""
 
     shrink_after: Annotated[AutoDuration, auto_or_within("0s", "168h")] = AutoDuration(AUTO)
-    """After waiting so long for a lost node the job goes on with fewer."""
+    """After waiting so long for nodes the job goes on with fewer; Auto: as long as a start takes, 15s to 10m."""
     grow_after: Annotated[AutoDuration, auto_or_within("0s", "168h")] = AutoDuration(AUTO)
-    """When there has been room for more nodes for so long the job takes them."""
+    """
+    When there has been room for more nodes for so long the job takes them, if it has told of a checkpoint and waits in
+    no queue; Auto: as long as a start takes, 30s to 10m.
+    """
     cooldown: Annotated[Duration, within("0s", "24h")] = Duration("60s")
-    """The least time between two changes."""
+    """The least time between two changes that the job makes by itself."""
 
 
 _FRAMEWORK_RULE: Final = "framework must not change: delete the job and make a new one"
@@ -268,13 +274,12 @@ class TrainingJobSpec(SpecFields):
     """Where the program keeps its state, and how often."""
     recovery: Recovery = Recovery()
     """What is done about failures."""
-    elastic: Annotated[Elastic | None, Field(description=f"When the number of nodes changes by itself. {NOT_YET}")] = (
-        None
-    )
+    elastic: Elastic | None = None
+    """When the number of nodes changes by itself; absent: as with its defaults. A number that is fixed stays."""
     suspend: Switch = False
     """Whether the job shall have no pods; its checkpoints stay, and it goes on when this is false again."""
     queue_name: NamespaceName | None = None
-    """Queue of Kueue, where that is installed. This version accepts the field and does not act on it yet."""
+    """LocalQueue of Kueue, where that is installed: it holds the pods until there is quota for all of them."""
     active_deadline: Annotated[Duration, within("1s", "8760h")] | None = None
     """The job fails when it has been active, not suspended, for longer."""
     start_deadline: Annotated[Duration, within("1s", "8760h")] | None = None
@@ -284,15 +289,11 @@ class TrainingJobSpec(SpecFields):
 
     def not_supported(self) -> tuple[str, ...]:
         """The fields that this version accepts but does not act on, where they are given, in the order of the spec."""
-        rules = [rule for rule in self.recovery.rules if rule.when.promql is not None]
         asked = (
             (self.model, "model"),
             (self.layouts, "layouts"),
             (self.checkpoint.interval.seconds, "checkpoint.interval"),
             (self.checkpoint.in_memory, "checkpoint.inMemory"),
-            (rules or None, "recovery.rules with promql"),
-            (self.elastic, "elastic"),
-            (self.queue_name, "queueName"),
         )
         return tuple(words for value, words in asked if value is not None)
 

@@ -117,7 +117,7 @@ class Match(SpecFields):
     after: Annotated[AutoDuration, auto_or_within("1s", "24h")] | None = None
     """With event Hang: no step for so long; Auto, and what absent means, is five times the median step, at least 5s."""
     promql: PrometheusRule | None = None
-    """A rule of the operator's settings fires. This version accepts the field and does not act on it yet."""
+    """A rule of the operator's settings fires: a query of Prometheus that an admin wrote."""
     log: LogRule | None = None
     """A line of output matches."""
 

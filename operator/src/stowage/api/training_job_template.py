@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from stowage.api.fields import ATOMIC, MAX_INT32, Integer, LabelKey, LabelValue, NamespaceName, Unique, cel
 from stowage.api.names import GROUP
-from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes
+from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes, Shape, misshapen
 from stowage.api.resource import SpecFields
 
 TRAINER: Final = "trainer"
@@ -16,6 +17,8 @@ MAX_TEMPLATE_BYTES: Final = 256 * 1024
 OWN_PREFIX: Final = "stowage-"
 """Of the containers and volumes that Stowage adds."""
 OWN_VARIABLES: Final = "STOWAGE_"
+DEFAULT_GRACE_SECONDS: Final = 30
+DEFAULT_SCHEDULER: Final = "default-scheduler"
 
 Text = Annotated[str, Field(max_length=64 * 1024)]
 Arguments = Annotated[tuple[Text, ...], Field(max_length=1024, json_schema_extra=ATOMIC)]
@@ -34,6 +37,27 @@ _COMMAND_RULE: Final = (
 _NAMED: Final = f"one.name == '{TRAINER}'"
 _HAS_COMMAND: Final = "has({0}.command) && size({0}.command) > 0"
 _KEPT: Final[dict[str, Any]] = {**UNKNOWN_KEPT}
+_OF_CONTAINERS: Final[Mapping[str, Shape]] = {"volumeMounts": (dict,), "resources": {"requests": dict, "limits": dict}}
+_TERMS: Final[Mapping[str, Shape]] = {"nodeSelectorTerms": ({"matchFields": (dict,), "matchExpressions": (dict,)},)}
+_OF_PODS: Final[Mapping[str, Shape]] = {
+    "terminationGracePeriodSeconds": int,
+    "schedulerName": str,
+    "priorityClassName": str,
+    "tolerations": (dict,),
+    "imagePullSecrets": (dict,),
+    "nodeSelector": dict,
+    "affinity": {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _TERMS},
+        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": (dict,)},
+    },
+}
+"""What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this."""
+
+
+def _require_shape(extra: Mapping[str, Any] | None, shape: Mapping[str, Shape]) -> None:
+    wrong = next(misshapen(extra or {}, shape, ""), None)
+    if wrong is not None:
+        raise ValueError(wrong)
 
 
 class Named(SpecFields):
@@ -79,6 +103,11 @@ class Container(Named):
     """Arguments of the command."""
     env: Annotated[tuple[Variable, ...], Field(max_length=512, json_schema_extra=ATOMIC)] | None = None
     """Variables; those of Stowage and of the framework are added."""
+
+    @model_validator(mode="after")
+    def _shaped(self) -> Self:
+        _require_shape(self.model_extra, _OF_CONTAINERS)
+        return self
 
 
 class PodSpec(SpecFields):
@@ -128,6 +157,22 @@ class PodSpec(SpecFields):
     def trainer(self) -> Container:
         """The container whose command the supervisor runs."""
         return next((one for one in self.containers if one.name == TRAINER), self.containers[0])
+
+    @property
+    def grace_seconds(self) -> int:
+        """`terminationGracePeriodSeconds`, 30 where it is absent."""
+        given = (self.model_extra or {}).get("terminationGracePeriodSeconds")
+        return DEFAULT_GRACE_SECONDS if given is None else int(given)
+
+    @property
+    def scheduler_name(self) -> str:
+        """Who places the pods."""
+        return str((self.model_extra or {}).get("schedulerName") or DEFAULT_SCHEDULER)
+
+    @model_validator(mode="after")
+    def _shaped(self) -> Self:
+        _require_shape(self.model_extra, _OF_PODS)
+        return self
 
     @model_validator(mode="after")
     def _leaves_to_stowage_what_is_its_own(self) -> Self:

@@ -30,9 +30,15 @@ TOKEN_KEY: Final = "token"  # noqa: S105 - the key within a Secret
 ROLE_LABEL: Final = "stowage.dev/role"
 COORDINATOR_ROLE: Final = "coordinator"
 SEAT_ROLE: Final = "seat"
-DEFAULT_GRACE_SECONDS: Final = 30
 MARGIN_SECONDS: Final = 5
 """Of a pod's grace period, kept for the supervisor to end what does not end by itself."""
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+QUEUE_GROUP_LABEL: Final = "kueue.x-k8s.io/pod-group-name"
+QUEUE_GROUP_SIZE: Final = "kueue.x-k8s.io/pod-group-total-count"
+QUEUE_GROUP_RETRIES: Final = "kueue.x-k8s.io/retriable-in-group"
+QUEUE_GATE: Final = "kueue.x-k8s.io/admission"
+"""Kueue's gate: it puts it on pods with its label, and takes it away when their queue has quota for all of them."""
 
 _WORKER_VOLUME: Final = "stowage-worker"
 _TOKEN_VOLUME: Final = "stowage-token"  # noqa: S105 - the name of a volume
@@ -176,8 +182,7 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
     spec = part_to_document(job.spec.template.spec)
     trainer = job.spec.template.spec.trainer.name
     spec["containers"] = [
-        _wrapped(job, pod, container, spec) if container["name"] == trainer else container
-        for container in spec["containers"]
+        _wrapped(job, pod, container) if container["name"] == trainer else container for container in spec["containers"]
     ]
     spec["initContainers"] = [_install(image), *spec.get("initContainers", [])]
     spec["volumes"] = [*spec.get("volumes", []), *_volumes(job)]
@@ -199,7 +204,13 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
         **({GANG_LABEL: gang_name(job, pod), GANG_SIZE_LABEL: str(pod.gang_size)} if pod.gated else {}),
     }
     metadata = _metadata(job, seat_pod_name(job.name, pod.seat, pod.attempt), labels)
-    metadata["annotations"] = {**template.annotations, **_topology(job), EPOCH_LABEL: str(job.status.epoch)}
+    metadata["labels"] |= _queue_labels(job, pod)
+    metadata["annotations"] = {
+        **template.annotations,
+        **_topology(job),
+        **_queue_annotations(job, pod),
+        EPOCH_LABEL: str(job.status.epoch),
+    }
     metadata["finalizers"] = [TRACKING_FINALIZER]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -208,6 +219,19 @@ def gang_name(job: TrainingJob, pod: SeatPod) -> str:
     """The gang of the pods that were asked for together; the UID tells it from one of an earlier job of the name."""
     together = f"{(job.metadata.uid or '')[:8]}-{pod.attempt}"
     return f"{together}-{pod.seat}" if pod.spare else together
+
+
+def _queue_labels(job: TrainingJob, pod: SeatPod) -> dict[str, str]:
+    """What Kueue reads of pods whose owner it does not know: a queue, and which pods are admitted together."""
+    queue = job.spec.queue_name
+    return {} if queue is None else {QUEUE_LABEL: queue, QUEUE_GROUP_LABEL: f"{job.kind.lower()}-{gang_name(job, pod)}"}
+
+
+def _queue_annotations(job: TrainingJob, pod: SeatPod) -> dict[str, str]:
+    """How many pods the group has, and that none of it is replaced within it: another attempt is another group."""
+    if job.spec.queue_name is None:
+        return {}
+    return {QUEUE_GROUP_SIZE: str(pod.gang_size), QUEUE_GROUP_RETRIES: "false"}
 
 
 def _metadata(job: TrainingJob, name: str, labels: dict[str, str] | None = None) -> Document:
@@ -226,9 +250,8 @@ def _metadata(job: TrainingJob, name: str, labels: dict[str, str] | None = None)
     }
 
 
-def _wrapped(job: TrainingJob, pod: SeatPod, container: Document, spec: Document) -> Document:
+def _wrapped(job: TrainingJob, pod: SeatPod, container: Document) -> Document:
     """The trainer's container with the supervisor as its first process."""
-    grace_seconds = int(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
     own = {
         "STOWAGE_JOB": job.key,
         "STOWAGE_SEAT": pod.seat,
@@ -237,7 +260,7 @@ def _wrapped(job: TrainingJob, pod: SeatPod, container: Document, spec: Document
         "STOWAGE_PROCESSES": str(job.spec.processes_per_node),
         "STOWAGE_FRAMEWORK": job.spec.framework.value,
         "STOWAGE_CHECKPOINT_DIR": f"{job.spec.checkpoint.directory}/{job.name}",
-        "STOWAGE_GRACE_SECONDS": str(max(1, grace_seconds - MARGIN_SECONDS)),
+        "STOWAGE_GRACE_SECONDS": str(max(1, job.spec.template.spec.grace_seconds - MARGIN_SECONDS)),
     }
     told = {
         "STOWAGE_POD_UID": "metadata.uid",
@@ -259,7 +282,7 @@ def _wrapped(job: TrainingJob, pod: SeatPod, container: Document, spec: Document
             *({"name": name, "value": value} for name, value in own.items()),
             *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in told.items()),
         ],
-        "volumeMounts": [*container.get("volumeMounts", []), *mounts],
+        "volumeMounts": [*(container.get("volumeMounts") or []), *mounts],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import Action, Event, JobPhase
-from stowage.decide.training.children import DEFAULT_GRACE_SECONDS, MARGIN_SECONDS
+from stowage.decide.training.children import MARGIN_SECONDS
 from stowage.decide.training.job_facts import hang_seconds, log_rules
 from stowage_worker.messages import Begin, End, HangRule
 
@@ -63,8 +63,7 @@ def is_suspending(job: TrainingJob) -> bool:
 
 def grace_of(job: TrainingJob) -> float:
     """Seconds that the processes of a pod have to end, less than the kubelet gives the pod."""
-    given = (job.spec.template.spec.model_extra or {}).get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
-    return float(max(1, int(given) - MARGIN_SECONDS))
+    return float(max(1, job.spec.template.spec.grace_seconds - MARGIN_SECONDS))
 
 
 def _world(job: TrainingJob) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from stowage.api.selectors import LabelSelector
 from stowage.api.training_job import TrainingJob
 from stowage_scheduler.kube.matching import matches_selector
 
-_DEFAULT_SCHEDULER = "default-scheduler"
-
 
 def is_covered(
     job: TrainingJob, policies: Iterable[PackingPolicy], namespace_labels: Mapping[str, str], *, paused: bool = False
@@ -24,8 +22,7 @@ def is_covered(
         namespace_labels: of the job's namespace.
         paused: whether those count too that are paused, and will go on some day.
     """
-    extra = job.spec.template.spec.model_extra or {}
-    scheduler = extra.get("schedulerName") or _DEFAULT_SCHEDULER
+    scheduler = job.spec.template.spec.scheduler_name
     labels = {**job.spec.template.metadata.labels, JOB_LABEL: job.name}
     return any(
         (paused or not policy.spec.paused)

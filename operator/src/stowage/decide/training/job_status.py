@@ -19,6 +19,7 @@ from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import JobPhase
 from stowage.decide.training import mending
+from stowage.decide.training.children import QUEUE_GATE
 from stowage.decide.training.commands import grace_of, is_suspending
 from stowage.decide.training.evidence_of_queries import evidence_of_queries
 from stowage.decide.training.facts import Decision, NodeRecord
@@ -293,7 +294,13 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
         told["stragglers"] = ()
     status = status.model_copy(update=told)
     status = with_conditions(
-        job, status, gated=seen.gated, heard=seen.connected, refused=seen.refused, now=_instant(seen.now)
+        job,
+        status,
+        gated=seen.gated,
+        heard=seen.connected,
+        refused=seen.refused,
+        now=_instant(seen.now),
+        queued=any(QUEUE_GATE in pod.gates for pod in current.values()),
     )
     status = with_observed(job, status, seen.queried, _instant(seen.now))
     return accounted(job.status, status, seen.report, seen.now, seen.heard, seen.rung_at)

@@ -110,7 +110,8 @@ def size_facts(job: TrainingJob, status: TrainingJobStatus, around: Around, limi
         horizon_seconds=_horizon_seconds(job, status, size, now),
     )
     waits = facts.missing_since is not None and now >= facts.missing_since + shrink_wait(facts, limits)
-    grows = running and nodes.target is None and facts.resumable and size < nodes.sizes[-1]
+    may = nodes.target is None and job.spec.queue_name is None  # of the quota of a queue only Kueue knows
+    grows = running and may and facts.resumable and size < nodes.sizes[-1]
     room = around.room() if waits or grows else 0
     more = any(size < one <= size + max(room, facts.joining) for one in nodes.sizes)
     since = (_seconds(before.room_since) or now) if more else None
