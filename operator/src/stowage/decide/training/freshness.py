@@ -35,7 +35,7 @@ def fresh_evidence(
     processes says that its container has ended.
     """
     seats = {seat.seat: seat for seat in job.seats}
-    used = {seat.node: any(one.connected for one in job.seats if one.node == seat.node) for seat in job.seats}
+    used = {seat.node: _is_heard(job, seat.node) for seat in job.seats}
     present = {node.name for node in snapshot.nodes}
     kept = {
         _understood(one, seats)
@@ -51,9 +51,14 @@ def doubted_until(job: JobFacts, one: Evidence, snapshot: Snapshot) -> float:
     A node that is not Ready is lost if its supervisors are silent too, and who listens anew knows nothing of silence:
     an operator that was started again, or one whose coordinator was, waits for supervisors to be heard.
     """
-    if not _is_doubtful(one, {node.name for node in snapshot.nodes}):
+    if not _is_doubtful(one, {node.name for node in snapshot.nodes}) or _is_heard(job, one.node):
         return 0.0
     return job.heard_since + (RETURN_SECONDS if job.heard else UNHEARD_SECONDS)
+
+
+def _is_heard(job: JobFacts, node: str | None) -> bool:
+    """Whether supervisors on a node are heard; what a coordinator said that is away by now is not known any more."""
+    return job.heard and any(seat.connected for seat in job.seats if seat.node == node)
 
 
 def _is_of_now(one: Evidence, job: JobFacts, seats: Mapping[str, SeatFacts], used: Mapping[str | None, bool]) -> bool:
