@@ -1,5 +1,6 @@
 # Needs make, git and Python 3.11 or newer. Everything else is installed into .venv or the cache of the user.
-# Variables: PYTHON (interpreter for .venv), STOWAGE_CLUSTER (name of the local cluster), STOWAGE_CACHE (cache folder).
+# Variables: PYTHON (interpreter for .venv), STOWAGE_CLUSTER (name of the local cluster), STOWAGE_CACHE (cache folder),
+# TEST_PROCESSES (how many test files at once).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +13,9 @@ COMPILE := $(BIN)/uv --no-config --quiet pip compile --universal --python-versio
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 STYLED := operator scheduler_plugin tests e2e tools
 PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
+# files side by side, the slow folders first; tests on a control plane mostly wait
+SIDE_BY_SIDE := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+TEST_PROCESSES ?= 2
 
 FRAMEWORKS := $(or $(STOWAGE_CACHE),$(XDG_CACHE_HOME),$(HOME)/.cache)/stowage/frameworks
 environment_of = $(FRAMEWORKS)/$(1)-$(shell cksum <requirements/$(1).txt | cut -d ' ' -f 1)
@@ -47,7 +51,7 @@ demo: $(INSTALLED) ## show Stowage at work on a local cluster: table, pictures, 
 	@$(BIN)/stowage demo $(DEMO_ARGUMENTS)
 
 test: $(INSTALLED) ## run all tests, those on a real control plane too, and a sample of the faults
-	$(PYTEST) tests/unit tests/property tests/integration tests/faults
+	$(PYTEST) $(SIDE_BY_SIDE) tests/faults tests/integration tests/property tests/unit
 
 test-torch: $(INSTALLED) $(TORCH)/.installed ## train with real PyTorch on CPUs while ranks are killed; 4 GB in the cache
 	STOWAGE_TORCH_PYTHON=$(TORCH)/bin/python $(PYTEST) tests/training
@@ -56,10 +60,10 @@ test-jax: $(INSTALLED) $(JAX)/.installed ## train with real JAX on CPUs while ra
 	STOWAGE_JAX_PYTHON=$(JAX)/bin/python $(PYTEST) tests/training
 
 unit: $(INSTALLED) ## run the tests that need no control plane
-	$(PYTEST) tests/unit tests/property
+	$(PYTEST) $(SIDE_BY_SIDE) tests/property tests/unit
 
 integration: $(INSTALLED) ## run the tests on a real control plane, without faults
-	$(PYTEST) tests/integration
+	$(PYTEST) $(SIDE_BY_SIDE) tests/integration
 
 faults: $(INSTALLED) ## kill processes at every change they ask for, and play all other faults; takes long
 	$(PYTEST) tests/faults --faults=all
