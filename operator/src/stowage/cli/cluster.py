@@ -38,11 +38,12 @@ COLLECTIONS = {
     paths.POD_GROUPS: "PodGroup",
     paths.COSCHEDULING_POD_GROUPS: "PodGroup",
     paths.PACKING_POLICIES: "PackingPolicy",
+    paths.TRAINING_JOBS: "TrainingJob",
 }
 
 
 # those that not every cluster has: who may not read one is told the same as who may, but there is none
-OPTIONAL = frozenset({paths.POD_GROUPS, paths.COSCHEDULING_POD_GROUPS})
+OPTIONAL = frozenset({paths.POD_GROUPS, paths.COSCHEDULING_POD_GROUPS, paths.TRAINING_JOBS})
 
 
 def with_cluster(kubeconfig: str | None, context: str | None, work: Callable[[Api], Awaitable[Answer]]) -> Answer:

@@ -1,4 +1,4 @@
-"""`stowage why KIND/NAME`: why a pod is pending, and what would help; or why a node can or can not be emptied."""
+"""`stowage why KIND/NAME`: why a pod is pending, whether a node can be emptied, and what became of a job."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _PODS = {"pod", "pods", "po"}
 _NODES = {"node", "nodes", "no"}
+_JOBS = {"trainingjob", "trainingjobs", "tj"}
 _WORDS = {
     "InsufficientCpu": "too little CPU free",
     "InsufficientMemory": "too little memory free",
@@ -54,10 +55,10 @@ _WORDS = {
 
 def why(
     what: Annotated[
-        str, typer.Argument(help="What to explain: pod/NAME, pod/NAMESPACE/NAME or node/NAME.", metavar="KIND/NAME")
+        str, typer.Argument(help="What to explain: pod/NAME, trainingjob/NAME or node/NAME.", metavar="KIND/NAME")
     ],
     *,
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace of the pod.")] = "default",
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace of the pod or job.")] = "default",
     file: FileOption = None,
     policy: PolicyOption = None,
     budget: Annotated[
@@ -72,19 +73,24 @@ def why(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Explain why a pod is pending, and the cheapest help; or whether a node can be emptied, and what stays there.
+    """Explain why a pod is pending, and the cheapest help; whether a node can be emptied; what became of a job.
 
     Of a pod: which rule excludes how many nodes; exit code 0 when it runs or a plan would place it, 1 when it stays
     pending. Of a node: who runs there, who may move, which plan keeps it; exit code 0 when it can be emptied, else 1.
+    Of a TrainingJob: why it waits, and the story of its last failure; exit code 1 when it is paused, has failed, or
+    waits for nodes in vain. Name a pod or job of another namespace as KIND/NAMESPACE/NAME.
     """
     kind, slash, name = what.partition("/")
     if kind.lower() in _NODES and name and "/" not in name:
         _node(name, file, policy, budget, now, output, (kubeconfig, context))
         return
-    if not slash or kind.lower() not in _PODS or not name:
-        raise InputError(f"{what[:80]}: must be pod/NAME, pod/NAMESPACE/NAME or node/NAME")
+    if not slash or kind.lower() not in _PODS | _JOBS or not name:
+        raise InputError(f"{what[:80]}: must be pod/NAME, trainingjob/NAME, KIND/NAMESPACE/NAME or node/NAME")
     if "/" in name:
         namespace, _, name = name.partition("/")
+    if kind.lower() in _JOBS:
+        _job((namespace, name), file, policy, budget, now, output, (kubeconfig, context))
+        return
     from stowage.cli.facts import choose, load
     from stowage.cli.pod_answer import document, explain
 
@@ -132,6 +138,34 @@ def _node(
         show(found)
     else:
         print_document(node_answer.document(found), output)
+    if not found.positive:
+        raise typer.Exit(ExitCode.NEGATIVE)
+
+
+def _job(
+    name: tuple[str, str],
+    file: Path | None,
+    policy: str | None,
+    budget: str | None,
+    now: str | None,
+    output: Output,
+    cluster: tuple[str | None, str | None],
+) -> None:
+    """`why trainingjob/NAME`; `name` is namespace and name, `cluster` the kubeconfig and its context."""
+    from stowage.cli import job_answer
+    from stowage.cli.facts import load
+
+    seconds = duration_seconds(budget, "--budget") if budget is not None else None
+    facts = load(file, now, *cluster)
+    job = job_answer.find_job(facts, *name)
+    with progress("looking for places"):
+        found = job_answer.explain(facts, job, policy, seconds)
+    if output is Output.TABLE:
+        from stowage.cli.job_text import show
+
+        show(found)
+    else:
+        print_document(job_answer.document(found), output)
     if not found.positive:
         raise typer.Exit(ExitCode.NEGATIVE)
 

@@ -16,7 +16,7 @@ from stowage_scheduler.cluster import PODS, Rejected, Snapshot
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.decode import decode_object, name_in
 from stowage_scheduler.kube.facts import KubernetesObject
-from stowage_scheduler.kube.known_kinds import POLICY_GROUP, POLICY_KIND, decoded_as, is_known, is_needed
+from stowage_scheduler.kube.known_kinds import JOB_KIND, POLICY_GROUP, POLICY_KIND, decoded_as, is_known, is_needed
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection, shown
 from stowage_scheduler.kube.metadata import NO_NAME
 from stowage_scheduler.kube.snapshot import build_snapshot
@@ -34,10 +34,11 @@ class DumpError(ValueError):
 
 
 class Dump(Struct, frozen=True):
-    """What a file holds: the cluster, and the PackingPolicies as documents."""
+    """What a file holds: the cluster, and the PackingPolicies and TrainingJobs as documents."""
 
     snapshot: Snapshot
     policies: tuple[dict[str, Any], ...] = ()
+    jobs: tuple[dict[str, Any], ...] = ()
 
 
 class _List(Struct, rename="camel"):
@@ -49,6 +50,18 @@ class _List(Struct, rename="camel"):
 class _Kind(Struct, rename="camel"):
     kind: str | None = None
     api_version: str | None = None
+
+
+class _Account(Struct):
+    until: datetime
+
+
+class _Status(Struct):
+    goodput: _Account
+
+
+class _Told(Struct):
+    status: _Status
 
 
 _LIST = msgspec.json.Decoder(_List)
@@ -67,7 +80,7 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
     """
     content = _list_of(data)
     rejected: list[Rejected] = []
-    policies: list[dict[str, Any]] = []
+    documents: dict[str, list[dict[str, Any]]] = {POLICY_KIND: [], JOB_KIND: []}
     raws: list[KubernetesObject] = []
     newest = 0.0
     for index, item in enumerate(content.items or ()):
@@ -77,11 +90,13 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
                 raw = _object(decoded_as(group, kind), item)
                 newest = max(newest, _newest(raw))
                 raws.append(raw)
-            elif (group, kind) == (POLICY_GROUP, POLICY_KIND):
-                policies.append(_document(item))
+            elif group == POLICY_GROUP and kind in documents:
+                documents[kind].append(_document(item))
+                newest = max(newest, _told_at(documents[kind][-1]))
         except MalformedObject as error:
             rejected.append(_placed(error.rejected, index))
-    return Dump(build_snapshot(newest if now is None else now, raws, rejected), tuple(policies))
+    snapshot = build_snapshot(newest if now is None else now, raws, rejected)
+    return Dump(snapshot, tuple(documents[POLICY_KIND]), tuple(documents[JOB_KIND]))
 
 
 def _list_of(data: bytes) -> _List:
@@ -171,6 +186,14 @@ def _with_pod_count(raw: KubernetesObject) -> KubernetesObject:
 def _newest(raw: KubernetesObject) -> float:
     """The newest time that an object tells of its past."""
     return max((time.timestamp() for time in _times(raw) if time is not None), default=0.0)
+
+
+def _told_at(document: dict[str, Any]) -> float:
+    """When a TrainingJob says how it is; nought where it does not."""
+    try:
+        return msgspec.convert(document, _Told).status.goodput.until.timestamp()
+    except msgspec.ValidationError:
+        return 0.0
 
 
 def _times(raw: KubernetesObject) -> Iterator[datetime | None]:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 POLICY_GROUP = "stowage.dev"
 POLICY_KIND = "PackingPolicy"
+JOB_KIND = "TrainingJob"
 
 NEEDED: Mapping[str, str] = MappingProxyType(
     {

@@ -9,9 +9,10 @@ import msgspec
 from stowage_scheduler.kube.decode import DECODERS
 from stowage_scheduler.kube.gpu_facts import INDEX_ANNOTATIONS
 from stowage_scheduler.kube.image_facts import without_names
-from stowage_scheduler.kube.known_kinds import POLICY_KIND, decoded_as, is_needed
+from stowage_scheduler.kube.known_kinds import JOB_KIND, POLICY_GROUP, POLICY_KIND, decoded_as, is_needed
 from stowage_scheduler.kube.metadata import is_read_annotation
 from stowage_scheduler.kube.pod_facts import MIRROR_ANNOTATION, SOURCE_ANNOTATION
+from stowage_scheduler.kube.redact_jobs import redacted_job
 from stowage_scheduler.kube.volume_facts import BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION
 from stowage_scheduler.kube.workload_facts import REVISION_ANNOTATION
 
@@ -20,6 +21,7 @@ _READ_ELSEWHERE = INDEX_ANNOTATIONS | frozenset(
     | {BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION}
 )
 _POLICY_METADATA = frozenset({"name", "uid", "generation", "creationTimestamp", "labels", "resourceVersion"})
+_JOB_METADATA = _POLICY_METADATA | {"namespace"}
 
 
 def redact(document: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +52,8 @@ def _redacted(document: dict[str, Any]) -> dict[str, Any] | None:
     head = {"apiVersion": version, "kind": kind}
     if kind == POLICY_KIND:
         return {**head, "metadata": _kept(document.get("metadata"), _POLICY_METADATA), "spec": document.get("spec")}
+    if (group, kind) == (POLICY_GROUP, JOB_KIND):
+        return {**head, "metadata": _kept(document.get("metadata"), _JOB_METADATA), **redacted_job(document)}
     if not is_needed(group, kind):
         return None
     try:
