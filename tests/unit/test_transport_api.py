@@ -37,9 +37,9 @@ Handler = Callable[[web.Request], Any]
 Connect = Callable[[Handler], Any]
 
 
-def write_kubeconfig(folder: Path, server: str) -> str:
+def write_kubeconfig(folder: Path, server: str, **cluster: str) -> str:
     document = {
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "clusters": [{"name": "c", "cluster": {"server": server, **cluster}}],
         "users": [{"name": "u", "user": {"token": "secret"}}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
@@ -286,6 +286,44 @@ async def test_without_any_credentials_the_error_says_what_was_tried(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(CredentialsError, match="KUBECONFIG"):
         await Api.connect(user_agent="stowage-test/1.0")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "no_proxy", "asked"),
+    [
+        pytest.param({}, "", "environment", id="the environment names a proxy"),
+        pytest.param({}, "cluster.invalid", None, id="the server needs none"),
+        pytest.param({"proxy-url": "{kubeconfig}"}, "", "kubeconfig", id="the kubeconfig names another"),
+    ],
+)
+async def test_proxies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cluster: dict[str, str], no_proxy: str, asked: str | None
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        heard: list[tuple[str, str]] = []
+        urls = {}
+        for name in ("environment", "kubeconfig"):
+
+            async def relay(request: web.Request, name: str = name) -> web.Response:
+                heard.append((name, str(request.headers.get("Authorization"))))
+                return web.json_response({"from": request.headers["Host"]})
+
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", relay)
+            urls[name] = str((await stack.enter_async_context(TestServer(app))).make_url(""))
+        (tmp_path / ".netrc").write_text("default login somebody password secret\n")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("http_proxy", urls["environment"])
+        monkeypatch.setenv("no_proxy", no_proxy)
+        given = {name: value.format(**urls) for name, value in cluster.items()}
+        kubeconfig = write_kubeconfig(tmp_path, "http://cluster.invalid", **given)
+        api = await stack.enter_async_context(await Api.connect(kubeconfig=kubeconfig, user_agent="stowage-test/1.0"))
+        if asked is None:
+            with pytest.raises(ApiUnavailable, match=r"cluster\.invalid"):
+                await api.get("/version")
+        else:
+            assert await api.get("/version") == {"from": "cluster.invalid"}
+    assert heard == ([(asked, "Bearer secret")] if asked else [])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
@@ -67,6 +69,7 @@ async def load(kubeconfig: str | None, context: str | None) -> tuple[Any, asynci
                     "no cluster: neither --kubeconfig, $KUBECONFIG nor ~/.kube/config exists, and this is no pod"
                 )
             config.load_incluster_config(client_configuration=configuration)
+            _settle_proxy(configuration)
             return configuration, None
         with _words_of_the_loader() as said:
             loader = await config.load_kube_config(
@@ -76,12 +79,25 @@ async def load(kubeconfig: str | None, context: str | None) -> tuple[Any, asynci
         raise CredentialsError(f"kubeconfig {path}: it is nested too deeply to be one") from error
     except (config.ConfigException, OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise CredentialsError(f"kubeconfig {path or 'of the pod'}: {error}") from error
+    _settle_proxy(configuration)
     if "exec" in (loader._user or {}) and not (configuration.api_key or configuration.cert_file):  # noqa: SLF001 - see below
         raise CredentialsError(f"kubeconfig {path}: its exec plugin gave no credentials: {'; '.join(said) or 'none'}")
     if loader.provider == "gcp" or "exec" in (loader._user or {}):  # noqa: SLF001 - the library shows it no other way
         refresh = config.refresh_token(loader, configuration)
         return configuration, asyncio.create_task(refresh, name="token-refresh")
     return configuration, None
+
+
+def _settle_proxy(configuration: Any) -> None:  # noqa: ANN401 - an untyped library's object
+    """Look for a proxy in the environment once, where the kubeconfig names none.
+
+    aiohttp would look in each request, in a thread, and in `~/.netrc` too: a tenth of what a request costs, and a
+    password for whoever is asked, which the API server is none of.
+    """
+    server = urlsplit(configuration.host)
+    if not configuration.proxy and not proxy_bypass(server.hostname or ""):
+        configuration.proxy = getproxies().get(server.scheme)
+    configuration.client_session_kwargs = {"trust_env": False}
 
 
 @contextlib.contextmanager
