@@ -20,19 +20,15 @@ from stowage.act.training import (
     release_pod,
     write_job_status,
 )
-from stowage.api.names import JOB_LABEL, SEAT_LABEL
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import seat_pod
 from stowage.decide.training.coverage import is_covered
-from stowage.decide.training.facts import Recovery
 from stowage.decide.training.job_announcements import job_announcements
-from stowage.decide.training.job_facts import recoveries_of
 from stowage.decide.training.job_progress import only_shows
 from stowage.decide.training.job_status import Seen, Step, next_step
-from stowage.decide.training.node_memory import records_of
 from stowage.decide.training.seats import LEAVE_SECONDS, Work, seat_pods, work_of
 from stowage.observe.store import Store
 from stowage.run.coordinator_pods import CoordinatorPods
@@ -41,9 +37,12 @@ from stowage.run.cordons import Cordons
 from stowage.run.event_allowance import EventAllowance
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
+from stowage.run.node_records import NodeRecords
 from stowage.run.open_gates import OpenGates
+from stowage.run.queries import Queries
 from stowage.run.settings import OperatorSettings
 from stowage.run.training_metrics import TrainingMetrics
+from stowage.run.training_places import Places
 from stowage.transport import Api, Forbidden, Invalid, NotFound, paths
 from stowage_scheduler.cluster import Pod
 
@@ -71,6 +70,7 @@ class TrainingReconciler:
         clock: wall clock, seconds since the epoch.
         settings: of the process.
         ring: called when a job has to be looked at.
+        queries: the PromQL rules.
         generator: source of the jitter.
     """
 
@@ -84,6 +84,7 @@ class TrainingReconciler:
         clock: Callable[[], float],
         settings: OperatorSettings,
         ring: Ring,
+        queries: Queries,
         generator: random.Random,
     ) -> None:
         self._api = api
@@ -92,17 +93,17 @@ class TrainingReconciler:
         self._clock = clock
         self._settings = settings
         self._ring = ring
+        self._queries = queries
         self.coordinators = Coordinators(ring, generator, clock)
-        self._metrics = TrainingMetrics(metrics, lambda: lease.leading, clock, self.coordinators)
+        self._metrics = TrainingMetrics(metrics, lambda: lease.leading, clock, self.coordinators, store)
         self._events = EventAllowance(clock)
         self._coordinator_pods = CoordinatorPods(
             api=api, store=store, lease=lease, clock=clock, settings=settings, links=self.coordinators
         )
         self._cordons = Cordons(api=api, store=store, lease=lease, may_touch_nodes=not settings.watch_namespaces)
         self._gates = OpenGates(api=api, clock=clock)
-        self._nodes: dict[str, frozenset[str]] = {}  # by key: where the seats are
-        self._job_of: dict[str, str] = {}  # by pod: the key of its job, known still when the pod is gone
-        self._recoveries: dict[str, tuple[Recovery, ...]] = {}
+        self._places = Places(store.pods)
+        self._records = NodeRecords()
         self._released: dict[str, set[str]] = {}  # by key: UIDs of pods
         self._refused: dict[str, str] = {}  # by key: the API server's words about a child
         self._progress_at: dict[str, float] = {}
@@ -114,22 +115,13 @@ class TrainingReconciler:
     def on_store_event(self, kind: str, key: str) -> None:
         """Ring the jobs that a change of the cluster may concern."""
         if kind == "Node":
-            for job, nodes in self._nodes.items():
-                if key in nodes:
-                    self._ring_for_change(job)
-        if kind != "Pod":
-            return
-        pod = self._store.pods.get(key)
-        if pod is None:
-            job_key = self._job_of.pop(key, None)
+            concerned = self._places.jobs_on(key)
+        elif kind == "Pod":
+            concerned = self._places.pod_changed(key)
         else:
-            name = pod.labels.get(JOB_LABEL)
-            job_key = f"{pod.namespace}/{name}" if name is not None else None
-        if job_key is None:
             return
-        if pod is not None:
-            self._job_of[key] = job_key
-        self._ring_for_change(job_key)
+        for job in concerned:
+            self._ring_for_change(job)
 
     def _ring_for_change(self, job: str) -> None:
         if self._lease.leading:
@@ -146,7 +138,7 @@ class TrainingReconciler:
         except InvalidObjectError as error:
             tell_once(await self._api.get(paths.training_job(namespace, name)), error)
             return None
-        pods = self._pods_of(namespace, name)
+        pods = self._places.pods_of(key)
         if job is None:
             await self._let_go(key, pods)
             return None
@@ -163,8 +155,9 @@ class TrainingReconciler:
         if written is None:
             return AGAIN_SECONDS
         self._tell(job, written)
-        self._nodes[key] = frozenset(seat.node for seat in written.status.seats if seat.node)
-        self._recoveries[key] = recoveries_of(written)
+        self._queries.listen(written)
+        self._places.stands_on(key, (seat.node for seat in written.status.seats if seat.node))
+        self._records.learn(written)
         try:
             again = await self._act(written, seen, step)
         finally:
@@ -173,21 +166,16 @@ class TrainingReconciler:
             return min(PROGRESS_SECONDS, again if again is not None else PROGRESS_SECONDS)  # it is told then
         return again
 
-    def _pods_of(self, namespace: str, name: str) -> tuple[Pod, ...]:
-        """All pods with the labels of this job's seats, whoever owns them."""
-        return tuple(
-            pod
-            for pod in self._store.pods.values()
-            if pod.labels.get(JOB_LABEL) == name and pod.namespace == namespace and SEAT_LABEL in pod.labels
-        )
-
     async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
         """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
         self._coordinator_pods.forget(key)
         self._gates.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
-        for memory in (self._nodes, self._recoveries, self._refused, self._progress_at, self._rung_at):
+        self._queries.forget(key)
+        self._places.stands_on(key, ())
+        self._records.forget(key)
+        for memory in (self._refused, self._progress_at, self._rung_at):
             memory.pop(key, None)
         released = self._released.setdefault(key, set())
         leaving = [pod for pod in pods if pod.uid not in released]
@@ -224,10 +212,11 @@ class TrainingReconciler:
             connected=self.coordinators.connected(job.key),
             link_since=self.coordinators.since(job.key),
             gated=is_covered(job, self._policies, self._labels_of(job.namespace)),
-            records=records_of(self._recoveries, now),
+            records=self._records.at(now),
             refused=self._refused.get(job.key, ""),
             heard=self.coordinators.heard(job.key),
             rung_at=self._rung_at.pop(job.key, None),
+            queried=self._queries.queried(job),
         )
 
     def _labels_of(self, namespace: str) -> Mapping[str, str]:
@@ -300,7 +289,7 @@ class TrainingReconciler:
 
     def _of_earlier_jobs(self, job: TrainingJob) -> list[Pod]:
         """Pods of a job of this name that was deleted: nobody counts them any more."""
-        pods = self._pods_of(job.namespace, job.name)
+        pods = self._places.pods_of(job.key)
         own = {pod.uid for pod in seat_pods(pods, job)}
         kind = job.kind
         return [pod for pod in pods if pod.uid not in own and pod.terminating and pod.owner and pod.owner.kind == kind]
