@@ -11,6 +11,7 @@ import pytest
 from stowage.api.durations import instant
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_words import JobPhase
+from stowage.observe.store import Store
 from stowage.run.coordinators import Coordinators
 from stowage.run.metrics import Metrics
 from stowage.run.training_metrics import TrainingMetrics
@@ -27,7 +28,8 @@ class Shown(Life):
         self.metrics = Metrics()
         self.lease = SimpleNamespace(leading=True)
         links = Coordinators(lambda *_: None, random.Random(1), lambda: self.now)
-        self.numbers = TrainingMetrics(self.metrics, lambda: self.lease.leading, lambda: self.now, links)
+        self.store = Store(now=lambda: self.now)
+        self.numbers = TrainingMetrics(self.metrics, lambda: self.lease.leading, lambda: self.now, links, self.store)
 
     def step(self) -> Any:
         before = self.job

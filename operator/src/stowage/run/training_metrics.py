@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from stowage.api.names import UNHEALTHY_TAINT
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import LastFailure, TrainingJobStatus
 from stowage.api.training_reasons import JobReason
@@ -14,6 +15,7 @@ from stowage.api.training_words import JobPhase, Scope
 from stowage.decide.training.job_facts import recoveries_of
 from stowage.decide.training.repair_times import STAGES
 from stowage.decide.training.time_words import stages
+from stowage.observe.store import Store
 from stowage.run.coordinators import Coordinators, Links
 from stowage.run.metrics import Metrics
 from stowage.run.training_catalogue import ENDINGS, WHOLE
@@ -40,10 +42,16 @@ class TrainingMetrics:
         leads: whether this process leads; a standby shows nought, for what it knew is old.
         clock: seconds since 1970.
         coordinators: the links.
+        store: facts of the cluster.
     """
 
     def __init__(
-        self, metrics: Metrics, leads: Callable[[], bool], clock: Callable[[], float], coordinators: Coordinators
+        self,
+        metrics: Metrics,
+        leads: Callable[[], bool],
+        clock: Callable[[], float],
+        coordinators: Coordinators,
+        store: Store,
     ) -> None:
         self._metrics = metrics
         self._leads = leads
@@ -58,6 +66,7 @@ class TrainingMetrics:
         metrics.training_checkpoint_age_seconds.set_function(self._checkpoint_age)
         metrics.training_spare_pods.set_function(lambda: self._sum(lambda job: job.spares))
         metrics.training_straggling_ranks.set_function(lambda: self._sum(lambda job: job.slow_ranks))
+        metrics.training_cordoned_nodes.set_function(lambda: self._shown(_cordoned(store)))
         metrics.coordinator_reconnects.set_function(lambda: float(coordinators.reconnects()))
 
     def wrote(self, before: TrainingJob, after: TrainingJob) -> None:
@@ -152,6 +161,11 @@ class TrainingMetrics:
 
     def _shown(self, number: float) -> float:
         return float(number) if self._leads() else 0.0
+
+
+def _cordoned(store: Store) -> int:
+    """Nodes with our taint for nodes at which jobs fail."""
+    return sum(any(taint.key == UNHEALTHY_TAINT for taint in node.taints) for node in store.nodes.values())
 
 
 def _shown(status: TrainingJobStatus) -> _Shown:
