@@ -70,6 +70,28 @@ async def test_killed(tmp_path: Path, victim: str) -> None:
     await nothing_left(run)
 
 
+async def test_a_supervisor_that_was_stopped_is_replaced(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, steps=100_000).start()
+    status = await run.until(lambda status: status["phase"] == "Running" and status["checkpointStep"] > 0)
+    stopped = status["seats"]["s1"]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    await run.until(lambda status: status["epoch"] == 2 and status["phase"] == "Running" and status["step"] > 0)
+    assert run.status()["seats"]["s1"]["pid"] != stopped
+    assert run.started() == {1: [0, 1, 2, 3], 2: [0, 1, 2, 3]}
+    assert run.process is not None
+    run.process.terminate()
+    assert run.wait() == 143
+    await nothing_left(run)
+
+
+async def test_no_rank_can_read_the_token_in_an_environment(tmp_path: Path) -> None:
+    program = "tr '\\0' '\\n' < /proc/$PPID/environ; env"
+    run = LocalTraining(tmp_path, 1, 1, command=("sh", "-c", program))
+    assert run.run() == 0, run.output()
+    assert "STOWAGE_SEAT=s0" in run.output()
+    assert "STOWAGE_TOKEN=" not in run.output()
+
+
 async def test_killed_again_and_again(tmp_path: Path) -> None:
     run = LocalTraining(tmp_path, steps=200, toy=("--pause", "0.02")).start()
     for epoch, victim in enumerate(("rank", "supervisor", "rank"), 1):

@@ -136,7 +136,7 @@ async def test_nobody_listens() -> None:
 def test_tries_come_ever_later_up_to_a_most_and_never_together() -> None:
     backoff = Backoff(random.Random(1), 0.1, 3.0)
     waits = [backoff.next_seconds() for _ in range(10)]
-    steps = [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0, 3.0, 3.0, 3.0]
+    steps = [min(0.1 * 1.5**number, 3.0) for number in range(10)]
     assert all(step / 2 <= wait <= step for wait, step in zip(waits, steps, strict=True))
     assert len(set(waits)) == len(waits)
     backoff.reset()

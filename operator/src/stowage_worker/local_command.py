@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import fcntl
 import os
 import random
@@ -37,12 +38,15 @@ def main(arguments: Sequence[str]) -> int:
         _parser().error("--min-nodes is more than --nodes")
     if options.status_file is not None and not options.status_file.absolute().parent.is_dir():
         _parser().error(f"--status-file: {options.status_file.absolute().parent} is no folder")
-    directory = run_directory({})
     told = options.checkpoint_dir or os.environ.get("STOWAGE_CHECKPOINT_DIR")
-    checkpoints = Path(told).absolute() if told else Path(tempfile.mkdtemp(prefix="stowage-checkpoints-"))
-    lock = lock_of(checkpoints)
+    try:
+        checkpoints = Path(told).absolute() if told else Path(tempfile.mkdtemp(prefix="stowage-checkpoints-"))
+        lock = lock_of(checkpoints)
+    except OSError as error:
+        _parser().error(f"--checkpoint-dir: {error}")
     if lock is None:
         _parser().error(f"--checkpoint-dir: another run writes to {checkpoints}")
+    directory = run_directory({})
     wishes = Wishes(
         nodes=options.nodes,
         min_nodes=min_nodes,
@@ -64,6 +68,9 @@ def lock_of(checkpoints: Path) -> int | None:
     """Keep the folder for this process until the descriptor is closed; None: another run has it.
 
     Two runs would count the same attempts and write the same paths.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     lock = os.open(checkpoints / ".stowage-lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -72,8 +79,9 @@ def lock_of(checkpoints: Path) -> int | None:
     except BlockingIOError:
         os.close(lock)
         return None
-    except OSError:  # a file system without locks
-        pass
+    except OSError as error:  # a file system without locks
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
     return lock
 
 
@@ -99,7 +107,7 @@ async def _run(
         framework=options.framework,
         directory=directory,
         checkpoint_directory=checkpoints,
-        token=secrets.token_hex(16),
+        token_file=_write_token(directory / "token"),
         run=uuid.uuid4().hex,
         port=port.number,
         grace_seconds=options.grace,
@@ -119,6 +127,13 @@ async def _run(
         guard.close()  # nothing of the run is left, whatever it did
         children.close()
         port.release()
+
+
+def _write_token(file: Path) -> Path:
+    """Into a file for this user alone: environments are printed and can be read from outside."""
+    with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as opened:
+        opened.write(secrets.token_hex(16))
+    return file
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ LOCAL_RUN = "STOWAGE_LOCAL_RUN"
 """Marks every process of a run."""
 ADDRESS = "127.0.0.1"
 AGAIN_SECONDS = 0.2
+"""Times the short lives in a row before: at first a coordinator is started again at once."""
 MAX_SHORT_LIVES = 10
 SHORT_LIFE_SECONDS = 5.0
 """A coordinator that ends within that so often in a row will not do better the next time."""
@@ -36,7 +37,8 @@ class LocalJob:
     directory: Path
     """Of the run; removed at its end."""
     checkpoint_directory: Path
-    token: str
+    token_file: Path
+    """Not in the environment, which any process of the same user can read and which programs like to print."""
     run: str
     port: int
     """The coordinator's."""
@@ -74,7 +76,7 @@ class LocalProcesses:
         """Start it, and again whenever it ends: supervisors and commander come back to it."""
         job = self._job
         options = ["coordinator", "--host", ADDRESS, "--port", str(job.port), "--job", job.job]
-        environment = {**self._environment, "STOWAGE_TOKEN": job.token}
+        environment = {**self._environment, "STOWAGE_TOKEN_FILE": str(job.token_file)}
         self.coordinator, ended = self._start(options, environment, stdout=subprocess.DEVNULL)
         self._follow(self._coordinator_ended(ended, asyncio.get_running_loop().time()))
 
@@ -86,7 +88,7 @@ class LocalProcesses:
         environment = {
             **self._environment,
             "STOWAGE_COORDINATOR": f"{ADDRESS}:{job.port}",
-            "STOWAGE_TOKEN": job.token,
+            "STOWAGE_TOKEN_FILE": str(job.token_file),
             "STOWAGE_JOB": job.job,
             "STOWAGE_SEAT": seat,
             "STOWAGE_POD_UID": uuid.uuid4().hex,
@@ -100,7 +102,18 @@ class LocalProcesses:
             "STOWAGE_SUPERVISION": f"{job.run}-{seat}",
         }
         self.supervisors[seat], ended = self._start(["run", "--", *job.command], environment)
-        self._follow(self._supervisor_ended(seat, ended))
+        self._follow(self._supervisor_ended(seat, self.supervisors[seat], ended))
+
+    def give_up_supervisor(self, seat: str) -> None:
+        """End one that still lives but does not answer, such as one that was stopped; its guard ends its ranks."""
+        pid = self.supervisors.pop(seat)
+        say(f"the supervisor of {seat} does not answer; another one takes its place")
+        send([pid], signal.SIGKILL)
+
+    def kill_coordinator(self) -> None:
+        """End one that does not answer; another one is started."""
+        if self.coordinator is not None:
+            send([self.coordinator], signal.SIGKILL)
 
     async def end(self, seconds: float, *, is_told: bool) -> None:
         """Wait until all ended; SIGTERM where nobody told them (`is_told`), SIGKILL to what is left after `seconds`."""
@@ -144,13 +157,15 @@ class LocalProcesses:
             self.on_hopeless(f"the coordinator ends again and again, with code {code}")
             return
         say(f"the coordinator ended with {code}; it is started again")
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(AGAIN_SECONDS * max(self._short_lives - 1, 0))
         if not self._is_ending:
             self.start_coordinator()
 
-    async def _supervisor_ended(self, seat: str, ended: asyncio.Future[int]) -> None:
+    async def _supervisor_ended(self, seat: str, pid: int, ended: asyncio.Future[int]) -> None:
         code = await ended
-        self.supervisors.pop(seat, None)
+        if self.supervisors.get(seat) != pid:
+            return  # given up before
+        del self.supervisors[seat]
         if not self._is_ending:
             say(f"the supervisor of {seat} ended with {code}")
             self.on_lost(seat)

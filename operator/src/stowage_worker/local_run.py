@@ -23,6 +23,10 @@ FAILURE_GRACE_SECONDS = 0.5
 MAX_LOSSES_IN_A_ROW = 3
 """A supervisor that dies so often before its epoch runs is left out, where enough others are there."""
 START_SECONDS = 60.0
+SILENT_SECONDS = 10.0
+"""After so long without a report the coordinator is asked for one, and killed when it gives none for as long again."""
+UNANSWERED = frozenset({"SupervisorLost", "StartTimeout"})
+"""Where the supervisor's process still lives, it will not answer in the next epoch either."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,11 @@ class LocalRun:
         if self._answer.code is not None:
             return self._answer.code
         self._earlier = frozenset(mistakes_of(evidence))
+        for seat in {one.seat for one in told if one.event in UNANSWERED} & self._processes.supervisors.keys() - {
+            *lost
+        }:
+            self._processes.give_up_supervisor(seat)
+            lost.append(seat)
         self._replace(lost)
         if len(self._processes.supervisors) < self._wishes.min_nodes:
             self._answer = Answer(f"supervisors die again and again: {', '.join(lost)}", GENERAL_CODE)
@@ -184,7 +193,9 @@ class LocalRun:
             try:
                 connection = await dial(ADDRESS, self._job.port)
                 backoff.reset()
-                await self._talk(connection)
+                if not await self._talk(connection):
+                    say(f"the coordinator says nothing for {SILENT_SECONDS:g} s; it is killed")
+                    self._processes.kill_coordinator()
             except OSError:
                 pass
             except MessageError as error:
@@ -192,21 +203,26 @@ class LocalRun:
             self._connection = None
             await asyncio.sleep(backoff.next_seconds())
 
-    async def _talk(self, connection: Connection) -> None:
+    async def _talk(self, connection: Connection) -> bool:
+        """Until the connection ends or nothing was said for long; whether it said anything."""
+        is_heard = False
         try:
-            connection.send(Attach(self._job.token, leader_epoch=1))
+            connection.send(Attach(self._job.token_file.read_text(), leader_epoch=1))
             if self._begin is not None:
                 connection.send(self._begin)
             self._connection = connection
             while True:
-                message = await connection.receive(TO_COMMANDER)
+                message = await asyncio.wait_for(connection.receive(TO_COMMANDER), SILENT_SECONDS)
                 if message is None:
-                    return
+                    return True
                 if isinstance(message, Refused):
                     say(f"the coordinator refuses commands: {message.reason}")
-                    return
+                    return True
+                is_heard = True
                 self._report = message
                 self._changed.set()
+        except asyncio.TimeoutError:
+            return is_heard
         finally:
             connection.abort()
 

@@ -18,6 +18,7 @@ SUPERVISOR_LINE_BYTES = 1 << 17
 MAX_UNSENT_BYTES = 1 << 22
 """Four of the longest messages; who reads slower than that is cut off and has to connect again."""
 UNACKNOWLEDGED_SECONDS = 10
+BACKOFF_GROWTH = 1.5
 _CHUNK_BYTES = 1 << 15
 _M = TypeVar("_M")
 
@@ -158,7 +159,10 @@ def tune(connected: socket.socket | None) -> None:
 
 
 class Backoff:
-    """How long to wait before the next try: doubling up to a most, each with jitter, so that a thousand do not meet."""
+    """How long to wait before the next try: longer each time up to a most, with jitter, so that a thousand do not meet.
+
+    Each is half as long again as the one before: who was away for a while is missed by half of that at most.
+    """
 
     def __init__(self, generator: random.Random, first_seconds: float = 0.1, most_seconds: float = 3.0) -> None:
         self._generator = generator
@@ -168,7 +172,7 @@ class Backoff:
 
     def next_seconds(self) -> float:
         """The next wait: between half and all of the current step."""
-        step, self._next_seconds = self._next_seconds, min(self._next_seconds * 2, self._most_seconds)
+        step, self._next_seconds = self._next_seconds, min(self._next_seconds * BACKOFF_GROWTH, self._most_seconds)
         return step * self._generator.uniform(0.5, 1.0)
 
     def reset(self) -> None:
