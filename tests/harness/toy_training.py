@@ -4,7 +4,8 @@ Ranks reduce over sockets at MASTER_ADDR:MASTER_PORT; samples are shared out by 
 so each loss is the same for every number of ranks. Rank 0 commits a checkpoint of weight and history at an interval,
 and writes the history (step, samples, loss) to FILE at the end. Beside it lie `started` (epoch, rank, ranks, process,
 time of each rank's start) and `steps` (epoch, step, time); times in milliseconds. Mischief is chosen by arguments and
-done once per marker file, so that a run goes wrong as often as the test says; the marker holds the time.
+done once per marker file, so that a run goes wrong as often as the test says; the marker holds the time. With
+`--every 0` Stowage says when a checkpoint is due, and each rank notes it in `due` (epoch, rank, step).
 
     python toy_training.py FILE STEPS [--every 5] [--pause 0.01] [--mischief KIND:RANK:STEP:TIMES]
 """
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stowage_worker import checkpoint_path, commit_checkpoint, newest_checkpoint, report
+from stowage_worker import checkpoint_due, checkpoint_path, commit_checkpoint, newest_checkpoint, report, should_yield
 
 BATCH = 12
 RANK, WORLD_SIZE = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -136,11 +137,17 @@ def main() -> None:
         if steps:
             print(os.environ["STOWAGE_EPOCH"], step, milliseconds(), file=steps, flush=True)
         report(step=step, tokens=(step + 1) * BATCH, loss=total * total, phase="Training")
-        if RANK == 0 and (step + 1) % options.every == 0:
+        is_due = checkpoint_due(step) if options.every == 0 else (step + 1) % options.every == 0
+        if is_due:
+            with options.file.with_name("due").open("a") as log:
+                log.write(f"{os.environ['STOWAGE_EPOCH']} {RANK} {step}\n")
+        if RANK == 0 and is_due:
             path = checkpoint_path(step)
             (path / "state.json").write_text(json.dumps({"weight": weight, "history": history}))
             commit_checkpoint(path, is_durable=False)
             report(checkpoint_step=step)
+        if options.every == 0 and should_yield(step):
+            sys.exit(0)
         time.sleep(options.pause)
     if RANK == 0:
         options.file.write_text(json.dumps(history))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -256,3 +258,43 @@ async def test_python_3_9(tmp_path: Path) -> None:
     assert run.history() == undisturbed(60)
     assert run.status()["restarts"] == 1
     await nothing_left(run)
+
+
+async def test_ranks_save_together_at_the_interval_and_before_a_pod_is_stopped(tmp_path: Path) -> None:
+    toy = ("--every", "0", "--pause", "0.02")
+    options = ("--checkpoint-interval", "0.5")
+    run = LocalTraining(tmp_path, steps=100_000, options=options, toy=toy).start()
+    await run.until(lambda status: status["checkpointStep"] > 0, "a checkpoint at the interval")
+    first = run.status()["checkpointStep"]
+    await run.until(lambda status: status["checkpointStep"] > first, "the next one")
+    supervisor = run.status()["seats"]["s1"]["pid"]
+    before = max(agreed(run, epoch=1))
+    hook = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "stowage_worker", "leave", env=environment_of(supervisor), stderr=asyncio.subprocess.PIPE
+    )
+    said = (await hook.communicate())[1].decode()
+    assert hook.returncode == 0
+    assert "checkpoint of step" in said, said
+    assert int(said.rsplit(" ", 1)[1]) >= before
+    os.kill(run.rank_pid(1), signal.SIGKILL)
+    await run.until(lambda status: status["epoch"] == 2 and status["checkpointStep"] > before, "it goes on")
+    assert run.process is not None
+    run.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(run.wait) == 143
+
+
+def agreed(run: LocalTraining, epoch: int) -> list[int]:
+    """The steps of an epoch at which all ranks had to save; none may have been alone, but for the one that is due."""
+    found: dict[int, set[int]] = {}
+    for line in (run.folder / "due").read_text().splitlines():
+        of_epoch, rank, step = map(int, line.split())
+        if of_epoch == epoch:
+            found.setdefault(step, set()).add(rank)
+    whole = [step for step, ranks in found.items() if ranks == {0, 1, 2, 3}]
+    assert all(step in whole or step == max(found) for step in found), found
+    return whole
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    text = Path(f"/proc/{pid}/environ").read_bytes().decode()
+    return dict(variable.split("=", 1) for variable in text.split("\0") if variable)

@@ -19,14 +19,16 @@ from stowage_worker.codec import FROM_SUPERVISOR, FromSupervisor, ToSupervisor
 from stowage_worker.install import main as install
 from stowage_worker.messages import (
     Beat,
-    Checkpoint,
     Exited,
     Finished,
     Go,
     Hello,
+    Leaving,
     Matched,
+    MayLeave,
     Prepare,
     Prepared,
+    SaveAt,
     Started,
     Stop,
     Welcome,
@@ -279,8 +281,9 @@ async def test_a_killed_supervisor_leaves_no_rank_that_hides_its_environment(coo
 
 
 ASKER = (
-    "import time; from stowage_worker import report, should_checkpoint, should_yield; step = 0\n"
-    "while not should_yield(): report(step=step, checkpoint_step=1 if should_checkpoint() else None); time.sleep(.01)\n"
+    "import time; from stowage_worker import checkpoint_due, report, should_yield; step = 0\n"
+    "while not should_yield():\n"
+    "    step += 1; report(step=step, checkpoint_step=step if checkpoint_due(step) else None); time.sleep(.01)\n"
     "open(__import__('os').environ['FOLDER'] + '/asked', 'w').close()"
 )
 CATCHER = (
@@ -294,9 +297,15 @@ async def test_yield_by_asking(coordinator: Coordinator) -> None:
     coordinator.start(ASKER)
     await coordinator.hello()
     await coordinator.run(processes=1)
-    await coordinator.beat(lambda beat: any(one.step == 0 for one in beat.progress))
-    coordinator.say(Checkpoint(1))
-    await coordinator.beat(lambda beat: any(one.checkpoint_step == 1 for one in beat.progress))
+    await coordinator.beat(lambda beat: any(one.asked_step > 0 for one in beat.progress))
+    coordinator.say(SaveAt(1, 60.0, request=5, step=10_000_000))
+    beat = await coordinator.beat(lambda beat: any(one.request == 5 for one in beat.progress))
+    assert not beat.progress[0].is_late
+    coordinator.say(SaveAt(1, 60.0, request=6, step=1))
+    await coordinator.beat(lambda beat: any(one.request == 6 and one.is_late for one in beat.progress))
+    step = 1000 + beat.progress[0].asked_step
+    coordinator.say(SaveAt(1, 60.0, request=7, step=step, confirmed=True))
+    await coordinator.beat(lambda beat: any(one.checkpoint_step == step for one in beat.progress))
     coordinator.say(Yield(1, 600.0))
     assert await coordinator.hear(Yielded) == Yielded(1)
     assert (coordinator.folder / "asked").exists()
@@ -319,6 +328,20 @@ async def test_sigterm_to_the_supervisor_reaches_ranks(coordinator: Coordinator)
     await coordinator.until_there("ready")
     assert coordinator.process is not None
     coordinator.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(coordinator.wait) == 143
+    assert (coordinator.folder / "asked").exists()
+
+
+async def test_told_to_end_it_lets_the_job_make_a_checkpoint_first(coordinator: Coordinator) -> None:
+    coordinator.start(CATCHER, STOWAGE_GRACE_SECONDS="600")
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    await coordinator.until_there("ready")
+    assert coordinator.process is not None
+    coordinator.process.send_signal(signal.SIGTERM)
+    assert (await coordinator.hear(Leaving)).seconds == pytest.approx(595.0, abs=1.0)
+    assert not (coordinator.folder / "asked").exists()
+    coordinator.say(MayLeave(7))
     assert await asyncio.to_thread(coordinator.wait) == 143
     assert (coordinator.folder / "asked").exists()
 

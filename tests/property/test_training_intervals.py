@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stowage.decide.training.intervals import (
+from stowage_worker.intervals import (
     LEAST_CHANGE,
     LONGEST_SECONDS,
     SHORTEST_SECONDS,

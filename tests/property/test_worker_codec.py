@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from stowage_worker import codec
 from stowage_worker.codec import FROM_COMMANDER, FROM_SUPERVISOR, TO_COMMANDER, TO_SUPERVISOR, decode, encode
-from stowage_worker.messages import MessageError
+from stowage_worker.messages import Leave, MessageError
 
-SIDES = {kind: side for side in (FROM_SUPERVISOR, TO_SUPERVISOR, FROM_COMMANDER, TO_COMMANDER) for kind in side}
+SIDES = {
+    kind: side for side in (FROM_SUPERVISOR, TO_SUPERVISOR, FROM_COMMANDER, TO_COMMANDER, (Leave,)) for kind in side
+}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBERS = st.floats(allow_nan=False)
 INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)

@@ -14,6 +14,7 @@ from stowage_worker.codec import (
     FROM_COMMANDER,
     FROM_SUPERVISOR,
     TO_COMMANDER,
+    TO_LEAVER,
     TO_SUPERVISOR,
     UnknownKindError,
     decode,
@@ -28,10 +29,14 @@ from stowage_worker.messages import (
     Go,
     HangRule,
     Hello,
+    Leave,
+    Leaving,
+    MayLeave,
     MessageError,
     Progress,
     RankProgress,
     Report,
+    SaveAt,
     SeatState,
     Straggling,
     Welcome,
@@ -52,6 +57,10 @@ def test_a_line_holds_only_what_differs_from_the_defaults() -> None:
         pytest.param(
             Exited(1, 3, 1, code=None, signal=9, error_message="ü\n"), FROM_SUPERVISOR, id="text beyond ASCII"
         ),
+        pytest.param(Leaving(12.5), FROM_SUPERVISOR, id="leaving"),
+        pytest.param(SaveAt(1, 60.0, 7, 41, confirmed=True), TO_SUPERVISOR, id="a step to save at"),
+        pytest.param(Leave("secret", "s0", "uid", 20.0), (Leave,), id="leave"),
+        pytest.param(MayLeave(41), TO_LEAVER, id="may leave"),
         pytest.param(Welcome("team/job", (("oom", "out of memory"),)), TO_SUPERVISOR, id="pairs"),
         pytest.param(Go(1, 1, 0, 2, 8, "a", 1, {"A": "b"}, {"seats": ["s0", {"x": 1.5}]}), TO_SUPERVISOR, id="tables"),
         pytest.param(

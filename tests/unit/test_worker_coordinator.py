@@ -27,6 +27,7 @@ from stowage_worker.messages import (
     Prepare,
     RankProgress,
     Refused,
+    SaveAt,
     Stop,
     Welcome,
 )
@@ -89,11 +90,14 @@ async def test_an_epoch_from_the_first_command_to_the_end(attach: Attaching) -> 
         ]
         assert all(one.told(Welcome)[-1] == Welcome("team/job", (("r", "x"),)) for one in three)
         for number, one in enumerate(three):
-            one.progress = (RankProgress(number, step=5 + number, tokens=10, loss=0.5, phase="Training"),)
+            told = RankProgress(number, step=5 + number, tokens=10, loss=0.5, phase="Training", asked_step=5)
+            one.progress = (told,)
         while report.progress.step != 5:
             report = await commander.next()
         assert report.first_step_at is not None
         commander.say(Checkpoint(1))
+        while not all(one.told(SaveAt) for one in three):
+            await commander.next()
         for one in three:
             one.say(Finished(1))
         report = await commander.report(1, "Finished")
@@ -102,7 +106,7 @@ async def test_an_epoch_from_the_first_command_to_the_end(attach: Attaching) -> 
         commander.say(End(7))
         assert await task == 7
         assert [one.exit_code for one in three] == [7, 7, 7]
-        assert all(one.told(Checkpoint) == [Checkpoint(1)] for one in three)
+        assert {one.told(SaveAt)[0].step for one in three} == {6}
 
 
 async def test_a_process_exits_and_the_next_epoch_starts_all_again(attach: Attaching) -> None:

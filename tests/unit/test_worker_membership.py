@@ -11,7 +11,6 @@ from stowage_worker.membership_state import CommandError, Now
 from stowage_worker.messages import (
     Beat,
     Begin,
-    Checkpoint,
     Exited,
     Finished,
     Go,
@@ -439,15 +438,6 @@ def test_names_that_no_cluster_gives_are_refused() -> None:
         step = membership.joined(theatre.state, 1, hello, "job", theatre.clock())
         assert isinstance(step.sends[0][1], Refused)
         assert not step.state.seats
-
-
-def test_a_wish_for_a_checkpoint_goes_to_those_who_run_the_epoch() -> None:
-    theatre = running()
-    theatre.command_next(("s0", "s1"))
-    theatre.deliver_all()
-    links = [theatre.supervisors[seat].link for seat in ("s0", "s1")]
-    assert [link for link, _ in membership.checkpointed(theatre.state, Checkpoint(2)).sends] == links
-    assert membership.checkpointed(theatre.state, Checkpoint(1)).sends == ()
 
 
 def test_a_hang_is_a_failure_and_is_forgotten_when_the_next_epoch_begins() -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stowage_worker import client
-from stowage_worker.client import Reporter
+from stowage_worker.agreement import Plan
+from stowage_worker.client import Asker, Reporter
 from stowage_worker.messages import RankProgress
 from stowage_worker.progress import ProgressReader
 
@@ -117,20 +119,101 @@ def test_what_is_reported_is_read(tmp_path_factory: pytest.TempPathFactory, step
     assert found.loss == loss or (math.isnan(loss) and found.loss is not None and math.isnan(found.loss))
 
 
+class Clock:
+    """Seconds that the test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+SAVES = {
+    "by the phase": ([(1.0, {"phase": "Saving"}), (7.0, {"checkpoint_step": 2}), (0.5, {"phase": "Training"})], 7.5),
+    "until the next step, less the step": ([(7.5, {"checkpoint_step": 2}), (1.0, {"step": 3})], 7.5),
+    "while the checkpoint is still written": ([(3.0, {"step": 3}), (1.0, {"step": 4, "checkpoint_step": 2})], 2.0),
+    "by the program's own word": (
+        [(7.0, {"checkpoint_step": 2, "checkpoint_seconds": 0.25}), (1.0, {"step": 3})],
+        0.25,
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "seconds"), SAVES.values(), ids=SAVES.keys())
+def test_how_long_training_stood_still_for_a_checkpoint(
+    tmp_path: Path, told: list[tuple[float, dict[str, object]]], seconds: float
+) -> None:
+    clock = Clock()
+    file = tmp_path / "p"
+    reporter = Reporter(str(file), clock)
+    for step in range(3):
+        clock.now += 1.0
+        reporter.tell({"step": step, "phase": "Training"})
+    reporter.save_begins()
+    for passed, words in told:
+        clock.now += passed
+        reporter.tell(words)
+    found = json.loads(file.read_text())
+    assert found["checkpoint_seconds"] == pytest.approx(seconds)
+    assert found["step_seconds"] == pytest.approx(1.0), "the save is no part of a step"
+
+
+def test_seconds_of_the_checkpoint_before_are_not_those_of_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "p"
+    reporter = Reporter(str(file), Clock())
+    reporter.tell({"checkpoint_step": 2, "checkpoint_seconds": 3.0})
+    reporter.tell({"checkpoint_step": 4})
+    assert json.loads(file.read_text()) == {"checkpoint_step": 4}
+
+
+def asker(folder: Path, plans: list[Plan]) -> tuple[Asker, Clock]:
+    """One that finds a newer plan each time it waits."""
+    clock = Clock()
+    plan = folder / "plan"
+    plan.write_text(plans.pop(0).text())
+
+    def wait(seconds: float) -> None:
+        clock.now += seconds
+        if plans:
+            plan.write_text(plans.pop(0).text())
+
+    return Asker(str(plan), Reporter(str(folder / "p")), clock, wait), clock
+
+
+def test_a_rank_at_the_agreed_step_waits_until_all_have_heard_of_it(tmp_path: Path) -> None:
+    offered = Plan(request=1, step=3)
+    one, clock = asker(tmp_path, [offered, offered, replace(offered, confirmed=True)])
+    assert [one.is_due(2), one.is_due(3), one.is_due(4)] == [False, True, False]
+    assert clock.now == pytest.approx(100.0 + 2 * client.HOLD_LOOK_SECONDS)
+
+
+def test_a_rank_waits_in_vain_once_and_not_again(tmp_path: Path) -> None:
+    one, clock = asker(tmp_path, [Plan(request=1, step=3)])
+    assert not one.is_due(3)
+    assert clock.now == pytest.approx(100.0 + client.HOLD_SECONDS, abs=0.1)
+    assert json.loads((tmp_path / "p").read_text()) == {"asked_step": 3, "request": 1, "late": True}
+    (tmp_path / "plan").write_text(Plan(request=2, step=5).text())
+    before = clock.now
+    assert not one.is_due(5)
+    assert clock.now == before
+
+
 PROGRAM = """
-from stowage_worker import report, should_checkpoint, should_yield
+from stowage_worker import checkpoint_due, checkpoint_interval, report, should_yield
 report(step=3, loss=1.0, phase="Training")
-print(should_yield(), should_checkpoint())
+print(should_yield(), checkpoint_due(3))
 open("yield", "w").close()
-open("checkpoint", "w").close()
-print(should_yield(), should_checkpoint(), should_checkpoint())
+with open("plan", "w") as plan:
+    plan.write('{"intervalSeconds": 60, "request": 7, "step": 4, "confirmed": true, "ends": false}')
+print(should_yield(), checkpoint_due(4), checkpoint_due(5), checkpoint_interval())
 raise LookupError("gone")
 """
 
 
 @pytest.mark.parametrize("is_supervised", [True, False], ids=["under a supervisor", "alone"])
 def test_a_program(tmp_path: Path, is_supervised: bool) -> None:
-    names = {"PROGRESS": "progress", "ERROR": "error", "YIELD": "yield", "CHECKPOINT_REQUEST": "checkpoint"}
+    names = {"PROGRESS": "progress", "ERROR": "error", "YIELD": "yield", "CHECKPOINT_PLAN": "plan"}
     variables = {f"STOWAGE_{name}_FILE": str(tmp_path / file) for name, file in names.items()}
     environment = {**os.environ, **(variables if is_supervised else {})}
     done = subprocess.run(
@@ -139,11 +222,12 @@ def test_a_program(tmp_path: Path, is_supervised: bool) -> None:
     assert done.returncode == 1
     assert "LookupError: gone" in done.stderr
     if not is_supervised:
-        assert done.stdout.split() == ["False"] * 5
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "yield"]
+        assert done.stdout.split() == ["False"] * 5 + ["0.0"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["plan", "yield"]
         return
-    assert done.stdout.split() == ["False", "False", "True", "True", "False"]
+    assert done.stdout.split() == ["False", "False", "True", "True", "False", "60.0"]
     assert json.loads((tmp_path / "error").read_text()) == {"type": "LookupError", "message": "gone"}
     reader = ProgressReader({0: tmp_path / "progress"}, 0.0)
     found = SimpleNamespace(**vars(reader.of(0, 0.0)))
     assert (found.step, found.loss, found.phase, reader.can_yield) == (3, 1.0, "Training", True)
+    assert (found.asked_step, found.request, found.is_late) == (5, 7, False)

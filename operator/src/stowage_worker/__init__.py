@@ -1,7 +1,7 @@
 """What runs inside a training pod: supervisor and coordinator, with nothing but the standard library.
 
-Training programs import from here: `report`, `should_yield`, `should_checkpoint`, `checkpoint_path`,
-`commit_checkpoint`, `newest_checkpoint`.
+Training programs import from here: `report`, `checkpoint_due`, `checkpoint_interval`, `should_yield`,
+`checkpoint_path`, `commit_checkpoint`, `newest_checkpoint`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from stowage_worker.checkpoints import checkpoint_path as checkpoint_path
     from stowage_worker.checkpoints import commit_checkpoint as commit_checkpoint
     from stowage_worker.checkpoints import newest_checkpoint as newest_checkpoint
+    from stowage_worker.client import checkpoint_due as checkpoint_due
+    from stowage_worker.client import checkpoint_interval as checkpoint_interval
     from stowage_worker.client import report as report
-    from stowage_worker.client import should_checkpoint as should_checkpoint
     from stowage_worker.client import should_yield as should_yield
 
 _OF = {
+    "checkpoint_due": "client",
+    "checkpoint_interval": "client",
     "checkpoint_path": "checkpoints",
     "commit_checkpoint": "checkpoints",
     "newest_checkpoint": "checkpoints",
     "report": "client",
-    "should_checkpoint": "client",
     "should_yield": "client",
 }
 

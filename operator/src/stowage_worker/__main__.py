@@ -1,4 +1,4 @@
-"""`python -m stowage_worker run | coordinator | local | install`."""
+"""`python -m stowage_worker run | coordinator | local | leave | install`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ COMMANDS = {
     "run": ("supervisor_command", "supervise a program in a training pod: run -- <command>"),
     "coordinator": ("coordinator_command", "hold the membership of one job"),
     "local": ("local_command", "run a job with several nodes on this machine: local --nodes 3 -- <command>"),
+    "leave": ("leave_command", "let the job make a checkpoint before this pod is stopped: the preStop hook"),
     "install": ("install", "copy this package into a folder: install DIR"),
 }
 

@@ -24,12 +24,16 @@ from stowage_worker.messages import (
     Finished,
     Go,
     Hello,
+    Leave,
+    Leaving,
     Matched,
+    MayLeave,
     MessageError,
     Prepare,
     Prepared,
     Refused,
     Report,
+    SaveAt,
     Started,
     Stop,
     Welcome,
@@ -43,14 +47,26 @@ MAX_ITEMS = 1 << 14
 """Entries of one list or table."""
 _INTEGER_BOUND = 1 << 63
 
-FromSupervisor = Union[Hello, Beat, Prepared, Started, Exited, Matched, Finished, Yielded]
-ToSupervisor = Union[Welcome, Prepare, Go, Yield, Stop, Checkpoint, Refused]
+FromSupervisor = Union[Hello, Beat, Prepared, Started, Exited, Matched, Finished, Yielded, Leaving]
+ToSupervisor = Union[Welcome, Prepare, Go, SaveAt, Yield, Stop, MayLeave, Refused]
 FromCommander = Union[Attach, Begin, Checkpoint, End]
 ToCommander = Union[Report, Refused]
-Message = Union[FromSupervisor, ToSupervisor, FromCommander, ToCommander]
+ToLeaver = Union[MayLeave, Refused]
+Message = Union[FromSupervisor, ToSupervisor, FromCommander, ToCommander, Leave]
 
-FROM_SUPERVISOR: tuple[type[FromSupervisor], ...] = (Hello, Beat, Prepared, Started, Exited, Matched, Finished, Yielded)
-TO_SUPERVISOR: tuple[type[ToSupervisor], ...] = (Welcome, Prepare, Go, Yield, Stop, Checkpoint, Refused)
+FROM_SUPERVISOR: tuple[type[FromSupervisor], ...] = (
+    Hello,
+    Beat,
+    Prepared,
+    Started,
+    Exited,
+    Matched,
+    Finished,
+    Yielded,
+    Leaving,
+)
+TO_SUPERVISOR: tuple[type[ToSupervisor], ...] = (Welcome, Prepare, Go, SaveAt, Yield, Stop, MayLeave, Refused)
+TO_LEAVER: tuple[type[ToLeaver], ...] = (MayLeave, Refused)
 FROM_COMMANDER: tuple[type[FromCommander], ...] = (Attach, Begin, Checkpoint, End)
 TO_COMMANDER: tuple[type[ToCommander], ...] = (Report, Refused)
 

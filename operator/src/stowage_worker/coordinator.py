@@ -22,6 +22,7 @@ from stowage_worker.messages import (
     Checkpoint,
     End,
     Hello,
+    Leave,
     MessageError,
     Refused,
     Report,
@@ -46,7 +47,7 @@ REFUSALS_SECONDS = 10.0
 LINGER_SECONDS = 5.0
 """Beyond their grace, for supervisors to end."""
 
-_FIRST: tuple[type[Hello | Attach], ...] = (Hello, Attach)
+_FIRST: tuple[type[Hello | Attach | Leave], ...] = (Hello, Attach, Leave)
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,8 @@ class Coordinator:
             self._strangers.pop(connection, None)
             if isinstance(first, Hello):
                 await self._supervise(connection, first)
+            elif isinstance(first, Leave):
+                await self._let_leave(connection, first)
             else:
                 await self._obey(connection, first)
         except MessageError as error:
@@ -188,6 +191,18 @@ class Coordinator:
             self._apply(membership.left(self.state, hello.seat, link, self._clock()))
             self._emptied.set()
 
+    async def _let_leave(self, connection: Connection, leave: Leave) -> None:
+        self._last_link += 1
+        link = self._last_link
+        self._links[link] = connection
+        try:
+            log.info("the pod of seat %s is about to be stopped", leave.seat[:64])
+            self._apply(membership.leaves(self.state, link, leave, self._clock()))
+            await connection.receive(())  # it has nothing more to say, and goes once it is answered
+        finally:
+            self._links.pop(link, None)
+            self._emptied.set()
+
     async def _obey(self, connection: Connection, attach: Attach) -> None:
         try:
             self.state = membership.attached(self.state, attach)
@@ -221,7 +236,7 @@ class Coordinator:
                 self._step_times, self._stragglers = StepTimes(), ()
             self._apply(step)
         elif isinstance(message, Checkpoint):
-            self._apply(membership.checkpointed(self.state, message))
+            self._apply(membership.checkpointed(self.state, message, self._clock()))
         elif isinstance(message, End):
             log.info("the job ends with code %d", message.code)
             self._apply(membership.ended(self.state, message))

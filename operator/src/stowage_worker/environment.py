@@ -32,9 +32,9 @@ class Place:
         return self.directory / "yield"
 
     @property
-    def checkpoint_request(self) -> Path:
-        """There, and newer each time, when a checkpoint is asked for."""
-        return self.directory / "checkpoint"
+    def checkpoint_plan(self) -> Path:
+        """The interval between checkpoints, and the step at which the next one is due; changes while ranks run."""
+        return self.directory / "checkpoint.json"
 
     def of_rank(self, rank: int) -> Path:
         """The folder of one rank."""
@@ -94,7 +94,8 @@ def rank_environment(
         "STOWAGE_PROGRESS_FILE": str(place.progress(rank)),
         "STOWAGE_ERROR_FILE": str(place.error(rank)),
         "STOWAGE_YIELD_FILE": str(place.yield_request),
-        "STOWAGE_CHECKPOINT_REQUEST_FILE": str(place.checkpoint_request),
+        "STOWAGE_CHECKPOINT_PLAN_FILE": str(place.checkpoint_plan),
+        "STOWAGE_CHECKPOINT_SECONDS": f"{go.checkpoint_seconds:g}",
         "TORCHELASTIC_ERROR_FILE": str(place.torch_error(rank)),
     }
     return {**base, "PYTHONUNBUFFERED": "1", **_of_framework(framework, go, local_rank, base), **stowage}

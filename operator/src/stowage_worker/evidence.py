@@ -14,6 +14,8 @@ HANG = "Hang"
 NON_FINITE = "NonFinite"
 LOG_RULE = "LogRule"
 START_TIMEOUT = "StartTimeout"
+LEAVING = "Leaving"
+"""Name of a `SupervisorLost` of a pod that was told to end: nobody's failure."""
 FAILURES = frozenset({PROCESS_EXITED, SUPERVISOR_LOST, HANG, START_TIMEOUT})
 """With these an epoch cannot end well; what the others mean is for rules to say."""
 

@@ -26,6 +26,8 @@ from stowage_worker.messages import HangRule
 from stowage_worker.ports import take_port
 from stowage_worker.supervisor_command import command_line, run_directory
 
+LEAST_INTERVAL_SECONDS = 0.1
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run a job with several nodes on this machine: one supervisor process per node, and a coordinator."""
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         restarts=options.restarts,
         status_file=options.status_file,
         hang=HangRule(floor_seconds=options.hang_seconds) if options.hang_seconds else None,
+        checkpoint_seconds=options.checkpoint_interval,
         first_attempt=last_attempt(checkpoints) + 1,
     )
     try:
@@ -148,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--restarts", type=_not_negative, default=10, metavar="N", help="of all ranks, after failures (default 10)")
     add("--status-file", type=Path, metavar="FILE", help="epoch, attempt, phase, worldSize, … as JSON")
     add("--checkpoint-dir", metavar="DIR", help="STOWAGE_CHECKPOINT_DIR of ranks (default: a folder for this run)")
+    add("--checkpoint-interval", type=_interval, metavar="SECONDS|Auto", help="told to programs (default Auto)")
     add("--grace", type=_seconds, default=30.0, metavar="SECONDS", help="from SIGTERM to SIGKILL at the end")
     add("--hang-seconds", type=_seconds, default=60.0, metavar="SECONDS", help="least time without a step; 0: for ever")
     add("command", nargs=argparse.REMAINDER, help="-- and the program with its arguments")
@@ -166,6 +170,10 @@ def _not_negative(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError("a number of at least 0 is needed")
     return number
+
+
+def _interval(text: str) -> float | None:
+    return None if text == "Auto" else max(_seconds(text), LEAST_INTERVAL_SECONDS)
 
 
 def _seconds(text: str) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stowage_worker.children import cancel
 from stowage_worker.codec import TO_COMMANDER
+from stowage_worker.intervals import checkpoint_interval
 from stowage_worker.local_policy import GENERAL_CODE, NO_FAILURES, Answer, Mistake, answer_to, mistakes_of
 from stowage_worker.local_processes import ADDRESS, LocalJob, LocalProcesses
 from stowage_worker.local_status import LocalStatus, pids_of
@@ -38,6 +39,8 @@ class Wishes:
     restarts: int
     status_file: Path | None
     hang: HangRule | None
+    checkpoint_seconds: float | None = None
+    """Between two checkpoints; None: computed from what they cost and how often the run fails."""
     first_attempt: int = 1
 
 
@@ -59,6 +62,7 @@ class LocalRun:
         """In a row, by seat."""
         self._earlier: frozenset[Mistake] = frozenset()
         self._restarts = 0
+        self._started_at = asyncio.get_running_loop().time()
         self._last_failure: Evidence | None = None
         self._answer = Answer("")
         self._interrupted: Answer | None = None
@@ -112,6 +116,7 @@ class LocalRun:
             report = self._current_report()
             if report and report.phase == "Running":
                 self._losses.clear()
+                self._tell_interval()
             self._write_status(None)
             if report and report.phase == "Finished":
                 self._answer = Answer("all processes ended with code 0", 0)
@@ -175,10 +180,30 @@ class LocalRun:
             start_seconds=START_SECONDS,
             world=world,
             hang=self._wishes.hang,
+            checkpoint_seconds=self._checkpoint_seconds(),
         )
         self._write_status(None)
         if self._connection is not None:
             self._connection.send(self._begin)
+
+    def _tell_interval(self) -> None:
+        """Say the same command again where the interval between checkpoints has changed."""
+        seconds = self._checkpoint_seconds()
+        if self._begin is not None and self._begin.checkpoint_seconds != seconds:
+            self._begin = replace(self._begin, checkpoint_seconds=seconds)
+            if self._connection is not None:
+                self._connection.send(self._begin)
+
+    def _checkpoint_seconds(self) -> float:
+        if self._wishes.checkpoint_seconds is not None:
+            return self._wishes.checkpoint_seconds
+        return checkpoint_interval(
+            nodes=self._wishes.nodes,
+            failures=self._restarts,
+            trained_seconds=asyncio.get_running_loop().time() - self._started_at,
+            cost_seconds=self._report.progress.checkpoint_seconds if self._report is not None else None,
+            before_seconds=self._begin.checkpoint_seconds if self._begin is not None else None,
+        ).seconds
 
     def _current_report(self) -> Report | None:
         """The newest report, when it is of the epoch that was begun last."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stowage_worker import evidence
+from stowage_worker import evidence, saving
 from stowage_worker.codec import FromSupervisor
 from stowage_worker.membership_state import (
     FINISHED,
@@ -41,16 +41,21 @@ from stowage_worker.messages import (
     Exited,
     Finished,
     Hello,
+    Leave,
+    Leaving,
     Matched,
+    MayLeave,
     Prepared,
     Refused,
     Started,
     Stop,
     Yielded,
 )
-from stowage_worker.turns import Turn
+from stowage_worker.turns import Turn, is_expected
 
 MAX_SEATS = 4096
+SAVE_SHARE = 0.8
+"""Of the time to yield, for a checkpoint; the rest is for processes to end."""
 _MAX_NAME = 253
 _ORDER = {RUNNING: 1, YIELDED: 2, FINISHED: 3}
 """Later ones are not taken back: supervisors say again what is so after each connection."""
@@ -86,6 +91,7 @@ def joined(state: Membership, link: int, hello: Hello, job: str, now: Now) -> St
     if known is not None and _has_lost_processes(state, known, record):
         turn.lost(record.seat, "the supervisor was started again")
     turn.has_started = turn.is_beyond(record.seat)
+    saving.tell(turn, record)
     turn.guide(record.seat)
     turn.settle()
     return turn.done(is_news=True)
@@ -112,6 +118,8 @@ def said(state: Membership, seat: str, link: int, message: FromSupervisor, now: 
         _reached(turn, record, message.epoch, YIELDED)
     elif isinstance(message, (Exited, Matched)):
         _went_wrong(turn, record, message)
+    elif isinstance(message, Leaving):
+        _leave(turn, seat, record.pod, message.seconds, link)
     turn.settle()
     return turn.done(is_news=before != (turn.seats[seat].state, turn.evidence))
 
@@ -123,6 +131,13 @@ def left(state: Membership, seat: str, link: int, now: Now) -> Step:
         return Step(state)
     turn = Turn(state, now)
     turn.seats[seat] = replace(record, link=0, gone_at=now.steady)
+    return turn.done(is_news=True)
+
+
+def leaves(state: Membership, link: int, leave: Leave, now: Now) -> Step:
+    """A pod is about to be stopped: the job makes a checkpoint first, where it can; then `link` is told `MayLeave`."""
+    turn = Turn(state, now)
+    _leave(turn, leave.seat, leave.pod, leave.seconds, link)
     return turn.done(is_news=True)
 
 
@@ -143,19 +158,29 @@ def began(state: Membership, begin: Begin, job: str, now: Now) -> Step:
     Raises:
         CommandError: a lower epoch than is known, or one that no epoch can be.
     """
-    if state.end is not None or begin.epoch == state.epoch:
+    if state.end is not None:
         return Step(state)
-    _check(state, begin)
     turn = Turn(state, now)
+    if begin.epoch == state.epoch:
+        turn.change_interval(begin.checkpoint_seconds)
+        return turn.done(is_news=False)
+    _check(state, begin)
+    if state.evidence.has_failed or not _is_whole(state):
+        begin = replace(begin, yield_first_seconds=0.0)  # ranks that wait for one that is gone save nothing
     turn.begin(begin)
+    running = max((one.epoch for one in state.seats.values() if one.link and one.state == RUNNING), default=0)
+    seconds = begin.yield_first_seconds * SAVE_SHARE
+    if not seconds or not saving.ask(turn, running, seconds, ends=True):
+        saving.end(turn, reason="another epoch begins")
     for seat in list(turn.seats):
         record = turn.seats[seat]
         if not record.link:
             continue
-        if not _is_expected(begin, record.seat, record.pod):
-            turn.send(record, Refused("another pod holds this seat"))
-            turn.close(record.link)
-            del turn.seats[seat]
+        if turn.is_foreign(record):
+            if saving.is_under_way(turn.saving, record.epoch):
+                turn.guide(seat)
+            else:
+                turn.dismiss(record)
             continue
         if begin.log_rules != record.log_rules:
             record = turn.welcome(record, job)
@@ -168,12 +193,13 @@ def began(state: Membership, begin: Begin, job: str, now: Now) -> Step:
     return turn.done(is_news=True)
 
 
-def checkpointed(state: Membership, wish: Checkpoint) -> Step:
-    """Hand the wish for a checkpoint on to those who run the epoch."""
-    if wish.epoch != state.epoch:
+def checkpointed(state: Membership, wish: Checkpoint, now: Now) -> Step:
+    """Ask those who run the epoch for a checkpoint."""
+    if wish.epoch != state.epoch or state.evidence.has_failed:
         return Step(state)
-    running = (state.seats[seat] for seat in state.members if state.is_beyond(seat))
-    return Step(state, tuple((one.link, wish) for one in running if one.link and one.state == RUNNING))
+    turn = Turn(state, now)
+    saving.ask(turn, wish.epoch, saving.UNCONFIRMED_SECONDS)
+    return turn.done(is_news=False)
 
 
 def ended(state: Membership, end: End) -> Step:
@@ -182,7 +208,9 @@ def ended(state: Membership, end: End) -> Step:
         return Step(state)
     stop = Stop(end.code, end.grace_seconds)
     links = tuple((one.link, stop) for one in state.seats.values() if one.link)
-    return Step(replace(state, end=end), links, is_news=True)
+    waiters = () if state.saving is None else state.saving.waiters
+    freed = tuple((link, MayLeave(reason="the job ends")) for link in waiters)
+    return Step(replace(state, end=end, saving=None), (*freed, *links), is_news=True)
 
 
 def ticked(state: Membership, now: Now) -> Step:
@@ -206,6 +234,7 @@ def ticked(state: Membership, now: Now) -> Step:
     if state.begin is not None and not is_stalled:
         turn.watch_barrier()
         turn.watch_hang()
+        turn.watch_saving()
     turn.settle()
     before = (state.evidence, state.started_at, state.is_under_way, len(state.seats))
     after = (turn.evidence, turn.started_at, turn.is_under_way, len(turn.seats))
@@ -217,20 +246,16 @@ def _refusal(state: Membership, known: SeatRecord | None, hello: Hello) -> str:
     names = (hello.seat, hello.pod, hello.instance, hello.address, hello.node)
     if not hello.seat or not all(len(name) <= _MAX_NAME and name.isascii() and name.isprintable() for name in names):
         return f"seat, pod, address and node are printable ASCII of at most {_MAX_NAME} characters"
-    if not _is_expected(state.begin, hello.seat, hello.pod):
+    if not is_expected(state.begin, hello.seat, hello.pod):
         return "another pod holds this seat"
     if known is None:
         is_crowded = len(state.seats) >= MAX_SEATS and hello.seat not in state.members
         return f"{MAX_SEATS} seats are known already" if is_crowded else ""
     if known.pod != hello.pod and 0 < hello.epoch < known.epoch:
         return "a newer pod holds this seat"
+    if known.pod != hello.pod and known.link and saving.is_under_way(state.saving, known.epoch):
+        return "the pod that held this seat makes a checkpoint"
     return ""
-
-
-def _is_expected(begin: Begin | None, seat: str, pod: str) -> bool:
-    if begin is None or not begin.pods or seat not in begin.seats:
-        return True
-    return begin.pods[begin.seats.index(seat)] == pod
 
 
 def _registered(state: Membership, known: SeatRecord | None, hello: Hello, link: int, now: Now) -> SeatRecord:
@@ -290,9 +315,9 @@ def _beat(turn: Turn, record: SeatRecord, beat: Beat) -> bool:
     if beat.epoch != record.epoch or record.state != RUNNING:
         return False
     turn.seats[record.seat] = replace(record, progress=beat.progress)
+    is_news = saving.heard(turn, record.seat, beat.progress, beat.epoch)
     if beat.epoch != turn.epoch or record.seat not in turn.members:
-        return False
-    is_news = False
+        return is_news
     if turn.first_step_at is None and any(one.step >= 0 and one.phase in ("", "Training") for one in beat.progress):
         turn.first_step_at = turn.now.wall
         is_news = True
@@ -313,6 +338,8 @@ def _prepared(turn: Turn, record: SeatRecord, message: Prepared) -> None:
 
 def _reached(turn: Turn, record: SeatRecord, epoch: int, state: str) -> None:
     """`Started`, `Finished` or `Yielded` of an epoch."""
+    if state != RUNNING and epoch == record.epoch:
+        saving.leave_out(turn, record.seat)
     if record.yields_until is not None and epoch == record.epoch and state != RUNNING:
         turn.prepare(record)
         return
@@ -326,7 +353,29 @@ def _reached(turn: Turn, record: SeatRecord, epoch: int, state: str) -> None:
     turn.has_started = turn.is_beyond(record.seat)
 
 
+def _is_whole(state: Membership) -> bool:
+    """Whether every member runs and is connected, so that ranks do not wait for one that is gone."""
+    records = [state.seats.get(seat) for seat in state.members]
+    return all(one is not None and one.link and state.is_beyond(one.seat) for one in records)
+
+
+def _leave(turn: Turn, seat: str, pod: str, seconds: float, link: int) -> None:
+    record = turn.seats.get(seat)
+    if record is None or record.pod != pod or record.state != RUNNING:
+        turn.sends.append((link, MayLeave(reason="its processes do not run")))
+        return
+    is_known = pod in turn.leaving
+    turn.leaving |= {pod}
+    has_failed = record.epoch == turn.epoch and turn.evidence.has_failed
+    if has_failed or (is_known and not saving.is_under_way(turn.saving, record.epoch)):
+        turn.sends.append((link, MayLeave(reason="the epoch has failed" if has_failed else "it was asked before")))
+    elif not saving.ask(turn, record.epoch, seconds, waiter=link):
+        turn.sends.append((link, MayLeave(reason="no rank asks whether a checkpoint is due")))
+
+
 def _went_wrong(turn: Turn, record: SeatRecord, message: Exited | Matched) -> None:
+    if isinstance(message, Exited) and turn.saving is not None and message.epoch == turn.saving.epoch:
+        saving.end(turn, reason="a process has failed")
     is_of_now = message.epoch == turn.epoch or (turn.epoch == 0 and message.epoch == record.epoch)
     is_member = turn.epoch == 0 or record.seat in turn.members
     if not is_of_now or not is_member:

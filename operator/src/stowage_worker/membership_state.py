@@ -72,6 +72,48 @@ class SeatRecord:
 
 
 @dataclass(frozen=True)
+class SavedStep:
+    """The newest checkpoint that was heard of."""
+
+    epoch: int
+    step: int
+    uri: str
+    seconds: float | None
+    """Training stood still so long for it."""
+    at: float
+    """When it was heard of, seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A checkpoint that the ranks of an epoch are asked for."""
+
+    epoch: int
+    request: int = 0
+    """New with each step that is offered, also by a coordinator that was started again."""
+    step: int = -1
+    by: float = 0.0
+    """Steady clock: until then somebody waits for it."""
+    offers: int = 0
+    confirmed: bool = False
+    confirmed_at: float = 0.0
+    """Steady clock."""
+    ends: bool = False
+    """The processes end after it."""
+    is_awaited: bool = False
+    is_over: bool = False
+    """It is committed, or given up."""
+    saved_before: int = -1
+    """Step of the checkpoint before it, in this epoch."""
+    seats: tuple[str, ...] = ()
+    """Who ran the epoch when the step was offered."""
+    waits_for: str = ""
+    """A seat with a rank that had not seen the offer when this was last asked; it is asked first the next time."""
+    waiters: tuple[int, ...] = ()
+    """Connections that are told `MayLeave`."""
+
+
+@dataclass(frozen=True)
 class Membership:
     """All that the coordinator knows; a new value after each message, report or tick."""
 
@@ -90,6 +132,12 @@ class Membership:
     ticked_at: float | None = None
     waits_for: str = ""
     """A member that was not ready when this was last asked; it is asked first the next time."""
+    saving: Saving | None = None
+    saved: SavedStep | None = None
+    rested_at: float | None = None
+    """Steady clock: since then training goes on without a checkpoint."""
+    leaving: frozenset[str] = frozenset()
+    """Pods that were told to end, by UID."""
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -67,6 +67,12 @@ class RankProgress:
     checkpoint_uri: str = ""
     checkpoint_seconds: float | None = None
     """Training stood still so long for the last checkpoint."""
+    asked_step: int = -1
+    """The last step for which it asked whether a checkpoint is due; -1: it never asked."""
+    request: int = 0
+    """The number of the last `SaveAt` that it has seen."""
+    is_late: bool = False
+    """It had answered for that step, or a later one, before it saw it."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,28 @@ class Yielded:
     epoch: int
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """This supervisor was told to end, and waits so long for `MayLeave`: the job may make a checkpoint first."""
+
+    seconds: float
+
+
+# --- the preStop hook of a training container to the coordinator ---
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The first and only line of such a connection: this pod is about to be stopped; answered with `MayLeave`."""
+
+    token: str
+    seat: str
+    pod: str
+    seconds: float
+    """Nobody waits for longer."""
+    protocol: int = PROTOCOL
+
+
 # --- the coordinator to a supervisor ---
 
 
@@ -161,6 +189,32 @@ class Go:
     environment: dict[str, str] = field(default_factory=dict)
     world: dict[str, Any] = field(default_factory=dict)
     """Written to the file that `STOWAGE_WORLD_FILE` names: layout, batch, data position, seats in order of ranks."""
+    checkpoint_seconds: float = 0.0
+    """Between two checkpoints; 0: the program's own choice."""
+
+
+@dataclass(frozen=True)
+class SaveAt:
+    """At which step ranks shall make a checkpoint; the latest counts. Offered first, then confirmed."""
+
+    epoch: int
+    checkpoint_seconds: float = 0.0
+    request: int = 0
+    """A number for each step that is offered; 0: none is."""
+    step: int = -1
+    confirmed: bool = False
+    """Every rank that asks has seen it in time: all answer yes at this step. Until then ranks that are there wait."""
+    ends: bool = False
+    """The processes are to end after it."""
+
+
+@dataclass(frozen=True)
+class MayLeave:
+    """Nothing is waited for any more: the checkpoint is committed, or there will be none."""
+
+    step: int = -1
+    """Of the checkpoint; -1: none was made."""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +248,7 @@ class Attach:
 
 @dataclass(frozen=True)
 class Begin:
-    """Be in this epoch with these members, in order of node ranks; repeating it changes nothing."""
+    """Be in this epoch with these members, in order of node ranks; repeating it changes `checkpoint_seconds` alone."""
 
     epoch: int
     attempt: int
@@ -213,6 +267,8 @@ class Begin:
     """UIDs, one for each seat: supervisors of other pods are refused the seats. Empty: the newest pod has the seat."""
     restart_seats: tuple[str, ...] = ()
     """Their supervisors are ended first (`Stop` with a code that is not 0), for their containers to start again."""
+    checkpoint_seconds: float = 0.0
+    """Between two checkpoints; 0: the program's own choice. Said again with another one it counts from then on."""
 
 
 @dataclass(frozen=True)
@@ -302,8 +358,11 @@ class Progress:
     phase: str = ""
     since_step_seconds: float = 0.0
     checkpoint_step: int = -1
+    """Of the newest checkpoint that this coordinator heard of, also one of an earlier epoch."""
     checkpoint_uri: str = ""
     checkpoint_seconds: float | None = None
+    checkpoint_at: float | None = None
+    """When it heard of it, seconds since 1970."""
 
 
 @dataclass(frozen=True)

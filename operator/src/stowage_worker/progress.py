@@ -78,6 +78,9 @@ def _progress(rank: int, document: dict[str, object]) -> RankProgress:
         checkpoint_step=_whole(document.get("checkpoint_step"), -1),
         checkpoint_uri=_text(document.get("checkpoint_uri"), 1000),
         checkpoint_seconds=_seconds(document.get("checkpoint_seconds")),
+        asked_step=_whole(document.get("asked_step"), -1),
+        request=_whole(document.get("request"), 0),
+        is_late=document.get("late") is True,
     )
 
 

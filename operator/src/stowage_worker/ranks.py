@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
+from stowage_worker.agreement import Plan
 from stowage_worker.children import Children
 from stowage_worker.environment import SUPERVISED, Place, rank_environment, rank_of
 from stowage_worker.exits import Failure, failure_of
@@ -71,6 +72,7 @@ class Ranks:
         """Start all; one that cannot be started counts as ended with code 127 or 126, as a shell says it."""
         self.place.directory.mkdir(parents=True, exist_ok=True)
         self.place.world.write_text(json.dumps(self.go.world))
+        self.place.checkpoint_plan.write_text(Plan(self.go.checkpoint_seconds).text())
         for local_rank in range(self.go.processes_per_node):
             rank = rank_of(self.go, local_rank)
             self.place.of_rank(rank).mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import median
 
 from stowage_worker.membership_state import (
@@ -66,23 +67,29 @@ def progress_of(state: Membership, now: Now) -> Progress:
     """
     told = [(max(now.steady - record.heard_at, 0.0), rank) for record, rank in _ranks(state)]
     stepping = [one for one in told if one[1].step >= 0]
+    saved = state.saved
+    checkpoint = Progress()
+    if saved is not None:
+        checkpoint = Progress(
+            checkpoint_step=saved.step,
+            checkpoint_uri=saved.uri,
+            checkpoint_seconds=saved.seconds,
+            checkpoint_at=saved.at,
+        )
     if not stepping:
         phases = [rank.phase for _, rank in told if rank.phase]
-        return Progress(phase=phases[0] if phases else "")
+        return replace(checkpoint, phase=phases[0] if phases else "")
     age, least = min(stepping, key=lambda one: (one[1].step, one[1].rank))
-    saved = max((rank for _, rank in told), key=lambda rank: rank.checkpoint_step)
     step_seconds = [rank.step_seconds for _, rank in told if rank.step_seconds is not None]
     losses = [rank.loss for _, rank in stepping if rank.loss is not None]
-    return Progress(
+    return replace(
+        checkpoint,
         step=least.step,
         tokens=sum(rank.tokens for _, rank in told),
         loss=losses[0] if losses and least.loss is None else least.loss,
         step_seconds=median(step_seconds) if step_seconds else None,
         phase=least.phase,
         since_step_seconds=age + least.since_step_seconds,
-        checkpoint_step=saved.checkpoint_step,
-        checkpoint_uri=saved.checkpoint_uri,
-        checkpoint_seconds=saved.checkpoint_seconds,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from stowage_worker.agreement import Plan
 from stowage_worker.children import Children, cancel
 from stowage_worker.codec import TO_SUPERVISOR, FromSupervisor
 from stowage_worker.environment import SUPERVISED, Place
@@ -22,16 +23,18 @@ from stowage_worker.exits import Failure, code_and_signal
 from stowage_worker.guard import Guard
 from stowage_worker.messages import (
     Beat,
-    Checkpoint,
     Exited,
     Finished,
     Go,
     Hello,
+    Leaving,
     Matched,
+    MayLeave,
     MessageError,
     Prepare,
     Prepared,
     Refused,
+    SaveAt,
     Started,
     Stop,
     Welcome,
@@ -46,6 +49,13 @@ from stowage_worker.remains import kill_marked
 from stowage_worker.wire import Backoff, Connection, dial
 
 BEAT_SECONDS = 1.0
+SAVING_LOOK_SECONDS = 0.05
+"""Between looks at what ranks tell while they are asked for a checkpoint."""
+LEAVE_MARGIN_SECONDS = 5.0
+AWAY_SECONDS = 2.0
+"""A coordinator that is away for so long is not waited for by a supervisor that was told to end."""
+SAVING_LOOKS_SECONDS = 120.0
+"""After that the usual beats have to do."""
 MAX_MATCHES_KEPT = 50
 FAILURES_TILL_TOLD = 5
 """Fewer are usual while coordinator and supervisors start together."""
@@ -104,6 +114,11 @@ class Supervisor:
         self._ended_well: set[int] = set()
         self._is_stopping = False
         self._yielding: asyncio.Task[None] | None = None
+        self._looks: asyncio.Task[None] | None = None
+        self._end_by: float | None = None
+        """When what is left is killed, once the supervisor was told to end."""
+        self._leave_by = 0.0
+        self._is_let_go = False
 
     async def run(self) -> int:
         """Supervise until told to end."""
@@ -115,16 +130,45 @@ class Supervisor:
             return await self._done
         finally:
             await cancel(tasks)
-            await self._stop_ranks(self._settings.grace_seconds)
+            left = self._settings.grace_seconds if self._end_by is None else self._end_by - self._loop.time()
+            await self._stop_ranks(max(0.0, left))
             if self._connection is not None:
                 self._connection.close()
             self._guard.close()
             self._children.close()
 
     def end(self, code: int) -> None:
-        """End by a signal to the supervisor: ranks are stopped first, within the grace."""
+        """End: ranks are stopped first, within the grace."""
         if not self._done.done():
             self._done.set_result(code)
+
+    async def leave(self, code: int) -> None:
+        """End by a signal to the supervisor, as at an eviction: the job may make a checkpoint first.
+
+        At least half of the grace goes to it, and no more than leaves some seconds for the ranks to end.
+        """
+        grace = self._settings.grace_seconds
+        if self._end_by is None:
+            self._end_by = self._loop.time() + grace
+            self._leave_by = self._loop.time() + max(grace / 2, grace - LEAVE_MARGIN_SECONDS)
+            self._tell_leaving()
+            await self._until_let_go(self._leave_by)
+        self.end(code)
+
+    def _tell_leaving(self) -> None:
+        left = self._leave_by - self._loop.time()
+        if self._end_by is not None and left > 0:
+            self._tell(Leaving(left))
+
+    async def _until_let_go(self, by: float) -> None:
+        """Until the coordinator says so, the ranks end, the time is over, or the coordinator stays away."""
+        heard_at = self._loop.time()
+        while not self._is_let_go and self._loop.time() < by:
+            if self._connection is not None:
+                heard_at = self._loop.time()
+            if self._ranks is None or not self._ranks.running or self._loop.time() - heard_at > AWAY_SECONDS:
+                return
+            await asyncio.sleep(SAVING_LOOK_SECONDS)
 
     def forward(self, number: int) -> None:
         """Hand a signal on to all ranks."""
@@ -172,8 +216,10 @@ class Supervisor:
                 self._connection = connection
                 backoff.reset()
                 self._tell_again()
-            elif isinstance(message, Checkpoint):
+            elif isinstance(message, SaveAt):
                 self._ask_for_checkpoint(message)
+            elif isinstance(message, MayLeave):
+                self._is_let_go = True
             else:
                 self._commands.put_nowait(message)
 
@@ -204,6 +250,7 @@ class Supervisor:
             self._tell(Prepared(self._prepared[0], self._prepared[1].number))
         for event in self._events:
             self._tell(event)
+        self._tell_leaving()
 
     async def _beat(self) -> None:
         while True:
@@ -282,18 +329,41 @@ class Supervisor:
         if ranks is self._ranks:
             self._tell_and_keep(Yielded(ranks.go.epoch))
 
-    def _ask_for_checkpoint(self, command: Checkpoint) -> None:
-        if self._ranks is not None and command.epoch == self._ranks.go.epoch:
-            try:
-                self._ranks.place.checkpoint_request.write_text("")
-            except OSError as error:
-                say(f"checkpoint cannot be asked for: {error}")
+    def _ask_for_checkpoint(self, asked: SaveAt) -> None:
+        ranks = self._ranks
+        if ranks is None or asked.epoch != ranks.go.epoch:
+            return
+        plan = Plan(asked.checkpoint_seconds, asked.request, asked.step, asked.confirmed, asked.ends)
+        fresh = ranks.place.checkpoint_plan.with_suffix(".new")
+        try:
+            fresh.write_text(plan.text())
+            fresh.replace(ranks.place.checkpoint_plan)
+        except OSError as error:
+            say(f"checkpoint cannot be asked for: {error}")
+        if self._looks is not None:
+            self._looks.cancel()
+        self._looks = asyncio.ensure_future(self._look_often(asked)) if asked.request else None
+
+    async def _look_often(self, asked: SaveAt) -> None:
+        """Tell at once what ranks say about a checkpoint that they are asked for."""
+        until = self._loop.time() + SAVING_LOOKS_SECONDS
+        told: object = None
+        while self._progress is not None and self._loop.time() < until:
+            progress = self._progress.read(self._loop.time())
+            said = [(one.request, one.is_late, one.asked_step >= asked.step, one.checkpoint_step) for one in progress]
+            if said != told:
+                self._tell_progress()
+            told = said
+            await asyncio.sleep(SAVING_LOOK_SECONDS)
 
     async def _stop_ranks(self, grace_seconds: float) -> None:
         ranks = self._ranks
         if ranks is None:
             return
         self._is_stopping = True
+        if self._looks is not None:
+            await cancel([self._looks])
+            self._looks = None
         if self._yielding is not None:
             await cancel([self._yielding])
             self._yielding = None

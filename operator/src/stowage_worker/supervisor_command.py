@@ -51,9 +51,7 @@ def settings_of(environment: Mapping[str, str], command: Sequence[str], director
     """
     if not command:
         raise UsageError("no program is given; write it after --")
-    host, _, port = environment.get("STOWAGE_COORDINATOR", "").rpartition(":")
-    if not host or not port.isdecimal():
-        raise UsageError("STOWAGE_COORDINATOR has to be host:port")
+    host, port = address_of(environment)
     framework = environment.get("STOWAGE_FRAMEWORK", "Plain")
     if framework not in FRAMEWORKS:
         raise UsageError(f"STOWAGE_FRAMEWORK={framework}: one of {', '.join(FRAMEWORKS)} is needed")
@@ -61,9 +59,9 @@ def settings_of(environment: Mapping[str, str], command: Sequence[str], director
     if not seat:
         raise UsageError("STOWAGE_SEAT is missing")
     return Settings(
-        host=host.strip("[]"),
-        port=int(port),
-        token=_token(environment),
+        host=host,
+        port=port,
+        token=token_of(environment),
         seat=seat,
         pod=environment.get("STOWAGE_POD_UID") or uuid.uuid4().hex,
         address=environment.get("STOWAGE_ADDRESS") or socket.gethostname(),
@@ -80,6 +78,18 @@ def settings_of(environment: Mapping[str, str], command: Sequence[str], director
             "PYTHONPATH": search_path(link_package(directory), environment),
         },
     )
+
+
+def address_of(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Host and port of the coordinator.
+
+    Raises:
+        UsageError: there are none.
+    """
+    host, _, port = environment.get("STOWAGE_COORDINATOR", "").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError("STOWAGE_COORDINATOR has to be host:port")
+    return host.strip("[]"), int(port)
 
 
 def run_directory(environment: Mapping[str, str]) -> Path:
@@ -115,14 +125,22 @@ def command_line(arguments: Sequence[str]) -> tuple[str, ...]:
 async def _run(settings: Settings) -> int:
     supervisor = Supervisor(settings, random.Random())  # noqa: S311  jitter and ports
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.end, 128 + number)
+    ends: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGINT, supervisor.end, 128 + signal.SIGINT)
+    loop.add_signal_handler(
+        signal.SIGTERM, lambda: ends.add(asyncio.ensure_future(supervisor.leave(128 + signal.SIGTERM)))
+    )
     for number in FORWARDED:
         loop.add_signal_handler(number, supervisor.forward, number)
     return await supervisor.run()
 
 
-def _token(environment: Mapping[str, str]) -> str:
+def token_of(environment: Mapping[str, str]) -> str:
+    """The job's token.
+
+    Raises:
+        UsageError: its file cannot be read.
+    """
     file = environment.get("STOWAGE_TOKEN_FILE")
     if not file:
         return environment.get("STOWAGE_TOKEN", "")

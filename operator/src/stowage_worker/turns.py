@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from stowage_worker import saving
 from stowage_worker.codec import ToSupervisor
-from stowage_worker.evidence import HANG, START_TIMEOUT, SUPERVISOR_LOST
+from stowage_worker.evidence import HANG, LEAVING, START_TIMEOUT, SUPERVISOR_LOST
 from stowage_worker.hang import HangWatch, watched
 from stowage_worker.membership_state import (
     BEYOND_THE_BARRIER,
@@ -21,7 +22,14 @@ from stowage_worker.membership_state import (
     SeatRecord,
     Step,
 )
-from stowage_worker.messages import Begin, Evidence, Go, Prepare, RankProgress, Welcome, Yield
+from stowage_worker.messages import Begin, Evidence, Go, Prepare, RankProgress, Refused, Welcome, Yield
+
+
+def is_expected(begin: Begin | None, seat: str, pod: str) -> bool:
+    """Whether a pod may have a seat: the one that the command names, or any where it names none."""
+    if begin is None or not begin.pods or seat not in begin.seats:
+        return True
+    return begin.pods[begin.seats.index(seat)] == pod
 
 
 class Turn:
@@ -34,6 +42,10 @@ class Turn:
         self.started_at = state.started_at
         self.first_step_at = state.first_step_at
         self.is_under_way = state.is_under_way
+        self.saving = state.saving
+        self.saved = state.saved
+        self.rested_at = state.rested_at
+        self.leaving = state.leaving
         self.sends: list[tuple[int, ToSupervisor]] = []
         self.closes: list[int] = []
         self._state = state
@@ -54,6 +66,11 @@ class Turn:
         """The current epoch; 0 before the first command."""
         return 0 if self._begin is None else self._begin.epoch
 
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Between two checkpoints; 0: the program's own choice."""
+        return 0.0 if self._begin is None else self._begin.checkpoint_seconds
+
     def is_beyond(self, seat: str) -> bool:
         """Whether processes of this epoch were started on a seat."""
         record = self.seats.get(seat)
@@ -61,6 +78,7 @@ class Turn:
 
     def done(self, *, is_news: bool, is_tick: bool = False) -> Step:
         """The next state, and what is to be sent."""
+        self._release()
         state = replace(
             self._state,
             begin=self._begin,
@@ -72,9 +90,36 @@ class Turn:
             first_step_at=self.first_step_at,
             hang=self._hang,
             waits_for=self._waits_for,
+            saving=self.saving,
+            saved=self.saved,
+            rested_at=self.rested_at,
+            leaving=self.leaving,
             ticked_at=self.now.steady if is_tick else self._state.ticked_at,
         )
         return Step(state, tuple(self.sends), tuple(self.closes), is_news)
+
+    def _release(self) -> None:
+        """Let those yield who were kept for a checkpoint that is over now."""
+        before, now = self._state.saving, self.saving
+        if before is None or before.is_over or now is None or not now.is_over or now.epoch >= self.epoch:
+            return
+        for record in list(self.seats.values()):
+            if record.state != RUNNING or record.epoch != now.epoch or record.yields_until is None:
+                continue
+            if self.is_foreign(record):
+                self.dismiss(record)
+            else:
+                self.send(record, Yield(record.epoch, max(0.0, record.yields_until - 1.0 - self.now.steady)))
+
+    def is_foreign(self, record: SeatRecord) -> bool:
+        """Whether another pod shall have the seat."""
+        return not is_expected(self._begin, record.seat, record.pod)
+
+    def dismiss(self, record: SeatRecord) -> None:
+        """End the connection of a supervisor whose seat another pod has."""
+        self.send(record, Refused("another pod holds this seat"))
+        self.close(record.link)
+        del self.seats[record.seat]
 
     def begin(self, begin: Begin) -> None:
         """Forget the older epoch; evidence of the new one may be here already, told to a coordinator started again."""
@@ -86,6 +131,7 @@ class Turn:
         self.started_at = None
         self.first_step_at = None
         self._waits_for = ""
+        self.leaving = self.leaving & {record.pod for record in self.seats.values()}
         self.has_started = any(self.is_beyond(seat) for seat in begin.seats)
         for seat, record in list(self.seats.items()):
             if not record.link and record.state == LOST and seat not in begin.seats:
@@ -118,11 +164,13 @@ class Turn:
 
     def lost(self, seat: str, detail: str) -> None:
         """A member's processes run no more, or nobody knows."""
-        self.add(Evidence(SUPERVISOR_LOST, self.epoch, self.now.wall, seat=seat, detail=detail))
+        record = self.seats.get(seat)
+        name = LEAVING if record is not None and record.pod in self.leaving else ""
+        self.add(Evidence(SUPERVISOR_LOST, self.epoch, self.now.wall, seat=seat, detail=detail, name=name))
 
     def lose(self, record: SeatRecord, detail: str) -> None:
         """A supervisor is gone; of members that have finished or were sent away this is no evidence."""
-        if record.seat not in self.members:
+        if record.seat not in self.members or self.is_foreign(record):
             del self.seats[record.seat]
             return
         has_finished = record.state == FINISHED and record.epoch == self.epoch
@@ -146,7 +194,8 @@ class Turn:
         if record.epoch and record.state == RUNNING:
             yields_until = self._barrier_by - self._begin.start_seconds
             if yields_until > self.now.steady:
-                self.send(record, Yield(record.epoch, yields_until - self.now.steady))
+                if not saving.is_under_way(self.saving, record.epoch):
+                    self.send(record, Yield(record.epoch, yields_until - self.now.steady))
                 # a second for it to end processes that do not yield
                 self.seats[seat] = replace(record, yields_until=yields_until + 1.0)
                 return
@@ -167,6 +216,7 @@ class Turn:
             self._open_barrier()
         if self.is_under_way and self._all_are(self.is_beyond):
             self.started_at = self.now.wall
+            self.rested_at = None
             self._hang = HangWatch(since=self.now.steady)
 
     def watch_barrier(self) -> None:
@@ -184,6 +234,21 @@ class Turn:
                     f"{'not connected' if record is None or not record.link else record.state} at the start barrier"
                 )
                 self.add(Evidence(START_TIMEOUT, self.epoch, self.now.wall, seat=seat, detail=detail))
+
+    def change_interval(self, seconds: float) -> None:
+        """Another interval between checkpoints, for who runs already."""
+        if self._begin is not None and self._begin.checkpoint_seconds != seconds:
+            self._begin = replace(self._begin, checkpoint_seconds=seconds)
+            saving.tell_interval(self, self.epoch)
+
+    def watch_saving(self) -> None:
+        """Ask for a checkpoint when it is time, and see how far the one that was asked for is."""
+        asked = self.saving
+        if asked is not None and asked.epoch == self.epoch and self.evidence.has_failed:
+            saving.end(self, reason="the epoch has failed")
+        elif self.started_at is not None and not self.evidence.has_failed:
+            saving.keep_interval(self, self.epoch)
+        saving.advance(self)
 
     def watch_hang(self) -> None:
         """Look whether ranks that train have stood still for too long."""
@@ -227,6 +292,7 @@ class Turn:
             master.port,
             self._begin.environment,
             self._begin.world,
+            self._begin.checkpoint_seconds,
         )
         self.send(record, go)
         self.seats[record.seat] = replace(record, has_go=True, state=PREPARED)

@@ -7,28 +7,27 @@ order estimate of the optimum checkpoint interval for restart dumps", FGCS 22(3)
 from __future__ import annotations
 
 import math
-from typing import Final
+from dataclasses import dataclass
 
-from msgspec import Struct
-
-DAY_SECONDS: Final = 86400.0
-PRIOR_NODE_RATE: Final = 3.8 / 1000 / DAY_SECONDS
+DAY_SECONDS = 86400.0
+PRIOR_NODE_RATE = 3.8 / 1000 / DAY_SECONDS
 """Unexpected interruptions per node and second: 419 in 54 days on 16,384 GPUs (Llama 3, arXiv:2407.21783, table 5)."""
-PRIOR_JOB_RATE: Final = 1 / DAY_SECONDS
+PRIOR_JOB_RATE = 1 / DAY_SECONDS
 """Failures per job and second that do not grow with its size. An assumption: a model of nodes alone promises 29 h
 between failures at 1,024 GPUs where 8 h were seen (arXiv:2410.21680)."""
-PRIOR_FAILURES: Final = 1.0
+PRIOR_FAILURES = 1.0
 """What the prior rates weigh: as much as so many failures that were seen."""
-PRIOR_COST_SECONDS: Final = 30.0
+PRIOR_COST_SECONDS = 30.0
 """Training stands still so long for a checkpoint, until a first one was measured. An assumption."""
 
-SHORTEST_SECONDS: Final = 30.0
-LONGEST_SECONDS: Final = 4 * 3600.0
-LEAST_CHANGE: Final = 0.2
+SHORTEST_SECONDS = 30.0
+LONGEST_SECONDS = 4 * 3600.0
+LEAST_CHANGE = 0.2
 """A new interval is told only if it differs by so much: a measurement that trembles shall not change jobs."""
 
 
-class Interval(Struct, frozen=True):
+@dataclass(frozen=True)
+class Interval:
     """Seconds of training between two checkpoints, and what they were computed from."""
 
     seconds: float
