@@ -34,12 +34,14 @@ class Lab:
         proxy: between it and the processes.
         api: the API server, not by the proxy.
         folder: for logs and configuration.
+        operator_arguments: further ones.
     """
 
     cluster: LocalCluster
     proxy: FaultProxy
     api: Api
     folder: Path
+    operator_arguments: tuple[str, ...] = ()
     processes: dict[Victim, ManagedProcess] = field(default_factory=dict)
     _extender_port: int = field(default_factory=free_port)
     _starts: int = 0
@@ -70,7 +72,7 @@ class Lab:
             port = str(free_port())
             arguments = ["--metrics-port", port]
             if victim is Victim.OPERATOR:
-                arguments += ["--lease-name", OPERATOR_LEASE[1], "--solver-workers", "1"]
+                arguments += ["--lease-name", OPERATOR_LEASE[1], "--solver-workers", "1", *self.operator_arguments]
             else:
                 arguments += ["--port", str(self._extender_port)]
             process = start_stowage(

@@ -22,14 +22,20 @@ class FakeCoordinator:
 
     Attributes:
         begun: every `Begin` of a new epoch, in order.
+        told: every `Begin`, those that say the same again among them.
+        waiting: seats that are connected and no members, with the UIDs of their pods.
         ended: the `End`, once it came.
         attached: how often somebody attached.
+        waiting: seats with the UID of their pod that are connected and no members of the epoch.
     """
 
     def __init__(self) -> None:
         self.begun: list[Begin] = []
+        self.told: list[Begin] = []
+        self.waiting: dict[str, str] = {}
         self.ended: End | None = None
         self.attached: list[Attach] = []
+        self.waiting: dict[str, str] = {}
         self.report = NOT_BEGUN
         self.port = 0
         self._connections: set[Connection] = set()
@@ -38,12 +44,21 @@ class FakeCoordinator:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def tell(self, phase: str, *, evidence: tuple[Evidence, ...] = (), step: int = -1) -> None:
-        """Report a phase of the epoch that was begun last."""
+    def tell(
+        self, phase: str, *, evidence: tuple[Evidence, ...] = (), step: int = -1, silent: tuple[str, ...] = ()
+    ) -> None:
+        """Report a phase of the epoch that was begun last; the supervisors of the seats `silent` are not heard."""
         begin = self.begun[-1]
+        members = dict(zip(begin.seats, begin.pods, strict=True))
+        known = {**self.waiting, **members}
         seats = tuple(
-            SeatState(seat, uid, connected=True, state="Running")
-            for seat, uid in zip(begin.seats, begin.pods, strict=True)
+            SeatState(seat, uid, connected=seat not in silent, state="Running" if seat in members else "Idle")
+            for seat, uid in known.items()
+        )
+        seats += tuple(
+            SeatState(seat, uid, connected=True, state="Waiting")
+            for seat, uid in self.waiting.items()
+            if seat not in begin.seats
         )
         progress = Progress(step=step) if step >= 0 else self.report.progress
         self.report = Report(begin.epoch, begin.attempt, phase, seats, evidence, progress)
@@ -55,6 +70,11 @@ class FakeCoordinator:
             "ProcessExited", self.begun[-1].epoch, at, seat=seat, rank=0, code=code, step=step, error_hash=error_hash
         )
         self.tell("Failed", evidence=(evidence,))
+
+    def loses(self, seat: str, *, at: float) -> None:
+        """The supervisor of a seat is not heard any more."""
+        evidence = Evidence("SupervisorLost", self.begun[-1].epoch, at, seat=seat)
+        self.tell("Failed", evidence=(evidence,), silent=(seat,))
 
     def cut(self) -> None:
         """End all connections, as if the coordinator had been started again."""
@@ -72,6 +92,8 @@ class FakeCoordinator:
             connection.abort()
 
     def _heard(self, message: Attach | Begin | Checkpoint | End, connection: Connection) -> None:
+        if isinstance(message, Begin):
+            self.told.append(message)
         match message:
             case Attach():
                 self.attached.append(message)

@@ -1,0 +1,72 @@
+"""`kill -9` of the operator at each change of one recovery: the same end, nothing starts twice, no epoch comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from faults.kill_points import KillPoint, sample
+from faults.lab import Lab
+from faults.proxy import FaultProxy
+from faults.report import Report
+from faults.scenarios import Victim
+from faults.script import Side
+from faults.training_sweep import FAILURES, Failure, TrainingSweep
+from harness.workbench import Workbench
+from stowage.demo.local_cluster import LocalCluster
+from stowage.demo.processes import free_port
+from stowage.transport import Api
+
+NODES = 4
+IN_SAMPLE = frozenset({"job-process", "job-spare"})
+
+
+def chosen(failure: Failure, changes: int, report: Report, named: frozenset[str]) -> list[KillPoint]:
+    """The points to be run: those named, else all or a sample."""
+    points = [
+        KillPoint(failure.name, Victim.OPERATOR, Victim.OPERATOR, number, side)
+        for number in range(1, changes + 1)
+        for side in (Side.BEFORE, Side.AFTER)
+    ]
+    if named:
+        return [point for point in points if point.id in named]
+    if report.chosen == "all":
+        return points
+    return sample(points, fixed=report.fixed, rotating=report.rotating, seed=report.seed)
+
+
+@pytest.mark.parametrize("failure", [pytest.param(failure, id=failure.name) for failure in FAILURES])
+async def test_a_recovery_ends_the_same_whenever_the_operator_dies(
+    cluster: LocalCluster,
+    proxy: FaultProxy,
+    api: Api,
+    workbench: Workbench,
+    failure: Failure,
+    tmp_path: Path,
+    fault_report: Report,
+    fault_points: frozenset[str],
+    subtests: pytest.Subtests,
+) -> None:
+    if fault_points and not any(point.startswith(f"{failure.name}:") for point in fault_points):
+        pytest.skip("no point of this failure was named")
+    if not fault_points and fault_report.chosen != "all" and failure.name not in IN_SAMPLE:
+        pytest.skip("takes long: make faults plays it")
+    await workbench.nodes(NODES, prefix="sweep-", cpu="8", labels={"sweep": "node"})
+    port = free_port()
+    lab = Lab(cluster, proxy, api, tmp_path, operator_arguments=("--coordinator-address", f"127.0.0.1:{port}"))
+    try:
+        await asyncio.to_thread(lab.start, Victim.OPERATOR)
+        sweep = TrainingSweep(lab, workbench, failure, port)
+        reference = await sweep.run()
+        assert reference.problems == []
+        assert reference.changes > 1, "the recovery is too small to tell much"
+        for point in chosen(failure, reference.changes, fault_report, fault_points):
+            with subtests.test(point.id):
+                mended = await sweep.run(point)
+                logs = "\n".join(process.log_tail(40) for process in lab.processes.values())
+                assert mended.problems == [], f"killed at {mended.request}\n{logs}"
+                assert mended.end == reference.end, f"killed at {mended.request}\n{logs}"
+    finally:
+        await asyncio.to_thread(lab.stop)
