@@ -94,7 +94,7 @@ def test_the_story_of_a_failure_is_told_from_its_cause_to_the_last_step_that_was
     assert "  decided: RestartProcesses, all processes were started again, in the same pods" in story
     assert "    rule: no rule of the job speaks of it; by default: RestartProcesses" in story
     assert "    budget: 1 of 10 starts in 1 h used" in story
-    assert "  it took 11 s: detect 1.0 s, decide 0.0 s, schedule 0.0 s, start 4.0 s, restore 1.0 s" in text
+    assert "  it took 11 s: detect 1.0 s, decide 0 s, schedule 0 s, start 4.0 s, restore 1.0 s" in text
     assert story[-1] == "  lost: 11 s, 5.0 s of it for steps up to 12 done again"
 
 

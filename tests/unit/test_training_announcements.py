@@ -65,7 +65,7 @@ def test_a_failure_is_told_with_what_is_done_and_how_long_each_stage_took() -> N
     life.now += 4
     life.tell("Running", started_at=life.now, progress=Progress(step=8))
     life.step()
-    stages = "detect 1.0 s, decide 0.0 s, schedule 0.0 s, start 4.0 s"
+    stages = "detect 1.0 s, decide 0 s, schedule 0 s, start 4.0 s"
     words = f"every rank runs again on 2 nodes, 5.0 s after the failure ({stages}); epoch 2, attempt 2"
     assert life.line() == ("Recovered", words)
     life.now += 2

@@ -10,7 +10,9 @@ from stowage.api.training_words import Action, Domain, Event
 from stowage.decide.training.failure_times import timed
 from stowage.decide.training.heard import Heard, heard_of
 from stowage.decide.training.repair_times import STAGES, Repair, reached_at, went_on
+from stowage.decide.training.time_words import span
 from stowage_worker.messages import Evidence, Progress, Report, SeatState
+from unit.test_training_job_status import Life
 
 FAILED = 1_000_000.0
 
@@ -115,3 +117,41 @@ def test_a_look_that_comes_late_does_not_make_a_recovery_longer() -> None:
     assert late.over
     told = (1.0, 0.0, 2.0, 0.0, 2.0, 15.0)
     assert late.stages == dict(zip(STAGES, told, strict=True)), "what started had its nodes by then"
+
+
+def test_steps_that_were_done_since_the_last_look_count_before_the_failure_that_ended_them() -> None:
+    life = Life().run()
+    for step in (1, 10):
+        life.now += 10
+        life.tell("Running", progress=Progress(step=step))
+        life.step()
+    life.now += 10
+    life.tell("Running", progress=Progress(step=20))
+    lost = Evidence("ProcessExited", 1, life.now, seat="s1", rank=1, code=1, step=20)
+    life.tell("Failed", (lost,), progress=Progress(step=20))
+    life.step()
+    assert life.status.epoch == 2
+    assert life.status.last_failure.from_step == 20
+    assert (life.status.goodput.furthest_step, life.status.goodput.productive_seconds) == (20, 30)
+    life.tell("Running", started_at=life.now + 1, first_step_at=life.now + 2, progress=Progress(step=16))
+    life.now += 4
+    life.step()
+    assert life.status.last_failure.recovery.recompute is None, "four steps are done again"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        pytest.param(0, "0 s", id="nothing"),
+        pytest.param(0.0384, "38 ms", id="a part of a second"),
+        pytest.param(9.96, "10.0 s", id="seconds"),
+        pytest.param(59.4, "59 s", id="almost a minute"),
+        pytest.param(60, "1 min", id="a minute"),
+        pytest.param(125, "2 min 5 s", id="minutes"),
+        pytest.param(3 * 3600 + 600, "3 h 10 min", id="hours"),
+        pytest.param(52 * 3600, "2 d 4 h", id="days"),
+        pytest.param(-3, "0 s", id="a clock that is behind"),
+    ],
+)
+def test_spans_of_time_are_told_in_two_units_at_most(seconds: float, words: str) -> None:
+    assert span(seconds) == words

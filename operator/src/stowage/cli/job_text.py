@@ -37,6 +37,7 @@ def lines(answer: JobAnswer) -> Iterator[str]:
 def _how_it_is(answer: JobAnswer) -> Iterator[str]:
     from stowage.decide.training.job_announcements import one_line
     from stowage.decide.training.time_words import span
+    from stowage_scheduler.counted import counted
 
     step = f"; step {answer.step}" if answer.step is not None else ""
     step += f", {answer.step_seconds:.2g} s each" if step and answer.step_seconds is not None else ""
@@ -46,9 +47,8 @@ def _how_it_is(answer: JobAnswer) -> Iterator[str]:
         lost = sorted(answer.lost_seconds.items(), key=lambda item: (-item[1], item[0]))
         yield "time lost: " + ", ".join(f"{cause} {span(seconds)}" for cause, seconds in lost)
     if answer.restarts:
-        yield "started again: " + ", ".join(
-            f"{count} times {_SCOPES.get(scope, scope)}" for scope, count in answer.restarts.items()
-        )
+        starts = (f"{_SCOPES.get(scope, scope)} ({counted(count, 'time')})" for scope, count in answer.restarts.items())
+        yield f"started again: {', '.join(starts)}"
     if answer.phase in {"Failed", "Paused", "Succeeded"} and (answer.reason or answer.message):
         yield ": ".join(part for part in (answer.reason, one_line(answer.message, 600)) if part)
     yield from _waiting(answer)
@@ -122,7 +122,7 @@ def _story(story: FailureStory, now: float) -> Iterator[str]:
         yield f"  lost: {span(story.total_seconds)}, {again}"
 
 
-_SCOPES = {"Process": "all processes", "Container": "a container", "Node": "on another node"}
+_SCOPES = {"Process": "all processes", "Container": "containers", "Node": "pods on other nodes"}
 _FAULT = {
     "Workload": "the program's (Workload)",
     "Infrastructure": "the cluster's (Infrastructure)",

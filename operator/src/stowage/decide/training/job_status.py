@@ -138,12 +138,13 @@ def over_words(reason: JobReason) -> str:
 
 
 def _begun(job: TrainingJob, seen: Seen) -> TrainingJobStatus:
-    status = job.status.model_copy(
-        update={
-            "observed_generation": job.metadata.generation or 0,
-            "selector": f"{JOB_LABEL}={job.name},{SEAT_LABEL}",
-        }
-    )
+    known: dict[str, Any] = {
+        "observed_generation": job.metadata.generation or 0,
+        "selector": f"{JOB_LABEL}={job.name},{SEAT_LABEL}",
+    }
+    if seen.report is not None and seen.report.epoch == job.status.epoch:  # first: a failure ends how far it got
+        known["progress"] = progress_of(job.status.progress, seen.report.progress, seen.now)
+    status = job.status.model_copy(update=known)
     if status.phase is not None:
         return status
     if job.spec.suspend:
@@ -288,7 +289,6 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
     ended = status.phase is not None and status.phase.ended
     told: dict[str, Any] = {"seat_summary": seat_summary(() if ended else status.seats, current, seen.report)}
     if seen.report is not None and seen.report.epoch == status.epoch:
-        told["progress"] = progress_of(status.progress, seen.report.progress, seen.now)
         told["stragglers"] = stragglers_of(seen.report, status.seats)
     elif status.epoch != job.status.epoch:
         told["stragglers"] = ()

@@ -13,8 +13,10 @@ _DAY: Final = 86400
 
 
 def span(seconds: float) -> str:
-    """Two units at most: `0.2 s`, `45 s`, `2 min 5 s`, `3 h 10 min`, `2 d 4 h`."""
+    """Two units at most: `38 ms`, `1.2 s`, `45 s`, `2 min 5 s`, `3 h 10 min`, `2 d 4 h`."""
     seconds = max(0.0, seconds)
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms" if seconds else "0 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -36,5 +38,5 @@ def stages(times: RecoveryTimes) -> dict[str, float]:
 
 
 def stage_words(times: RecoveryTimes) -> str:
-    """`detect 0.2 s, decide 0.0 s, schedule 3.1 s`: of those that are over."""
+    """`detect 200 ms, decide 38 ms, schedule 3.1 s`: of those that are over."""
     return ", ".join(f"{stage} {span(seconds)}" for stage, seconds in stages(times).items())
