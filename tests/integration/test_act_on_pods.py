@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench, pod_template
 from stowage.act.answers import Answer
 from stowage.act.bindings import bind
-from stowage.act.gates import ungate
+from stowage.act.gates import open_gate, ungate
 from stowage.act.taints import release, reserve
+from stowage.act.unhealthy_nodes import cordon
 from stowage.transport import paths
 from stowage_scheduler.packing import PodRef
 
@@ -17,6 +20,7 @@ GATE = {"name": "stowage.dev/gang"}
 RESERVED = "stowage.dev/reserved"
 OURS = {"key": RESERVED, "value": "plan-1", "effect": "NoSchedule"}
 THEIRS = {"key": RESERVED, "value": "plan-2", "effect": "NoSchedule"}
+UNHEALTHY = {"key": "stowage.dev/unhealthy", "effect": "NoSchedule"}
 TEAM = {"key": "example.com/team", "value": "a", "effect": "PreferNoSchedule"}
 
 
@@ -104,6 +108,19 @@ class TestGate:
         assert (await ungate(workbench.api, stale, "n1", tolerate=None)).answer is Answer.GONE
         assert (await spec_of(workbench, ref))["schedulingGates"] == [GATE]
 
+    async def test_without_a_policy_the_gate_goes_and_the_place_is_left_to_the_scheduler(
+        self, workbench: Workbench
+    ) -> None:
+        other = {"name": "example.com/quota"}
+        ref = await pod(workbench, schedulingGates=[other, GATE])
+        stale = PodRef(ref.namespace, ref.name, "0d9f6a1e-0000-4000-8000-000000000000")
+        await open_gate(workbench.api, stale)
+        assert (await spec_of(workbench, ref))["schedulingGates"] == [other, GATE]
+        for _ in range(2):
+            assert (await open_gate(workbench.api, ref)).answer is Answer.UNGATED
+        spec = await spec_of(workbench, ref)
+        assert (spec["schedulingGates"], spec.get("affinity")) == ([other], None)
+
 
 class TestTaint:
     @staticmethod
@@ -153,6 +170,30 @@ class TestTaint:
     async def test_a_node_that_is_gone_needs_nothing(self, workbench: Workbench) -> None:
         await reserve(workbench.api, "gone", uid="plan-1", until=1_800_000_000.0, over=(), leads=leads)
         await release(workbench.api, "gone", uid="plan-1", leads=leads)
+
+
+class TestCordon:
+    async def test_a_node_is_tainted_once_for_each_failure_and_admins_have_the_last_word(
+        self, workbench: Workbench
+    ) -> None:
+        api, (node,) = workbench.api, await workbench.nodes(1)
+        first, second = datetime(2026, 1, 1, 10, tzinfo=UTC), datetime(2026, 1, 1, 11, tzinfo=UTC)
+        await TestTaint.put(workbench, node, TEAM)
+        await cordon(api, node, at=first, reason="TrainingJob a/b: DeviceUnhealthy", leads=leads)
+        assert await TestTaint.taints(workbench, node) == [TEAM, UNHEALTHY]
+        annotations = (await api.get(paths.node(node)))["metadata"]["annotations"]
+        assert annotations["stowage.dev/unhealthy-reason"] == "TrainingJob a/b: DeviceUnhealthy"
+        assert annotations["stowage.dev/unhealthy-since"] == "2026-01-01T10:00:00Z"
+        await TestTaint.put(workbench, node, TEAM)
+        await cordon(api, node, at=first, reason="the same again", leads=leads)
+        assert await TestTaint.taints(workbench, node) == [TEAM], "who took it off has looked"
+        await cordon(api, node, at=second, reason="it failed again", leads=lambda: False)
+        assert await TestTaint.taints(workbench, node) == [TEAM]
+        await cordon(api, node, at=second, reason="it failed again", leads=leads)
+        assert await TestTaint.taints(workbench, node) == [TEAM, UNHEALTHY]
+
+    async def test_a_node_that_is_gone_needs_no_taint(self, workbench: Workbench) -> None:
+        await cordon(workbench.api, "gone", at=datetime(2026, 1, 1, tzinfo=UTC), reason="any", leads=leads)
 
 
 async def test_a_pod_let_go_behind_a_taint_lands_on_its_node(workbench: Workbench) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from stowage.act.answers import Answer, Reply, reply_to
 from stowage.api.names import GANG_GATE, RESERVED_TAINT
 from stowage.transport import Api, ApiError, paths
-from stowage_scheduler.cluster import Pod
 from stowage_scheduler.packing import PodRef
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -44,7 +43,7 @@ async def ungate(api: Api, pod: PodRef, node: str, *, tolerate: str | None) -> R
     return Reply(Answer.UNGATED)
 
 
-async def open_gate(api: Api, pod: Pod) -> Reply:
+async def open_gate(api: Api, pod: PodRef) -> Reply:
     """Take the gate of exactly this pod away and leave its place to the scheduler: nobody plans for it any more."""
     path = paths.pod(pod.namespace, pod.name)
     try:

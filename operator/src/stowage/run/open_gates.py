@@ -9,6 +9,7 @@ from stowage.act.gates import open_gate
 from stowage.api.names import GANG_GATE
 from stowage.transport import Api
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.packing import PodRef
 
 PATIENCE_SECONDS: Final = 30.0
 """So long a policy may be away: people delete one and make another, and so do tools."""
@@ -50,5 +51,5 @@ class OpenGates:
         if left > 0:
             return left
         for pod in gated:
-            await open_gate(self._api, pod)
+            await open_gate(self._api, PodRef(pod.namespace, pod.name, pod.uid))
         return None
