@@ -17,6 +17,7 @@ import stowage_worker
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench
 from integration.conftest import Start
+from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import free_port
 from stowage.transport import paths
 
@@ -105,7 +106,9 @@ async def kubelets(workbench: Workbench, start: Start, tmp_path: Path) -> AsyncI
     await eventually(gone, what="the operator lets the pods go")
 
 
-async def test_from_apply_to_success_over_a_rank_that_fails(workbench: Workbench, kubelets: Kubelets) -> None:
+async def test_from_apply_to_success_over_a_rank_that_fails(
+    workbench: Workbench, kubelets: Kubelets, cluster: LocalCluster
+) -> None:
     label = {"story": workbench.namespace}
     await workbench.nodes(2, cpu="8", labels=label)
     runs = kubelets.folder / "runs"
@@ -157,3 +160,35 @@ async def test_from_apply_to_success_over_a_rank_that_fails(workbench: Workbench
         return all(pod["status"]["phase"] == "Succeeded" and not pod["metadata"].get("finalizers") for pod in seats)
 
     await eventually(counted, what="supervisors ended with code 0, and their pods are counted")
+
+    events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]
+    told = {one["reason"]: one["note"] for one in events if one["regarding"]["name"] == "tiny"}
+    assert told.keys() >= {"Created", "FailureSeen", "Succeeded"}
+    assert told["FailureSeen"].startswith("ProcessExited on rank 0, seat ")
+    assert "the processes start again" in told["FailureSeen"]
+    story = await why(cluster, f"tj/{workbench.namespace}/tiny")
+    assert story[0].startswith(f"trainingjob {workbench.namespace}/tiny: Succeeded for ")
+    wanted = (
+        "last failure, ",
+        "  whose fault: ",
+        "  decided: RestartProcesses",
+        "    rule: no rule of the job",
+        "    budget: 1 of 10",
+        "  it took ",
+    )
+    assert [line for line in wanted if not any(one.startswith(line) for one in story)] == []
+    (seen,) = [line for line in story if " by coordinator: " in line]
+    assert "ProcessExited on rank 0" in seen
+    assert "(code 3)" in seen
+
+
+async def why(cluster: LocalCluster, what: str) -> list[str]:
+    """The lines that `stowage why` answers with; its exit code is 0."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stowage.cli", "why", what),
+        env={**os.environ, **cluster.environment},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out
+    return out.decode().splitlines()
