@@ -15,6 +15,7 @@ import pytest
 
 from harness.agreement.report import FILE, REPORT
 from harness.control_plane import bench, control_plane, start_stowage
+from harness.coordinator import FakeCoordinator, fake_coordinator
 from harness.workbench import Workbench
 from stowage.demo import local_cluster
 from stowage.demo.local_cluster import LocalCluster
@@ -145,3 +146,21 @@ def operator(start: Start) -> ManagedProcess:
     lease_name = f"stowage-operator-{uuid.uuid4().hex[:6]}"
     arguments = ("--metrics-port", metrics_port, "--lease-name", lease_name, "--solver-workers", "1")
     return start("operator", *arguments, ready_url=f"http://127.0.0.1:{metrics_port}/readyz")
+
+
+@pytest.fixture(scope="module")
+def training_operator(start_for_all: Start) -> int:
+    """An operator that looks for every job's coordinator at the port that is returned."""
+    port, coordinators = str(free_port()), free_port()
+    lease = f"stowage-operator-{uuid.uuid4().hex[:6]}"
+    arguments = ("--metrics-port", port, "--lease-name", lease, "--solver-workers", "1")
+    address = ("--coordinator-address", f"127.0.0.1:{coordinators}")
+    start_for_all("operator", *arguments, *address, ready_url=f"http://127.0.0.1:{port}/readyz")
+    return coordinators
+
+
+@pytest.fixture
+async def coordinator(training_operator: int) -> AsyncIterator[FakeCoordinator]:
+    """What that operator finds there: a coordinator that does as it is told."""
+    async with fake_coordinator(training_operator) as running:
+        yield running

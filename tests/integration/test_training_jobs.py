@@ -2,95 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
-from harness.coordinator import FakeCoordinator, fake_coordinator
+from harness.coordinator import FakeCoordinator
 from harness.story import Story
+from harness.training_job import Job
 from harness.waiting import eventually
-from harness.workbench import Document, Workbench
-from integration.conftest import Start
-from stowage.demo.processes import free_port
+from harness.workbench import Workbench
 from stowage.transport import paths
-from stowage.transport.errors import NotFound
 
 TRACKING = "stowage.dev/tracking"
-
-
-@pytest.fixture(scope="module")
-def operator(start_for_all: Start) -> int:
-    """An operator that looks for every coordinator at the port that is returned."""
-    port, coordinators = str(free_port()), free_port()
-    lease = f"stowage-operator-{uuid.uuid4().hex[:6]}"
-    arguments = ("--metrics-port", port, "--lease-name", lease, "--solver-workers", "1")
-    address = ("--coordinator-address", f"127.0.0.1:{coordinators}")
-    start_for_all("operator", *arguments, *address, ready_url=f"http://127.0.0.1:{port}/readyz")
-    return coordinators
-
-
-@pytest.fixture
-async def coordinator(operator: int) -> AsyncIterator[FakeCoordinator]:
-    async with fake_coordinator(operator) as running:
-        yield running
-
-
-class Job:
-    """One TrainingJob of a test."""
-
-    def __init__(self, bench: Workbench, name: str = "tiny") -> None:
-        self.bench = bench
-        self.name = name
-        self.path = paths.training_job(bench.namespace, name)
-
-    async def apply(self, nodes: int = 2, **spec: Any) -> None:
-        container = {"name": "trainer", "image": "train:1", "command": ["python3", "train.py"]}
-        template = {"spec": {"containers": [container], "nodeSelector": {"story": self.bench.namespace}}}
-        document = {
-            "apiVersion": "stowage.dev/v1alpha1",
-            "kind": "TrainingJob",
-            "metadata": {"name": self.name},
-            "spec": {"nodes": {"min": nodes}, "template": template, **spec},
-        }
-        await self.bench.api.create(paths.in_namespace(paths.TRAINING_JOBS, self.bench.namespace), document)
-
-    async def status(self) -> Document:
-        found: Document = (await self.bench.api.get(self.path)).get("status", {})
-        return found
-
-    async def until(self, phase: str, epoch: int | None = None) -> Document:
-        async def there() -> Document:
-            status = await self.status()
-            assert status.get("phase") == phase, status
-            assert epoch is None or status["epoch"] == epoch, status
-            return status
-
-        return await eventually(there, what=f"{self.name} is {phase} in epoch {epoch}")
-
-    async def pods(self) -> dict[str, Document]:
-        """The pods of the seats by name."""
-        found = await self.bench.pods()
-        return {pod["metadata"]["name"]: pod for pod in found if "stowage.dev/seat" in pod["metadata"]["labels"]}
-
-    async def until_pods(self, *names: str) -> dict[str, Document]:
-        async def there() -> dict[str, Document]:
-            pods = await self.pods()
-            assert set(pods) == set(names), set(pods)
-            return pods or {"": {}}
-
-        return await eventually(there, what=f"the pods are {names}")
-
-    async def delete(self) -> None:
-        with contextlib.suppress(NotFound):
-            await self.bench.api.delete(self.path)
-        await self.until_pods()
-
-    async def set_spec(self, **spec: Any) -> None:
-        await self.bench.api.merge_patch(self.path, {"spec": spec})
 
 
 @pytest.fixture
@@ -204,16 +128,4 @@ async def test_a_deleted_job_leaves_nothing(job: Job) -> None:
     await job.apply()
     await job.until("Running", epoch=1)
     await job.bench.api.delete(job.path)
-
-    async def nothing_left() -> bool:
-        for collection in (paths.SECRETS, paths.SERVICES, paths.PODS):
-            found = await job.bench.api.get(paths.in_namespace(collection, job.bench.namespace))
-            names = [item["metadata"]["name"] for item in found["items"]]
-            assert not [name for name in names if name.startswith(job.name)], names
-        try:
-            await job.bench.api.get(job.path)
-        except NotFound:
-            return True
-        return False
-
-    await eventually(nothing_left, what="everything of the job is gone")
+    await eventually(job.gone, what="everything of the job is gone")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stowage.admission.judge import judge
 from stowage.admission.known import Known
 from stowage.api.packing_policy import PackingPolicy
+from stowage.decide.training.promql_rules import PromqlRule
 from stowage_scheduler.cluster import PriorityClass, Snapshot
 from unit.admission_requests import changed, policy, request
 from unit.builders import NOW, node
@@ -81,6 +83,12 @@ def test_a_sensible_job_is_let_through_in_silence() -> None:
             id="a mount of a volume that is not there",
         ),
         pytest.param(
+            job(checkpoint={**SAFE, "directory": "/stowage/worker"}),
+            "spec.checkpoint.directory",
+            "/stowage is where Stowage mounts its own files",
+            id="checkpoints over the supervisor",
+        ),
+        pytest.param(
             job(trainer={"args": ["x" * 60_000] * 5}),
             "spec.template.spec",
             "must have at most 262144 bytes",
@@ -131,6 +139,17 @@ def test_what_could_never_run_is_refused(document: dict[str, Any], field: str, r
             id="an event that never comes",
         ),
         pytest.param(
+            job(nodes={"min": 2}, elastic={}),
+            "spec.elastic has no effect: spec.nodes allows 2 nodes and no other number",
+            id="elastic, with one number of nodes",
+        ),
+        pytest.param(
+            job(nodes={"min": 1, "max": 2}, queueName="a"),
+            "spec.queueName: a job in a queue takes no more nodes by itself, for only Kueue knows the quota; "
+            "spec.nodes.target asks for them",
+            id="elastic, in a queue",
+        ),
+        pytest.param(
             job(nodes={"min": 3}),
             "spec.nodes.min = 3: there are 2 nodes now, so the job waits",
             id="more nodes than there are",
@@ -151,6 +170,26 @@ def test_what_is_hardly_meant_is_told(document: dict[str, Any], words: str) -> N
     verdict = judge(request(document), known())
     assert verdict.allowed
     assert verdict.warnings == (words,)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        pytest.param({"min": 1, "max": 4, "target": 2}, "2 go on", id="fewer are asked for"),
+        pytest.param({"min": 1, "max": 2}, "2 go on", id="so many are not allowed any more"),
+        pytest.param({"min": 1, "max": 8, "allowed": [2, 4]}, "2 go on", id="nor such a number"),
+        pytest.param({"min": 1, "max": 4, "target": 4}, "", id="more are asked for: nobody stops yet"),
+        pytest.param({"min": 1, "max": 8}, "", id="more are allowed"),
+    ],
+)
+def test_a_change_that_stops_who_trains_is_told(nodes: dict[str, Any], told: str) -> None:
+    before = job(nodes={"min": 1, "max": 4})
+    seats = [{"seat": f"s{number}", "attempt": 1} for number in range(3)]
+    before["status"] = {"phase": "Running", "seats": seats, "members": [one["seat"] for one in seats]}
+    warnings = judge(request(changed(before, nodes=nodes), before), known()).warnings
+    found = [one for one in warnings if "step boundary" in one]
+    assert bool(found) is bool(told)
+    assert all("3 nodes train" in one and told in one for one in found)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +229,34 @@ def test_what_a_job_said_before_is_no_reason_to_refuse_its_suspension() -> None:
     verdict = judge(request(changed(senseless, suspend=True), senseless), known())
     assert verdict.allowed
     assert any("(it said so before)" in one for one in verdict.warnings)
+
+
+NO_SUCH_RULE = (
+    "spec.recovery.rules[0].when.promql.rule = {}: the operator's settings have no such rule for this namespace"
+)
+OF_WHOLE_JOBS = (
+    "spec.recovery.rules[0].do = ReplaceNode: {} speaks of whole jobs and names no pod, so all processes start again"
+)
+RULES = {
+    "spike": PromqlRule("spike", "loss > 10"),
+    "theirs": PromqlRule("theirs", "loss > 10", namespaces=frozenset({"team-b"})),
+    "xid": PromqlRule("xid", "xid > 0", name_label="pod", of_pods=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "words"),
+    [
+        pytest.param("spike", "Pause", None, id="known"),
+        pytest.param("xid", "ReplaceNode", None, id="of pods"),
+        pytest.param("spkie", "Pause", NO_SUCH_RULE, id="misspelled"),
+        pytest.param("theirs", "Pause", NO_SUCH_RULE, id="of another namespace"),
+        pytest.param("spike", "ReplaceNode", OF_WHOLE_JOBS, id="a node that no series names"),
+    ],
+)
+def test_names_of_promql_rules_are_looked_up(name: str, action: str, words: str | None) -> None:
+    rule = {"when": {"promql": {"rule": name}}, "do": action}
+    document = request(job(recovery={"rules": [rule]}))
+    said = judge(document, structs.replace(known(), promql_rules=RULES)).warnings
+    assert said == ((words.format(name),) if words is not None else ())
+    assert judge(document, known()).warnings == (), "nobody knows them"

@@ -140,16 +140,14 @@ async def release_pod(api: Api, pod: Pod) -> None:
 
 
 async def release_tracked(api: Api, namespace: str, name: str, uid: str) -> None:
-    """Take the tracking finalizer off the pod of this name, if it still is the one with this UID."""
-    path = paths.pod(namespace, name)
+    """Take the tracking finalizer off the pod of this name, if it still is the one with this UID; no other of it.
+
+    Others write pods meanwhile: one element is taken out of the list, whatever the rest has become.
+    """
+    gone = {"uid": uid, "$deleteFromPrimitiveList/finalizers": [TRACKING_FINALIZER]}
     try:
-        metadata = (await api.get(path))["metadata"]
-        kept = [one for one in metadata.get("finalizers") or [] if one != TRACKING_FINALIZER]
-        if metadata["uid"] != uid or kept == (metadata.get("finalizers") or []):
-            return
-        version = metadata["resourceVersion"]
-        await api.merge_patch(path, {"metadata": {"finalizers": kept, "resourceVersion": version}})
-    except (NotFound, Invalid):  # what is going loses its last finalizer, and is gone before the answer
+        await api.strategic_patch(paths.pod(namespace, name), {"metadata": gone})
+    except (NotFound, Conflict, Invalid):  # another pod has its name, or what is going is gone before the answer
         logger.debug("pod %s/%s is gone already", namespace, name)
 
 

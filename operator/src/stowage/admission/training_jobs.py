@@ -11,14 +11,16 @@ from stowage.api.names import JOB_LABEL
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_recovery import Match, Rule
-from stowage.api.training_words import Event
+from stowage.api.training_words import Action, Event
+from stowage.decide.training.promql_rules import PromqlRule
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.kube.matching import matches_selector
 
-DEFAULT_SCHEDULER: Final = "default-scheduler"
+OWN_DIRECTORY: Final = "/stowage"
 _RULES: Final = "spec.recovery.rules"
 _LOST_WITH_PODS: Final = frozenset({"emptyDir", "hostPath"})
 _SIZES_NAMED: Final = 3
+_OF_ONE_SEAT: Final = frozenset({Action.RESTART_CONTAINER, Action.REPLACE_NODE})
 
 
 def problems(job: TrainingJob) -> tuple[Problem, ...]:
@@ -34,7 +36,9 @@ def warnings(job: TrainingJob, before: TrainingJob | None, known: Known) -> tupl
         before: as it is; None: it is new.
         known: the policies and the cluster.
     """
-    found = [*_by_itself(job), *_by_its_rules(job.spec.recovery.rules)]
+    found = [*_by_itself(job), *_by_its_rules(job.spec.recovery.rules), *_by_the_settings(job, known.promql_rules)]
+    if before is not None:
+        found += _by_what_trains(job, before)
     if before is None or before.spec.template != job.spec.template:
         found += _by_the_policies(job, known)
     if known.snapshot is not None:
@@ -57,6 +61,8 @@ def _directory_taken(job: TrainingJob) -> Iterator[Problem]:
     if job.spec.checkpoint.volume is None:
         return
     directory = job.spec.checkpoint.directory
+    if f"{directory}/".startswith(f"{OWN_DIRECTORY}/"):
+        yield Problem("spec.checkpoint.directory", directory, f"{OWN_DIRECTORY} is where Stowage mounts its own files")
     for mount in _mounts(job.spec.template.spec.trainer.model_extra):
         if str(mount.get("mountPath", "")).rstrip("/") == directory:
             words = f"the trainer mounts {mount.get('name')} there; leave that mount out, or name another directory"
@@ -92,6 +98,30 @@ def _by_itself(job: TrainingJob) -> Iterator[str]:
     if not isinstance(resources, Mapping) or not (resources.get("requests") or resources.get("limits")):
         yield "spec.template: the trainer asks for no resources, so any number of such pods is taken to fit on a node"
     yield from _by_the_batch(job)
+    yield from _by_the_size(job)
+
+
+def _by_the_size(job: TrainingJob) -> Iterator[str]:
+    spec = job.spec
+    if len(spec.nodes.sizes) == 1:
+        if spec.elastic is not None:
+            yield f"spec.elastic has no effect: spec.nodes allows {spec.nodes.sizes[0]} nodes and no other number"
+    elif spec.queue_name is not None and spec.nodes.target is None:
+        yield (
+            "spec.queueName: a job in a queue takes no more nodes by itself, for only Kueue knows the quota; "
+            "spec.nodes.target asks for them"
+        )
+
+
+def _by_what_trains(job: TrainingJob, before: TrainingJob) -> Iterator[str]:
+    """A running job that has to have fewer nodes is stopped for it, which a change of bounds does not tell."""
+    size = sum(not seat.spare for seat in before.status.seats)
+    sizes, target = job.spec.nodes.sizes, job.spec.nodes.target
+    asked = (
+        target if target is not None else size if size in sizes else max((*sizes[:1], *(n for n in sizes if n < size)))
+    )
+    if job.spec.nodes != before.spec.nodes and before.status.members and asked < size:
+        yield f"spec.nodes: {size} nodes train; they stop at a step boundary, and {asked} go on from there"
 
 
 def _by_the_batch(job: TrainingJob) -> Iterator[str]:
@@ -122,6 +152,19 @@ def _by_its_rules(rules: Sequence[Rule]) -> Iterator[str]:
             yield f"{_RULES}[{number}].when.event = Log: no rule says which lines are looked for"
 
 
+def _by_the_settings(job: TrainingJob, known: Mapping[str, PromqlRule] | None) -> Iterator[str]:
+    """PromQL rules are admins'; one that comes later is found then, so a job may be there before it."""
+    for number, rule in enumerate(job.spec.recovery.rules if known is not None else ()):
+        if rule.when.promql is None or known is None:
+            continue
+        name, field = rule.when.promql.rule, f"{_RULES}[{number}]"
+        promql = known.get(name)
+        if promql is None or not promql.serves(job.namespace):
+            yield f"{field}.when.promql.rule = {name}: the operator's settings have no such rule for this namespace"
+        elif not promql.of_pods and rule.do in _OF_ONE_SEAT:
+            yield f"{field}.do = {rule.do}: {name} speaks of whole jobs and names no pod, so all processes start again"
+
+
 def _matched(match: Match) -> tuple[str, ...]:
     """What a rule matches, one word for each."""
     lists: tuple[tuple[str, Sequence[object]], ...] = (
@@ -150,7 +193,7 @@ def _by_the_policies(job: TrainingJob, known: Known) -> Iterator[str]:
 
 
 def _scheduler(job: TrainingJob) -> str:
-    return str((job.spec.template.spec.model_extra or {}).get("schedulerName") or DEFAULT_SCHEDULER)
+    return job.spec.template.spec.scheduler_name
 
 
 def _covers(policy: PackingPolicy, job: TrainingJob, scheduler: str, snapshot: Snapshot | None) -> bool:

@@ -23,6 +23,7 @@ from stowage.transport.server_clock import ServerClock
 JSON: Final = "application/json"
 METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
 MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
 
 CONNECT_SECONDS: Final = 5.0
@@ -138,6 +139,11 @@ class Api:
     async def merge_patch(self, path: str, body: Mapping[str, Any], query: Query | None = None) -> dict[str, Any]:
         """Apply a JSON merge patch (RFC 7386)."""
         answer = await self._call("PATCH", path, body=body, query=self._owned(query), content_type=MERGE_PATCH)
+        return self._document("PATCH", path, answer)
+
+    async def strategic_patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply a strategic merge patch, which knows lists of Kubernetes' own kinds; custom resources refuse it."""
+        answer = await self._call("PATCH", path, body=body, query=self._owned(None), content_type=STRATEGIC_PATCH)
         return self._document("PATCH", path, answer)
 
     async def apply(
