@@ -54,7 +54,7 @@ def test_a_seat_pod_is_the_template_with_the_supervisor_around_its_command() -> 
             "stowage.dev/gang": "01234567-1",
             "stowage.dev/gang-size": "2",
         },
-        "annotations": {"stowage.dev/epoch": "4"},
+        "annotations": {"stowage.dev/epoch": "4", "stowage.dev/rank-order": "0"},
         "finalizers": ["stowage.dev/tracking"],
         "ownerReferences": [
             {

@@ -37,7 +37,11 @@ _COMMAND_RULE: Final = (
 _NAMED: Final = f"one.name == '{TRAINER}'"
 _HAS_COMMAND: Final = "has({0}.command) && size({0}.command) > 0"
 _KEPT: Final[dict[str, Any]] = {**UNKNOWN_KEPT}
-_OF_CONTAINERS: Final[Mapping[str, Shape]] = {"volumeMounts": (dict,), "resources": {"requests": dict, "limits": dict}}
+_OF_CONTAINERS: Final[Mapping[str, Shape]] = {
+    "volumeMounts": (dict,),
+    "lifecycle": dict,
+    "resources": {"requests": dict, "limits": dict},
+}
 _TERMS: Final[Mapping[str, Shape]] = {"nodeSelectorTerms": ({"matchFields": (dict,), "matchExpressions": (dict,)},)}
 _OF_PODS: Final[Mapping[str, Shape]] = {
     "terminationGracePeriodSeconds": int,

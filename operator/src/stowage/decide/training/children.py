@@ -15,6 +15,7 @@ from stowage.api.names import (
     GANG_LABEL,
     GANG_SIZE_LABEL,
     JOB_LABEL,
+    RANK_ORDER_ANNOTATION,
     SEAT_LABEL,
     TRACKING_FINALIZER,
 )
@@ -209,6 +210,7 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
         **template.annotations,
         **_topology(job),
         **_queue_annotations(job, pod),
+        **({} if pod.spare else {RANK_ORDER_ANNOTATION: pod.seat[1:]}),
         EPOCH_LABEL: str(job.status.epoch),
     }
     metadata["finalizers"] = [TRACKING_FINALIZER]
@@ -277,6 +279,7 @@ def _wrapped(job: TrainingJob, pod: SeatPod, container: Document) -> Document:
     return {
         **{key: value for key, value in container.items() if key != "args"},
         "command": ["python3", f"{_WORKER_PATH}/stowage_worker", "run", "--", *program],
+        "lifecycle": _lifecycle(container, job.spec.template.spec.grace_seconds),
         "env": [
             *container.get("env", []),
             *({"name": name, "value": value} for name, value in own.items()),
@@ -284,6 +287,17 @@ def _wrapped(job: TrainingJob, pod: SeatPod, container: Document) -> Document:
         ],
         "volumeMounts": [*(container.get("volumeMounts") or []), *mounts],
     }
+
+
+def _lifecycle(container: Document, grace_seconds: int) -> Document:
+    """With a hook that lets the job make a checkpoint before the container is stopped, unless the template has one.
+
+    The hook's time counts against the pod's grace: half of it at least is the hook's, and some seconds are left in any
+    case for the processes to end. Without a hook the supervisor does the same when it gets SIGTERM.
+    """
+    seconds = max(grace_seconds / 2, grace_seconds - 2 * MARGIN_SECONDS)
+    command = ["python3", f"{_WORKER_PATH}/stowage_worker", "leave", f"--seconds={seconds:g}"]
+    return {"preStop": {"exec": {"command": command}}, **(container.get("lifecycle") or {})}
 
 
 def _install(image: str) -> Document:
