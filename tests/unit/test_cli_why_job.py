@@ -258,6 +258,26 @@ class TestDump:
         text = capsys.readouterr().out
         assert "by coordinator: ProcessExited on rank 1, seat s1, node n1 (code 1, step 12): OSError" in text
 
+    def test_top_lists_the_jobs_that_have_not_ended(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "dump.json"
+        ended = self.document()
+        ended["metadata"]["name"] = "done"
+        ended["status"]["phase"] = "Succeeded"
+        file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [self.document(), ended]}))
+        assert run(["top", "-f", str(file), "-o", "json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["trainingJobs"]
+        assert (row["job"], row["phase"], row["nodes"], row["step"], row["restarts"]) == (
+            "team/tiny",
+            "Running",
+            "2/2",
+            12,
+            1,
+        )
+        assert row["mostLost"] == {"cause": "WastedProgress", "seconds": 6}
+        assert run(["top", "-f", str(file)]) == 0
+        table = capsys.readouterr().out.splitlines()
+        assert table[-1].split() == ["team/tiny", "Running", "2/2", "12", "0.857", "1", "WastedProgress", "6.0", "s"]
+
     def test_now_is_when_the_job_was_told_of_last(self) -> None:
         document = self.document()
         until = document["status"]["goodput"]["until"]

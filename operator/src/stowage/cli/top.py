@@ -1,4 +1,4 @@
-"""`stowage top`: how full the nodes are, and how usable what is free is."""
+"""`stowage top`: how full the nodes are, how usable what is free is, and how training jobs do."""
 
 from __future__ import annotations
 
@@ -53,16 +53,19 @@ def top(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Show requested and allocatable CPU, memory and GPUs by node, the largest free GPU block and fragmentation."""
+    """Show requested and allocatable CPU, memory and GPUs by node, the largest free GPU block, and training jobs."""
+    from stowage.cli import job_rows
     from stowage.cli.facts import load
 
-    snapshot = load(file, now, kubeconfig, context).snapshot
+    facts = load(file, now, kubeconfig, context)
+    snapshot, jobs = facts.snapshot, job_rows.job_rows(facts.jobs)
     uses = node_uses(snapshot)
     pending = sum(1 for pod in snapshot.pods if pod.node is None and not pod.finished)
     if output is Output.TABLE:
         _print_table(uses, pending)
+        job_rows.show(jobs)
     else:
-        print_document(document(uses, pending), output)
+        print_document({**document(uses, pending), "trainingJobs": job_rows.document(jobs)}, output)
 
 
 def node_uses(snapshot: Snapshot) -> list[NodeUse]:
