@@ -165,6 +165,7 @@ class Recovery(SpecFields):
     """First match wins; what no rule speaks of is done by default."""
     force_delete: Switch = False
     """
-    Whether pods on lost nodes are deleted by force. Without it they stay Terminating until the node answers or is
-    gone; their seats are filled by new pods all the same. A pod that is deleted by force may still run and write.
+    Whether pods on lost nodes are deleted by force also where they have volumes that one node at a time may attach.
+    Without it these stay Terminating until the node answers or is gone; their seats are filled by new pods all the
+    same. A pod that is deleted by force may still run and write.
     """
