@@ -9,7 +9,7 @@ import pytest
 
 from harness.coordinator import FakeCoordinator, fake_coordinator
 from harness.waiting import eventually
-from stowage.run.coordinators import PROGRESS_SECONDS, Coordinators, Target
+from stowage.run.coordinators import PROGRESS_LOOKS_A_SECOND, PROGRESS_SECONDS, Coordinators, Target
 from stowage_worker.messages import Begin, End
 
 TARGET = Target("team/tiny", "uid-1", "a-token", leader_epoch=3)
@@ -120,3 +120,35 @@ async def test_a_link_that_is_dropped_hears_nothing_more(links: Links) -> None:
     assert len(links.all) == 0
     assert not links.all.connected(TARGET.key)
     assert links.all.report(TARGET.key, TARGET.uid) is None
+
+
+async def test_a_report_that_tells_nothing_new_rings_nobody(links: Links) -> None:
+    links.follow()
+    links.all.command(TARGET.key, BEGIN)
+    await links.until_phase("Running", 1)
+    links.fake.tell("Running", step=12)
+    heard = links.all.report(TARGET.key, TARGET.uid)
+    links.rings.clear()
+    links.fake.tell("Running")  # a step later by the clock alone
+    links.fake.tell("Running", step=13)
+
+    async def told() -> bool:
+        report = links.all.report(TARGET.key, TARGET.uid)
+        return report is not heard and report is not None and report.progress.step == 13
+
+    await eventually(told, timeout_seconds=10, what="step 13 is reported")
+    assert links.rings == [PROGRESS_SECONDS, PROGRESS_SECONDS]  # of the steps 12 and 13
+
+
+async def test_the_more_jobs_there_are_the_less_is_each_looked_at_for_its_progress() -> None:
+    async def nowhere() -> tuple[str, int]:
+        raise OSError("nowhere")
+
+    links = Coordinators(lambda *_: None, random.Random(1), lambda: 5.0)
+    paces = []
+    for number in range(500):
+        links.follow(Target(f"team/j{number}", "uid", "a-token", leader_epoch=3), nowhere)
+        paces.append(links.progress_seconds())
+    links.drop_all()
+    assert paces[:200] == [PROGRESS_SECONDS] * 200
+    assert paces[-1] == 500 / PROGRESS_LOOKS_A_SECOND

@@ -22,6 +22,7 @@ from stowage.run.extender_pulse import Pulses
 from stowage.run.freshness import Sight
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
+from stowage.run.queries import Queries
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
@@ -34,11 +35,17 @@ from stowage_scheduler.kube.ledger import POD_GROUP_KINDS
 CLUSTER: Final[Key] = ("cluster",)
 SYNC_POLL_SECONDS: Final = 1.0
 LOOK_AT_ALL_SECONDS: Final = 60.0  # in case a ring was lost: nothing depends on events alone
+JOB_LOOKS_A_SECOND: Final = 20.0
 PLAN_DELAY_SECONDS: Final = 0.1  # one pass for the many events of one change
 POLICY_DELAY_SECONDS: Final = 0.5
 
 
 logger = logging.getLogger(__name__)
+
+
+def pause_seconds(jobs: int) -> float:
+    """Between two looks, when all jobs are looked at in case a ring was lost; they take half of the time at most."""
+    return min(1 / JOB_LOOKS_A_SECOND, LOOK_AT_ALL_SECONDS / 2 / max(1, jobs))
 
 
 class Controller:
@@ -55,6 +62,7 @@ class Controller:
         monotonic: seconds that only go forward.
         settings: of the process.
         sight: what is not seen now: then nothing new is begun.
+        queries: the PromQL rules of training jobs.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Controller:
         monotonic: Callable[[], float],
         settings: OperatorSettings,
         sight: Sight,
+        queries: Queries,
     ) -> None:
         self._api = api
         self._sight = sight
@@ -110,6 +119,7 @@ class Controller:
             clock=clock,
             settings=settings,
             ring=lambda job, seconds: queue.add(("training", job), seconds),
+            queries=queries,
             generator=random.Random(),  # noqa: S311 - jitter only
         )
 
@@ -160,8 +170,9 @@ class Controller:
             self._queue.add(("policy", policy.name))
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
-        for job in await job_keys(self._api):
-            self._queue.add(("training", job))
+        jobs = await job_keys(self._api)
+        for number, job in enumerate(jobs):  # all at once would keep what happens meanwhile waiting
+            self._queue.add(("training", job), number * pause_seconds(len(jobs)))
         self._extenders = len(await self._pulses.alive())
         if self._store.synced:
             await self._sweep()

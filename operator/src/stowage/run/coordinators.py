@@ -11,6 +11,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -25,7 +26,9 @@ DIALS_AT_ONCE: Final = 32
 DIAL_SECONDS: Final = 5.0
 LONGEST_BACKOFF_SECONDS: Final = 5.0
 PROGRESS_SECONDS: Final = 10.0
-"""Reports that tell of progress alone ring no more often."""
+"""Reports that tell of progress alone ring no more often …"""
+PROGRESS_LOOKS_A_SECOND: Final = 20.0
+"""… nor all jobs together: each look costs a read, a write and some milliseconds."""
 
 Address = Callable[[], Awaitable[tuple[str, int]]]
 """Finds out where the coordinator is now: host and port. Raises OSError when it is nowhere."""
@@ -76,7 +79,9 @@ class Coordinators:
         if link is not None and link.target == target:
             return
         self.drop(target.key)
-        self._links[target.key] = _Link(target, address, self._dials, self._ring, self._generator, self._clock)
+        self._links[target.key] = _Link(
+            target, address, self._dials, self._ring, self._generator, self._clock, self.progress_seconds
+        )
 
     def report(self, key: str, uid: str) -> Report | None:
         """The latest report of a job."""
@@ -119,6 +124,10 @@ class Coordinators:
             self._reconnects += link.reconnects
             link.end()
 
+    def progress_seconds(self) -> float:
+        """How often a job is looked at for its progress alone: the more jobs there are, the less."""
+        return max(PROGRESS_SECONDS, len(self._links) / PROGRESS_LOOKS_A_SECOND)
+
     def drop_all(self) -> None:
         """End all links: somebody else leads now."""
         for key in tuple(self._links):
@@ -139,6 +148,7 @@ class _Link:
         ring: Ring,
         generator: random.Random,
         clock: Callable[[], float],
+        progress_seconds: Callable[[], float],
     ) -> None:
         self.target = target
         self.report: Report | None = None
@@ -147,6 +157,8 @@ class _Link:
         self.reconnects = 0
         self.since = clock()
         self._clock = clock
+        self._progress_seconds = progress_seconds
+        self._matter: tuple[object, ...] = ()  # of the latest report
         self._address = address
         self._dials = dials
         self._ring = ring
@@ -206,7 +218,9 @@ class _Link:
             self._heard(message)
 
     def _heard(self, report: Report) -> None:
-        fresh = not self.connected or self.report is None or _matters(report) != _matters(self.report)
+        matter = _matters(report)
+        fresh = not self.connected or matter != self._matter
+        moved = self.report is None or _shown(report) != _shown(self.report)
         of_epoch = self.heard if self.report is not None and self.report.epoch == report.epoch else ()
         if self.report is None or (of_epoch, report.evidence) != (self.heard, self.report.evidence):
             self.heard = heard_of(report, of_epoch, self._clock())
@@ -214,11 +228,12 @@ class _Link:
             self.reconnects += 1
         if not self.connected:
             self.since = self._clock()
-        self.report = report
+        self.report, self._matter = report, matter
         self.connected = True
         self._backoff.reset()
         self._last_words = ""
-        self._ring(self.target.key, 0.0 if fresh else PROGRESS_SECONDS)
+        if fresh or moved:
+            self._ring(self.target.key, 0.0 if fresh else self._progress_seconds())
 
 
 def _matters(report: Report) -> tuple[object, ...]:
@@ -226,3 +241,8 @@ def _matters(report: Report) -> tuple[object, ...]:
     seats = tuple((seat.seat, seat.pod, seat.connected, seat.state) for seat in report.seats)
     stepped = report.first_step_at is not None
     return (report.epoch, report.phase, report.evidence, seats, report.progress.checkpoint_step, stepped)
+
+
+def _shown(report: Report) -> tuple[object, ...]:
+    """What else of a report the status shows; time that passes without a step is not of it."""
+    return (replace(report.progress, since_step_seconds=0.0), report.stragglers)

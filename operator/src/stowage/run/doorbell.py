@@ -177,6 +177,7 @@ class Doorbell:
     Args:
         api: whose credentials it uses.
         ring: called in this event loop.
+        is_own: whether a version (kind of key, name, resource version) is what the caller wrote: not worth a ring.
         generator: source of the jitter.
         audit_seconds: between two audits.
     """
@@ -186,11 +187,13 @@ class Doorbell:
         api: Api,
         ring: Ring,
         *,
+        is_own: Callable[[str, str, str], bool] = lambda *_: False,
         generator: random.Random | None = None,
         audit_seconds: float = AUDIT_SECONDS,
     ) -> None:
         self._api = api
         self._ring = ring
+        self._is_own = is_own
         self._generator = generator or random.Random()  # noqa: S311 - jitter only
         self._deaf = asyncio.Event()
         self._audit = Audit(
@@ -246,7 +249,8 @@ class Doorbell:
 
     def _heard(self, kind: str, name: str, version: str, gone: bool) -> None:  # noqa: FBT001 - the shape of Heard
         self._audit.heard(kind, name, version, gone=gone)
-        self._ring(kind, name, gone)
+        if gone or not self._is_own(kind, name, version):
+            self._ring(kind, name, gone)
 
     async def _run_once(self) -> DoorbellStopped:
         """Run kopf until it ends, or is found to be deaf; cancelling ends it too."""

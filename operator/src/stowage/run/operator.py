@@ -26,6 +26,8 @@ from stowage.run.freshness import Sight, stuck
 from stowage.run.lease import Lease, Terms
 from stowage.run.metric import Process
 from stowage.run.metrics import Metrics
+from stowage.run.prometheus_settings import read_settings
+from stowage.run.queries import Queries
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
@@ -86,8 +88,18 @@ class Operator:
             on_gained=self._lead,
             on_lost=self._follow,
         )
-        self.doorbell = Doorbell(api, self._ring, generator=generator, audit_seconds=settings.audit_seconds)
+        self.doorbell = Doorbell(
+            api, self._ring, is_own=self._is_own, generator=generator, audit_seconds=settings.audit_seconds
+        )
         self.sight = Sight(self.reflectors, monotonic, lambda: self.doorbell.troubles)
+        self.queries = Queries(
+            read_settings(settings.prometheus_config),
+            lambda job, seconds: self.queue.add(("training", job), seconds),
+            clock=clock,
+            monotonic=monotonic,
+            generator=generator,
+            on_query=metrics.asked,
+        )
         self.controller = Controller(
             api=api,
             store=self.store,
@@ -99,6 +111,7 @@ class Operator:
             monotonic=monotonic,
             settings=settings,
             sight=self.sight,
+            queries=self.queries,
         )
         self.store.subscribe(self.controller.on_store_event)
         self.webhook = self._webhook(generator) if settings.webhook_port is not None else None
@@ -123,6 +136,7 @@ class Operator:
         parts["sight"] = self._look()
         parts["solver workers"] = self._keep_warm()
         parts["queue"] = self._reconcile()
+        parts["queries"] = self.queries.run()
         if self.webhook is not None:
             parts["webhook"] = self.webhook.run()
         await process.run_parts(parts, stop)
@@ -161,6 +175,10 @@ class Operator:
             self._known.add(key)
         self.queue.add(key)
 
+    def _is_own(self, kind: str, name: str, version: str) -> bool:
+        """Whether a version is what this process wrote, and has acted on already."""
+        return kind == "training" and self.controller.training.is_own(name, version)
+
     def _lead(self, epoch: int) -> None:
         """A term began: look at everything, for what a standby saw it did not act on."""
         self._metrics.epoch.set(epoch)
@@ -170,6 +188,7 @@ class Operator:
         """A term ended: whoever leads now talks to the coordinators."""
         self._metrics.epoch.set(0)
         self.controller.training.coordinators.drop_all()
+        self.queries.clear()
 
     def _ring_known(self) -> None:
         for key in sorted(self._known):
@@ -206,6 +225,7 @@ class Operator:
             ),
             now=self._api.clock.otherwise(wall_clock),  # replicas share a clock, and API servers judge by it
             generator=generator,
+            promql_rules=self.queries.rules,
             on_answer=metrics.webhook_answered,
             on_certificate=metrics.webhook_certificate_expiry.set,
         )
@@ -216,6 +236,7 @@ class Operator:
         self._metrics.doorbell_starts.set_function(lambda: float(self.doorbell.starts))
         self._metrics.unheard_changes.set_function(lambda: float(self.doorbell.unheard))
         self._metrics.clock_offset_seconds.set_function(self._steady.offset_seconds)
+        self._metrics.silent_promql_rules.set_function(self.queries.silent_rules)
         for kind, reflector in self.reflectors.items():
             self._show_collection(kind, reflector)
 
@@ -229,6 +250,7 @@ async def run(settings: OperatorSettings) -> None:
 
     Raises:
         CredentialsError: there is no way to the cluster.
+        SettingsError: the file of Prometheus servers and rules cannot be used.
         OSError: the port for metrics is taken.
         ExceptionGroup: a part ended by itself.
     """

@@ -23,7 +23,6 @@ from stowage.act.training import (
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
-from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import seat_pod
 from stowage.decide.training.coverage import is_covered
 from stowage.decide.training.job_announcements import job_announcements
@@ -32,7 +31,7 @@ from stowage.decide.training.job_status import Seen, Step, next_step
 from stowage.decide.training.seats import LEAVE_SECONDS, Work, seat_pods, work_of
 from stowage.observe.store import Store
 from stowage.run.coordinator_pods import CoordinatorPods
-from stowage.run.coordinators import PROGRESS_SECONDS, Coordinators
+from stowage.run.coordinators import Coordinators
 from stowage.run.cordons import Cordons
 from stowage.run.event_allowance import EventAllowance
 from stowage.run.lease import Lease, term_of
@@ -107,6 +106,7 @@ class TrainingReconciler:
         self._released: dict[str, set[str]] = {}  # by key: UIDs of pods
         self._refused: dict[str, str] = {}  # by key: the API server's words about a child
         self._progress_at: dict[str, float] = {}
+        self._written: dict[str, str] = {}  # by key: the resource version that we wrote last
         self._rung_at: dict[str, float] = {}  # by key: when the cluster told something that nobody has looked at yet
         self._policies: tuple[PackingPolicy, ...] = ()
         self._policies_at: float | None = None
@@ -154,6 +154,7 @@ class TrainingReconciler:
             self._progress_at[key] = seen.now
         if written is None:
             return AGAIN_SECONDS
+        self._wrote(job, written, seen)
         self._tell(job, written)
         self._queries.listen(written)
         self._places.stands_on(key, (seat.node for seat in written.status.seats if seat.node))
@@ -163,8 +164,21 @@ class TrainingReconciler:
         finally:
             await self._announce(job, written, seen.now)
         if late and step.status != job.status:
-            return min(PROGRESS_SECONDS, again if again is not None else PROGRESS_SECONDS)  # it is told then
+            progress_seconds = self.coordinators.progress_seconds()
+            return min(progress_seconds, again if again is not None else progress_seconds)  # it is told then
         return again
+
+    def is_own(self, key: str, version: str) -> bool:
+        """Whether a version of a job is what this process wrote last, and so nothing to look at."""
+        return self._written.get(key) == version
+
+    def _wrote(self, before: TrainingJob, after: TrainingJob, seen: Seen) -> None:
+        """Nobody rings for what we write ourselves: where one step makes room for another, look again."""
+        if after is before:
+            return
+        self._written[after.key] = after.metadata.resource_version or ""
+        if not only_shows(before.status, after.status) and next_step(after, seen).status != after.status:
+            self._ring(after.key, RING_SECONDS)
 
     async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
         """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
@@ -175,7 +189,7 @@ class TrainingReconciler:
         self._queries.forget(key)
         self._places.stands_on(key, ())
         self._records.forget(key)
-        for memory in (self._refused, self._progress_at, self._rung_at):
+        for memory in (self._refused, self._progress_at, self._written, self._rung_at):
             memory.pop(key, None)
         released = self._released.setdefault(key, set())
         leaving = [pod for pod in pods if pod.uid not in released]
@@ -200,7 +214,7 @@ class TrainingReconciler:
 
     async def _seen(self, job: TrainingJob, pods: tuple[Pod, ...]) -> Seen:
         now = self._clock()
-        makes_pods = job.status.phase is not JobPhase.RUNNING
+        makes_pods = job.status.phase is None or any(seat.pod_uid is None for seat in job.status.seats)
         if makes_pods or self._policies_at is None or now - self._policies_at >= POLICIES_SECONDS:
             self._policies, self._policies_at = await list_policies(self._api), now
         return Seen(
@@ -228,7 +242,8 @@ class TrainingReconciler:
 
     def _only_progress(self, job: TrainingJob, step: Step, now: float) -> bool:
         """Whether nothing is new but what may be told late, and something was told a moment ago."""
-        return only_shows(job.status, step.status) and now - self._progress_at.get(job.key, 0.0) < PROGRESS_SECONDS
+        lately = now - self._progress_at.get(job.key, 0.0) < self.coordinators.progress_seconds()
+        return lately and only_shows(job.status, step.status)
 
     async def _announce(self, before: TrainingJob, after: TrainingJob, now: float) -> None:
         """The events of one write, once what it asks for is under way."""
