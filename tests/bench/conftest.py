@@ -20,6 +20,11 @@ WIDTH = 140
 TAKEN = pytest.StashKey[Measurements]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("benches")
+    group.addoption("--jobs", type=int, default=500, help="training jobs of the fleet")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TAKEN] = Measurements()
 

@@ -32,6 +32,11 @@ class ProcessFigures:
         )
 
 
+def waited_seconds(pid: int) -> float:
+    """How long the main thread of a process could have run and had no processor, since it started."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+
+
 def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and those that they have."""
     children = [
