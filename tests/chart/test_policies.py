@@ -91,8 +91,10 @@ def test_cis_5_2_no_pod_shares_the_node(values: Values) -> None:
     for name, pod in pods(objects(values)):
         assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(pod), name
         assert {next(key for key in volume if key != "name") for volume in pod["volumes"]} <= {
-            *("emptyDir", "configMap", "secret")
+            *("emptyDir", "configMap", "secret", "projected")
         }
+        projected = [volume["projected"]["sources"] for volume in pod["volumes"] if "projected" in volume]
+        assert {key for sources in projected for source in sources for key in source} <= {"configMap", "secret"}
     for name, container in containers(objects(values)):
         assert not any("hostPort" in port for port in container.get("ports", ())), name
 

@@ -90,6 +90,24 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an issuer of another kind": ({"webhook": {"certManager": {"issuerRef": {"kind": "Vault"}}}}, "issuerRef/kind"),
     "a switch in words": ({"crds": {"keep": "yes"}}, "crds/keep"),
     "an interval without unit": ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "serviceMonitor/interval"),
+    "a token in the open": (
+        {"prometheus": {"endpoints": [{"url": "http://a", "bearerToken": {"secret": "a", "key": "b"}}]}},
+        "endpoints/0/url",
+    ),
+    "a password in an address": ({"prometheus": {"endpoints": [{"url": "https://a:b@c"}]}}, "endpoints/0/url"),
+    "a server's name as in code": (
+        {"prometheus": {"endpoints": [{"name": "My_Server", "url": "https://a"}]}},
+        "endpoints/0/name",
+    ),
+    "a rule without query": ({"training": {"promqlRules": [{"name": "a"}]}}, "promqlRules/0"),
+    "a rule of jobs and of pods": (
+        {"training": {"promqlRules": [{"name": "a", "query": "up", "labels": {"job": "a", "pod": "b"}}]}},
+        "promqlRules/0/labels",
+    ),
+    "a rule with a label that is none": (
+        {"training": {"promqlRules": [{"name": "a", "query": "up", "labels": {"namespace": "a-b"}}]}},
+        "labels/namespace",
+    ),
     "a network without length": ({"networkPolicy": {"apiServerCidrs": ["10.0.0.1"]}}, "apiServerCidrs/0"),
     "a port beyond all ports": ({"networkPolicy": {"apiServerPorts": [70000]}}, "apiServerPorts/0"),
     "no way to the API server": ({"networkPolicy": {"apiServerPorts": []}}, "apiServerPorts"),

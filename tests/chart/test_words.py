@@ -77,6 +77,12 @@ def test_an_upgrade_that_finds_no_policy_tells_how_to_make_the_one_of_an_install
             "without an operator there are no plans for an extender",
             id="an extender that nobody plans for",
         ),
+        pytest.param(
+            {"training": {"promqlRules": [{"name": "a", "query": "up", "endpoint": "gpus"}]}},
+            "stowage-system",
+            "training.promqlRules: a asks endpoint gpus, which is not in prometheus.endpoints",
+            id="a rule without a server",
+        ),
     ],
 )
 def test_templates_refuse_what_slips_past_the_schema(values: dict[str, Any], namespace: str, words: str) -> None:

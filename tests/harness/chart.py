@@ -153,6 +153,36 @@ MATRIX: dict[str, dict[str, Any]] = {
         "webhook": {"certManager": {"enabled": True, "issuerRef": {"name": "ca", "kind": "ClusterIssuer"}}}
     },
     "no webhook": {"webhook": {"enabled": False}},
+    "queries of Prometheus": {
+        "prometheus": {
+            "endpoints": [
+                {"url": "http://prometheus.monitoring.svc:9090"},
+                {
+                    "name": "gpus",
+                    "url": "https://thanos.example/prometheus",
+                    "bearerToken": {"secret": "thanos", "key": "token"},
+                    "ca": {"secret": "thanos", "key": "ca"},
+                    "timeout": "2s",
+                },
+            ]
+        },
+        "training": {
+            "promqlRules": [
+                {"name": "loss-spike", "query": 'loss{team="a"} > 10', "for": "60s"},
+                {
+                    "name": "xid",
+                    "query": "DCGM_FI_DEV_XID_ERRORS > 0\n",
+                    "endpoint": "gpus",
+                    "every": "30s",
+                    "namespaces": ["team-a"],
+                    "labels": {"namespace": "exported_namespace", "pod": "exported_pod"},
+                },
+            ]
+        },
+        "networkPolicy": {
+            "prometheusTo": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+        },
+    },
     "bare": {
         "crds": {"enabled": False},
         "networkPolicy": {"enabled": False},

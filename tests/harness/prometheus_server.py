@@ -52,8 +52,8 @@ class FakePrometheus:
                 self.questions.append(question)
                 writer.write(await self.behaviour(question))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass  # the client is gone, or the test is over
         finally:
             writer.transport.abort()
             self._serving.discard(task)

@@ -145,6 +145,28 @@ OPERATOR: Final = Board(
             ),
         ),
         Row(
+            "Prometheus",
+            (
+                Panel(
+                    "Queries, by outcome",
+                    "Resting: not asked, for the endpoint had failed again and again",
+                    rate("stowage_query_seconds_count", "outcome"),
+                    "reqps",
+                ),
+                Panel(
+                    "Answers of Prometheus",
+                    "By endpoint",
+                    quantiles("stowage_query_seconds", "endpoint", "{{endpoint}}"),
+                    "s",
+                ),
+                Panel(
+                    "Silent rules",
+                    "PromQL rules that jobs name and that have had no answer for a minute",
+                    by_instance("stowage_silent_promql_rules"),
+                ),
+            ),
+        ),
+        Row(
             "Process",
             (
                 Panel(

@@ -40,6 +40,10 @@
 - name: STOWAGE_WATCH_NAMESPACES
   value: {{ join "," . }}
 {{- end }}
+{{- if .Values.prometheus.endpoints }}
+- name: STOWAGE_PROMETHEUS_CONFIG
+  value: /etc/stowage/prometheus/prometheus.yaml
+{{- end }}
 - name: STOWAGE_WORKER_IMAGE
   value: {{ include "stowage.image" . }}
 - name: STOWAGE_SEED

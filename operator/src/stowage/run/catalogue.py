@@ -13,6 +13,7 @@ from typing import Final
 from stowage.act.answers import Answer
 from stowage.api.names import SCHEDULER_NAME
 from stowage.api.packing_plan_status import PlanPhase
+from stowage.observe.prometheus_session import QueryFailure
 from stowage.observe.store import COLLECTIONS
 from stowage.observe.trouble import TroubleReason
 from stowage.run.metric import OPERATOR, Kind, Label, Metric, Process, Unit
@@ -214,6 +215,17 @@ API_SECONDS: Final = _seconds(
     "api_request", "Until the API server's whole answer; watches are left out", _METHOD, processes=BOTH
 )
 
+# asking Prometheus
+QUERY: Final = _seconds(
+    "query",
+    "Asking Prometheus, by endpoint and outcome; `resting`: it was not asked, for it had failed again and again",
+    Label("endpoint", open_for="the names of the endpoints in the settings"),
+    Label("outcome", ("ok", *_values(QueryFailure))),
+)
+SILENT_RULES: Final = _gauge(
+    "silent_promql_rules", Unit.NUMBER, "PromQL rules that jobs name and that have had no answer for a minute"
+)
+
 # steering by the extender
 EXTENDERS: Final = _gauge("extenders", Unit.PROCESSES, "Extenders that live, as the leading operator sees them")
 SCHEDULER_WAITING: Final = _gauge(
@@ -271,6 +283,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     *(QUEUE_DEPTH, FAILING_KEYS, RECONCILE, LEADER, EPOCH, CLOCK_OFFSET, BUILD),
     *(WATCH_AGE, WATCH_CONNECTED, WATCH_FAILURES, WATCH_LISTS, WATCH_REPEATED),
     *(DEGRADED, DOORBELL_STARTS, UNHEARD, API_REQUESTS, API_SECONDS),
+    *(QUERY, SILENT_RULES),
     *(EXTENDERS, SCHEDULER_WAITING),
     *(EXTENDER_SECONDS, EXTENDER_ANSWERS, EXTENDER_LEASES, EXTENDER_OPEN_SLOTS, EXTENDER_FRESH),
     *(WEBHOOK_ANSWERS, WEBHOOK_SECONDS, WEBHOOK_EXPIRY),

@@ -111,6 +111,8 @@ class Metrics:
         self.reconcile_seconds = self._histogram(catalogue.RECONCILE)
         self.leader = self._gauge(catalogue.LEADER)
         self.epoch = self._gauge(catalogue.EPOCH)
+        self.query_seconds = self._histogram(catalogue.QUERY)
+        self.silent_promql_rules = self._gauge(catalogue.SILENT_RULES)
         self.clock_offset_seconds = self._gauge(catalogue.CLOCK_OFFSET)
         self.watch_age_seconds = self._gauge(catalogue.WATCH_AGE)
         self.watch_connected = self._gauge(catalogue.WATCH_CONNECTED)
@@ -154,6 +156,10 @@ class Metrics:
         self.api_requests.labels(method, str(status)).inc()
         if method != "WATCH":
             self.api_request_seconds.labels(method).observe(seconds)
+
+    def asked(self, endpoint: str, outcome: str, seconds: float) -> None:
+        """Record one query to Prometheus."""
+        self.query_seconds.labels(endpoint, outcome).observe(seconds)
 
     def webhook_answered(self, kind: str, outcome: str, seconds: float) -> None:
         """Record one review of an object."""

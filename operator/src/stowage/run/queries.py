@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from stowage.api.training_job import TrainingJob
+from stowage.api.training_words import JobPhase
 from stowage.decide.training.job_facts import promql_rules
 from stowage.decide.training.promql_rules import (
     Hold,
@@ -39,6 +40,8 @@ SPREAD_SECONDS: Final = 5.0
 """Over which jobs are rung that all have to say the same."""
 _ASKED_TOO_MUCH: Final = frozenset({QueryFailure.INVALID, QueryFailure.TOO_LARGE, QueryFailure.UNREADABLE})
 
+_STILL: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
+
 Ring = Callable[[str, float], None]
 """Told the key of a job and after how many seconds to look at it."""
 
@@ -61,6 +64,7 @@ class _Followed:
 
     def forget(self) -> None:
         self.holds: dict[Subject, Hold] = {}
+        self.fired: set[Subject] = set()
         self.asked_since: float | None = None
         self.answered_at: float | None = None
         self.is_silent = False
@@ -109,7 +113,8 @@ class Queries:
 
     def listen(self, job: TrainingJob) -> None:
         """Ask for a job from now on, as its spec and its status have it; asked again it changes nothing."""
-        names = [name for name in promql_rules(job.spec.recovery) if name in self.rules]
+        runs = job.status.phase not in _STILL
+        names = [name for name in promql_rules(job.spec.recovery) if runs and name in self.rules]
         subjects = {name: subjects_of(self.rules[name], job) for name in names}
         if not any(subjects.values()):
             self.forget(job.key)
@@ -144,6 +149,10 @@ class Queries:
         )
         return Queried(firing, tuple(name for name in names if name not in known), silent)
 
+    def remembered(self) -> int:
+        """For how many jobs and pods a rule is known to hold."""
+        return sum(len(one.holds) for one in self._followed.values())
+
     def silent_rules(self) -> float:
         """How many rules have jobs and no answer."""
         return float(sum(one.is_silent for one in self._followed.values()))
@@ -156,8 +165,12 @@ class Queries:
                     group.create_task(self._follow(followed), name=f"rule {followed.rule.name}")
                 await asyncio.Event().wait()
         finally:
-            for server in self._servers.values():
-                server.close()
+            self.close()
+
+    def close(self) -> None:
+        """Ask nothing any more."""
+        for server in self._servers.values():
+            server.close()
 
     async def _follow(self, followed: _Followed) -> None:
         while True:
@@ -180,7 +193,6 @@ class Queries:
             return
         if followed.asked_since is None:
             followed.asked_since = self._monotonic()
-        fired = self._fired(followed)
         try:
             before = await self._before(followed, jobs)
             samples = await self._servers[rule.endpoint].ask(rule.query)
@@ -189,13 +201,16 @@ class Queries:
             return
         if followed.asked_since is None:
             return  # somebody else leads by now
-        followed.holds = held(rule, samples, before, jobs, self._clock())
+        now = self._clock()
+        followed.holds = held(rule, samples, before, jobs, now)
+        fired = {one for one, hold in followed.holds.items() if now - hold.since >= rule.for_seconds}
+        changed, followed.fired = fired ^ followed.fired, fired
         followed.answered_at = self._monotonic()
         if followed.last_words:
             logger.info("rule %s: answered again", name)
             followed.last_words = ""
         self._set_silent(followed, jobs, silent=False)
-        for key in {jobs[subject] for subject in fired ^ self._fired(followed) if subject in jobs}:
+        for key in {jobs[subject] for subject in changed if subject in jobs}:
             self._ring(key, 0.0)
 
     async def _before(self, followed: _Followed, jobs: Mapping[Subject, str]) -> Mapping[Subject, Hold]:
@@ -204,7 +219,7 @@ class Queries:
         if answered_at is not None and self._monotonic() - answered_at < followed.silent_seconds:
             return followed.holds
         end = self._clock()
-        oldest = min(self._listeners[key].epoch_at for key in jobs.values() if key in self._listeners)
+        oldest = min(self._listeners[key].epoch_at for key in jobs.values())
         begin = max(end - PAST_SECONDS, oldest - rule.for_seconds - rule.every_seconds)
         step_seconds = max(rule.every_seconds, (end - begin) / PAST_POINTS)
         if end - begin < 2 * step_seconds:
@@ -218,17 +233,13 @@ class Queries:
             return {}
         return held_in_the_past(rule, past, jobs, end, step_seconds)
 
-    def _fired(self, followed: _Followed) -> set[Subject]:
-        now = self._clock()
-        return {one for one, hold in followed.holds.items() if now - hold.since >= followed.rule.for_seconds}
-
     def _failed(self, followed: _Followed, error: QueryError, jobs: Mapping[Subject, str]) -> None:
         if error.failure is not QueryFailure.RESTING and error.failure.value != followed.last_words:
             followed.last_words = error.failure.value
             logger.warning("rule %s: no answer: %s", followed.rule.name, error)
         since = followed.answered_at if followed.answered_at is not None else followed.asked_since
         if since is not None and self._monotonic() - since >= followed.silent_seconds:
-            followed.holds = {}
+            followed.holds, followed.fired = {}, set()
             self._set_silent(followed, jobs, silent=True)
 
     def _set_silent(self, followed: _Followed, jobs: Mapping[Subject, str], *, silent: bool) -> None:

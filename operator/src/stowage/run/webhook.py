@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -23,6 +23,7 @@ from stowage.admission.verdict import ALLOWED, Verdict
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
+from stowage.decide.training.promql_rules import PromqlRule
 from stowage.run.catalogue import Reviewed
 from stowage.transport import Api, ApiError, NotFound, paths
 from stowage_scheduler.cluster import Snapshot
@@ -50,6 +51,7 @@ class Webhook:
     Args:
         api: where the policy that a plan names, or the other policies, are read for each question.
         snapshot: the cluster as it was last seen; None while not all of it has been.
+        promql_rules: those of the settings, by name; None: they are not known.
         on_answer: told of each answer.
     """
 
@@ -58,10 +60,12 @@ class Webhook:
         api: Api,
         snapshot: Callable[[], Snapshot | None],
         *,
+        promql_rules: Mapping[str, PromqlRule] | None = None,
         on_answer: OnAnswer = lambda _kind, _outcome, _seconds: None,
     ) -> None:
         self._api = api
         self._snapshot = snapshot
+        self._promql_rules = promql_rules
         self._on_answer = on_answer
         self._places = asyncio.Semaphore(AT_ONCE)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
@@ -118,10 +122,11 @@ class Webhook:
                 else:
                     policies = {one.name: one for one in await list_policies(self._api)}
         except TimeoutError:
-            return Known(None, f"PackingPolicies were not read within {READ_SECONDS:g} s", snapshot)
+            words = f"PackingPolicies were not read within {READ_SECONDS:g} s"
+            return Known(None, words, snapshot, self._promql_rules)
         except (ApiError, InvalidObjectError) as error:
-            return Known(None, str(error), snapshot)
-        return Known(policies, snapshot=snapshot)
+            return Known(None, str(error), snapshot, self._promql_rules)
+        return Known(policies, snapshot=snapshot, promql_rules=self._promql_rules)
 
     async def _policy_of(self, plan: dict[str, Any]) -> dict[str, PackingPolicy]:
         spec = plan.get("spec")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from stowage.admission.configuration import PATH
+from stowage.decide.training.promql_rules import PromqlRule
 from stowage.run.certificates import CertificateError, Lifetimes
 from stowage.run.certificates_files import MountedCertificates
 from stowage.run.certificates_secret import SecretCertificates
@@ -70,6 +71,7 @@ class AdmissionServer:
         now: wall clock, seconds since the epoch: certificates go by it.
         generator: source of jitter.
         on_answer: told of each answer: kind, outcome, seconds.
+        promql_rules: those of the settings, by name.
         on_certificate: told when the certificate in use ends, seconds since the epoch.
     """
 
@@ -81,6 +83,7 @@ class AdmissionServer:
         *,
         now: Callable[[], float],
         generator: random.Random,
+        promql_rules: Mapping[str, PromqlRule] | None = None,
         on_answer: OnAnswer = lambda _kind, _outcome, _seconds: None,
         on_certificate: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -88,7 +91,7 @@ class AdmissionServer:
         self._options = options
         self._now = now
         self._generator = generator
-        self._webhook = Webhook(api, snapshot, on_answer=on_answer)
+        self._webhook = Webhook(api, snapshot, promql_rules=promql_rules, on_answer=on_answer)
         self._context = ServingContext(on_certificate)
         self._certificates: _Certificates
         if options.certificates is not None:
