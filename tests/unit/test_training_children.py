@@ -75,6 +75,9 @@ def test_a_seat_pod_is_the_template_with_the_supervisor_around_its_command() -> 
         "python3", "/stowage/worker/stowage_worker", "run", "--", "python", "train.py", "--fast",
     ]  # fmt: skip
     assert "args" not in trainer
+    assert trainer["lifecycle"] == {
+        "preStop": {"exec": {"command": ["python3", "/stowage/worker/stowage_worker", "leave", "--seconds=20"]}}
+    }
     given = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in trainer["env"]}
     assert given == {
         "STOWAGE_JOB": "team/tiny",
@@ -139,6 +142,7 @@ def test_nothing_of_the_users_is_lost() -> None:
         "env": [{"name": "A", "value": "1"}],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         "resources": {"limits": {"nvidia.com/gpu": 8}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
     }
     pod = {
         "containers": [{"name": "side", "image": "side:1"}, trainer],
@@ -166,6 +170,7 @@ def test_nothing_of_the_users_is_lost() -> None:
     assert container(document)["env"][0] == {"name": "A", "value": "1"}
     assert {"name": "STOWAGE_GRACE_SECONDS", "value": "115"} in container(document)["env"]
     assert container(document)["resources"] == trainer["resources"]
+    assert container(document)["lifecycle"] == trainer["lifecycle"]
 
 
 def test_the_coordinator_stands_where_the_job_may_and_has_no_rights() -> None:

@@ -167,7 +167,6 @@ def test_what_this_version_does_not_act_on_is_told() -> None:
     assert TrainingJob.parse(job({"spec": spec})).spec.not_supported() == (
         "model",
         "layouts",
-        "checkpoint.interval",
         "checkpoint.inMemory",
     )
 

@@ -203,7 +203,7 @@ class Checkpoint(SpecFields):
     ] = "/checkpoints"
     """Directory in the pods below which the job has its own, `STOWAGE_CHECKPOINT_DIR`."""
     interval: Annotated[AutoDuration, auto_or_within("1s", "168h")] = AutoDuration(AUTO)
-    """How often the program shall write one; Auto: the program's own choice. This version does not tell the program."""
+    """How often one is due; programs ask. Auto: as fits what one costs and how often the job fails."""
     in_memory: Annotated[InMemory | None, Field(description=f"Copies in the memory of other nodes. {NOT_YET}")] = None
 
 
@@ -292,7 +292,6 @@ class TrainingJobSpec(SpecFields):
         asked = (
             (self.model, "model"),
             (self.layouts, "layouts"),
-            (self.checkpoint.interval.seconds, "checkpoint.interval"),
             (self.checkpoint.in_memory, "checkpoint.inMemory"),
         )
         return tuple(words for value, words in asked if value is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stowage.api.training_job import TrainingJob
+from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import Action, Event, JobPhase
 from stowage.decide.training.children import MARGIN_SECONDS
@@ -12,6 +13,8 @@ from stowage.decide.training.job_facts import hang_seconds, log_rules
 from stowage_worker.messages import Begin, End, HangRule
 
 DEFAULT_START_SECONDS = 600.0
+_LEAVES_TIME = frozenset({Event.DISRUPTION, Event.NODE_TAINT, Event.NODE_CONDITION})
+"""Why a seat is filled anew although its ranks still run."""
 _ENDED_BY_THEMSELVES = frozenset({Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED})
 
 
@@ -46,14 +49,27 @@ def command_of(job: TrainingJob) -> Begin | End | None:
         seats=status.members,
         processes_per_node=job.spec.processes_per_node,
         grace_seconds=grace_seconds,
-        yield_first_seconds=grace_seconds if status.phase is JobPhase.RESIZING else 0.0,
+        yield_first_seconds=grace_seconds if _is_planned(status) else 0.0,
         start_seconds=deadline.seconds if deadline is not None else DEFAULT_START_SECONDS,
         world=_world(job),
         hang=HangRule() if hang is None else HangRule(floor_seconds=hang, factor=0.0),
         log_rules=log_rules(job.spec.recovery),
         pods=tuple(uids[member] or "" for member in status.members),
         restart_seats=_restarted(job),
+        checkpoint_seconds=status.checkpoint_interval.seconds if status.checkpoint_interval is not None else 0.0,
     )
+
+
+def _is_planned(status: TrainingJobStatus) -> bool:
+    """Whether the ranks of the epoch before can make a checkpoint first: nothing of them has failed.
+
+    An evicted pod, or one on a node that has to go, runs until its grace is over. The coordinator, which knows whether
+    all ranks still run, stops them at once where one is gone.
+    """
+    if status.phase is JobPhase.RESIZING:
+        return True
+    failure = status.last_failure
+    return status.phase is JobPhase.RECOVERING and failure is not None and failure.event in _LEAVES_TIME
 
 
 def is_suspending(job: TrainingJob) -> bool:

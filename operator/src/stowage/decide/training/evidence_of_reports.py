@@ -8,6 +8,7 @@ from typing import Final
 from stowage.api.training_words import Event
 from stowage.decide.training.facts import Evidence
 from stowage_worker import messages
+from stowage_worker.evidence import LEAVING, SUPERVISOR_LOST
 
 COORDINATOR: Final = "coordinator"
 
@@ -26,7 +27,7 @@ def _evidence(report: messages.Report) -> Iterator[Evidence]:
     pods = {seat.seat: seat.pod for seat in report.seats}
     nodes = {seat.seat: seat.node for seat in report.seats}
     for one in report.evidence:
-        event = _EVENTS.get(one.event)
+        event = _event(one)
         if event is None:
             continue
         yield Evidence(
@@ -47,3 +48,10 @@ def _evidence(report: messages.Report) -> Iterator[Evidence]:
             detail=one.detail,
             pod=pods.get(one.seat) if event is not Event.SUPERVISOR_LOST else None,
         )
+
+
+def _event(one: messages.Evidence) -> Event | None:
+    """What a word of the coordinator stands for; who is gone because its pod was told to end has not failed."""
+    if (one.event, one.name) == (SUPERVISOR_LOST, LEAVING):
+        return Event.DISRUPTION
+    return _EVENTS.get(one.event)

@@ -141,8 +141,10 @@ def _closed(account: Account, seen: Seen) -> Account:
 
 def _saved(account: Account, seen: Seen) -> Account:
     """Move the time of a new checkpoint from the productive to the lost."""
-    if seen.checkpoint_seconds is None or seen.checkpoint_step <= account.last.checkpoint_step:
-        return account
+    before = account.last
+    is_known = seen.checkpoint_step == before.checkpoint_step and before.checkpoint_seconds is not None
+    if seen.checkpoint_seconds is None or is_known or seen.checkpoint_step < before.checkpoint_step:
+        return account  # of one that was told without its seconds they come later
     from_open = min(account.open_seconds, max(0.0, seen.checkpoint_seconds))
     from_rest = min(account.productive_seconds, max(0.0, seen.checkpoint_seconds) - from_open)
     account = structs.replace(

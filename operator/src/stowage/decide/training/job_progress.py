@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from stowage.api.durations import instant
-from stowage.api.training_job_status import LastCheckpoint, Progress, TrainingJobStatus
+from stowage.api.training_job_status import Progress, TrainingJobStatus
+from stowage.decide.training.checkpoints import newest_checkpoint
 from stowage.decide.training.time_accounts import seen_of
 from stowage_worker import messages
 
-_MOST_URI = 1024
 _SHOWN = ("progress", "goodput", "stragglers", "seat_summary")
 """Fields of the status that move all the time, and that nothing waits for."""
 
@@ -26,19 +26,13 @@ def progress_of(old: Progress, told: messages.Progress, now: float) -> Progress:
         loss=f"{told.loss:.6g}" if told.loss is not None else old.loss,
         phase=told.phase[:256] or old.phase,
         at=instant(now) if moved else old.at,
-        last_checkpoint=_checkpoint(old.last_checkpoint, told, now),
+        last_checkpoint=newest_checkpoint(old.last_checkpoint, told, now),
     )
 
 
-def _checkpoint(old: LastCheckpoint | None, told: messages.Progress, now: float) -> LastCheckpoint | None:
-    if told.checkpoint_step < 0 or (old is not None and told.checkpoint_step == old.step):
-        return old
-    return LastCheckpoint(
-        step=told.checkpoint_step,
-        at=instant(now),
-        uri=told.checkpoint_uri[:_MOST_URI] or None,
-        seconds=_decimal(told.checkpoint_seconds),
-    )
+def with_checkpoint(old: Progress, told: messages.Progress, now: float) -> Progress:
+    """Progress with nothing but the checkpoint that a coordinator told of, which is still in an earlier epoch."""
+    return old.model_copy(update={"last_checkpoint": newest_checkpoint(old.last_checkpoint, told, now)})
 
 
 def _decimal(value: float | None) -> str | None:

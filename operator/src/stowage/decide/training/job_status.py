@@ -19,13 +19,14 @@ from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import JobPhase
 from stowage.decide.training import mending
+from stowage.decide.training.checkpoints import interval_of
 from stowage.decide.training.children import QUEUE_GATE
 from stowage.decide.training.commands import grace_of, is_suspending
 from stowage.decide.training.evidence_of_queries import evidence_of_queries
 from stowage.decide.training.facts import Decision, NodeRecord
 from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_conditions import with_conditions, with_observed
-from stowage.decide.training.job_progress import progress_of
+from stowage.decide.training.job_progress import progress_of, with_checkpoint
 from stowage.decide.training.promql_rules import Queried
 from stowage.decide.training.resizing import Around, resized
 from stowage.decide.training.room import room_for
@@ -290,9 +291,14 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
     told: dict[str, Any] = {"seat_summary": seat_summary(() if ended else status.seats, current, seen.report)}
     if seen.report is not None and seen.report.epoch == status.epoch:
         told["stragglers"] = stragglers_of(seen.report, status.seats)
-    elif status.epoch != job.status.epoch:
-        told["stragglers"] = ()
+    else:
+        if status.epoch != job.status.epoch:
+            told["stragglers"] = ()
+        if seen.report is not None:  # the checkpoint before a change is told before the change
+            told["progress"] = with_checkpoint(status.progress, seen.report.progress, seen.now)
     status = status.model_copy(update=told)
+    if not ended:
+        status = status.model_copy(update={"checkpoint_interval": interval_of(job, status, seen.now)})
     status = with_conditions(
         job,
         status,
