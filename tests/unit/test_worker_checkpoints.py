@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stowage_worker import checkpoints
 from stowage_worker.checkpoints import MARKER, checkpoint_path, commit_checkpoint, committed, newest_checkpoint
 
 
@@ -50,11 +51,25 @@ def test_nothing_to_resume_from_is_remembered_too(tmp_path: Path) -> None:
     assert origin(tmp_path, 2) is None
 
 
-def test_own_checkpoints_count_first(tmp_path: Path) -> None:
+def test_what_an_attempt_commits_itself_counts_for_the_next(tmp_path: Path) -> None:
     save(tmp_path, 1, 10)
     origin(tmp_path, 2)
     save(tmp_path, 2, 15)
-    assert origin(tmp_path, 2) == (2, 15)
+    assert origin(tmp_path, 2) == (1, 10), "also for a rank that asks late"
+    assert origin(tmp_path, 3) == (2, 15)
+
+
+def test_the_status_hears_of_what_is_committed_and_of_what_an_attempt_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(checkpoints, "report", lambda **words: told.append(words))
+    path = save(tmp_path, 1, 10)
+    origin(tmp_path, 2)
+    assert told == [{"checkpoint_step": 10, "checkpoint_uri": str(path)}] * 2
+    own = save(tmp_path, 2, 15)
+    origin(tmp_path, 2)
+    assert told[2:] == [{"checkpoint_step": 15, "checkpoint_uri": str(own)}], "an older one is no news then"
 
 
 def test_what_else_lies_there_is_no_checkpoint(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Two attempts never write the same path, so a process that was given up but still writes harms nobody. What an attempt
 goes on from is decided once, by the rank that asks first, and kept in `<dir>/attempt-<a>/RESUMED_FROM`: all ranks get
-the same answer, whatever is committed meanwhile.
+the same answer, whenever they ask and whatever is committed meanwhile, also by this attempt. Both are told as progress,
+so that the job's status knows the newest checkpoint after any restart.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from stowage_worker.client import report
 
 MARKER = "COMMITTED"
 RESUMED_FROM = "RESUMED_FROM"
@@ -65,6 +68,9 @@ def commit_checkpoint(path: str | Path, *, is_durable: bool = True) -> None:
     if is_durable:
         _sync(folder)
         _sync(folder.parent)
+    step = _STEP.fullmatch(folder.name)
+    if step is not None:
+        report(checkpoint_step=int(step[1]), checkpoint_uri=str(folder))
 
 
 def committed(directory: Path | None = None) -> list[SavedStep]:
@@ -81,21 +87,21 @@ def committed(directory: Path | None = None) -> list[SavedStep]:
 
 
 def newest_checkpoint(directory: Path | None = None, attempt: int | None = None) -> SavedStep | None:
-    """The checkpoint to go on from; None: begin anew.
+    """The checkpoint to go on from, the newest of the attempts before; None: begin anew.
 
-    Within an attempt it is what this attempt committed last, else what it resumed from: the same for all ranks.
-    Without `STOWAGE_ATTEMPT` and argument: the newest of all.
+    All ranks of an attempt get the same one, whenever they ask: what this attempt commits itself counts for the next.
+    To go back within an attempt choose from `committed`. Without `STOWAGE_ATTEMPT` and argument: the newest of all.
     """
     base = _directory(directory)
     current = _attempt(attempt)
     saved = committed(base)
     if current == 0:
         return saved[0] if saved else None
-    own = [one for one in saved if one.attempt == current]
-    if own:
-        return own[0]
     before = [one for one in saved if one.attempt < current]
-    return _pinned(base, current, before[0] if before else None)
+    origin = _pinned(base, current, before[0] if before else None)
+    if origin is not None and not any(one.attempt == current for one in saved):
+        report(checkpoint_step=origin.step, checkpoint_uri=str(origin.path))
+    return origin
 
 
 def _pinned(base: Path, attempt: int, proposal: SavedStep | None) -> SavedStep | None:
