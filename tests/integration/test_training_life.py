@@ -119,6 +119,17 @@ async def test_a_job_that_runs_into_its_deadline_fails_and_lets_its_nodes_go(job
     assert "spec.activeDeadline" in failed["message"]
 
 
+async def test_a_job_that_no_schema_could_refuse_says_what_is_wrong_with_it(job: Job) -> None:
+    await job.apply(pod={"terminationGracePeriodSeconds": "forever"})
+
+    async def told() -> bool:
+        accepted = [one for one in (await job.status()).get("conditions", ()) if one["type"] == "Accepted"]
+        return any("terminationGracePeriodSeconds must be a whole number" in one["message"] for one in accepted)
+
+    await eventually(told, what="the condition Accepted names the field")
+    assert await job.pods() == {}
+
+
 async def test_the_packer_places_jobs_by_racks_and_neighbouring_ranks_side_by_side(
     job: Job,
     coordinator: FakeCoordinator,

@@ -9,10 +9,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from stowage.act.readable import read
+from stowage.act.readable import read, tell_once
+from stowage.api.durations import instant
+from stowage.api.fields import MAX_MESSAGE
 from stowage.api.names import OPERATOR_MANAGER, TRACKING_FINALIZER
+from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import TrainingJobStatus
+from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.decide.training.children import TOKEN_KEY, Document, secret_name, token_secret
 from stowage.transport import Api, Conflict, Invalid, NotFound, paths
 from stowage_scheduler.cluster import Pod
@@ -64,6 +68,49 @@ async def write_job_status(
         return read(TrainingJob, await api.replace(paths.training_job_status(job.namespace, job.name), document))
     except (Conflict, NotFound):
         return None
+
+
+async def refuse_unreadable(
+    api: Api, namespace: str, name: str, error: InvalidObjectError, *, now: float, leads: Callable[[], bool]
+) -> None:
+    """Say in the status of a job that it cannot be used, and log it once; what it has already stays as it is.
+
+    Args:
+        api: the connection.
+        namespace: of the job.
+        name: of the job.
+        error: what is wrong with it: a rule that the API server cannot see.
+        now: seconds since 1970.
+        leads: whether this process still leads.
+    """
+    try:
+        raw = await api.get(paths.training_job(namespace, name))
+    except NotFound:
+        return
+    tell_once(raw, error)
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    generation = metadata.get("generation", 0)
+    others = [one for one in status.get("conditions") or () if one.get("type") != JobCondition.ACCEPTED]
+    told = {
+        "type": JobCondition.ACCEPTED.value,
+        "status": "False",
+        "reason": JobReason.INVALID_SPEC.value,
+        "message": str(error)[:MAX_MESSAGE],
+        "lastTransitionTime": f"{instant(now):%Y-%m-%dT%H:%M:%SZ}",
+        "observedGeneration": generation,
+    }
+    before = [one for one in status.get("conditions") or () if one not in others]
+    if any((one.get("reason"), one.get("observedGeneration")) == (told["reason"], generation) for one in before):
+        return
+    if not leads():
+        return
+    metadata.pop("managedFields", None)  # absent means untouched
+    try:
+        await api.replace(
+            paths.training_job_status(namespace, name), {**raw, "status": {**status, "conditions": [*others, told]}}
+        )
+    except (Conflict, NotFound):
+        logger.debug("job %s/%s was changed meanwhile", namespace, name)
 
 
 async def delete_job(api: Api, job: TrainingJob) -> None:

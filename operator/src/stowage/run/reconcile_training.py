@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from stowage.act.events import announce_job
 from stowage.act.policies import list_policies
-from stowage.act.readable import tell_once
 from stowage.act.training import (
     NameTaken,
     apply_child,
     delete_job,
     delete_pod,
     get_job,
+    refuse_unreadable,
     release_pod,
     write_job_status,
 )
@@ -136,7 +136,8 @@ class TrainingReconciler:
         try:
             job = await get_job(self._api, namespace, name)
         except InvalidObjectError as error:
-            tell_once(await self._api.get(paths.training_job(namespace, name)), error)
+            leads = term_of(self._lease)
+            await refuse_unreadable(self._api, namespace, name, error, now=self._clock(), leads=leads)
             return None
         pods = self._places.pods_of(key)
         if job is None:
