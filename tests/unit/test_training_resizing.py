@@ -145,6 +145,19 @@ def test_a_node_that_nobody_replaces_is_done_without_and_comes_back() -> None:
     assert (life.status.phase, len(life.training)) == (JobPhase.RESIZING, 4)
 
 
+def test_a_gang_that_finds_no_room_is_asked_for_anew_with_fewer() -> None:
+    life = Elastic(target=4)
+    life.step()
+    life.make(place=False)
+    life.step()
+    life.spec(nodes={"min": 2, "max": 4, "target": 2})
+    life.step()
+    assert (life.status.phase, life.training) == (JobPhase.PENDING, ["s0", "s1"])
+    assert len(life.work().delete) == 4, "they are members of a gang of four"
+    assert [one.gang_size for one in life.work().create] == [2, 2]
+    assert life.make() == ["tiny-s0-2", "tiny-s1-2"]
+
+
 def test_a_job_of_a_fixed_number_waits_for_its_node() -> None:
     life = Elastic()
     life.spec(nodes={"min": 2})

@@ -23,7 +23,7 @@ def _job(limits: dict[str, str] | None = None, avoid: tuple[str, ...] = (), **sp
     container = {"name": "trainer", "command": ["python", "train.py"], "resources": {"limits": limits or {"cpu": "4"}}}
     document = {
         "metadata": {"name": "tiny", "namespace": "team", "uid": "0123456789ab"},
-        "spec": {"template": {"spec": {"containers": [container]}}, **spec},
+        "spec": {"nodes": {"min": 1, "max": 8}, "template": {"spec": {"containers": [container]}}, **spec},
     }
     job = TrainingJob.parse(document)
     avoided = tuple(AvoidedNode(node=name, at=instant(NOW)) for name in avoid)
@@ -47,6 +47,7 @@ def _full(name: str, **fields: Any) -> Any:
     ("job", "cluster", "taken", "expected"),
     [
         pytest.param(_job(), _cluster(), (), 5, id="each node takes one"),
+        pytest.param(_job(nodes={"min": 1, "max": 3}), _cluster(), (), 3, id="the job never has more than three"),
         pytest.param(_job(), _cluster(), ("n0", "n1"), 3, id="a seat is a node: those of the job do not count"),
         pytest.param(_job(), _cluster(_full("n0")), (), 4, id="another pod needs the room"),
         pytest.param(_job(), _cluster(_full("n0", phase="Succeeded")), (), 5, id="that pod has ended"),

@@ -28,7 +28,7 @@ from stowage.decide.training.size import (
     decide_size,
     shrink_wait,
 )
-from stowage.decide.training.spares import ready_spares
+from stowage.decide.training.spares import ready_spares, vacated
 from stowage.decide.training.victims import Standing, victims
 from stowage_scheduler.cluster import Node, Pod
 from stowage_worker.intervals import between_failures
@@ -187,7 +187,14 @@ def _smaller(job: TrainingJob, status: TrainingJobStatus, around: Around, size: 
     """Without the seats that help least."""
     members = members_of(status.seats)
     gone = set(victims(_standings(job, status, around, members), len(members) - size))
-    return {"seats": tuple(seat for seat in status.seats if seat.seat not in gone)}
+    kept = (seat for seat in status.seats if seat.seat not in gone)
+    attempt = fresh_attempt(status, around.pods)
+    # those that wait are asked for anew: as a gang they would wait for the ones that are not wanted any more
+    return {"seats": tuple(vacated(seat, attempt) if _waits(seat) else seat for seat in kept)}
+
+
+def _waits(seat: Seat) -> bool:
+    return not seat.spare and seat.node is None
 
 
 def _larger(status: TrainingJobStatus, around: Around, size: int) -> dict[str, Any]:
