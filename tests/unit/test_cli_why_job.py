@@ -192,9 +192,12 @@ def test_silence_is_told_with_the_time_at_which_it_began(ask: Ask) -> None:
     life.now += 3
     life.step()
     assert life.status.phase is JobPhase.RECOVERING
-    _, document, _ = ask(life)
+    nodes = tuple(one.model_copy(update={"cordon": True}) for one in life.status.avoided_nodes)
+    life.job = life.job.model_copy(update={"status": life.status.model_copy(update={"avoided_nodes": nodes})})
+    _, document, text = ask(life)
     assert document["lastFailure"]["event"] == "SupervisorLost"
     assert document["lastFailure"]["avoidedNodes"].keys() == {"n1"}
+    assert "nobody shall use it: taint stowage.dev/unhealthy" in text
 
 
 def test_a_job_that_is_not_there_is_named_with_where_one_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

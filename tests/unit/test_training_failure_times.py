@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stowage.api.durations import instant
-from stowage.api.training_job_status import LastFailure
+from stowage.api.training_job_status import EvidenceRecord, LastFailure
 from stowage.api.training_words import Action, Domain, Event
 from stowage.decide.training.failure_times import timed
 from stowage.decide.training.heard import Heard, heard_of
@@ -81,6 +81,23 @@ def test_detection_ends_when_the_evidence_comes_in_and_decision_when_it_is_decid
     assert told.recovery.detect.seconds == pytest.approx(detect)
     assert told.recovery.decide.seconds == pytest.approx(decide)
     assert told.recovery.schedule is None
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "from_step"),
+    [
+        pytest.param(31, 34, 34, id="who failed was further than was told a second ago"),
+        pytest.param(31, 12, 31, id="who failed was behind"),
+        pytest.param(None, 3, 3, id="nobody else told"),
+        pytest.param(None, None, None, id="a program that tells no steps"),
+    ],
+)
+def test_how_far_training_was_is_known_from_who_failed(
+    known: int | None, told: int | None, from_step: int | None
+) -> None:
+    seen = EvidenceRecord(event=Event.PROCESS_EXITED, at=instant(FAILED), source="coordinator", seat="s1", step=told)
+    lost = failure().model_copy(update={"from_step": known, "evidence": (seen,)})
+    assert timed(lost, (), None, FAILED + 1).from_step == from_step
 
 
 def report(*evidence: Evidence, silent: float = 0.0, still: float = 0.0) -> Report:

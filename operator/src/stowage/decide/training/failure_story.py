@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from stowage.api.training_job import TrainingJob
-from stowage.api.training_job_status import EvidenceRecord, LastFailure, RecoveryRecord
+from stowage.api.training_job_status import AvoidedNode, EvidenceRecord, LastFailure, RecoveryRecord
 from stowage.api.training_words import Action, Domain, Event
 from stowage.decide.training.escalation import TRIES
 from stowage.decide.training.facts import Evidence
@@ -123,8 +123,13 @@ def failure_story(job: TrainingJob) -> FailureStory | None:
         stages=spent,
         open_stage=None if ended else STAGES[len(spent)],
         from_step=failure.from_step,
-        avoided={one.node: one.reason for one in job.status.avoided_nodes if one.at.timestamp() >= decided},
+        avoided={one.node: _kept_from(one) for one in job.status.avoided_nodes if one.at.timestamp() >= decided},
     )
+
+
+def _kept_from(one: AvoidedNode) -> str:
+    cordon = ["nobody shall use it: taint stowage.dev/unhealthy"] if one.cordon else []
+    return one_line("; ".join([*([one.reason] if one.reason else []), *cordon]), MOST_WORDS)
 
 
 def _lines(recoveries: Sequence[RecoveryRecord], failure: LastFailure) -> list[RecoveryRecord]:

@@ -31,13 +31,21 @@ def timed(failure: LastFailure, heard: Iterable[Heard], rung_at: float | None, n
     ours = [one for one in heard if _is_about(one, failure)]
     failed_at = min([failure.at.timestamp(), *(one.at - one.quiet_seconds for one in ours)])
     seen_at = min([one.at for one in ours] or [rung_at if rung_at is not None else now])
-    repair = begun(failed_at, max(failed_at, min(seen_at, now)), now, failure.from_step)
-    return failure.model_copy(update={"at": instant(failed_at), "recovery": recovery_times(repair)})
+    from_step = _from_step(failure)
+    repair = begun(failed_at, max(failed_at, min(seen_at, now)), now, from_step)
+    times = recovery_times(repair)
+    return failure.model_copy(update={"at": instant(failed_at), "recovery": times, "from_step": from_step})
 
 
 def recovery_times(repair: Repair) -> RecoveryTimes:
     """The stages that are over, to the millisecond."""
     return RecoveryTimes(**{stage: Duration(f"{seconds:.3f}s") for stage, seconds in repair.stages.items()})
+
+
+def _from_step(failure: LastFailure) -> int | None:
+    """How far training was: signs of life are a second apart, and who failed says exactly how far it was itself."""
+    told = [one.step for one in failure.evidence if one.event is failure.event and one.seat == failure.seat]
+    return max((step for step in (failure.from_step, *told) if step is not None), default=None)
 
 
 def _is_about(one: Heard, failure: LastFailure) -> bool:
