@@ -1,4 +1,4 @@
-"""`kill -9` of the operator at each change of one recovery: the same end, nothing starts twice, no epoch comes twice."""
+"""`kill -9` of the operator at each change of one recovery: the same end, no seat and no epoch begins twice."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class TrainingSweep:
                 mended.problems.append(str(error))
             finally:
                 self._lab.proxy.clear()
-                await self._clear(name)
+                mended.problems += await self._clear(name)
         return mended
 
     async def _apply(self, name: str) -> None:
@@ -256,17 +256,21 @@ class TrainingSweep:
         problems += [f"pod {pod} was made again" for pod in made if pod in seen]
         return problems
 
-    async def _clear(self, name: str) -> None:
-        api = self._lab.api
+    async def _clear(self, name: str) -> list[str]:
+        """Deletes the job; what the operator leaves behind of it then."""
+        api, left = self._lab.api, list[str]()
         with contextlib.suppress(NotFound):
             await api.delete(paths.training_job(self._bench.namespace, name))
 
         async def gone() -> bool:
-            assert not await self._pods(name)
+            pods = await self._bench.pods()
+            assert not pods, [(pod["metadata"]["name"], pod["metadata"].get("finalizers")) for pod in pods]
             return True
 
-        with contextlib.suppress(AssertionError):
-            await eventually(gone, timeout_seconds=60, what="the pods are gone")
+        try:
+            await eventually(gone, timeout_seconds=60, what="a deleted job has no pods")
+        except AssertionError as error:
+            left.append(str(error))
         for node in (await api.get(paths.NODES))["items"]:
             if SILENT in (node["metadata"].get("annotations") or {}):
                 await api.merge_patch(
@@ -275,6 +279,7 @@ class TrainingSweep:
                 await eventually(
                     lambda node=node: self._is_ready(node["metadata"]["name"]), what="the node is Ready again"
                 )
+        return left
 
     async def _is_ready(self, node: str) -> bool:
         found = await self._lab.api.get(paths.node(node))

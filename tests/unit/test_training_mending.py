@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,15 +15,16 @@ from stowage.decide.training.escalation import MAX_REMEMBERED, remembered
 from stowage.decide.training.evidence_of_coordinators import LATE_SECONDS, LOST_SECONDS
 from stowage.decide.training.facts import History, Recovery
 from stowage.decide.training.freshness import RETURN_SECONDS, TAINT_SECONDS, UNHEARD_SECONDS
-from stowage.decide.training.job_status import Seen
+from stowage.decide.training.heard import Heard
+from stowage.decide.training.job_status import Seen, next_step
 from stowage_scheduler.health import PodHealth
-from stowage_worker.messages import Begin, Report, SeatState
+from stowage_worker.messages import Begin, Evidence, Report, SeatState
 from unit.builders import NOW
 from unit.test_training_job_status import Life
 from unit.training_cases import cluster, decided, exited, job, lost_node, of_node, saw, seat, tried
 
 
-class Heard(Life):
+class Listened(Life):
     """A job whose link to the coordinator a test breaks."""
 
     link_since = NOW
@@ -50,9 +52,9 @@ class Heard(Life):
         self.report = Report(begin.epoch, begin.attempt, "Preparing", seats)
 
 
-def in_barrier() -> Heard:
+def in_barrier() -> Listened:
     """Epoch 2 waits for s0, whose node died with the process of s1."""
-    life = Heard()
+    life = Listened()
     life.run()
     life.fails("s1")
     life.prepare("s0")
@@ -95,9 +97,22 @@ def test_nobody_is_late_while_the_coordinator_itself_is_away() -> None:
     assert life.status.epoch == 2
 
 
+def test_a_clock_of_a_coordinator_that_is_ahead_makes_nobody_wait() -> None:
+    life = Life().run()
+    life.tell("Failed", (Evidence("SupervisorLost", 1, NOW + 3600, seat="s1"),))
+    report = life.report
+    assert report is not None
+    gone = SeatState("s1", "uid-2", connected=False, state="Lost")
+    life.report = replace(report, seats=(report.seats[0], gone))
+    heard = (Heard("SupervisorLost", "s1", -1, NOW),)
+    for seconds, epoch in ((1.0, 1), (2.5, 2)):
+        step = next_step(life.job, structs.replace(life.seen(), heard=heard, now=NOW + seconds))
+        assert step.status.epoch == epoch
+
+
 def test_a_coordinator_that_is_away_for_long_is_evidence_once() -> None:
     rule = {"when": {"event": "CoordinatorLost"}, "do": "RestartProcesses"}
-    life = Heard(recovery={"rules": [rule]})
+    life = Listened(recovery={"rules": [rule]})
     life.run()
     life.connected = False
     life.now = NOW + LOST_SECONDS - 1
@@ -111,7 +126,7 @@ def test_a_coordinator_that_is_away_for_long_is_evidence_once() -> None:
 
 
 def test_by_default_training_goes_on_without_its_coordinator() -> None:
-    life = Heard()
+    life = Listened()
     life.run()
     life.connected = False
     life.now = NOW + 3600

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from stowage.api.training_words import Event
 from stowage.decide.training.facts import Evidence
+from stowage.decide.training.heard import Heard
 from stowage_worker import messages
 from stowage_worker.evidence import LEAVING, SUPERVISOR_LOST
 
@@ -15,15 +16,17 @@ COORDINATOR: Final = "coordinator"
 _EVENTS: Final[Mapping[str, Event]] = {str(event): event for event in Event} | {"LogRule": Event.LOG}
 
 
-def evidence_of_report(report: messages.Report) -> tuple[Evidence, ...]:
+def evidence_of_report(report: messages.Report, heard: Iterable[Heard] = ()) -> tuple[Evidence, ...]:
     """What a coordinator saw in its epoch. Words that a newer coordinator may use and this one does not are left out.
 
-    Times are of the coordinator's clock. Numbers below zero stand for nothing and become None.
+    Times are of the coordinator's clock, but never later than when it was `heard`: what is waited for would else last
+    as much longer as that clock is ahead. Numbers below zero stand for nothing and become None.
     """
-    return tuple(_evidence(report))
+    first = {(one.event, one.seat, one.rank): one.at for one in heard}
+    return tuple(_evidence(report, first))
 
 
-def _evidence(report: messages.Report) -> Iterator[Evidence]:
+def _evidence(report: messages.Report, first: Mapping[tuple[str, str, int], float]) -> Iterator[Evidence]:
     pods = {seat.seat: seat.pod for seat in report.seats}
     nodes = {seat.seat: seat.node for seat in report.seats}
     for one in report.evidence:
@@ -32,7 +35,7 @@ def _evidence(report: messages.Report) -> Iterator[Evidence]:
             continue
         yield Evidence(
             event=event,
-            at=one.at,
+            at=min(one.at, first.get((one.event, one.seat, one.rank), one.at)),
             source=COORDINATOR,
             seat=one.seat or None,
             node=nodes.get(one.seat) or None,

@@ -236,6 +236,7 @@ def _sight(seen: Seen) -> mending.Sight:
         heard_since=seen.link_since,
         records=seen.records,
         now=seen.now,
+        first_heard=seen.heard,
     )
 
 

@@ -17,6 +17,7 @@ from stowage.decide.training.evidence_of_nodes import evidence_of_nodes
 from stowage.decide.training.evidence_of_pods import evidence_of_pods
 from stowage.decide.training.evidence_of_reports import evidence_of_report
 from stowage.decide.training.facts import Decision, Evidence, History, JobFacts, NodeRecord, SeatFacts
+from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_facts import job_facts, recoveries_of
 from stowage.decide.training.recovered import recovered
 from stowage.decide.training.recovery import decide_recovery
@@ -46,6 +47,7 @@ class Sight(Struct, frozen=True):
     heard_since: float
     records: Mapping[str, NodeRecord]
     now: float
+    first_heard: tuple[Heard, ...] = ()
 
 
 def above_the_coordinator(status: TrainingJobStatus, sight: Sight) -> TrainingJobStatus:
@@ -97,7 +99,7 @@ def after_failures(
     facts = facts_of(job, sight)
     late, again_at = evidence_of_barrier(facts, report, sight.now)
     evidence = (
-        *(evidence_of_report(report) if report is not None else ()),
+        *(evidence_of_report(report, sight.first_heard) if report is not None else ()),
         *evidence_of_pods(facts, sight.pods, sight.now),
         *evidence_of_nodes(facts, sight.nodes, sight.now),
         *evidence_of_coordinator(facts, sight.now),
