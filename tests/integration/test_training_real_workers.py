@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
+import json
 import os
 import sys
 import uuid
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import stowage_worker
+from harness.kubelets import Kubelets
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench
 from integration.conftest import Start
@@ -21,6 +20,7 @@ from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import free_port
 from stowage.transport import paths
 
+TOY = Path(__file__).parents[1] / "harness" / "toy_training.py"
 PROGRAM = """\
 import os, sys
 line = " ".join(os.environ[name] for name in ("STOWAGE_ATTEMPT", "RANK", "WORLD_SIZE", "STOWAGE_SEAT"))
@@ -28,64 +28,6 @@ with open(os.environ["RUNS"], "a") as file:
     file.write(line + "\\n")
 sys.exit(3 if os.environ["STOWAGE_ATTEMPT"] == "1" and os.environ["RANK"] == "0" else 0)
 """
-
-
-class Kubelets:
-    """Starts the programs of a job's pods as their specs say, on this machine."""
-
-    def __init__(self, bench: Workbench, folder: Path, port: int) -> None:
-        self.bench = bench
-        self.folder = folder
-        self.port = port
-        self._started: list[asyncio.subprocess.Process] = []
-        self._ends: list[asyncio.Task[None]] = []
-
-    async def coordinator(self, pod: Document) -> None:
-        arguments = [one for one in pod["spec"]["containers"][0]["args"] if not one.startswith(("--host", "--port"))]
-        command = [*pod["spec"]["containers"][0]["command"][1:], *arguments, "--host=127.0.0.1", f"--port={self.port}"]
-        await self._start(
-            pod, [sys.executable, *(part.replace("/stowage/secret", str(self.folder)) for part in command)], {}
-        )
-
-    async def seat(self, pod: Document) -> None:
-        [container] = pod["spec"]["containers"]
-        fields = {"metadata.uid": pod["metadata"]["uid"], "status.podIP": "127.0.0.1"}
-        fields["spec.nodeName"] = pod["spec"]["nodeName"]
-        given = {
-            one["name"]: one["value"] if "value" in one else fields[one["valueFrom"]["fieldRef"]["fieldPath"]]
-            for one in container["env"]
-        }
-        own = {
-            "STOWAGE_COORDINATOR": f"127.0.0.1:{self.port}",
-            "STOWAGE_TOKEN_FILE": str(self.folder / "token"),
-            "STOWAGE_CHECKPOINT_DIR": str(self.folder / "checkpoints"),
-        }
-        assert container["command"][:2] == ["python3", "/stowage/worker/stowage_worker"]
-        worker = str(Path(stowage_worker.__file__).parent)
-        await self._start(pod, [sys.executable, worker, *container["command"][2:]], {**given, **own})
-
-    async def _start(self, pod: Document, command: list[str], environment: dict[str, str]) -> None:
-        with (self.folder / f"{pod['metadata']['name']}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command, env={**os.environ, **environment}, stdout=log, stderr=asyncio.subprocess.STDOUT
-            )
-        self._started.append(process)
-        self._ends.append(asyncio.create_task(self._report(pod["metadata"]["name"], process)))
-
-    async def _report(self, name: str, process: asyncio.subprocess.Process) -> None:
-        code = await process.wait()
-        if code == 0:
-            path = paths.pod(self.bench.namespace, name) + "/status"
-            await self.bench.api.merge_patch(path, {"status": {"phase": "Succeeded"}})
-
-    async def end(self) -> None:
-        for task in self._ends:
-            task.cancel()
-        for process in self._started:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        for process in self._started:
-            await process.wait()
 
 
 @pytest.fixture
@@ -133,13 +75,8 @@ async def test_from_apply_to_success_over_a_rank_that_fails(
         assert all(pod["spec"].get("nodeName") for pod in pods)
         return pods
 
-    pods = await eventually(placed, what="the coordinator and two seats have nodes")
-    secret = paths.named(paths.in_namespace(paths.SECRETS, workbench.namespace), "tiny-token")
-    token = (await workbench.api.get(secret))["data"]["token"]
-    (kubelets.folder / "token").write_bytes(base64.b64decode(token))
-    for pod in pods:
-        is_seat = "stowage.dev/seat" in pod["metadata"]["labels"]
-        await (kubelets.seat(pod) if is_seat else kubelets.coordinator(pod))
+    await eventually(placed, what="the coordinator and two seats have nodes")
+    await kubelets.start_all("tiny")
 
     async def succeeded() -> Document:
         found = await workbench.api.get(paths.training_job(workbench.namespace, "tiny"))
@@ -192,3 +129,76 @@ async def why(cluster: LocalCluster, what: str) -> list[str]:
     out, _ = await process.communicate()
     assert process.returncode == 0, out
     return out.decode().splitlines()
+
+
+async def test_an_evicted_seat_costs_nothing_but_its_move(workbench: Workbench, kubelets: Kubelets) -> None:
+    label = {"story": workbench.namespace}
+    await workbench.nodes(3, cpu="8", labels=label)
+    program = [sys.executable, str(TOY), str(kubelets.folder / "history"), "1000000", "--every", "0", "--pause", "0.02"]
+    container = {"name": "trainer", "image": "train:1", "command": program}
+    spec = {"nodes": {"min": 2}, "template": {"spec": {"containers": [container], "nodeSelector": label}}}
+    document = {
+        "apiVersion": "stowage.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "tiny"},
+        "spec": spec,
+    }
+    await workbench.api.create(paths.in_namespace(paths.TRAINING_JOBS, workbench.namespace), document)
+    path = paths.training_job(workbench.namespace, "tiny")
+
+    async def status() -> Document:
+        found: Document = (await workbench.api.get(path))["status"]
+        return found
+
+    async def placed() -> bool:
+        pods = await workbench.pods()
+        assert len([one for one in pods if not one["metadata"].get("deletionTimestamp")]) == 3
+        return all(pod["spec"].get("nodeName") for pod in pods)
+
+    async def trains() -> bool:
+        found = await status()
+        return found["phase"] == "Running" and found["progress"].get("step", -1) >= 0
+
+    await eventually(placed, what="the coordinator and two seats have nodes")
+    await kubelets.start_all("tiny")
+    await eventually(trains, what="all ranks train")
+    assert "lastCheckpoint" not in (await status())["progress"]
+
+    pod = next(one for one in await workbench.pods() if one["metadata"]["labels"].get("stowage.dev/seat") == "s1")
+    name = pod["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    await workbench.api.create(paths.eviction(workbench.namespace, name), eviction)
+    assert await kubelets.stop(pod) == 0
+    checkpoints = kubelets.folder / "checkpoints"
+    (saved,) = checkpoints.glob("attempt-1/step-*/COMMITTED")
+    step = int(saved.parent.name.removeprefix("step-"))
+
+    async def runs_again() -> Document:
+        found = await status()
+        assert (found["phase"], found["epoch"]) == ("Running", 2), found
+        return found
+
+    await eventually(placed, what="the seat has another pod")
+    await kubelets.start_all("tiny")
+    found = await eventually(runs_again, timeout_seconds=60, what="the job runs again")
+    failure = found["lastFailure"]
+    assert (failure["event"], failure["action"], failure["seat"]) == ("Disruption", "ReplaceNode", "s1")
+    assert found["recoveries"][-1]["blameless"]
+    assert found["progress"]["lastCheckpoint"]["step"] == step
+    attempt = found["attempt"]
+    origin = checkpoints / f"attempt-{attempt}" / "RESUMED_FROM"
+
+    async def resumed() -> bool:
+        return origin.exists()
+
+    await eventually(resumed, what="the ranks ask where to go on from")
+    assert json.loads(origin.read_text()) == {"attempt": 1, "step": step}
+
+    await workbench.api.merge_patch(path, {"spec": {"checkpoint": {"interval": "1s"}}})
+
+    async def saves_at_the_interval() -> bool:
+        return any(checkpoints.glob(f"attempt-{attempt}/step-*/COMMITTED"))
+
+    await eventually(saves_at_the_interval, what="an interval that is changed counts for ranks that run")
+    due = [tuple(map(int, line.split())) for line in (kubelets.folder / "due").read_text().splitlines()]
+    assert {rank for epoch, rank, at in due if (epoch, at) == (1, step)} == {0, 1}, "both ranks save at the same step"
