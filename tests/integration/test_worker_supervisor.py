@@ -7,22 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-import stowage_worker
-from harness.waiting import eventually
-from stowage_worker.codec import FROM_SUPERVISOR, FromSupervisor, ToSupervisor
+from harness.played_coordinator import SLEEPER, PlayedCoordinator, is_gone, played, until_gone
 from stowage_worker.install import main as install
 from stowage_worker.messages import (
-    Beat,
     Exited,
     Finished,
     Go,
-    Hello,
     Leaving,
     Matched,
     MayLeave,
@@ -35,129 +30,15 @@ from stowage_worker.messages import (
     Yield,
     Yielded,
 )
-from stowage_worker.wire import Connection
-
-M = TypeVar("M", bound=FromSupervisor)
-SECONDS = 30
-SLEEPER = "import time; time.sleep(1000)"
-
-
-class Coordinator:
-    """Says what the test wants; hears everything but beats."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-        self.connection: Connection | None = None
-        self._connected: asyncio.Queue[Connection] = asyncio.Queue()
-        self._server: asyncio.Server | None = None
-        self.port = 0
-
-    async def serve(self) -> None:
-        def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._connected.put_nowait(Connection(reader, writer))
-
-        self._server = await asyncio.start_server(take, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop_serving(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        if self.connection is not None:
-            self.connection.abort()
-
-    def start(self, program: str, **environment: str) -> None:
-        source = str(Path(stowage_worker.__file__).parent.parent)
-        output = (self.folder / "output").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "stowage_worker", "run", "--", sys.executable, "-c", program],
-            env={
-                **os.environ,
-                "PYTHONPATH": source,
-                "STOWAGE_COORDINATOR": f"127.0.0.1:{self.port}",
-                "STOWAGE_TOKEN": "hush",
-                "STOWAGE_SEAT": "s0",
-                "STOWAGE_RUN_DIR": str(self.folder / "run"),
-                "STOWAGE_GRACE_SECONDS": "1",
-                "FOLDER": str(self.folder),
-                **environment,
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        output.close()
-
-    async def hello(self) -> Hello:
-        self.connection = await asyncio.wait_for(self._connected.get(), SECONDS)
-        return await self.hear(Hello)
-
-    async def hear(self, kind: type[M]) -> M:
-        """The next message that is no beat, and has to be of this kind."""
-        assert self.connection is not None
-        while True:
-            message = await asyncio.wait_for(self.connection.receive(FROM_SUPERVISOR), SECONDS)
-            if not isinstance(message, Beat):
-                assert isinstance(message, kind), message
-                return message
-
-    async def beat(self, condition: Callable[[Beat], bool]) -> Beat:
-        assert self.connection is not None
-        while True:
-            message = await asyncio.wait_for(self.connection.receive(FROM_SUPERVISOR), SECONDS)
-            if isinstance(message, Beat) and condition(message):
-                return message
-
-    def say(self, message: ToSupervisor) -> None:
-        assert self.connection is not None
-        self.connection.send(message)
-
-    async def run(self, epoch: int = 1, processes: int = 2) -> Started:
-        """Welcome, prepare, go."""
-        self.say(Welcome("j", (("oops", "oops"),)))
-        self.say(Prepare(epoch, epoch, 1.0))
-        prepared = await self.hear(Prepared)
-        assert prepared.epoch == epoch
-        self.say(Go(epoch, epoch, 0, 1, processes, "127.0.0.1", prepared.port))
-        return await self.hear(Started)
-
-    def wait(self) -> int:
-        assert self.process is not None
-        return self.process.wait(SECONDS)
-
-    async def until_there(self, name: str) -> str:
-        async def there() -> bool:
-            return (self.folder / name).exists()
-
-        await eventually(there, what=name)
-        return (self.folder / name).read_text()
 
 
 @pytest.fixture
-async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
-    coordinator = Coordinator(tmp_path)
-    await coordinator.serve()
-    yield coordinator
-    if coordinator.process is not None:
-        coordinator.process.kill()
-        coordinator.process.wait()
-    await coordinator.stop_serving()
+async def coordinator(tmp_path: Path) -> AsyncIterator[PlayedCoordinator]:
+    async with played(tmp_path) as coordinator:
+        yield coordinator
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
-async def until_gone(*pids: int) -> None:
-    async def gone() -> bool:
-        return all(is_gone(pid) for pid in pids)
-
-    await eventually(gone, what=f"{pids} are gone")
-
-
-async def test_from_hello_to_stop(coordinator: Coordinator) -> None:
+async def test_from_hello_to_stop(coordinator: PlayedCoordinator) -> None:
     coordinator.start("print('fine'); print('oops')")
     hello = await coordinator.hello()
     assert (hello.token, hello.seat, hello.epoch, hello.attempt) == ("hush", "s0", 0, 0)
@@ -170,7 +51,7 @@ async def test_from_hello_to_stop(coordinator: Coordinator) -> None:
     assert (coordinator.folder / "output").read_text() == "[0] fine\n[0] oops\n"
 
 
-async def test_training_goes_on_without_a_coordinator(coordinator: Coordinator) -> None:
+async def test_training_goes_on_without_a_coordinator(coordinator: PlayedCoordinator) -> None:
     coordinator.start(
         "import os, pathlib, time; f = pathlib.Path(os.environ['FOLDER'], 'go')\n"
         "while not f.exists(): time.sleep(.01)\n"
@@ -190,7 +71,7 @@ async def test_training_goes_on_without_a_coordinator(coordinator: Coordinator) 
     assert (exited.rank, exited.code, exited.signal) == (1, 1, None)
 
 
-async def test_commands_may_come_twice(coordinator: Coordinator) -> None:
+async def test_commands_may_come_twice(coordinator: PlayedCoordinator) -> None:
     coordinator.start(SLEEPER)
     await coordinator.hello()
     coordinator.say(Welcome("j"))
@@ -209,7 +90,7 @@ async def test_commands_may_come_twice(coordinator: Coordinator) -> None:
     assert await coordinator.hear(Started) == started[0]
 
 
-async def test_prepare_ends_all_that_runs_also_what_left_its_group(coordinator: Coordinator) -> None:
+async def test_prepare_ends_all_that_runs_also_what_left_its_group(coordinator: PlayedCoordinator) -> None:
     coordinator.start(
         "import os, signal, subprocess, time; signal.signal(15, signal.SIG_IGN)\n"
         "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
@@ -225,7 +106,7 @@ async def test_prepare_ends_all_that_runs_also_what_left_its_group(coordinator: 
     await until_gone(child)
 
 
-async def test_a_killed_supervisor_leaves_nothing(coordinator: Coordinator) -> None:
+async def test_a_killed_supervisor_leaves_nothing(coordinator: PlayedCoordinator) -> None:
     coordinator.start(
         "import subprocess, os; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
         "open(os.environ['FOLDER'] + '/child.new', 'w').write(str(p.pid))\n"
@@ -261,7 +142,7 @@ async def test_a_killed_supervisor_leaves_nothing(coordinator: Coordinator) -> N
     ],
 )
 async def test_how_it_ended(
-    coordinator: Coordinator, program: str, expected: tuple[int | None, int | None, str, str]
+    coordinator: PlayedCoordinator, program: str, expected: tuple[int | None, int | None, str, str]
 ) -> None:
     coordinator.start(program)
     await coordinator.hello()
@@ -271,7 +152,7 @@ async def test_how_it_ended(
     assert exited.step == (4 if "step=4" in program else -1)
 
 
-async def test_a_killed_supervisor_leaves_no_rank_that_hides_its_environment(coordinator: Coordinator) -> None:
+async def test_a_killed_supervisor_leaves_no_rank_that_hides_its_environment(coordinator: PlayedCoordinator) -> None:
     coordinator.start("import os; os.execve('/bin/sleep', ['sleep', '1000'], {})")
     await coordinator.hello()
     started = await coordinator.run(processes=1)
@@ -293,7 +174,7 @@ CATCHER = (
 )
 
 
-async def test_yield_by_asking(coordinator: Coordinator) -> None:
+async def test_yield_by_asking(coordinator: PlayedCoordinator) -> None:
     coordinator.start(ASKER)
     await coordinator.hello()
     await coordinator.run(processes=1)
@@ -311,7 +192,7 @@ async def test_yield_by_asking(coordinator: Coordinator) -> None:
     assert (coordinator.folder / "asked").exists()
 
 
-async def test_yield_of_who_never_asks(coordinator: Coordinator) -> None:
+async def test_yield_of_who_never_asks(coordinator: PlayedCoordinator) -> None:
     coordinator.start(CATCHER)
     await coordinator.hello()
     await coordinator.run(processes=1)
@@ -321,7 +202,7 @@ async def test_yield_of_who_never_asks(coordinator: Coordinator) -> None:
     assert (coordinator.folder / "asked").exists()
 
 
-async def test_sigterm_to_the_supervisor_reaches_ranks(coordinator: Coordinator) -> None:
+async def test_sigterm_to_the_supervisor_reaches_ranks(coordinator: PlayedCoordinator) -> None:
     coordinator.start(CATCHER)
     await coordinator.hello()
     await coordinator.run(processes=1)
@@ -332,7 +213,7 @@ async def test_sigterm_to_the_supervisor_reaches_ranks(coordinator: Coordinator)
     assert (coordinator.folder / "asked").exists()
 
 
-async def test_told_to_end_it_lets_the_job_make_a_checkpoint_first(coordinator: Coordinator) -> None:
+async def test_told_to_end_it_lets_the_job_make_a_checkpoint_first(coordinator: PlayedCoordinator) -> None:
     coordinator.start(CATCHER, STOWAGE_GRACE_SECONDS="600")
     await coordinator.hello()
     await coordinator.run(processes=1)
@@ -346,7 +227,7 @@ async def test_told_to_end_it_lets_the_job_make_a_checkpoint_first(coordinator: 
     assert (coordinator.folder / "asked").exists()
 
 
-async def test_sigusr1_is_handed_on(coordinator: Coordinator) -> None:
+async def test_sigusr1_is_handed_on(coordinator: PlayedCoordinator) -> None:
     coordinator.start(CATCHER.replace("signal.signal(15", "signal.signal(10"))
     await coordinator.hello()
     await coordinator.run(processes=1)
@@ -383,7 +264,7 @@ def test_an_installed_copy_runs_from_its_folder(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings(tmp_path: Path, environment: dict[str, str], said: str) -> None:
-    coordinator = Coordinator(tmp_path)
+    coordinator = PlayedCoordinator(tmp_path)
     coordinator.start("pass", **environment)
     assert coordinator.wait() == 2
     assert said in (tmp_path / "output").read_text()

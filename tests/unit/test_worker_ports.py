@@ -29,6 +29,13 @@ def test_a_port_on_which_somebody_listens_is_not_free(tmp_path: Path) -> None:
         assert take_port(random.Random(3), tmp_path).number != port.number
 
 
+def test_where_nothing_can_be_written_ports_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    one = take_port(random.Random(7), tmp_path / "file" / "below")
+    assert take_port(random.Random(7), tmp_path / "file" / "below").number == one.number
+    one.release()
+
+
 def test_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stowage_worker.ports.is_free", lambda _: False)
     with pytest.raises(OSError, match="no free port"):

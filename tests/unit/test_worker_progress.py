@@ -50,9 +50,27 @@ def test_nan_is_told(tmp_path: Path) -> None:
     assert math.isnan(loss)
 
 
+@pytest.mark.parametrize(
+    ("wall", "age"),
+    [
+        pytest.param(1000.75, 0.75, id="it tells when it was written"),
+        pytest.param(999.0, 0.0, id="the wall clock was set back"),
+        pytest.param(9999.0, 2.0, id="the wall clock was set forward: it was written after the last look"),
+    ],
+)
+def test_a_step_is_as_old_as_the_file_that_tells_it(tmp_path: Path, wall: float, age: float) -> None:
+    file = tmp_path / "p"
+    reader = ProgressReader({0: file}, 10.0, lambda: wall)
+    reader.of(0, 12.0)
+    file.write_text('{"step": 1}')
+    os.utime(file, (1000, 1000))
+    assert reader.of(0, 14.0).since_step_seconds == age
+    assert reader.of(0, 15.0).since_step_seconds == age + 1
+
+
 def test_age_of_a_step_is_on_the_reader_s_clock(tmp_path: Path) -> None:
     file = tmp_path / "p"
-    reader = ProgressReader({0: file}, 10.0)
+    reader = ProgressReader({0: file}, 10.0, lambda: 0.0)  # the files are of a time to come: no help
     assert reader.of(0, 13.0).since_step_seconds == 3
     file.write_text('{"step": 1}')
     assert reader.of(0, 14.0).since_step_seconds == 0

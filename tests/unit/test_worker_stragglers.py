@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -67,3 +68,28 @@ def test_the_slowest_come_first_and_not_all_are_shown() -> None:
     assert len(slow) == SHOWN
     assert slow[0].rank == 139
     assert [one.ratio for one in slow] == sorted((one.ratio for one in slow), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(RankProgress(0, 1, step_seconds=1e300), id="longer than anything"),
+        pytest.param(RankProgress(0, 1, step_seconds=math.inf), id="for ever"),
+        pytest.param(RankProgress(0, 1, step_seconds=9.0, phase="Saving"), id="with a checkpoint in it"),
+        pytest.param(RankProgress(0, 1, step_seconds=9.0, phase="Compiling"), id="with a compilation in it"),
+    ],
+)
+def test_steps_that_say_nothing_about_a_rank(one: RankProgress) -> None:
+    times = told([1.0, 1.0, 1.0])
+    for step in range(100, 100 + SAMPLES):
+        times.told("s0", (replace(one, step=step),))
+    assert times.straggling() == ()
+
+
+@pytest.mark.parametrize("wait", [-5.0, math.nan, math.inf, 1e9], ids=str)
+def test_a_wait_is_part_of_its_step_whatever_a_program_tells(wait: float) -> None:
+    times = told([1.0, 1.0, 1.0], step_seconds=1.0)
+    for step in range(100, 100 + SAMPLES):
+        times.told("s0", (RankProgress(0, step, step_seconds=3.0, wait_seconds=wait),))
+    assert all(0 <= one.wait_seconds_median <= one.step_seconds_median for one in times.straggling())
+    assert all(math.isfinite(one.ratio) for one in times.straggling())

@@ -1,9 +1,12 @@
 """`python -m stowage_worker run | coordinator | local | leave | install`."""
 
-from __future__ import annotations
+import sys
+
+if sys.version_info < (3, 9):  # noqa: UP036  an image's own; this file is read by all of them
+    sys.exit("[stowage] the image has to bring Python 3.9 or newer as python3; this one is " + sys.version.split()[0])
 
 import os
-import sys
+import signal
 from importlib import import_module
 from pathlib import Path
 
@@ -21,9 +24,12 @@ LAST_STANDARD = 2
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands; its exit code."""
-    while (opened := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD:
-        continue  # a standard stream was closed; nothing of ours may get its number
+    opened = os.open(os.devnull, os.O_RDWR)
+    while opened <= LAST_STANDARD:  # a standard stream was closed; nothing of ours may get its number
+        opened = os.open(os.devnull, os.O_RDWR)
     os.close(opened)
+    # the first process of a container would not even see it before there is a handler; asyncio's comes later
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if arguments[:1] and arguments[0] in COMMANDS:
         module = import_module(f"stowage_worker.{COMMANDS[arguments[0]][0]}")
         return int(module.main(arguments[1:]))

@@ -6,6 +6,7 @@ Nothing here waits for one connection: what is sent goes to buffers, and who doe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from stowage_worker import membership
 from stowage_worker.codec import FROM_COMMANDER, FROM_SUPERVISOR, FromCommander
 from stowage_worker.evidence import EvidenceLog
-from stowage_worker.membership_state import CommandError, Membership, Now, Step
+from stowage_worker.membership_state import RETURN_SECONDS, CommandError, Membership, Now, Step
 from stowage_worker.messages import (
     MAX_LINE_BYTES,
     Attach,
@@ -99,14 +100,12 @@ class Coordinator:
         try:
             name = server.sockets[0].getsockname()
             listening(name[0], name[1])
+            since = self._clock().steady
             while self.state.end is None:
                 await asyncio.sleep(TICK_SECONDS)
                 self._tick()
             end: End = self.state.end
-            try:
-                await asyncio.wait_for(self._all_left(), end.grace_seconds + LINGER_SECONDS)
-            except asyncio.TimeoutError:
-                log.warning("%d supervisors have not ended in time", len(self._links))
+            await self._until_left(end, since)
             return end.code
         finally:
             if self._pending is not None:
@@ -115,10 +114,18 @@ class Coordinator:
             for connection in list(self._connections):
                 connection.close()
 
-    async def _all_left(self) -> None:
-        while self._links:
+    async def _until_left(self, end: End, since: float) -> None:
+        """Until all were told to end and did: also those that still look for a coordinator that was started again."""
+        away_by = since + RETURN_SECONDS
+        by = max(self._clock().steady + end.grace_seconds + LINGER_SECONDS, away_by)
+        while (now := self._clock().steady) < by:
+            is_awaited = now < away_by and any(seat not in self.state.seats for seat in self.state.members)
+            if not self._links and not is_awaited:
+                return
             self._emptied.clear()
-            await self._emptied.wait()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), TICK_SECONDS)
+        log.warning("%d supervisors have not ended in time", len(self._links))
 
     def _tick(self) -> None:
         now = self._clock()

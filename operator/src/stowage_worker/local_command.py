@@ -24,7 +24,7 @@ from stowage_worker.local_processes import LOCAL_RUN, LocalJob, LocalProcesses
 from stowage_worker.local_run import LocalRun, Wishes
 from stowage_worker.messages import HangRule
 from stowage_worker.ports import take_port
-from stowage_worker.supervisor_command import command_line, run_directory
+from stowage_worker.supervisor_command import UsageError, command_line, run_directory
 
 LEAST_INTERVAL_SECONDS = 0.1
 
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         _parser().error(f"--checkpoint-dir: {error}")
     if lock is None:
         _parser().error(f"--checkpoint-dir: another run writes to {checkpoints}")
-    directory = run_directory({})
+    try:
+        directory = run_directory({})
+    except UsageError as error:
+        _parser().error(str(error))
     wishes = Wishes(
         nodes=options.nodes,
         min_nodes=min_nodes,

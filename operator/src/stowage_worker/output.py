@@ -19,6 +19,8 @@ MAX_LINE_BYTES = 16 << 10
 """Longer lines are cut into pieces."""
 MAX_WAITING_BYTES = 8 << 20
 MAX_WRITE_BYTES = 64 << 10
+STUCK_SECONDS = 2.0
+MOST_CLOSING_SECONDS = 20.0
 MAX_MATCHED_TEXT = 1000
 """Characters of a line that rules look at."""
 MAX_MATCHES = 20
@@ -39,6 +41,7 @@ class Outlet:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._waiting_bytes = 0
         self._left_out = 0
+        self._written_bytes = 0
         self._changed = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="output", daemon=True)
@@ -54,12 +57,18 @@ class Outlet:
                 self._left_out += 1
             self._changed.notify()
 
-    def close(self, timeout_seconds: float = 2.0) -> None:
-        """Write what waits, but wait no longer than this for it."""
+    def close(self, stuck_seconds: float = STUCK_SECONDS, most_seconds: float = MOST_CLOSING_SECONDS) -> None:
+        """Write what waits: as long as somebody reads it, however slowly, but not for ever."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._thread.join(timeout_seconds)
+        waited = 0.0
+        while self._thread.is_alive() and waited < most_seconds:
+            written = self._written_bytes
+            self._thread.join(stuck_seconds)
+            waited += stuck_seconds
+            if self._written_bytes == written:
+                return
 
     def _run(self) -> None:
         while True:
@@ -72,6 +81,7 @@ class Outlet:
             try:
                 while line:
                     written = self._write(descriptor, line)
+                    self._written_bytes += len(line)
                     line = line[written:] if isinstance(written, int) else b""
             except OSError:  # nobody reads any more; training goes on
                 continue

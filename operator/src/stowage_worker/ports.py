@@ -21,7 +21,7 @@ TRIES = 200
 class Port:
     """A port that is this process's until `release`."""
 
-    def __init__(self, number: int, lock: int) -> None:
+    def __init__(self, number: int, lock: int | None) -> None:
         self.number = number
         self._lock: int | None = lock
 
@@ -35,25 +35,46 @@ class Port:
 def take_port(generator: random.Random, directory: Path | None = None) -> Port:
     """A port that is free on all addresses of this machine, kept from others who take ports this way.
 
+    Where no folder can be written, as in a container with a read-only root, ports are not kept: it is alone there.
+
     Raises:
         OSError: none was found.
     """
-    folder = directory or Path(tempfile.gettempdir()) / f"stowage-ports-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.lstat().st_uid != os.getuid():
-        raise OSError(f"{folder} belongs to somebody else")
+    folder = _folder(directory)
     for _ in range(TRIES):
         number = generator.randint(FIRST_PORT, LAST_PORT)
-        lock = os.open(folder / str(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            continue
+        lock = None
+        if folder is not None:
+            try:
+                lock = _locked(folder / str(number))
+            except OSError:  # somebody else has it
+                continue
         if is_free(number):
             return Port(number, lock)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
     raise OSError(f"no free port from {FIRST_PORT} to {LAST_PORT} after {TRIES} tries")
+
+
+def _folder(directory: Path | None) -> Path | None:
+    """For the locks; None: there is none that is ours."""
+    try:
+        folder = directory or Path(tempfile.gettempdir()) / f"stowage-ports-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        is_ours = folder.lstat().st_uid == os.getuid() and os.access(folder, os.W_OK)
+    except OSError:
+        return None
+    return folder if is_ours else None
+
+
+def _locked(file: Path) -> int:
+    lock = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def is_free(number: int) -> bool:

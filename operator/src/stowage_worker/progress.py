@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
+from typing import Callable
 
 from stowage_worker.messages import RankProgress
+from stowage_worker.readings import read_some
 
 MAX_FILE_BYTES = 16 << 10
 _BOUND = 1 << 62
@@ -15,12 +18,19 @@ _BOUND = 1 << 62
 class ProgressReader:
     """Follows the progress files of one epoch on one node; time is an argument of each reading.
 
+    Args:
+        files: by rank.
+        now: steady clock.
+        wall: seconds since 1970, as files have it.
+
     Attributes:
         can_yield: whether a rank has asked `should_yield`, so that a request will be seen.
     """
 
-    def __init__(self, files: dict[int, Path], now: float) -> None:
+    def __init__(self, files: dict[int, Path], now: float, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251
         self._files = files
+        self._wall = wall
+        self._read_at = dict.fromkeys(files, now)
         self._last: dict[int, RankProgress] = {}
         self._changed_at = dict.fromkeys(files, now)
         self._ended: set[int] = set()
@@ -39,7 +49,7 @@ class ProgressReader:
 
     def of(self, rank: int, now: float) -> RankProgress:
         """What one rank told last."""
-        document = _document(self._files[rank])
+        document, told_at = _document(self._files[rank])
         before = self._last.get(rank, RankProgress(rank))
         if document is None:
             found = before
@@ -47,7 +57,10 @@ class ProgressReader:
             found = _progress(rank, document)
             self.can_yield = self.can_yield or document.get("yields") is True
         if found.step != before.step or found.phase != before.phase:
-            self._changed_at[rank] = now
+            # it may have changed right after the last look; a wall clock that was set does no harm within that
+            ago = self._wall() - told_at
+            self._changed_at[rank] = now - min(max(ago, 0.0), max(now - self._read_at[rank], 0.0))
+        self._read_at[rank] = now
         self._last[rank] = found
         return _with_age(found, max(0.0, now - self._changed_at[rank]))
 
@@ -56,14 +69,14 @@ def _with_age(progress: RankProgress, seconds: float) -> RankProgress:
     return RankProgress(**{**vars(progress), "since_step_seconds": round(seconds, 3)})
 
 
-def _document(file: Path) -> dict[str, object] | None:
-    """The file's object; None where there is none, or one in the middle of being written by a shell."""
+def _document(file: Path) -> tuple[dict[str, object] | None, float]:
+    """The file's object and when it was written; None where there is none, or a shell is in the middle of writing."""
     try:
-        with file.open("rb") as opened:
-            document = json.loads(opened.read(MAX_FILE_BYTES + 1))
+        text, at = read_some(file, MAX_FILE_BYTES + 1)
+        document = json.loads(text)
     except (OSError, ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
+        return None, 0.0
+    return (document if isinstance(document, dict) else None), at
 
 
 def _progress(rank: int, document: dict[str, object]) -> RankProgress:

@@ -17,7 +17,8 @@ from stowage_worker.environment import SUPERVISED, Place, rank_environment, rank
 from stowage_worker.exits import Failure, failure_of
 from stowage_worker.messages import Go
 from stowage_worker.output import Lines, Outlet, RankOutput, Rules, say
-from stowage_worker.remains import group_lives, kill_marked, send_groups
+from stowage_worker.readings import read_some
+from stowage_worker.remains import group_lives, kill_marked, send_groups, start_of
 
 DRAIN_SECONDS = 0.5
 """How long the last words of an ended process are waited for; its children may hold the pipe open."""
@@ -65,11 +66,17 @@ class Ranks:
         self._on_exit = on_exit
         self._on_match = on_match
         self._waits: list[asyncio.Task[None]] = []
+        self._ends: list[asyncio.Future[None]] = []
+        """Of all pipes."""
 
     async def start(
         self, command: Sequence[str], inherited: Mapping[str, str], own: Mapping[str, str], mark: str
     ) -> None:
-        """Start all; one that cannot be started counts as ended with code 127 or 126, as a shell says it."""
+        """Start all; one that cannot be started counts as ended with code 127 or 126, as a shell says it.
+
+        Raises:
+            OSError: the files of the epoch cannot be written.
+        """
         self.place.directory.mkdir(parents=True, exist_ok=True)
         self.place.world.write_text(json.dumps(self.go.world))
         self.place.checkpoint_plan.write_text(Plan(self.go.checkpoint_seconds).text())
@@ -102,6 +109,7 @@ class Ranks:
         self._groups.add(pid)
         self._watch(pid)
         ends = [await _follow(read, number, output) for number, read in enumerate(reads, 1)]
+        self._ends += ends
         self._waits.append(asyncio.ensure_future(self._wait(rank, local_rank, ended, ends, output)))
 
     async def _wait(
@@ -141,8 +149,9 @@ class Ranks:
             say(f"processes of epoch {self.go.epoch} do not end after SIGKILL")
         for group in self._groups:
             self._watch(-group)
-        if self._waits:
-            await asyncio.wait(self._waits, timeout=DRAIN_SECONDS)
+        ends: list[asyncio.Future[None]] = [*self._waits, *self._ends]
+        if ends:  # last words are still in the pipes
+            await asyncio.wait(ends, timeout=DRAIN_SECONDS)
 
     async def until_ended(self, timeout_seconds: float) -> bool:
         """Wait until all processes that were started here ended by themselves; False: some have not."""
@@ -172,14 +181,33 @@ async def _follow(descriptor: int, number: int, output: RankOutput) -> asyncio.F
 
 def _text(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_ERROR_FILE_BYTES).decode("utf-8", "replace")
+        return read_some(file, MAX_ERROR_FILE_BYTES)[0].decode("utf-8", "replace")
     except OSError:
         return ""
 
 
 def write_pids(file: Path, epoch: int, pids: Mapping[int, int]) -> None:
-    """Tell who runs here, for people and for local mode: `{"pid", "epoch", "ranks": {rank: pid}}`."""
+    """Tell who runs here, for people, for local mode and for the next supervisor.
+
+    `{"pid", "epoch", "ranks": {rank: pid}, "starts": {pid: ticks since boot}}`
+    """
+    starts = {pid: start_of(pid) for pid in pids.values()}
     fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps({"pid": os.getpid(), "epoch": epoch, "ranks": pids}))
-    fresh.replace(file)
+    try:
+        fresh.write_text(json.dumps({"pid": os.getpid(), "epoch": epoch, "ranks": pids, "starts": starts}))
+        fresh.replace(file)
+    except OSError as error:
+        say(f"{file}: {error}")
+
+
+def groups_left(file: Path) -> list[int]:
+    """Process groups that the last supervisor of this seat started and that still are there.
+
+    Ids are given out again: one counts only while the process that led the group lives and was started when the file
+    says. What else is left of a group carries the mark.
+    """
+    try:
+        starts = json.loads(read_some(file, MAX_ERROR_FILE_BYTES)[0])["starts"]
+        return [int(pid) for pid, start in starts.items() if start is not None and start_of(int(pid)) == start]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

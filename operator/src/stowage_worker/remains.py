@@ -78,6 +78,14 @@ def group_lives(group: int) -> bool:
     return not sys.platform.startswith("linux") or any(_is_of(entry, group) for entry in _entries())
 
 
+def start_of(pid: int) -> int | None:
+    """When a process was started, in ticks since boot: with its id, the only one; None where nobody can tell."""
+    try:
+        return int(Path(_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+
+
 def _is_of(entry: str, group: int) -> bool:
     try:
         fields = Path(_PROC / entry / "stat").read_text(errors="replace").rpartition(")")[2].split()

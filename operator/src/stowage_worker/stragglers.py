@@ -17,6 +17,9 @@ LEAST_RANKS = 3
 RATIO = 1.1
 SHOWN = 16
 MAX_RANKS = 1 << 16
+MAX_SECONDS = 1e6
+"""Longer steps are nobody's; sums of them would not be numbers."""
+STEPPING = ("", "Training")
 
 
 class StepTimes:
@@ -26,17 +29,17 @@ class StepTimes:
         self._of_rank: dict[int, _RankTimes] = {}
 
     def told(self, seat: str, progress: tuple[RankProgress, ...]) -> None:
-        """Take what a beat tells; a step that was told before counts once."""
+        """Take what a beat tells; a step told before counts once, and one with a checkpoint in it not at all."""
         for one in progress:
-            if one.step_seconds is None or not one.step_seconds >= 0:
+            if one.step_seconds is None or not 0 <= one.step_seconds <= MAX_SECONDS or one.phase not in STEPPING:
                 continue
             times = self._of_rank.get(one.rank)
             if times is None:
                 if len(self._of_rank) >= MAX_RANKS:
-                    return
+                    continue
                 times = self._of_rank[one.rank] = _RankTimes(seat)
             if one.step != times.step:
-                times.take(one.step, one.step_seconds, one.wait_seconds or 0.0)
+                times.take(one.step, one.step_seconds, _within(one.wait_seconds, one.step_seconds))
 
     def straggling(self) -> tuple[Straggling, ...]:
         """Ranks whose median own time is above that of all ranks by a tenth and more, slowest first."""
@@ -56,6 +59,11 @@ class StepTimes:
             if step - wait >= RATIO * usual
         ]
         return tuple(sorted(slow, key=lambda one: (-one.ratio, one.rank))[:SHOWN])
+
+
+def _within(wait_seconds: float | None, step_seconds: float) -> float:
+    """A wait is part of its step, whatever a program tells."""
+    return min(wait_seconds, step_seconds) if wait_seconds is not None and wait_seconds > 0 else 0.0
 
 
 class _RankTimes:

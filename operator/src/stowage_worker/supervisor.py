@@ -17,8 +17,9 @@ from typing import Union
 
 from stowage_worker.agreement import Plan
 from stowage_worker.children import Children, cancel
-from stowage_worker.codec import TO_SUPERVISOR, FromSupervisor
-from stowage_worker.environment import SUPERVISED, Place
+from stowage_worker.codec import FromSupervisor, ToSupervisor
+from stowage_worker.coordinator_line import CoordinatorLine
+from stowage_worker.environment import SUPERVISED, Place, rank_of
 from stowage_worker.exits import Failure, code_and_signal
 from stowage_worker.guard import Guard
 from stowage_worker.messages import (
@@ -30,10 +31,8 @@ from stowage_worker.messages import (
     Leaving,
     Matched,
     MayLeave,
-    MessageError,
     Prepare,
     Prepared,
-    Refused,
     SaveAt,
     Started,
     Stop,
@@ -44,9 +43,8 @@ from stowage_worker.messages import (
 from stowage_worker.output import Rules, own_outlet, say
 from stowage_worker.ports import Port, take_port
 from stowage_worker.progress import ProgressReader
-from stowage_worker.ranks import Ranks, write_pids
-from stowage_worker.remains import kill_marked
-from stowage_worker.wire import Backoff, Connection, dial
+from stowage_worker.ranks import Ranks, groups_left, write_pids
+from stowage_worker.remains import kill_marked, send_groups
 
 BEAT_SECONDS = 1.0
 SAVING_LOOK_SECONDS = 0.05
@@ -57,8 +55,7 @@ AWAY_SECONDS = 2.0
 SAVING_LOOKS_SECONDS = 120.0
 """After that the usual beats have to do."""
 MAX_MATCHES_KEPT = 50
-FAILURES_TILL_TOLD = 5
-"""Fewer are usual while coordinator and supervisors start together."""
+CANNOT_START_CODE = 126
 Command = Union[Prepare, Go, Yield, Stop]
 
 
@@ -102,7 +99,7 @@ class Supervisor:
         self._outlet = own_outlet()
         self._mark = f"{settings.mark}.{self._instance}"
         self._guard = Guard(SUPERVISED, self._mark)
-        self._connection: Connection | None = None
+        self._line = CoordinatorLine(settings.host, settings.port, generator, self._hello, self._told)
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._log_rules: tuple[tuple[str, str], ...] = ()
@@ -122,8 +119,9 @@ class Supervisor:
 
     async def run(self) -> int:
         """Supervise until told to end."""
+        send_groups(groups_left(self._settings.directory / "ranks.json"), signal.SIGKILL)
         kill_marked(SUPERVISED, f"{self._settings.mark}.", is_prefix=True)
-        tasks = [asyncio.ensure_future(one) for one in (self._stay_connected(), self._work(), self._beat())]
+        tasks = [asyncio.ensure_future(one) for one in (self._line.keep(), self._work(), self._beat())]
         for task in tasks:
             task.add_done_callback(self._fail_with)
         try:
@@ -132,8 +130,7 @@ class Supervisor:
             await cancel(tasks)
             left = self._settings.grace_seconds if self._end_by is None else self._end_by - self._loop.time()
             await self._stop_ranks(max(0.0, left))
-            if self._connection is not None:
-                self._connection.close()
+            self._line.close()
             self._guard.close()
             self._children.close()
 
@@ -158,13 +155,13 @@ class Supervisor:
     def _tell_leaving(self) -> None:
         left = self._leave_by - self._loop.time()
         if self._end_by is not None and left > 0:
-            self._tell(Leaving(left))
+            self._line.tell(Leaving(left))
 
     async def _until_let_go(self, by: float) -> None:
         """Until the coordinator says so, the ranks end, the time is over, or the coordinator stays away."""
         heard_at = self._loop.time()
         while not self._is_let_go and self._loop.time() < by:
-            if self._connection is not None:
+            if self._line.is_welcome:
                 heard_at = self._loop.time()
             if self._ranks is None or not self._ranks.running or self._loop.time() - heard_at > AWAY_SECONDS:
                 return
@@ -181,47 +178,16 @@ class Supervisor:
 
     # --- the coordinator ---
 
-    async def _stay_connected(self) -> None:
-        backoff = Backoff(self._generator)
-        failures = 0
-        while True:
-            try:
-                connection = await dial(self._settings.host, self._settings.port)
-            except OSError as error:
-                failures += 1
-                if failures == FAILURES_TILL_TOLD:
-                    say(f"coordinator {self._settings.host}:{self._settings.port}: {error}; trying on")
-            else:
-                try:
-                    if await self._talk(connection, backoff):
-                        failures = 0
-                except MessageError as error:
-                    say(f"coordinator: {error}")
-                finally:
-                    self._connection = None
-                    connection.abort()
-            await asyncio.sleep(backoff.next_seconds())
-
-    async def _talk(self, connection: Connection, backoff: Backoff) -> bool:
-        """Until the connection ends; whether it was welcomed."""
-        connection.send(self._hello())
-        while True:
-            message = await connection.receive(TO_SUPERVISOR)
-            if message is None:
-                return self._connection is not None
-            if isinstance(message, Refused):
-                say(f"coordinator refuses this supervisor: {message.reason}")
-            elif isinstance(message, Welcome):
-                self._log_rules = message.log_rules
-                self._connection = connection
-                backoff.reset()
-                self._tell_again()
-            elif isinstance(message, SaveAt):
-                self._ask_for_checkpoint(message)
-            elif isinstance(message, MayLeave):
-                self._is_let_go = True
-            else:
-                self._commands.put_nowait(message)
+    def _told(self, message: ToSupervisor) -> None:
+        if isinstance(message, Welcome):
+            self._log_rules = message.log_rules
+            self._tell_again()
+        elif isinstance(message, SaveAt):
+            self._ask_for_checkpoint(message)
+        elif isinstance(message, MayLeave):
+            self._is_let_go = True
+        elif isinstance(message, (Prepare, Go, Yield, Stop)):
+            self._commands.put_nowait(message)
 
     def _hello(self) -> Hello:
         mine, go = self._settings, self._ranks.go if self._ranks else None
@@ -237,19 +203,15 @@ class Supervisor:
             instance=self._instance,
         )
 
-    def _tell(self, message: FromSupervisor) -> None:
-        if self._connection is not None:
-            self._connection.send(message)
-
     def _tell_and_keep(self, message: FromSupervisor) -> None:
         self._events.append(message)
-        self._tell(message)
+        self._line.tell(message)
 
     def _tell_again(self) -> None:
         if self._ranks is None and self._prepared is not None:
-            self._tell(Prepared(self._prepared[0], self._prepared[1].number))
+            self._line.tell(Prepared(self._prepared[0], self._prepared[1].number))
         for event in self._events:
-            self._tell(event)
+            self._line.tell(event)
         self._tell_leaving()
 
     async def _beat(self) -> None:
@@ -259,7 +221,7 @@ class Supervisor:
 
     def _tell_progress(self) -> None:
         progress = self._progress.read(self._loop.time()) if self._progress else ()
-        self._tell(Beat(self._ranks.go.epoch if self._ranks else 0, progress))
+        self._line.tell(Beat(self._ranks.go.epoch if self._ranks else 0, progress))
 
     # --- commands, one after the other ---
 
@@ -290,7 +252,7 @@ class Supervisor:
         if self._prepared is None:
             shutil.rmtree(self._settings.directory / "epochs", ignore_errors=True)
             self._prepared = (command.epoch, take_port(self._generator))
-        self._tell(Prepared(command.epoch, self._prepared[1].number))
+        self._line.tell(Prepared(command.epoch, self._prepared[1].number))
 
     async def _go(self, command: Go) -> None:
         if self._ranks is not None and command.epoch == self._ranks.go.epoch:
@@ -305,7 +267,14 @@ class Supervisor:
             command, place, self._children, self._outlet, rules, self._exited, self._matched, self._guard.watch
         )
         self._ranks = ranks
-        await ranks.start(self._settings.command, os.environ, self._settings.own, self._mark)
+        try:
+            await ranks.start(self._settings.command, os.environ, self._settings.own, self._mark)
+        except OSError as error:  # a full disk, most likely: whoever commands decides what follows
+            for local_rank in range(command.processes_per_node):
+                rank = rank_of(command, local_rank)
+                if rank not in ranks.pids:
+                    failure = Failure(type(error).__name__, str(error))
+                    self._exited(command.epoch, rank, local_rank, CANNOT_START_CODE, failure)
         files = {rank: place.progress(rank) for rank in ranks.pids}
         self._progress = ProgressReader(files, self._loop.time())
         write_pids(self._settings.directory / "ranks.json", command.epoch, ranks.pids)
@@ -410,4 +379,4 @@ class Supervisor:
         matched = Matched(self._ranks.go.epoch, rank, rule, line)
         if sum(isinstance(event, Matched) for event in self._events) < MAX_MATCHES_KEPT:
             self._events.append(matched)
-        self._tell(matched)
+        self._line.tell(matched)

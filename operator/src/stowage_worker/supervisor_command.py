@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -31,13 +32,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m stowage_worker run", description=main.__doc__)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the program with its arguments")
     command = command_line(parser.parse_args(arguments).command)
-    directory = run_directory(os.environ)
     try:
-        settings = settings_of(os.environ, command, directory)
+        directory = run_directory(os.environ)
     except UsageError as error:
         parser.error(str(error))
     try:
-        return asyncio.run(_run(settings))
+        return asyncio.run(_run(settings_of(os.environ, command, directory)))
+    except UsageError as error:
+        parser.error(str(error))
     finally:
         if "STOWAGE_RUN_DIR" not in os.environ:
             shutil.rmtree(directory, ignore_errors=True)
@@ -93,13 +95,25 @@ def address_of(environment: Mapping[str, str]) -> tuple[str, int]:
 
 
 def run_directory(environment: Mapping[str, str]) -> Path:
-    """For progress files and the like: in memory where possible, so that a report costs microseconds on any disk."""
+    """For progress files and the like: in memory where possible, so that a report costs microseconds on any disk.
+
+    Raises:
+        UsageError: no folder can be written.
+    """
     told = environment.get("STOWAGE_RUN_DIR")
     if told:
-        Path(told).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(told).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"STOWAGE_RUN_DIR: {error}") from None
         return Path(told)
     memory = "/dev/shm"  # noqa: S108  a folder of our own is made below it
-    return Path(tempfile.mkdtemp(prefix="stowage-", dir=memory if os.access(memory, os.W_OK) else None))
+    with contextlib.suppress(OSError):  # not there, full, or not for this user
+        return Path(tempfile.mkdtemp(prefix="stowage-", dir=memory))
+    try:
+        return Path(tempfile.mkdtemp(prefix="stowage-"))
+    except OSError as error:
+        raise UsageError(f"{error}, nor can {memory} be written: mount an emptyDir at /tmp") from None
 
 
 def link_package(directory: Path) -> Path:
