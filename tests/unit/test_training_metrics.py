@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,10 +25,10 @@ class Shown(Life):
     def __init__(self, nodes: int = 2, **spec: Any) -> None:
         super().__init__(nodes, **spec)
         self.metrics = Metrics()
-        self.lease = SimpleNamespace(leading=True)
+        self.term = 1
         links = Coordinators(lambda *_: None, random.Random(1), lambda: self.now)
         self.store = Store(now=lambda: self.now)
-        self.numbers = TrainingMetrics(self.metrics, lambda: self.lease.leading, lambda: self.now, links, self.store)
+        self.numbers = TrainingMetrics(self.metrics, lambda: self.term, lambda: self.now, links, self.store)
 
     def step(self) -> Any:
         before = self.job
@@ -101,11 +100,23 @@ def test_slow_ranks_and_old_checkpoints_are_shown() -> None:
 def test_a_standby_shows_nought_and_a_job_that_is_gone_is_not_shown() -> None:
     life = Shown().run()
     assert life.value("training_jobs", phase="Running") == 1
-    life.lease.leading = False
+    life.term = 0
     assert life.value("training_jobs", phase="Running") == 0
-    life.lease.leading = True
+    life.term = 1
+    assert life.value("training_jobs", phase="Running") == 1
     life.numbers.gone(life.job.key)
     assert {life.value("training_jobs", phase=phase.value) for phase in JobPhase} == {0}
+    assert life.value("training_goodput_ratio") == 1
+
+
+def test_who_leads_again_begins_anew_for_jobs_may_have_gone_meanwhile() -> None:
+    life = Shown().run()
+    life.term = 0
+    life.step()
+    life.term = 3
+    assert life.value("training_jobs", phase="Running") == 0
+    life.step()
+    assert life.value("training_jobs", phase="Running") == 1
 
 
 def test_goodput_counts_nodes() -> None:

@@ -94,7 +94,7 @@ class TrainingReconciler:
         self._ring = ring
         self._queries = queries
         self.coordinators = Coordinators(ring, generator, clock)
-        self._metrics = TrainingMetrics(metrics, lambda: lease.leading, clock, self.coordinators, store)
+        self._metrics = TrainingMetrics(metrics, self._term, clock, self.coordinators, store)
         self._events = EventAllowance(clock)
         self._coordinator_pods = CoordinatorPods(
             api=api, store=store, lease=lease, clock=clock, settings=settings, links=self.coordinators
@@ -111,6 +111,9 @@ class TrainingReconciler:
         self._policies: tuple[PackingPolicy, ...] = ()
         self._policies_at: float | None = None
         self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
+
+    def _term(self) -> int:
+        return self._lease.epoch if self._lease.leading else 0
 
     def on_store_event(self, kind: str, key: str) -> None:
         """Ring the jobs that a change of the cluster may concern."""

@@ -39,7 +39,8 @@ class TrainingMetrics:
 
     Args:
         metrics: of the process.
-        leads: whether this process leads; a standby shows nought, for what it knew is old.
+        term: epoch of the lease while this process leads, else nought; a standby shows nought, for what it knew is old,
+            and who leads again begins anew: jobs may have gone meanwhile.
         clock: seconds since 1970.
         coordinators: the links.
         store: facts of the cluster.
@@ -48,13 +49,14 @@ class TrainingMetrics:
     def __init__(
         self,
         metrics: Metrics,
-        leads: Callable[[], bool],
+        term: Callable[[], int],
         clock: Callable[[], float],
         coordinators: Coordinators,
         store: Store,
     ) -> None:
         self._metrics = metrics
-        self._leads = leads
+        self._term = term
+        self._known_in = 0
         self._clock = clock
         self._coordinators = coordinators
         self._jobs: dict[str, _Shown] = {}
@@ -71,7 +73,7 @@ class TrainingMetrics:
 
     def wrote(self, before: TrainingJob, after: TrainingJob) -> None:
         """The status of a job was written, or found as it was."""
-        self._jobs[after.key] = _shown(after.status)
+        self._known()[after.key] = _shown(after.status)
         if before.status is not after.status:
             self._count(before, after)
 
@@ -127,7 +129,7 @@ class TrainingMetrics:
 
     def _follow_phase(self, phase: JobPhase) -> None:
         def since() -> list[float]:
-            return [job.since for job in self._jobs.values() if job.phase is phase]
+            return [job.since for job in self._known().values() if job.phase is phase]
 
         self._metrics.training_jobs.labels(phase.value).set_function(lambda: self._shown(len(since())))
         if not phase.ended:
@@ -139,10 +141,10 @@ class TrainingMetrics:
         links.set_function(lambda: float(self._coordinators.counts()[state]))
 
     def _sum(self, number: Callable[[_Shown], int]) -> float:
-        return self._shown(sum(number(job) for job in self._jobs.values() if not job.phase.ended))
+        return self._shown(sum(number(job) for job in self._known().values() if not job.phase.ended))
 
     def _goodput(self) -> float:
-        going = [job for job in self._jobs.values() if not job.phase.ended]
+        going = [job for job in self._known().values() if not job.phase.ended]
         total = sum(job.nodes * job.all_seconds for job in going)
         if not total:
             return self._shown(1.0)
@@ -151,7 +153,7 @@ class TrainingMetrics:
     def _checkpoint_age(self) -> float:
         made = [
             job.checkpoint_at
-            for job in self._jobs.values()
+            for job in self._known().values()
             if job.phase is JobPhase.RUNNING and job.checkpoint_at is not None
         ]
         return self._shown(self._age(min(made, default=None)))
@@ -160,7 +162,15 @@ class TrainingMetrics:
         return max(0.0, self._clock() - since) if since is not None else 0.0
 
     def _shown(self, number: float) -> float:
-        return float(number) if self._leads() else 0.0
+        return float(number) if self._term() else 0.0
+
+    def _known(self) -> dict[str, _Shown]:
+        """The jobs of this term."""
+        term = self._term()
+        if term and term != self._known_in:
+            self._jobs.clear()
+            self._known_in = term
+        return self._jobs
 
 
 def _cordoned(store: Store) -> int:
