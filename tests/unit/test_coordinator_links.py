@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from harness.coordinator import FakeCoordinator, fake_coordinator
 from harness.waiting import eventually
-from stowage.run.coordinators import PROGRESS_LOOKS_A_SECOND, PROGRESS_SECONDS, Coordinators, Target
+from stowage.run.coordinators import (
+    MOST_RING_SECONDS,
+    PROGRESS_LOOKS_A_SECOND,
+    PROGRESS_SECONDS,
+    Coordinators,
+    Target,
+)
 from stowage_worker.messages import Begin, End
 
 TARGET = Target("team/tiny", "uid-1", "a-token", leader_epoch=3)
@@ -99,6 +106,36 @@ async def test_news_ring_at_once_and_progress_now_and_then(links: Links) -> None
     links.fake.fails("s1", at=1.0)
     await eventually(rang, timeout_seconds=10, what="a failure rings")
     assert links.rings == [0.0]
+
+
+async def test_news_without_end_ring_less_and_less(links: Links) -> None:
+    """A coordinator is its user's: it must not keep the operator from the jobs of others."""
+    links.follow()
+    links.all.command(TARGET.key, BEGIN)
+    await links.until_phase("Running", 1)
+    links.rings.clear()
+    for number in range(100):
+        links.fake.tell("Running" if number % 2 else "Failed")
+
+    async def heard() -> bool:
+        return len(links.rings) >= 100
+
+    await eventually(heard, timeout_seconds=20, what="all of them are heard")
+    assert links.rings[0] == 0.0
+    assert links.rings[-1] == MOST_RING_SECONDS
+
+
+async def test_a_report_that_cannot_be_true_ends_the_connection(links: Links, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    links.fake.report = replace(links.fake.report, epoch=-5)
+    links.follow()
+
+    async def again() -> bool:
+        return len(links.fake.attached) >= 2
+
+    await eventually(again, timeout_seconds=10, what="it connects again")
+    assert not links.all.connected(TARGET.key)
+    assert "nobody has counted to" in caplog.text
 
 
 async def test_a_job_made_again_under_its_name_has_a_link_of_its_own(links: Links) -> None:

@@ -89,6 +89,12 @@ def test_human_logs_are_one_line_with_their_fields() -> None:
     assert line == "1970-01-01T00:00:00Z INFO    moved 3 pods  plan=p-1"
 
 
+def test_what_others_said_makes_no_line_of_its_own() -> None:
+    told = record(msg="job a/b: %s", args=("died\n1970-01-01T00:00:00Z INFO all is well\x1b[2K ä",), created=0.0)
+    line = logs.formatter("human").format(told)
+    assert line == r"1970-01-01T00:00:00Z INFO    job a/b: died\n1970-01-01T00:00:00Z INFO all is well\x1b[2K ä"
+
+
 def test_json_logs_are_one_document_with_their_fields() -> None:
     document = json.loads(logs.formatter("json").format(record(plan="p-1")))
     assert document.pop("time")

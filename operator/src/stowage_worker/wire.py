@@ -18,6 +18,8 @@ SUPERVISOR_LINE_BYTES = 1 << 17
 MAX_UNSENT_BYTES = 1 << 22
 """Four of the longest messages; who reads slower than that is cut off and has to connect again."""
 UNACKNOWLEDGED_SECONDS = 10
+MAX_PASSED_OVER = 10_000
+"""Lines of one connection; whoever says so much that nobody understands has to connect again."""
 BACKOFF_GROWTH = 1.5
 _CHUNK_BYTES = 1 << 15
 _M = TypeVar("_M")
@@ -29,6 +31,7 @@ class Connection:
     Attributes:
         max_line_bytes: longer lines raise `MessageError`; raised once the other side has said who it is.
         passed_over: lines of a kind that this version does not know.
+        line_bytes: length of the last line.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Connection:
     ) -> None:
         self.max_line_bytes = max_line_bytes
         self.passed_over = 0
+        self.line_bytes = 0
         self._reader = reader
         self._writer = writer
         self._lines: deque[bytes] = deque()
@@ -60,12 +64,15 @@ class Connection:
                     return None
                 self._split(chunk)
             line = self._lines.popleft()
+            self.line_bytes = len(line)
             if len(line) > self.max_line_bytes:
                 raise self._too_long()
             try:
                 return decode(line, expected)
             except UnknownKindError:
                 self.passed_over += 1
+                if self.passed_over > MAX_PASSED_OVER:
+                    raise MessageError(f"more than {MAX_PASSED_OVER} lines of kinds that are not known") from None
 
     def send(self, message: Message) -> bool:
         """Send without waiting; False: the connection is gone, or was cut off because the other side does not read.

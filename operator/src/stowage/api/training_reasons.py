@@ -38,7 +38,7 @@ class JobReason(StrEnum):
     QUERIES_ANSWERED = "QueriesAnswered"
     """Observed: Prometheus answers for every PromQL rule that the job names."""
     QUERIES_UNANSWERED = "QueriesUnanswered"
-    """Observed unknown: Prometheus has not answered for a minute; nothing is done for that. The message names the rules."""
+    """Observed unknown: Prometheus has not answered for a minute, so nothing is done; the message has the rules."""
     UNKNOWN_RULE = "UnknownRule"
     """Not Observed: the operator's settings have no PromQL rule of that name for the job's namespace."""
     PLACED = "Placed"

@@ -18,6 +18,8 @@ from typing import Final
 import msgspec
 
 from stowage.decide.training.heard import Heard, heard_of
+from stowage.decide.training.sound_reports import plain, sound
+from stowage.run.pace import Pace
 from stowage_worker.codec import TO_COMMANDER
 from stowage_worker.messages import Attach, Begin, End, MessageError, Refused, Report
 from stowage_worker.wire import Backoff, Connection, dial
@@ -25,10 +27,22 @@ from stowage_worker.wire import Backoff, Connection, dial
 DIALS_AT_ONCE: Final = 32
 DIAL_SECONDS: Final = 5.0
 LONGEST_BACKOFF_SECONDS: Final = 5.0
+SETTLED_SECONDS: Final = 5.0
+"""A link that was there for so long has worked: earlier failures no longer count."""
 PROGRESS_SECONDS: Final = 10.0
 """Reports that tell of progress alone ring no more often …"""
 PROGRESS_LOOKS_A_SECOND: Final = 20.0
 """… nor all jobs together: each look costs a read, a write and some milliseconds."""
+
+BYTES_A_SECOND: Final = 512.0 * 1024
+"""Of one coordinator: one of 1,000 seats tells 200 KiB a second. A coordinator is its user's, and reading costs."""
+BURST_BYTES: Final = 8.0 * 1024 * 1024
+LEAST_BYTES: Final = 4096
+"""What any message counts for at least."""
+RINGS_A_SECOND: Final = 5.0
+"""Looks at one job for its coordinator's news, which may have any number of them."""
+RINGS_AT_ONCE: Final = 20.0
+MOST_RING_SECONDS: Final = 1.0
 
 Address = Callable[[], Awaitable[tuple[str, int]]]
 """Finds out where the coordinator is now: host and port. Raises OSError when it is nowhere."""
@@ -165,6 +179,8 @@ class _Link:
         self._backoff = Backoff(generator, most_seconds=LONGEST_BACKOFF_SECONDS)
         self._command: Begin | End | None = None
         self._connection: Connection | None = None
+        self._pace = Pace(BYTES_A_SECOND, BURST_BYTES)
+        self._rings = Pace(RINGS_A_SECOND, RINGS_AT_ONCE)
         self._last_words = ""
         self._task = asyncio.create_task(self._run(), name=f"link to the coordinator of {target.key}")
 
@@ -201,8 +217,10 @@ class _Link:
                 logger.info("coordinator of %s: %s", self.target.key, words)
                 self._last_words = words
             if was_connected:
+                if self._clock() - self.since >= SETTLED_SECONDS:
+                    self._backoff.reset()
                 self.since = self._clock()
-                self._ring(self.target.key, 0.0)
+                self._ring(self.target.key, self._news_seconds())
             await asyncio.sleep(self._backoff.next_seconds())
 
     async def _converse(self) -> None:
@@ -214,8 +232,11 @@ class _Link:
             connection.send(self._command)
         while (message := await connection.receive(TO_COMMANDER)) is not None:
             if isinstance(message, Refused):
-                raise MessageError(f"refused: {message.reason[:200]}")
-            self._heard(message)
+                raise MessageError(f"refused: {plain(message.reason, 200)}")
+            self._heard(sound(message, self._clock()))
+            wait_seconds = self._pace.wait_seconds(max(connection.line_bytes, LEAST_BYTES))
+            if wait_seconds > 0:
+                await asyncio.sleep(wait_seconds)
 
     def _heard(self, report: Report) -> None:
         matter = _matters(report)
@@ -230,10 +251,13 @@ class _Link:
             self.since = self._clock()
         self.report, self._matter = report, matter
         self.connected = True
-        self._backoff.reset()
         self._last_words = ""
         if fresh or moved:
-            self._ring(self.target.key, 0.0 if fresh else self._progress_seconds())
+            self._ring(self.target.key, self._news_seconds() if fresh else self._progress_seconds())
+
+    def _news_seconds(self) -> float:
+        """Until the job is looked at for news: at once, unless there is no end of them."""
+        return min(MOST_RING_SECONDS, self._rings.wait_seconds(1.0))
 
 
 def _matters(report: Report) -> tuple[object, ...]:

@@ -42,7 +42,13 @@ class HumanFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name logging calls
         """The line, before any traceback."""
         fields = [f"{name}={getattr(record, name)}" for name in FIELDS if hasattr(record, name)]
-        return "  ".join([super().formatMessage(record), *fields])
+        line = "  ".join([super().formatMessage(record), *fields])
+        return line if line.isprintable() else "".join(map(_shown, line))  # what others said may hold lines of its own
+
+
+def _shown(character: str) -> str:
+    """A character as it is, or as Python writes it where it would move the cursor or end the line."""
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def formatter(log_format: str) -> logging.Formatter:
