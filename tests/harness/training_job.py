@@ -19,7 +19,7 @@ class Job:
         self.name = name
         self.path = paths.training_job(bench.namespace, name)
 
-    async def apply(self, nodes: int = 2, pod: Document | None = None, **spec: Any) -> None:
+    async def apply(self, nodes: int | Document = 2, pod: Document | None = None, **spec: Any) -> None:
         """Make it; `pod` is merged over the spec of its pods."""
         container = {"name": "trainer", "image": "train:1", "command": ["python3", "train.py"]}
         pod_spec = {"containers": [container], "nodeSelector": {"story": self.bench.namespace}, **(pod or {})}
@@ -28,7 +28,7 @@ class Job:
             "apiVersion": "stowage.dev/v1alpha1",
             "kind": "TrainingJob",
             "metadata": {"name": self.name},
-            "spec": {"nodes": {"min": nodes}, "template": template, **spec},
+            "spec": {"nodes": nodes if isinstance(nodes, dict) else {"min": nodes}, "template": template, **spec},
         }
         await self.bench.api.create(paths.in_namespace(paths.TRAINING_JOBS, self.bench.namespace), document)
 

@@ -15,6 +15,13 @@ from harness.workbench import Document, Workbench
 from stowage.demo.processes import ManagedProcess
 from stowage.transport import paths
 
+LARGE: Document = {
+    "name": "trainer",
+    "image": "train:1",
+    "command": ["python3", "train.py"],
+    "resources": {"limits": {"cpu": "5", "memory": "1Gi"}},
+}
+"""One fits on a node."""
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 
 
@@ -30,8 +37,7 @@ async def job(workbench: Workbench, coordinator: FakeCoordinator) -> AsyncIterat
 async def test_its_size_follows_kubectl_scale_without_a_stop_before_the_new_pods_can_begin(
     job: Job, coordinator: FakeCoordinator
 ) -> None:
-    await job.apply(nodes=2, elastic={"cooldown": "0s"})
-    await job.set_spec(nodes={"max": 4, "target": 2})
+    await job.apply(nodes={"min": 2, "max": 4, "target": 2}, elastic={"cooldown": "0s"})
     await job.until("Running", epoch=1)
     await job.bench.api.merge_patch(f"{job.path}/scale", {"spec": {"replicas": 3}})
     pods = await job.until_pods("tiny-s0-1", "tiny-s1-1", "tiny-s2-2")
@@ -57,10 +63,8 @@ async def test_its_size_follows_kubectl_scale_without_a_stop_before_the_new_pods
 async def test_a_job_goes_on_with_fewer_nodes_when_none_replaces_a_lost_one(
     job: Job, coordinator: FakeCoordinator
 ) -> None:
-    no_room = {"resources": {"limits": {"cpu": "5", "memory": "1Gi"}}}
-    trainer = {"name": "trainer", "image": "train:1", "command": ["python3", "train.py"], **no_room}
-    await job.apply(nodes=2, pod={"containers": [trainer]}, elastic={"shrinkAfter": "1s", "cooldown": "0s"})
-    await job.set_spec(nodes={"max": 4})
+    soon = {"shrinkAfter": "1s", "cooldown": "0s"}
+    await job.apply(nodes={"min": 2, "max": 4}, pod={"containers": [LARGE]}, elastic=soon)
     status = await job.until("Running", epoch=1)
     assert status["nodes"]["desired"] == 4, "there is room for four on four nodes"
     lost = status["seats"][-1]
@@ -108,7 +112,7 @@ async def test_a_finished_job_is_deleted_after_its_time_to_live_with_all_that_it
     await job.until("Running", epoch=1)
     assert {pod["spec"]["priority"] for pod in await job.bench.pods()} == {1000}, "the coordinator's too"
     coordinator.tell("Finished")
-    await eventually(job.gone, what="nothing of the job is left")
+    await eventually(job.gone, timeout_seconds=60, what="nothing of the job is left")
 
 
 async def test_a_job_that_runs_into_its_deadline_fails_and_lets_its_nodes_go(job: Job) -> None:
@@ -138,13 +142,7 @@ async def test_the_packer_places_jobs_by_racks_and_neighbouring_ranks_side_by_si
     bench = job.bench
     story = Story(bench, scheduler_name="stowage")
     await story.apply_policy({"story": bench.namespace}, steering="Extender")
-    trainer: Document = {
-        "name": "trainer",
-        "image": "train:1",
-        "command": ["python3", "train.py"],
-        "resources": {"limits": {"cpu": "5", "memory": "1Gi"}},
-    }
-    pod = {"schedulerName": "stowage", "containers": [trainer]}
+    pod = {"schedulerName": "stowage", "containers": [LARGE]}
     racks_of = {one["metadata"]["name"]: one["metadata"]["labels"]["rack"] for one in await nodes_of(bench)}
     await job.apply(nodes=2, pod=pod, topology={"pack": "Required", "keys": ["rack"]})
     status = await job.until("Running", epoch=1)
@@ -164,6 +162,20 @@ async def test_the_packer_places_jobs_by_racks_and_neighbouring_ranks_side_by_si
     racks = [racks_of[nodes[f"s{number}"]] for number in range(4)]
     assert racks in (["a", "a", "b", "b"], ["b", "b", "a", "a"]), "ranks that follow each other are neighbours"
     await wide.delete()
+
+
+async def test_kube_scheduler_alone_keeps_a_job_in_one_rack_and_who_replaces_a_pod_too(
+    job: Job, coordinator: FakeCoordinator
+) -> None:
+    racks_of = {one["metadata"]["name"]: one["metadata"]["labels"]["rack"] for one in await nodes_of(job.bench)}
+    await job.apply(nodes=2, pod={"containers": [LARGE]}, topology={"pack": "Required", "keys": ["rack"]})
+    status = await job.until("Running", epoch=1)
+    (rack,) = {racks_of[seat["node"]] for seat in status["seats"]}
+    assert next(one for one in status["conditions"] if one["type"] == "Placed")["reason"] == "NoPolicy"
+    await job.bench.api.delete(paths.pod(job.bench.namespace, "tiny-s0-1"))
+    status = await job.until("Running", epoch=2)
+    assert {racks_of[seat["node"]] for seat in status["seats"]} == {rack}
+    assert coordinator.begun[-1].epoch == 2
 
 
 async def test_a_restricted_namespace_takes_all_pods_of_a_restricted_template(

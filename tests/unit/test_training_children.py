@@ -117,6 +117,42 @@ def test_the_packer_reads_the_gang_that_was_meant(pod: SeatPod, expected: Any) -
         assert gang.preferred == ("rack",)
 
 
+WISH = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+@pytest.mark.parametrize(
+    ("pack", "pod", "near", "within"),
+    [
+        pytest.param("Required", FIRST, None, [], id="the packer looks after it"),
+        pytest.param("Required", SeatPod("s0", 1, 2, gated=False), ONLY, [], id="kube-scheduler has to be told"),
+        pytest.param("Preferred", SeatPod("s0", 1, 2, gated=False), WISH, [], id="kube-scheduler is told a wish"),
+        pytest.param(
+            "Required",
+            SeatPod("s0", 2, 1, gated=False, domains=(("rack", "a"),)),
+            WISH,
+            [{"key": "rack", "operator": "In", "values": ["a"]}],
+            id="the others stand in rack a: whoever is lost with its pods is no neighbour",
+        ),
+        pytest.param(
+            "Required",
+            SeatPod("s0", 2, 1, gated=True, domains=(("rack", "a"),)),
+            None,
+            [{"key": "rack", "operator": "In", "values": ["a"]}],
+            id="for the packer too, which sees a gang of one",
+        ),
+    ],
+)
+def test_where_pods_stand_to_each_other(pack: str, pod: SeatPod, near: str | None, within: list[Any]) -> None:
+    affinity = seat_pod(job(topology={"pack": pack, "keys": ["rack", "zone"]}), pod, IMAGE)["spec"].get("affinity", {})
+    assert list(affinity.get("podAffinity", {})) == ([near] if near is not None else [])
+    for term in affinity.get("podAffinity", {}).get(near or "", []):
+        assert term.get("podAffinityTerm", term)["labelSelector"] == {
+            "matchLabels": {"stowage.dev/job": "tiny", "stowage.dev/role": "seat"}
+        }
+    terms = affinity.get("nodeAffinity", {}).get(ONLY, {}).get("nodeSelectorTerms", [])
+    assert [one["matchExpressions"] for one in terms] == ([within] if within else [])
+
+
 @pytest.mark.parametrize(
     "added",
     [

@@ -127,6 +127,27 @@ def test_neighbours_in_the_topology_follow_each_other_in_rank() -> None:
     assert life.status.members == ("s1", "s2", "s0"), "s0 stands in rack b, the others in a"
 
 
+@pytest.mark.parametrize(
+    ("pack", "stand", "expected"),
+    [
+        pytest.param("Required", ("n1", "n2", "n3"), (("rack", "a"),), id="the others are in rack a"),
+        pytest.param("Required", ("n0", "n1", "n2"), (), id="they are in two racks already: nothing is to be kept"),
+        pytest.param("Preferred", ("n1", "n2", "n3"), (), id="it was a wish"),
+    ],
+)
+def test_who_replaces_a_pod_joins_the_others(pack: str, stand: tuple[str, ...], expected: Any) -> None:
+    life = Life(nodes=4, topology={"pack": pack, "keys": ["rack"]})
+    life.step()
+    life.make()
+    life.step()
+    seats = tuple(
+        seat.model_copy(update={"node": node} if node else {"node": None, "pod_uid": None, "attempt": 2})
+        for seat, node in zip(life.status.seats, (*stand, None), strict=True)
+    )
+    life.job = life.job.model_copy(update={"status": life.status.model_copy(update={"seats": seats})})
+    assert [one.domains for one in life.work().create] == [expected]
+
+
 def test_a_step_that_sees_nothing_new_changes_nothing() -> None:
     life = Life().run()
     for _ in range(3):

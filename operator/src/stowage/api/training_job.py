@@ -283,7 +283,10 @@ class TrainingJobSpec(SpecFields):
     active_deadline: Annotated[Duration, within("1s", "8760h")] | None = None
     """The job fails when it has been active, not suspended, for longer."""
     start_deadline: Annotated[Duration, within("1s", "8760h")] | None = None
-    """The job fails when not every rank was started within this time of its creation, or of its last resumption."""
+    """
+    The job fails when not every rank was started for the first time within this time of its creation, or of its last
+    resumption before that.
+    """
     ttl_after_finished: Annotated[Duration, within("0s", "8760h")] | None = None
     """The job is deleted so long after its end; absent: never."""
 

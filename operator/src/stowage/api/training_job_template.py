@@ -43,6 +43,10 @@ _OF_CONTAINERS: Final[Mapping[str, Shape]] = {
     "resources": {"requests": dict, "limits": dict},
 }
 _TERMS: Final[Mapping[str, Shape]] = {"nodeSelectorTerms": ({"matchFields": (dict,), "matchExpressions": (dict,)},)}
+_LISTS: Final[Mapping[str, Shape]] = {
+    "requiredDuringSchedulingIgnoredDuringExecution": (dict,),
+    "preferredDuringSchedulingIgnoredDuringExecution": (dict,),
+}
 _OF_PODS: Final[Mapping[str, Shape]] = {
     "terminationGracePeriodSeconds": int,
     "schedulerName": str,
@@ -52,7 +56,8 @@ _OF_PODS: Final[Mapping[str, Shape]] = {
     "nodeSelector": dict,
     "affinity": {
         "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _TERMS},
-        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": (dict,)},
+        "podAffinity": _LISTS,
+        "podAntiAffinity": _LISTS,
     },
 }
 """What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this."""

@@ -21,7 +21,7 @@ from stowage.api.names import (
 )
 from stowage.api.resource import part_to_document
 from stowage.api.training_job import Pack, TrainingJob
-from stowage.decide.training.node_terms import apart_from, without_nodes
+from stowage.decide.training.node_terms import apart_from, close_to, within, without_nodes
 from stowage_scheduler.kube.gang_facts import PREFERRED_TOPOLOGY, REQUIRED_TOPOLOGY
 
 Document = dict[str, Any]
@@ -69,6 +69,7 @@ class SeatPod(Struct, frozen=True):
         gated: a PackingPolicy covers it: it waits for its gang.
         avoid: names of nodes that it must not use.
         spare: it waits for a member to fail: a gang of its own, and rather not on a node of the others.
+        domains: labels that its node must have: of where the job stands already, where it must be in one domain.
     """
 
     seat: str
@@ -77,6 +78,7 @@ class SeatPod(Struct, frozen=True):
     gated: bool
     avoid: tuple[str, ...] = ()
     spare: bool = False
+    domains: tuple[tuple[str, str], ...] = ()
 
 
 def seat_pod_name(job: str, seat: str, attempt: int) -> str:
@@ -192,6 +194,13 @@ def seat_pod(job: TrainingJob, pod: SeatPod, image: str) -> Document:
     spec["subdomain"] = job.name
     if pod.avoid:
         spec["affinity"] = without_nodes(spec.get("affinity") or {}, pod.avoid)
+    if pod.domains:
+        spec["affinity"] = within(spec.get("affinity") or {}, pod.domains)
+    topology = job.spec.topology
+    if topology is not None and not pod.gated:  # nobody but kube-scheduler places it, one by one
+        required = topology.pack is Pack.REQUIRED and not pod.domains
+        seats = {JOB_LABEL: job.name, ROLE_LABEL: SEAT_ROLE}
+        spec["affinity"] = close_to(spec.get("affinity") or {}, seats, topology.keys, required=required)
     if pod.spare:
         spec["affinity"] = apart_from(spec.get("affinity") or {}, {JOB_LABEL: job.name, ROLE_LABEL: SEAT_ROLE})
     if pod.gated:

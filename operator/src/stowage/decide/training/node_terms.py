@@ -1,4 +1,4 @@
-"""Keeping pods away from nodes by name, and from each other, whatever affinity they have already."""
+"""Keeping pods away from nodes, within domains, near to or far from each other, whatever affinity they have already."""
 
 from __future__ import annotations
 
@@ -32,6 +32,36 @@ def without_nodes(affinity: Document, nodes: Iterable[str]) -> Document:
     ]
     required = {"nodeSelectorTerms": narrowed or [{"matchFields": banned}]}
     return {**affinity, "nodeAffinity": {**chosen, _REQUIRED: required}}
+
+
+def within(affinity: Document, domains: Iterable[tuple[str, str]]) -> Document:
+    """An affinity that admits what `affinity` does, but only on nodes with all of these labels."""
+    needed = [{"key": key, "operator": "In", "values": [value]} for key, value in domains]
+    if not needed:
+        return affinity
+    chosen = affinity.get("nodeAffinity") or {}
+    terms = (chosen.get(_REQUIRED) or {}).get("nodeSelectorTerms") or []
+    narrowed = [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), *needed]}
+        if term.get("matchFields") or term.get("matchExpressions")
+        else term
+        for term in terms
+    ]
+    required = {"nodeSelectorTerms": narrowed or [{"matchExpressions": needed}]}
+    return {**affinity, "nodeAffinity": {**chosen, _REQUIRED: required}}
+
+
+def close_to(affinity: Document, labels: Mapping[str, str], keys: Iterable[str], *, required: bool) -> Document:
+    """An affinity that wants, or would rather have, one domain of each key with the pods of these labels.
+
+    The first key is the narrowest, and weighs most. The first pod of all may stand anywhere: it matches its own term.
+    """
+    near = affinity.get("podAffinity") or {}
+    terms = [{"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": key} for key in keys]
+    if required:
+        return {**affinity, "podAffinity": {**near, _REQUIRED: [*(near.get(_REQUIRED) or []), *terms]}}
+    wishes = [{"weight": _MOST_WEIGHT // (2**place), "podAffinityTerm": term} for place, term in enumerate(terms)]
+    return {**affinity, "podAffinity": {**near, _PREFERRED: [*(near.get(_PREFERRED) or []), *wishes]}}
 
 
 def apart_from(affinity: Document, labels: Mapping[str, str]) -> Document:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from stowage.api.names import ATTEMPT_LABEL, JOB_LABEL, SEAT_LABEL
-from stowage.api.training_job import TrainingJob
+from stowage.api.training_job import Pack, TrainingJob
 from stowage.api.training_job_status import Seat, TrainingJobStatus
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import SeatPod, seat_pod_name
@@ -165,7 +165,7 @@ def work_of(
             delete.append(Deletion(pod))
         elif pod.terminating and may_be_forced(job) and _is_dead(pod, nodes):
             delete.append(Deletion(pod, force=True))
-    return Work(_to_create(job, current, gated=gated), tuple(delete), tuple(release))
+    return Work(_to_create(job, current, nodes, gated=gated), tuple(delete), tuple(release))
 
 
 def may_be_forced(job: TrainingJob) -> bool:
@@ -184,15 +184,37 @@ def has_stateful_storage(job: TrainingJob) -> bool:
     )
 
 
-def _to_create(job: TrainingJob, current: Mapping[str, Pod], *, gated: bool) -> tuple[SeatPod, ...]:
+def required_domains(job: TrainingJob, nodes: Mapping[str, Node]) -> tuple[tuple[str, str], ...]:
+    """Label and value of each domain that further pods have to be in: those in which all members stand already."""
+    topology = job.spec.topology
+    names = [seat.node for seat in members_of(job.status.seats) if seat.node is not None]
+    standing = [nodes[name].labels for name in names if name in nodes]
+    if topology is None or topology.pack is not Pack.REQUIRED or not standing:
+        return ()
+    values = ((key, {labels.get(key) for labels in standing}) for key in topology.keys)
+    return tuple((key, value) for key, found in values if len(found) == 1 and (value := next(iter(found))) is not None)
+
+
+def _to_create(
+    job: TrainingJob, current: Mapping[str, Pod], nodes: Mapping[str, Node], *, gated: bool
+) -> tuple[SeatPod, ...]:
     if job.status.phase in STANDING_STILL:
         return ()
     members = members_of(job.status.seats)
     together = Counter(seat.attempt for seat in members)
     avoid = tuple(one.node for one in job.status.avoided_nodes)
+    domains = required_domains(job, nodes)
     placed = all(seat.node for seat in members)  # a spare takes no room that a member waits for
     return tuple(
-        SeatPod(seat.seat, seat.attempt, 1 if seat.spare else together[seat.attempt], gated, avoid, spare=seat.spare)
+        SeatPod(
+            seat.seat,
+            seat.attempt,
+            1 if seat.spare else together[seat.attempt],
+            gated,
+            avoid,
+            spare=seat.spare,
+            domains=domains,
+        )
         for seat in job.status.seats
         if seat.pod_uid is None and seat.seat not in current and (placed or not seat.spare)
     )
