@@ -14,6 +14,7 @@ from stowage.decide.training.children import seat_pod
 from stowage.decide.training.commands import command_of
 from stowage.decide.training.facts import Decision
 from stowage.decide.training.job_status import Seen
+from stowage.decide.training.seats import work_of
 from stowage.decide.training.spares import MOST_LOST
 from stowage_scheduler.cluster import Node
 from stowage_scheduler.health import ContainerEnd, NodeCondition, PodHealth
@@ -36,6 +37,9 @@ class Spared(Life):
         pods = tuple(self.pods.values())
         snap = snapshot(*self.nodes.values(), *pods, now=self.now)
         return Seen(pods, self.nodes, snap, self.now, self.report, connected=self.report is not None)
+
+    def work(self, ended_seconds: float | None = None) -> Any:
+        return work_of(self.job, self.pods.values(), self.nodes, gated=False, ended_seconds=ended_seconds)
 
     def tell(self, phase: str, evidence: tuple[Evidence, ...] = (), **fields: Any) -> None:
         super().tell(phase, evidence, **fields)
@@ -223,6 +227,22 @@ def test_a_spare_that_becomes_ready_late_spares_the_wait_for_a_node() -> None:
     assert life.make() == ["tiny-s1-4"]
 
 
+def test_who_still_waits_when_a_spare_took_over_is_no_gang_with_it_any_more() -> None:
+    life = Spared(nodes=8).run()
+    pod = life.pods["tiny-s2-2"]
+    life.pods["tiny-s2-2"] = structs.replace(pod, ready=False)
+    life.lose("n0")
+    life.lose("n1")
+    life.step()
+    assert [(one.seat, one.gang_size) for one in life.work().create] == [("s0", 2), ("s1", 2)]
+    life.make(place=False)
+    life.step()
+    life.pods["tiny-s2-2"] = pod
+    life.step()
+    assert [(one.seat, one.attempt, one.gang_size) for one in life.work().create] == [("s1", 4, 1)]
+    assert {one.pod.name for one in life.work().delete} >= {"tiny-s0-3", "tiny-s1-3"}
+
+
 def test_two_lost_members_and_one_spare_ask_for_one_more_pod() -> None:
     life = Spared(nodes=8).run()
     life.lose("n0")
@@ -266,3 +286,26 @@ def test_a_job_without_another_node_goes_back_to_the_one_that_failed() -> None:
     assert (again.seat, again.attempt, again.avoid) == ("s1", 3, ())
     assert [one.pod.name for one in life.work().delete] == ["tiny-s1-1", "tiny-s1-2"]
     assert life.status.epoch == 2, "no epoch is begun for it"
+
+
+@pytest.mark.parametrize(
+    ("volumes", "force_delete", "forced"),
+    [
+        pytest.param([], False, True, id="checkpoints are fenced by the attempt"),
+        pytest.param([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}], False, False, id="a claim is not"),
+        pytest.param([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}], True, True, id="the user allows it"),
+    ],
+)
+def test_a_pod_on_a_dead_node_goes_by_force_unless_data_could_suffer(
+    volumes: list[dict[str, Any]], force_delete: bool, forced: bool
+) -> None:
+    container = {"name": "trainer", "command": ["python", "train.py"]}
+    template = {"spec": {"containers": [container], "volumes": volumes}}
+    life = Spared(spares=0, template=template, recovery={"forceDelete": force_delete}).run()
+    life.lose("n1")
+    life.step()
+    assert [(one.pod.name, one.force) for one in life.work().delete] == [("tiny-s1-1", False)], "its kubelet is asked"
+    life.pods["tiny-s1-1"] = structs.replace(life.pods["tiny-s1-1"], terminating=True)
+    assert [one.force for one in life.work().delete] == ([True] if forced else [])
+    assert [one.name for one in life.work().release] == ["tiny-s1-1"]
+    assert life.make() == ["tiny-s1-2"], "the seat is filled all the same"
