@@ -148,8 +148,9 @@ class Clock:
 
 
 SAVES = {
-    "by the phase": ([(1.0, {"phase": "Saving"}), (7.0, {"checkpoint_step": 2}), (0.5, {"phase": "Training"})], 7.5),
+    "by the phase": ([(1.0, {"phase": "Saving"}), (7.0, {"checkpoint_step": 2}), (0.5, {"phase": "Training"})], 8.5),
     "until the next step, less the step": ([(7.5, {"checkpoint_step": 2}), (1.0, {"step": 3})], 7.5),
+    "until it asks for the next step": ([(7.5, {"checkpoint_step": 2}), (1.0, {"asked_step": 3})], 7.5),
     "while the checkpoint is still written": ([(3.0, {"step": 3}), (1.0, {"step": 4, "checkpoint_step": 2})], 2.0),
     "by the program's own word": (
         [(7.0, {"checkpoint_step": 2, "checkpoint_seconds": 0.25}), (1.0, {"step": 3})],
@@ -168,13 +169,15 @@ def test_how_long_training_stood_still_for_a_checkpoint(
     for step in range(3):
         clock.now += 1.0
         reporter.tell({"step": step, "phase": "Training"})
-    reporter.save_begins()
+    reporter.save_begins(2)
+    assert json.loads(file.read_text())["phase"] == "Saving", "nobody expects a step now"
     for passed, words in told:
         clock.now += passed
         reporter.tell(words)
     found = json.loads(file.read_text())
     assert found["checkpoint_seconds"] == pytest.approx(seconds)
     assert found["step_seconds"] == pytest.approx(1.0), "the save is no part of a step"
+    assert found["phase"] == "Training"
 
 
 def test_seconds_of_the_checkpoint_before_are_not_those_of_the_next(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from stowage_worker.agreement import HOLD_SECONDS, MAX_PLAN_BYTES, NO_PLAN, Agre
 
 HOLD_LOOK_SECONDS = 0.01
 SAVING = "Saving"
+TRAINING = "Training"
 PHASES = ("Initializing", "Compiling", "Training", "Saving", "Restoring", "Evaluating")
 
 
@@ -39,6 +40,9 @@ class Reporter:
         self._saves_since: float | None = None
         self._save_seconds: float | None = None
         self._awaits_seconds = False
+        self._was_asked = False
+        self._saves_step = -1
+        self._phase_before: object = None
         self._has_saved = False
         self._lock = threading.Lock()
 
@@ -49,8 +53,10 @@ class Reporter:
         try:
             with self._lock:
                 before, now = dict(self._told), self._clock()
+                was_asked = self._was_asked
+                told = self._with_phase(told)
                 self._told.update({name: _plain(value) for name, value in told.items() if value is not None})
-                self._time_save(before, told, now)
+                self._time_save(before, told, now, was_asked=was_asked)
                 if "step" in told and "step_seconds" not in told:
                     self._measure(int(told["step"]), now)  # type: ignore[call-overload]  # what is no number raises
                 temporary = f"{self._file}.{os.getpid()}"
@@ -63,15 +69,27 @@ class Reporter:
         except Exception:  # noqa: BLE001, S110  a report may never end a training
             pass
 
-    def save_begins(self) -> None:
-        """The program was told that a checkpoint is due, and makes it now."""
-        with self._lock:
-            self._saves_since = self._clock()
-            self._has_saved = True
+    def save_begins(self, step: int) -> None:
+        """The program was told that a checkpoint of this step is due.
 
-    def _time_save(self, before: dict[str, object], told: dict[str, object], now: float) -> None:
+        It is in phase `Saving` until it tells another one, or steps on.
+        """
+        with self._lock:
+            self._saves_step = step
+            self._saves_since, self._has_saved = self._clock(), True
+            self._was_asked, self._phase_before = True, self._told.get("phase")
+            self._told["phase"] = SAVING
+        self.tell({})
+
+    def _with_phase(self, told: dict[str, object]) -> dict[str, object]:
+        if not self._was_asked or not ("phase" in told or self._is_next(told)):
+            return told
+        self._was_asked = False
+        return {"phase": self._phase_before or TRAINING, **told}
+
+    def _time_save(self, before: dict[str, object], told: dict[str, object], now: float, *, was_asked: bool) -> None:
         """The seconds of a checkpoint are told with it, or as soon as they are known."""
-        seconds = self._saved_within(before.get("phase"), told, now)
+        seconds = self._saved_within(before.get("phase"), told, now, was_asked=was_asked)
         if seconds is not None:
             self._save_seconds = seconds
         if "checkpoint_seconds" in told:
@@ -84,22 +102,24 @@ class Reporter:
             self._told["checkpoint_seconds"] = self._save_seconds
             self._awaits_seconds, self._save_seconds = False, None
 
-    def _saved_within(self, before: object, told: dict[str, object], now: float) -> float | None:
+    def _saved_within(self, before: object, told: dict[str, object], now: float, *, was_asked: bool) -> float | None:
         """How long training stood still for the save that is over now; None: none is."""
         phase = told.get("phase", before)
         if phase == SAVING:
             if before != SAVING:
                 self._saves_since, self._has_saved = now, True
             return None
-        since = self._saves_since
-        if since is None or (before != SAVING and not self._is_next(told)):
+        if self._saves_since is None or before != SAVING:
             return None
-        self._saves_since = None
-        step_seconds = 0.0 if before == SAVING else float(str(self._told.get("step_seconds", 0.0)))
-        return max(0.0, now - since - step_seconds)
+        seconds, self._saves_since = now - self._saves_since, None
+        steps_on = was_asked and ("asked_step" in told or self._is_next(told))
+        return max(0.0, seconds - float(str(self._told.get("step_seconds", 0.0)))) if steps_on else seconds
 
     def _is_next(self, told: dict[str, object]) -> bool:
-        """Whether a step was done after those that were told before."""
+        """Whether a step was done after those that were told before, or after that of the checkpoint."""
+        asked = told.get("asked_step")
+        if isinstance(asked, int) and asked > self._saves_step and self._was_asked:
+            return True
         return "step" in told and (self._step_at is None or int(told["step"]) > self._step_at[0])  # type: ignore[call-overload]
 
     def _measure(self, step: int, now: float) -> None:
@@ -148,7 +168,7 @@ class Asker:
         """Whether a checkpoint is due at this step."""
         is_due = self._answer(self._agreement.answer, step)
         if is_due:
-            self._reporter.save_begins()
+            self._reporter.save_begins(step)
         return is_due
 
     def ends(self, step: int) -> bool:
