@@ -13,9 +13,9 @@ COMPILE := $(BIN)/uv --no-config --quiet pip compile --universal --python-versio
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 STYLED := operator scheduler_plugin tests e2e tools
 PYTEST := $(BIN)/pytest $(PYTEST_ARGUMENTS)
+TEST_PROCESSES ?= 2
 # files side by side, the slow folders first; tests on a control plane mostly wait
 SIDE_BY_SIDE := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
-TEST_PROCESSES ?= 2
 
 FRAMEWORKS := $(or $(STOWAGE_CACHE),$(XDG_CACHE_HOME),$(HOME)/.cache)/stowage/frameworks
 environment_of = $(FRAMEWORKS)/$(1)-$(shell cksum <requirements/$(1).txt | cut -d ' ' -f 1)
