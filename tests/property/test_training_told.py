@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +14,23 @@ from stowage.decide.training.failure_times import timed
 from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_announcements import JobAnnouncement, JobEventReason, one_line
 from stowage.run.event_allowance import BURST, EVERY_SECONDS, EventAllowance
+from stowage_scheduler.kube.redact import redact
 
 BEGIN = 1_000_000.0
+KEYS = (
+    "template",
+    "spec",
+    "containers",
+    "env",
+    "image",
+    "args",
+    "volumes",
+    "name",
+    "progress",
+    "message",
+    "detail",
+    "uri",
+)
 offsets = st.integers(-20_000, 20_000).map(lambda milliseconds: milliseconds / 1000)
 
 
@@ -87,3 +104,29 @@ def test_words_of_others_never_break_a_line(text: str, most: int) -> None:
     assert len(line) <= most
     assert line.isprintable()
     assert one_line(line, most) == line
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(spec=values, status=values, metadata=values)
+def test_a_job_of_any_form_is_redacted_without_an_error_and_without_its_secrets(
+    spec: Any, status: Any, metadata: Any
+) -> None:
+    job = {"apiVersion": "stowage.dev/v1alpha1", "kind": "TrainingJob"}
+    (kept,) = redact({"kind": "List", "items": [{**job, "spec": spec, "status": status, "metadata": metadata}]})[
+        "items"
+    ]
+    assert not keys_of(kept["spec"]) & {"env", "image", "args", "volumes"}
+    assert not keys_of(kept["status"]) & {"message", "detail", "uri"}
+
+
+def keys_of(value: Any) -> set[str]:
+    """Every key of a JSON value, at any depth."""
+    if isinstance(value, dict):
+        return set(value) | {key for part in value.values() for key in keys_of(part)}
+    return {key for part in value for key in keys_of(part)} if isinstance(value, list) else set()

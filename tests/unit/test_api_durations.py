@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from stowage.api.durations import Duration, Instant, instant
+from stowage.api.durations import LONGEST_SECONDS, Duration, Instant, instant, lasting
 
 
 class Holder(BaseModel):
@@ -77,3 +77,11 @@ def test_what_is_no_instant(value: object) -> None:
 def test_instant_survives_the_way_out_and_back(at: datetime) -> None:
     assert Holder.model_validate(Holder(at=at).model_dump(mode="json")).at == at
     assert abs(instant(at.timestamp()) - at).total_seconds() < 1e-5
+
+
+@given(st.floats())
+def test_a_span_can_always_be_written(seconds: float) -> None:
+    written = lasting(seconds)
+    assert Duration(written) == written
+    if 0 <= seconds <= LONGEST_SECONDS:
+        assert written.seconds == pytest.approx(seconds, abs=0.001)

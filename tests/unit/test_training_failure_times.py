@@ -172,3 +172,18 @@ def test_steps_that_were_done_since_the_last_look_count_before_the_failure_that_
 )
 def test_spans_of_time_are_told_in_two_units_at_most(seconds: float, words: str) -> None:
     assert span(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("at", "quiet"),
+    [
+        pytest.param(3.0, 0.0, id="a kubelet whose clock stands in 1970"),
+        pytest.param(1.7e9, 1e9, id="a coordinator that says it was quiet for thirty years"),
+    ],
+)
+def test_clocks_that_make_no_sense_do_not_keep_a_failure_from_being_told(at: float, quiet: float) -> None:
+    lost = failure(Event.SUPERVISOR_LOST, at=at)
+    told = timed(lost, [Heard("SupervisorLost", "s1", -1, 1.7e9, quiet)], None, 1.7e9)
+    assert told.recovery.detect is not None
+    assert told.recovery.detect.seconds <= 999_999_999
+    assert LastFailure.model_validate(told.model_dump(by_alias=True)).recovery == told.recovery

@@ -14,6 +14,9 @@ from pydantic_core import CoreSchema, core_schema
 PATTERN: Final = r"^(0|([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|ms|s|m|h))+)$"
 MAX_LENGTH: Final = 32
 
+LONGEST_SECONDS: Final = 999_999_999.0
+"""What nine digits can say."""
+
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]")
 _UNIT_SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -82,6 +85,14 @@ class Within:
 def within(shortest: str, longest: str) -> Within:
     """Bounds of a duration field, both included."""
     return Within(Duration(shortest), Duration(longest))
+
+
+def lasting(seconds: float) -> Duration:
+    """A span as text, to the millisecond; below nought and without a number it is nought, and it never is too long.
+
+    Clocks of others may stand in 1970: a status that cannot be written would help nobody.
+    """
+    return Duration(f"{min(max(0.0, seconds), LONGEST_SECONDS):.3f}s")
 
 
 def instant(seconds: float) -> datetime:

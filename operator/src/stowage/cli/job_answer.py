@@ -83,8 +83,8 @@ def find_job(facts: Dump, namespace: str, name: str) -> TrainingJob:
 
     elsewhere = []
     for document in facts.jobs:
-        metadata = document.get("metadata") or {}
-        if metadata.get("name") != name:
+        metadata = document.get("metadata")
+        if not isinstance(metadata, dict) or metadata.get("name") != name:
             continue
         if metadata.get("namespace") == namespace:
             try:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from stowage.api.durations import Duration, instant
+from stowage.api.durations import instant, lasting
 from stowage.api.training_job_status import LastFailure, RecoveryTimes
 from stowage.api.training_words import Event
 from stowage.decide.training.heard import Heard
 from stowage.decide.training.repair_times import Repair, begun
 from stowage_worker.evidence import SUPERVISOR_LOST
+
+MOST_QUIET_SECONDS: Final = 7 * 86_400.0
+"""Who says that nothing happened for longer has a clock that can not be trusted."""
 
 _SEEN_AS_SILENCE: Final = frozenset({Event.NODE_LOST, Event.NODE_CONDITION, Event.NODE_TAINT, Event.CONTAINER_EXITED})
 """Failures whose first sign may be that a seat falls silent; who says why comes later."""
@@ -29,7 +32,7 @@ def timed(failure: LastFailure, heard: Iterable[Heard], rung_at: float | None, n
         now: seconds since 1970.
     """
     ours = [one for one in heard if _is_about(one, failure)]
-    failed_at = min([failure.at.timestamp(), *(one.at - one.quiet_seconds for one in ours)])
+    failed_at = min([failure.at.timestamp(), *(one.at - min(one.quiet_seconds, MOST_QUIET_SECONDS) for one in ours)])
     seen_at = min([one.at for one in ours] or [rung_at if rung_at is not None else now])
     from_step = _from_step(failure)
     repair = begun(failed_at, max(failed_at, min(seen_at, now)), now, from_step)
@@ -39,7 +42,7 @@ def timed(failure: LastFailure, heard: Iterable[Heard], rung_at: float | None, n
 
 def recovery_times(repair: Repair) -> RecoveryTimes:
     """The stages that are over, to the millisecond."""
-    return RecoveryTimes(**{stage: Duration(f"{seconds:.3f}s") for stage, seconds in repair.stages.items()})
+    return RecoveryTimes(**{stage: lasting(seconds) for stage, seconds in repair.stages.items()})
 
 
 def _from_step(failure: LastFailure) -> int | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from stowage.api.durations import Duration, instant
+from stowage.api.durations import instant, lasting
 from stowage.api.fields import MAX_MESSAGE
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import (
@@ -142,7 +142,7 @@ def _failure(status: TrainingJobStatus, decision: Decision, now: float) -> LastF
         reason=decision.reason,
         message=decision.message[:MAX_MESSAGE],
         from_step=status.progress.step,
-        recovery=RecoveryTimes(detect=Duration(f"{max(0.0, now - at):.3f}s"), decide=Duration("0s")),
+        recovery=RecoveryTimes(detect=lasting(now - at), decide=lasting(0.0)),
     )
 
 
