@@ -20,8 +20,7 @@ from typing import Any, Final
 
 import pytest
 
-from harness.control_plane import bench as workbench
-from harness.control_plane import control_plane, start_stowage
+from harness.control_plane import control_plane, new_namespace, start_stowage
 from harness.measurements import Record, at_most
 from harness.process_figures import ProcessFigures, waited_seconds
 from harness.training_fleet import FleetJob, fleet
@@ -93,9 +92,9 @@ async def scale(cluster: LocalCluster, logs: Path) -> AsyncIterator[tuple[Scale,
     """The coordinators, the watch and the operator; no job yet."""
     api = await Api.connect(kubeconfig=str(cluster.kubeconfig), user_agent="stowage-bench")
     port = free_port()
-    async with api, workbench(api) as corner:
-        made = Scale(api, corner.namespace, f"http://127.0.0.1:{port}/metrics")
-        async with fleet(made.name_of) as made.fleet, watched_jobs(api, corner.namespace) as made.watched:
+    async with api:
+        made = Scale(api, await new_namespace(api), f"http://127.0.0.1:{port}/metrics")
+        async with fleet(made.name_of) as made.fleet, watched_jobs(api, made.namespace) as made.watched:
             address = ("--coordinator-address", made.fleet.address)
             arguments = ("--metrics-port", str(port), "--solver-workers", "1", *address)
             process = start_stowage(cluster, "operator", *arguments, logs=logs, name="operator")

@@ -43,20 +43,26 @@ def control_plane(
 @contextlib.asynccontextmanager
 async def bench(api: Api) -> AsyncIterator[Workbench]:
     """A fresh namespace; what was made in it is gone at the end."""
-    made = Workbench(api, namespace=f"t-{uuid.uuid4().hex[:8]}")
-    await api.create(paths.NAMESPACES, {"metadata": {"name": made.namespace}})
+    made = Workbench(api, namespace=await new_namespace(api))
+    yield made
+    await made.clear()
+
+
+async def new_namespace(api: Api) -> str:
+    """A namespace that takes pods; its name."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    await api.create(paths.NAMESPACES, {"metadata": {"name": name}})
 
     async def has_service_account() -> bool:
         try:
-            await api.get(f"{paths.named(paths.NAMESPACES, made.namespace)}/serviceaccounts/default")
+            await api.get(f"{paths.named(paths.NAMESPACES, name)}/serviceaccounts/default")
         except NotFound:
             return False
         return True
 
     # without it the API server refuses pods
-    await eventually(has_service_account, what=f"service account in {made.namespace}")
-    yield made
-    await made.clear()
+    await eventually(has_service_account, what=f"service account in {name}")
+    return name
 
 
 def start_stowage(

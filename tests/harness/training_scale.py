@@ -24,8 +24,8 @@ from stowage.transport.api import Api
 
 SEATS: Final = 8
 SEATS_ON_A_NODE: Final = 32
-START_SECONDS: Final = 600.0
-ANSWER_SECONDS: Final = 90.0
+START_SECONDS: Final = 1200.0
+ANSWER_SECONDS: Final = 180.0
 AT_ONCE: Final = 16
 SILENT: Final = "sim.stowage.dev/silent"
 WATCHED_FOR_CHANGES: Final = (paths.TRAINING_JOBS, paths.PODS, paths.SERVICES, paths.SECRETS, paths.EVENTS)

@@ -109,7 +109,7 @@ def operator(
         ),
     ] = None,
     queue_workers: Annotated[
-        int | None, typer.Option("--queue-workers", help="Keys reconciled at once. Default: 8.")
+        int | None, typer.Option("--queue-workers", help="Keys reconciled at once. Default: 32.")
     ] = None,
     solver_workers: Annotated[
         int | None,
