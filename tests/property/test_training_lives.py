@@ -12,6 +12,7 @@ from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import seat_pod_name
 from stowage.decide.training.commands import command_of
 from stowage.decide.training.seats import members_of, spares_of, work_of
+from stowage.decide.training.spares import wanted_spares
 from stowage_scheduler.cluster import OwnerRef
 from stowage_scheduler.health import NodeCondition, PodHealth
 from stowage_worker.messages import Begin, Evidence, Report, SeatState
@@ -46,6 +47,7 @@ class World(Spared):
             {"when": {"event": "Disruption"}, "do": "ReplaceNode"},
         ]
         super().__init__(spares, NODES, recovery={"budget": budget, "rules": rules})
+        self.sizes = {MEMBERS}
         self.epochs: list[int] = []
         self.silent: set[str] = set()
         self.lost: dict[str, Evidence] = {}
@@ -101,7 +103,7 @@ class World(Spared):
             self.epochs.append(begin.epoch)
             self.lost = {}
         members = dict(zip(begin.seats, begin.pods, strict=True))
-        assert len(members) == MEMBERS
+        assert len(members) in self.sizes
         waiting = {seat.seat: seat.pod_uid for seat in spares_of(self.status.seats) if seat.pod_uid}
         heard = {seat: self._is_heard(uid) for seat, uid in {**waiting, **members}.items()}
         for seat in members:
@@ -121,9 +123,9 @@ class World(Spared):
         assert {seat.seat for seat in status.seats} >= set(status.members)
         if status.phase.ended or status.phase is JobPhase.PAUSED:
             return
-        assert len(members_of(status.seats)) == MEMBERS
+        assert len(members_of(status.seats)) in self.sizes
         assert not set(status.members) & {seat.seat for seat in spares_of(status.seats)}
-        assert len(spares_of(status.seats)) <= max(len(spares_of(before.seats)), self.job.spec.recovery.spares)
+        assert len(spares_of(status.seats)) <= max(len(spares_of(before.seats)), wanted_spares(self.job, status))
         if status.members:
             assert all(seat.pod_uid and seat.node for seat in members_of(status.seats))
 
