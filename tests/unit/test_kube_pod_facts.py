@@ -163,6 +163,11 @@ AT = 1767225610.0
             id="volumes that bind to nothing",
         ),
         pytest.param(
+            read(spec={"volumes": [{"name": "stowage-worker", "emptyDir": {"sizeLimit": "16Mi"}}]}),
+            {"empty_dir": False},
+            id="the worker files of a training job, copied anew at each start",
+        ),
+        pytest.param(
             read(
                 spec={
                     "nodeSelector": {"zone": "a"},

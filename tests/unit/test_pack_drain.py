@@ -278,7 +278,10 @@ def test_what_keeps_a_node_from_being_drained(kept: Kept) -> None:
         assert draining(cluster, kept.leaves_with, **kept.options).steps
 
 
+OF_A_JOB = OwnerRef("TrainingJob", "llama", "llama")
 NO_OBSTACLES: dict[str, dict[str, Any]] = {
+    "a seat of a training job": {"owner": OF_A_JOB, "gang": Gang("g", 2)},
+    "the coordinator of a training job": {"owner": OF_A_JOB},
     "a static pod": {"mirror": True, "owner": None},
     "a pod on its way out": {"terminating": True, "owner": None},
     "a pod that has ended": {"phase": "Succeeded", "owner": None},
@@ -295,6 +298,19 @@ NO_OBSTACLES: dict[str, dict[str, Any]] = {
 def test_what_does_not_keep_a_node_from_being_drained(fields: dict[str, Any]) -> None:
     kept = replace(pod("web-1", on="old"), **fields)
     assert not obstacles(snapshot(*SPARE, kept), replace(OPTIONS, drain=DRAIN, **STEERED))
+
+
+def test_a_seat_of_a_training_job_is_evicted_without_a_place_for_its_job_makes_another_one() -> None:
+    cluster = snapshot(*SPARE, pod("llama-s0-1", on="old", owner=OF_A_JOB, gang=Gang("g", 2)), pod("web-1", on="old"))
+    packing = draining(cluster)
+    assert [(one.pod.name, one.reason) for one in packing.evictions] == [("llama-s0-1", Reason.DRAINED)]
+    assert {step.pod.name for step in packing.steps} == {"llama-s0-1", "web-1"}
+    assert not packing.faults
+    held = snapshot(
+        *SPARE, pod("llama-s0-1", on="old", owner=OF_A_JOB, annotations={"stowage.dev/do-not-disrupt": "true"})
+    )
+    (found,) = obstacles(held, replace(OPTIONS, drain=DRAIN))
+    assert found.reason == "DoNotDisrupt"
 
 
 def test_bare_pods_leave_a_disruption_of_their_budget_for_pods_that_move() -> None:

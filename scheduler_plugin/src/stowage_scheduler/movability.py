@@ -34,6 +34,11 @@ def belongs_to_node(pod: Pod) -> bool:
     return pod.mirror or (pod.owner is not None and pod.owner.kind in {"DaemonSet", "Node"})
 
 
+def is_of_training_job(pod: Pod) -> bool:
+    """Whether a pod is a seat of a TrainingJob, or its coordinator: its job makes another, wherever there is room."""
+    return pod.owner is not None and pod.owner.kind == "TrainingJob"
+
+
 class Movability:
     """Answers for one snapshot and one set of options; looks everything up once."""
 
@@ -155,11 +160,11 @@ class Movability:
         return tuple(dict.fromkeys([first, *(why for kind in kinds if (why := kind(pod)) is not None)]))
 
     def leaves_for_good(self, pod: Pod) -> bool:
-        """Whether a pod that may leave a drained node gets no place: nobody promises a replacement."""
+        """Whether a pod that may leave a drained node gets no place: nobody promises one, or its job finds it."""
         drain = self.options.drain
-        if drain is None or not drain.force or drain.voluntary or pod.node not in drain.nodes:
+        if drain is None or drain.voluntary or pod.node not in drain.nodes:
             return False
-        return self._has_no_promise(pod) is not None
+        return (drain.force or is_of_training_job(pod)) and self._has_no_promise(pod) is not None
 
     def _has_no_promise(self, pod: Pod) -> Immovable | None:
         """Why nobody knows whether, or where, a replacement could come."""
@@ -180,10 +185,12 @@ class Movability:
         if why is not None:
             return why
         why = self._has_no_promise(pod)
-        if why is not None:
+        if why is not None and (drain.force or not is_of_training_job(pod)):
             return None if drain.force else why
         if not drain.force and self._may_return(pod):
             return Immovable.RETURNS
+        if why is not None:
+            return None
         why = self._by_replacement(pod)
         return None if why is Immovable.EPHEMERAL_VOLUME and drain.delete_local_data else why
 

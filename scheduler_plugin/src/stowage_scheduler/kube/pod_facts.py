@@ -49,6 +49,8 @@ _LARGEST_PORT = 65535
 _NO_STATUS = objects.PodStatus()
 _NO_AFFINITY = objects.Affinity()
 _LONGEST_MESSAGE = 4096
+_WORKER_VOLUME = "stowage-worker"
+"""In pods of a TrainingJob: copied from an image at each start, so nothing is lost with it."""
 
 
 def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
@@ -119,7 +121,7 @@ def pod_fact(raw: objects.Pod, priorities: Priorities) -> Pod:
         needed_features=_needed_features(spec),
         mirror=_is_mirror(annotations, owner),
         host_path=any(volume.host_path is not None for volume in volumes),
-        empty_dir=any(volume.empty_dir is not None for volume in volumes),
+        empty_dir=any(volume.empty_dir is not None and volume.name != _WORKER_VOLUME for volume in volumes),
         claims=shared(tuple(sorted(set(_claims(volumes))))),
         quota_marks=quota_marks(spec),
         health=pod_health(raw),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.counted import counted
 from stowage_scheduler.gangs import gangs
+from stowage_scheduler.movability import is_of_training_job
+from stowage_scheduler.options import Drain
 from stowage_scheduler.packing import Reason
 from stowage_scheduler.relations import Role, Within
 from stowage_scheduler.rules.rule import Outcome, Rule, Violation
@@ -62,9 +64,8 @@ class Gangs(Rule):
         for (namespace, name), gang in gangs(outcome.snapshot.pods).items():
             who = f"{namespace}/{name}"
             placed = [pod for pod in gang.waiting if pod.uid in outcome.after]
-            drain = outcome.options.drain  # with force, a gang on such a node stops
-            forced = drain.nodes if drain is not None and drain.force else frozenset[str]()
-            if any(outcome.after.get(pod.uid) != pod.node for pod in gang.running if pod.node not in forced):
+            gone = [pod for pod in gang.running if outcome.after.get(pod.uid) != pod.node]
+            if not all(_is_let_go(pod, outcome.options.drain) for pod in gone):
                 yield Violation(self.name, who, "a pod of it that runs leaves its node")
             if not placed:
                 continue
@@ -100,3 +101,10 @@ def _keep_together(model: CountModel, number: int) -> None:
             model.cp.add(chosen[-1] == 1)
     if chosen:
         model.cp.add(sum(chosen) <= (0 if elsewhere else 1))
+
+
+def _is_let_go(pod: Pod, drain: Drain | None) -> bool:
+    """Whether a drain lets a pod of a gang go: by force its gang stops, and a training job saves first and goes on."""
+    if drain is None or pod.node not in drain.nodes:
+        return False
+    return drain.force or (is_of_training_job(pod) and not drain.voluntary)
