@@ -7,6 +7,7 @@ from msgspec import structs
 
 from stowage.api.training_words import Action, Domain, Event
 from stowage.decide.training.facts import Budget, Evidence, History, NodeRecord, Recovery
+from stowage.decide.training.node_memory import records_of
 from stowage.decide.training.recovery_reasons import RecoveryReason
 from unit.builders import NOW
 from unit.training_cases import ALL_NODES, cluster, decided, exited, job, of_node, saw, tried
@@ -128,11 +129,35 @@ def test_the_budget_holds_within_its_window(evidence: Evidence, history: tuple[R
 
 def test_repeat_offenders_are_avoided_and_those_of_many_jobs_cordoned() -> None:
     times = (NOW - 3000, NOW - 2000, NOW - 1000)
-    records = {"n7": NodeRecord(times, frozenset({"a/x", "b/y"})), "n8": NodeRecord(times, frozenset({"a/x"}))}
+    worst = NodeRecord(times, frozenset({"a/x", "b/y"}), is_proven=True)
+    records = {"n7": worst, "n8": NodeRecord(times, frozenset({"a/x"}))}
     decision = decided(saw(Event.IMAGE_UNAVAILABLE, 1), history=History(nodes=records))
     assert set(decision.avoid) == {"n1", "n7"}, "two of twenty nodes at most: this one, then the worst"
     assert set(decision.cordon) == {"n7"}
     assert "2 jobs" in decision.avoid["n7"]
+
+
+@pytest.mark.parametrize(
+    ("event", "domain", "jobs", "proven"),
+    [
+        pytest.param(Event.SUPERVISOR_LOST, Domain.INFRASTRUCTURE, ("a/x", "b/y"), True, id="told by two namespaces"),
+        pytest.param(
+            Event.SUPERVISOR_LOST, Domain.INFRASTRUCTURE, ("a/x", "a/y"), False, id="one namespace could make it up"
+        ),
+        pytest.param(Event.NODE_LOST, Domain.INFRASTRUCTURE, ("a/x", "a/y"), True, id="the cluster saw it"),
+        pytest.param(Event.NODE_LOST, Domain.INFRASTRUCTURE, ("a/x", "a/x"), False, id="one job alone"),
+        pytest.param(Event.PROCESS_EXITED, Domain.UNKNOWN, ("a/x", "b/y"), False, id="the same bug in two jobs"),
+    ],
+)
+def test_nobody_taints_nodes_for_others_by_mistakes_or_words(
+    event: Event, domain: Domain, jobs: tuple[str, str], proven: bool
+) -> None:
+    first, second = jobs
+    one = [tried(Action.REPLACE_NODE, epoch=number, event=event, domain=domain) for number in (1, 2)]
+    two = [tried(Action.REPLACE_NODE, epoch=3, event=event, domain=domain)]
+    histories = {first: [*one, *two]} if first == second else {first: one, second: two}
+    record = records_of(histories, NOW)["n1"]
+    assert (len(record.failures), record.is_proven) == (3, proven)
 
 
 def test_a_node_that_is_taken_for_maintenance_is_not_to_blame() -> None:

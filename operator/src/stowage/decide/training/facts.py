@@ -130,10 +130,15 @@ class Recovery(Struct, frozen=True):
 
 
 class NodeRecord(Struct, frozen=True):
-    """What one node did to jobs, over all jobs: times of failures that were put down to it."""
+    """What one node did to jobs, over all jobs: times of failures that were put down to it.
+
+    `is_proven` says that so many of them, of so many jobs, are beyond what the jobs of one namespace can make up that
+    nobody should use the node.
+    """
 
     failures: tuple[float, ...] = ()
     jobs: frozenset[str] = frozenset()
+    is_proven: bool = False
 
 
 class History(Struct, frozen=True):

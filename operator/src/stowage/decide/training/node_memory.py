@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from stowage.api.names import UNHEALTHY_TAINT
-from stowage.api.training_words import Action, Domain
+from stowage.api.training_words import Action, Domain, Event
 from stowage.decide.training.facts import NodeRecord, Recovery
 from stowage_scheduler.cluster import Node
 
@@ -19,6 +19,7 @@ REPEATS: Final = 3
 """So many failures within the memory make a repeat offender."""
 REPEATS_OVER_JOBS: Final = 2
 """So many do when they are of different jobs: one program alone can not be the reason."""
+SEEN_BY_CLUSTER: Final = frozenset({Event.NODE_LOST, Event.DEVICE_UNHEALTHY, Event.NODE_CONDITION, Event.NODE_TAINT})
 LARGEST_SHARE_PERCENT: Final = 10
 MAX_FAILURES: Final = 16
 
@@ -30,16 +31,30 @@ def records_of(histories: Mapping[str, Iterable[Recovery]], now: float) -> Mappi
     only if a node was replaced for it.
     """
     since = now - MEMORY_SECONDS
-    times: dict[str, set[float]] = {}
-    jobs: dict[str, set[str]] = {}
+    found: dict[str, list[tuple[str, Recovery]]] = {}
     for job, recoveries in histories.items():
         for one in recoveries:
             if one.node is not None and one.at > since and _is_of_node(one):
-                times.setdefault(one.node, set()).add(one.at)
-                jobs.setdefault(one.node, set()).add(job)
-    return {
-        node: NodeRecord(tuple(sorted(times[node])[-MAX_FAILURES:]), frozenset(jobs[node])) for node in sorted(times)
-    }
+                found.setdefault(one.node, []).append((job, one))
+    return {node: _record(found[node]) for node in sorted(found)}
+
+
+def _record(failures: list[tuple[str, Recovery]]) -> NodeRecord:
+    times = sorted({one.at for _, one in failures})
+    jobs = frozenset(job for job, _ in failures)
+    return NodeRecord(tuple(times[-MAX_FAILURES:]), jobs, _is_proven(failures))
+
+
+def _is_proven(failures: list[tuple[str, Recovery]]) -> bool:
+    """Whether a node is at fault beyond what its users may have made up, or done by the same mistake.
+
+    What the cluster itself saw counts. What a coordinator told counts where jobs of two namespaces say the same: who
+    reads a job's Secret speaks for its coordinator.
+    """
+    faults = [(job, one) for job, one in failures if one.domain is Domain.INFRASTRUCTURE]
+    if len({job.partition("/")[0] for job, _ in faults}) < REPEATS_OVER_JOBS:
+        faults = [(job, one) for job, one in faults if one.event in SEEN_BY_CLUSTER]
+    return len({one.at for _, one in faults}) >= REPEATS and len({job for job, _ in faults}) >= REPEATS_OVER_JOBS
 
 
 def _is_of_node(one: Recovery) -> bool:
@@ -58,11 +73,6 @@ def offenders(records: Mapping[str, NodeRecord], now: float) -> Mapping[str, str
             words = f"{failures} failures of {_jobs(len(record.jobs))} within {MEMORY_SECONDS / 3600:.0f} h"
             found.append((-len(record.jobs), -failures, node, words))
     return {node: words for _, _, node, words in sorted(found)}
-
-
-def is_over_jobs(record: NodeRecord | None) -> bool:
-    """Whether a node failed for enough different jobs that nobody should use it."""
-    return record is not None and len(record.jobs) >= REPEATS_OVER_JOBS and len(record.failures) >= REPEATS
 
 
 def within_share(reasons: Mapping[str, str], nodes: Iterable[Node]) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import Final
 from stowage.api.training_words import Event
 from stowage.decide.training.causes import Cause
 from stowage.decide.training.facts import History
-from stowage.decide.training.node_memory import is_over_jobs, offenders, within_share
+from stowage.decide.training.node_memory import offenders, within_share
 from stowage_scheduler.cluster import Snapshot
 
 _OF_PODS: Final = frozenset({Event.DISRUPTION, Event.POD_DELETED})
@@ -38,7 +38,8 @@ def kept_away(
     avoid = within_share(
         {**merged, **{node: words for node, words in repeated.items() if node not in merged}}, snapshot.nodes
     )
-    cordon = {node: words for node, words in avoid.items() if node in broken or is_over_jobs(history.nodes.get(node))}
+    proven = {node for node, record in history.nodes.items() if record.is_proven}
+    cordon = {node: words for node, words in avoid.items() if node in broken | proven}
     return avoid, cordon
 
 
