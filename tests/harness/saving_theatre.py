@@ -21,6 +21,7 @@ class ModelRank:
     asks: bool = True
     step: int = -1
     checkpoint_step: int = -1
+    still_seconds: float = 0.0
     agreement: Agreement = field(default_factory=Agreement)
     answers: dict[int, bool] = field(default_factory=dict)
     ended_at: int | None = None
@@ -33,6 +34,7 @@ class ModelRank:
             phase="Training",
             step_seconds=step_seconds,
             checkpoint_step=self.checkpoint_step,
+            since_step_seconds=self.still_seconds,
             asked_step=one.asked,
             request=one.seen,
             is_late=one.is_late,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.saving_theatre import SavingTheatre
 from stowage_worker import membership
 from stowage_worker.agreement import Agreement, Plan, plan_of
-from stowage_worker.messages import Checkpoint, Exited, MayLeave, Prepare, SaveAt, Yield
+from stowage_worker.messages import Checkpoint, Exited, HangRule, MayLeave, Prepare, SaveAt, Yield
 from stowage_worker.reports import phase_of, report_of
 
 SEATS = ("s0", "s1")
@@ -227,6 +229,24 @@ def test_a_pod_that_was_told_to_end_and_is_gone_is_nobodys_failure() -> None:
     theatre.break_off("s1")
     theatre.pass_time(3.0)
     assert [(one.event, one.name) for one in theatre.state.evidence.entries.values()] == [("SupervisorLost", "Leaving")]
+
+
+def test_ranks_that_wait_for_the_others_do_not_hang() -> None:
+    theatre = training(step_seconds=0.5)
+    assert theatre.begin is not None
+    hang = HangRule(floor_seconds=2.0, factor=0.0)
+    theatre.state = replace(theatre.state, begin=replace(theatre.begin, hang=hang))
+    theatre.go_on(4)
+    wish(theatre)
+    for expected in ([], ["Hang"]):
+        for _ in range(36):
+            for rank in theatre.ranks:
+                rank.still_seconds += 0.25
+            for seat in SEATS:
+                theatre.beat(seat)
+                theatre.upward(seat)
+            theatre.pass_time(0.25)
+        assert [one.event for one in theatre.state.evidence.entries.values()] == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"request": 1}', "nul", '{"intervalSeconds": "x"}'])

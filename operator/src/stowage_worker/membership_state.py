@@ -95,6 +95,8 @@ class Saving:
     by: float = 0.0
     """Steady clock: until then somebody waits for it."""
     offers: int = 0
+    offered_at: float = 0.0
+    """Steady clock: when this step was offered."""
     confirmed: bool = False
     confirmed_at: float = 0.0
     """Steady clock."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Protocol
 
+from stowage_worker.agreement import HOLD_SECONDS
 from stowage_worker.codec import ToSupervisor
 from stowage_worker.membership_state import RUNNING, Now, SavedStep, Saving, SeatRecord
 from stowage_worker.messages import MayLeave, RankProgress, SaveAt
@@ -157,6 +158,13 @@ def keep_interval(turn: Turn, epoch: int) -> None:
         turn.rested_at = turn.now.steady - seconds + min(seconds, AGAIN_SECONDS)
 
 
+def may_hold_ranks(saving: Saving | None, now: float) -> bool:
+    """Whether ranks may stand still because they wait for a confirmation, which is no hang."""
+    if saving is None or saving.is_over or saving.confirmed:
+        return False
+    return now - saving.offered_at < HOLD_SECONDS
+
+
 def is_under_way(saving: Saving | None, epoch: int) -> bool:
     """Whether ranks of this epoch are being asked, and somebody waits for what comes of it."""
     return saving is not None and saving.epoch == epoch and not saving.is_over
@@ -172,6 +180,7 @@ def _offer(turn: Turn, saving: Saving) -> None:
         request=max(saving.request + 1, int(turn.now.wall * 1000)),
         step=furthest + 1 + min(MOST_LEAD_STEPS, lead),
         offers=saving.offers + 1,
+        offered_at=turn.now.steady,
         saved_before=turn.saved.step if turn.saved is not None and turn.saved.epoch == saving.epoch else -1,
         seats=tuple(seat for seat in turn.seats if _runs(turn, seat, saving.epoch)),
         waits_for="",

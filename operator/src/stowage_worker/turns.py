@@ -254,6 +254,8 @@ class Turn:
         """Look whether ranks that train have stood still for too long."""
         if self._begin is None or self._begin.hang is None or self.started_at is None or self.evidence.has_failed:
             return
+        if saving.may_hold_ranks(self.saving, self.now.steady):
+            return
         self._hang, found = watched(self._hang, self._begin.hang, self._told(), self.now.steady)
         if found is None:
             return
