@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,7 @@ from harness.waiting import eventually
 from harness.workbench import Document, Workbench
 from stowage.demo.processes import ManagedProcess
 from stowage.transport import paths
+from stowage.transport.errors import NotFound
 
 LARGE: Document = {
     "name": "trainer",
@@ -121,6 +123,21 @@ async def test_a_job_that_runs_into_its_deadline_fails_and_lets_its_nodes_go(job
     assert status["reason"] == "DeadlineExceeded"
     failed = next(one for one in status["conditions"] if one["type"] == "Failed")
     assert "spec.activeDeadline" in failed["message"]
+
+
+async def test_a_namespace_goes_with_the_jobs_that_run_in_it(job: Job) -> None:
+    await job.apply()
+    await job.until("Running", epoch=1)
+    namespace = paths.named(paths.NAMESPACES, job.bench.namespace)
+    await job.bench.api.delete(namespace)
+
+    async def gone() -> bool:
+        with contextlib.suppress(NotFound):
+            left = await job.bench.api.get(namespace)
+            raise AssertionError(left["status"])
+        return True
+
+    await eventually(gone, timeout_seconds=60, what="the namespace is gone")
 
 
 async def test_a_job_that_no_schema_could_refuse_says_what_is_wrong_with_it(job: Job) -> None:
