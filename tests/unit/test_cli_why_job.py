@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stowage.api.training_job import TrainingJob
 from stowage.api.training_words import JobPhase
 from stowage.cli import run
 from stowage.cli.times import timestamp_seconds
@@ -168,6 +169,32 @@ def test_pods_that_have_a_node_and_do_not_start_are_named_with_what_they_wait_fo
     assert code == 0
     assert [one["seat"] for one in answer["seatsThatWait"]] == ["s0"]
     assert "seat s0 on node n0: container trainer waits: ImagePullBackOff" in text
+
+
+def test_what_people_should_know_of_stands_in_notes(ask: Ask) -> None:
+    life = Life().run()
+    document = life.job.to_document()
+    for kind, status, reason, message in (
+        ("Accepted", "False", "ChildRefused", "exceeded quota"),
+        ("Observed", "False", "QueriesUnanswered", "connection refused"),
+        ("Running", "Unknown", "CoordinatorUnreachable", ""),
+        ("Placed", "False", "AwaitingQuota", ""),
+    ):
+        conditions = [one for one in document["status"]["conditions"] if one["type"] != kind]
+        condition = {"type": kind, "status": status, "reason": reason, "message": message}
+        condition["lastTransitionTime"] = stamp(NOW)
+        document["status"]["conditions"] = [*conditions, condition]
+    document["status"]["sizing"] = {"reason": "NodesLost", "message": "from 4 to 2"}
+    life.job = TrainingJob.parse_stored(document)
+    _, answer, text = ask(life)
+    assert answer["notes"] == [
+        "ChildRefused: exceeded quota",
+        "QueriesUnanswered: connection refused",
+        "the coordinator does not answer; training goes on without it",
+        "its queue has not admitted it yet",
+        "number of nodes: from 4 to 2",
+    ]
+    assert "note: ChildRefused: exceeded quota" in text
 
 
 def test_slow_ranks_are_shown_as_evidence(ask: Ask) -> None:

@@ -199,12 +199,17 @@ def _notes(job: TrainingJob) -> tuple[str, ...]:
     found = []
     for one in job.status.conditions:
         words = f": {one_line(one.message, 300)}" if one.message else ""
-        if one.type == JobCondition.ACCEPTED and one.status is ConditionStatus.FALSE:
+        if one.type in {JobCondition.ACCEPTED, JobCondition.OBSERVED} and one.status is ConditionStatus.FALSE:
             found.append(f"{one.reason}{words}")
         if one.type == JobCondition.RUNNING and one.reason == JobReason.COORDINATOR_UNREACHABLE:
             found.append("the coordinator does not answer; training goes on without it")
         if one.type == JobCondition.PLACED and one.reason == JobReason.NO_POLICY:
             found.append("no PackingPolicy covers its pods: kube-scheduler places them one by one")
+        if one.type == JobCondition.PLACED and one.reason == JobReason.AWAITING_QUOTA:
+            found.append(f"its queue {job.spec.queue_name or ''} has not admitted it yet".replace("  ", " "))
+    sizing = job.status.sizing
+    if sizing is not None and sizing.message:
+        found.append(f"number of nodes: {one_line(sizing.message, 300)}")
     return tuple(found)
 
 
