@@ -1,7 +1,8 @@
 """A real control plane for the tests: once per session, and one namespace per test.
 
 `cluster`, `scheduler`: of the session. `api`, `workbench`: of the test. `extender`, `operator`: real processes of the
-test, started when the test asks for them; `start` starts others. Their logs are shown with a test that fails.
+test, started when the test asks for them; `extender_for_all`, `operator_for_all`: the same for all tests of a file, for
+each start costs seconds. `start` and `start_for_all` start others. The logs of all are shown with a test that fails.
 """
 
 from __future__ import annotations
@@ -132,20 +133,47 @@ def starter(cluster: LocalCluster, node: pytest.Item | pytest.Collector, logs: P
 
 @pytest.fixture
 def extender(start: Start, scheduler: ManagedProcess, extender_port: int) -> ManagedProcess:
-    """`stowage extender`, where the scheduler `stowage` asks it."""
+    """`stowage extender`, where the scheduler `stowage` asks it; of the test alone."""
+    return start_extender(start, scheduler, extender_port)
+
+
+@pytest.fixture(scope="module")
+def extender_for_all(start_for_all: Start, scheduler: ManagedProcess, extender_port: int) -> ManagedProcess:
+    """The same for all tests of a file, where each needs it and none ends it."""
+    return start_extender(start_for_all, scheduler, extender_port)
+
+
+def start_extender(start: Start, scheduler: ManagedProcess, port: int) -> ManagedProcess:
     assert scheduler.exit_code is None
     metrics_port = str(free_port())
-    arguments = ("--port", str(extender_port), "--metrics-port", metrics_port)
+    arguments = ("--port", str(port), "--metrics-port", metrics_port)
     return start("extender", *arguments, ready_url=f"http://127.0.0.1:{metrics_port}/readyz")
+
+
+@pytest.fixture(scope="module")
+def operator_lease(start_for_all: Start) -> str:
+    """The lease, `namespace/name`, of an operator that the tests of a file share."""
+    name = f"stowage-operator-{uuid.uuid4().hex[:6]}"  # nobody waits for the lease of the file before
+    start_operator(start_for_all, name)
+    return f"stowage-system/{name}"
+
+
+def start_operator(start: Start, lease_name: str) -> ManagedProcess:
+    """`stowage operator` with a lease of that name."""
+    metrics_port = str(free_port())
+    arguments = ("--metrics-port", metrics_port, "--lease-name", lease_name, "--solver-workers", "1")
+    return start("operator", *arguments, ready_url=f"http://127.0.0.1:{metrics_port}/readyz")
+
+
+@pytest.fixture(scope="module")
+def operator_for_all(operator_lease: str) -> None:
+    """`stowage operator` for all tests of a file, where none ends it or needs it fresh."""
 
 
 @pytest.fixture
 def operator(start: Start) -> ManagedProcess:
-    """`stowage operator`, with a lease of its own so that it need not wait for the one of the test before."""
-    metrics_port = str(free_port())
-    lease_name = f"stowage-operator-{uuid.uuid4().hex[:6]}"
-    arguments = ("--metrics-port", metrics_port, "--lease-name", lease_name, "--solver-workers", "1")
-    return start("operator", *arguments, ready_url=f"http://127.0.0.1:{metrics_port}/readyz")
+    """`stowage operator` of the test alone."""
+    return start_operator(start, f"stowage-operator-{uuid.uuid4().hex[:6]}")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from harness.workbench import Document, Workbench, condition
 from stowage.api.names import COMPONENT_LABEL
 from stowage.transport import paths
 
-pytestmark = pytest.mark.usefixtures("extender", "operator")
+pytestmark = pytest.mark.usefixtures("extender_for_all", "operator_for_all")
 
 
 @pytest.fixture
