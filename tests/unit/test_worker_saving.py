@@ -174,6 +174,20 @@ def test_a_pod_that_leaves_may_go_when_the_checkpoint_is_committed() -> None:
     assert theatre.freed[-1][1].reason == "it was asked before"
 
 
+def test_a_pod_that_leaves_asks_a_coordinator_again_that_was_just_started() -> None:
+    theatre = training()
+    theatre.restart_coordinator()
+    theatre.leave("s1")
+    assert [message.again for _, message in theatre.freed] == [True]
+    theatre.command_again()
+    for seat in SEATS:
+        theatre.connect(seat)
+    theatre.go_on(2)
+    link = theatre.leave("s1")
+    theatre.go_on(8)
+    assert [one for one, message in theatre.freed if message.step > 0] == [link]
+
+
 def test_two_pods_that_leave_wait_for_one_checkpoint() -> None:
     theatre = training()
     links = [theatre.leave("s0"), theatre.leave("s1")]

@@ -68,9 +68,9 @@ async def leave(environment: Mapping[str, str], seconds: float) -> str:
             answer, words = None, str(error)
         else:
             words = "the coordinator has ended the connection"
-        if isinstance(answer, MayLeave):
+        if isinstance(answer, MayLeave) and not (answer.again and clock() < give_up):
             return f"checkpoint of step {answer.step}" if answer.step >= 0 else f"no checkpoint: {answer.reason}"
-        if isinstance(answer, Refused) or clock() > give_up:
+        if isinstance(answer, Refused) or clock() >= give_up:
             return f"no checkpoint: {answer.reason if answer is not None else words}"
         await asyncio.sleep(backoff.next_seconds())
 

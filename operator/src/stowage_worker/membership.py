@@ -361,6 +361,9 @@ def _is_whole(state: Membership) -> bool:
 
 def _leave(turn: Turn, seat: str, pod: str, seconds: float, link: int) -> None:
     record = turn.seats.get(seat)
+    if record is None and turn.started_at is None:
+        turn.sends.append((link, MayLeave(reason="its supervisor is not known here", again=True)))
+        return
     if record is None or record.pod != pod or record.state != RUNNING:
         turn.sends.append((link, MayLeave(reason="its processes do not run")))
         return

@@ -215,6 +215,8 @@ class MayLeave:
     step: int = -1
     """Of the checkpoint; -1: none was made."""
     reason: str = ""
+    again: bool = False
+    """Ask again: this coordinator was started a moment ago, and the supervisor has not come back to it yet."""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def advance(turn: Turn, seat: str = "") -> None:
     assert saving is not None  # noqa: S101  it was offered again at the most
     if saving.confirmed and _is_committed(turn, saving):
         end(turn, step=turn.saved.step if turn.saved is not None else -1)
-    elif any(not _runs(turn, one, saving.epoch) for one in saving.seats):
+    elif not seat and any(not _runs(turn, one, saving.epoch) for one in saving.seats):
         end(turn, reason="a member is gone")
     elif turn.now.steady > saving.by and (saving.is_awaited or not saving.confirmed):
         end(turn, reason="not in time")
@@ -198,9 +198,9 @@ def _gather(turn: Turn, saving: Saving, seat: str) -> None:
         else:
             _offer(turn, saving)
         return
-    if saving.waits_for and _is_missing(turn, saving, saving.waits_for):
+    if saving.waits_for in turn.seats and _is_missing(turn, saving, saving.waits_for):
         return
-    missing = next((one for one in turn.seats if _is_missing(turn, saving, one)), "")
+    missing = _next_missing(turn, saving)
     turn.saving = saving = replace(
         saving, waits_for=missing, confirmed=not missing, confirmed_at=0.0 if missing else turn.now.steady
     )
@@ -211,6 +211,13 @@ def _gather(turn: Turn, saving: Saving, seat: str) -> None:
 def _is_late(rank: RankProgress, saving: Saving) -> bool:
     """Whether a rank has answered for the step before it saw the offer, also where it does not get on to say so."""
     return rank.is_late if rank.request == saving.request else rank.asked_step >= saving.step
+
+
+def _next_missing(turn: Turn, saving: Saving) -> str:
+    """A seat that is missing; empty: none is. Those before the last one that was are looked at last, once for all."""
+    seats = list(turn.seats)
+    begin = seats.index(saving.waits_for) if saving.waits_for in turn.seats else 0
+    return next((one for one in (*seats[begin:], *seats[:begin]) if _is_missing(turn, saving, one)), "")
 
 
 def _is_missing(turn: Turn, saving: Saving, seat: str) -> bool:
