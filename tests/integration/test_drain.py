@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-import uuid
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -16,29 +15,19 @@ from harness.waiting import eventually
 from harness.workbench import Document, Workbench, condition, pod_template
 from stowage.api.names import DRAINS_ANNOTATION
 from stowage.demo.local_cluster import LocalCluster
-from stowage.demo.processes import free_port
 from stowage.transport import paths
 
-pytestmark = pytest.mark.usefixtures("extender")
+pytestmark = pytest.mark.usefixtures("extender_for_all")
 
 Drain = Callable[..., Awaitable[tuple[int, Document, str]]]
 
 
 @pytest.fixture
-def lease(start: Callable[..., object]) -> str:
-    """The lease of an operator of the test's own."""
-    name, port = f"stowage-operator-{uuid.uuid4().hex[:6]}", free_port()
-    arguments = ("--metrics-port", str(port), "--lease-name", name, "--solver-workers", "1")
-    start("operator", *arguments, ready_url=f"http://127.0.0.1:{port}/readyz")
-    return f"stowage-system/{name}"
-
-
-@pytest.fixture
-def drain(cluster: LocalCluster, lease: str) -> Drain:
+def drain(cluster: LocalCluster, operator_lease: str) -> Drain:
     """Runs `stowage drain`: exit code, its document, standard error."""
 
     async def run(*arguments: str) -> tuple[int, Document, str]:
-        flags = ("--operator-lease", lease, "--budget", "1s", "-o", "json")
+        flags = ("--operator-lease", operator_lease, "--budget", "1s", "-o", "json")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "stowage.cli", "drain", *flags, *arguments),
             env={**os.environ, **cluster.environment},
