@@ -7,6 +7,7 @@ Logs, events, plans and pods of a test that failed are kept in `build/e2e/`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import uuid
@@ -18,22 +19,34 @@ import pytest
 from harness.waiting import eventually
 from harness.workbench import Workbench
 from kind_cluster import KindCluster
-from programs import ROOT, missing, run
+from programs import ARTIFACTS, missing, run
 from release import NAMESPACE, STANDARD, Release
 from scene import Scene, give_gpus
 from stowage.transport import paths
 from stowage.transport.api import Api
 from stowage.transport.errors import NotFound
+from training_scene import SHARED_ON_NODES, TrainingScene
 
 BUILT_IMAGE = "stowage:e2e"
-ARTIFACTS = ROOT / "build" / "e2e"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    with contextlib.suppress(ValueError):  # tests/faults has it too, when both are asked for
+        parser.addoption(
+            "--faults", choices=("sample", "all"), default="sample", help="faults to play: a sample, or all"
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.kind)
+    if config.getoption("--faults") == "all":
+        return
+    rare = [item for item in items if "rare" in item.keywords]
+    config.hook.pytest_deselected(items=rare)
+    items[:] = [item for item in items if item not in rare]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +73,7 @@ def keep_artifacts(release: Release, name: str) -> None:
         "stowage.log": release.logs,
         "events.txt": lambda: cluster.kubectl("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
         "plans.yaml": lambda: cluster.kubectl("get", "packingplans,packingpolicies", "--output", "yaml"),
+        "jobs.yaml": lambda: cluster.kubectl("get", "trainingjobs", "--all-namespaces", "--output", "yaml"),
         "pods.txt": lambda: cluster.kubectl("get", "pods", "--all-namespaces", "--output", "wide"),
         "stowage-pods.txt": lambda: cluster.kubectl("describe", "pods", "--namespace", release.namespace),
     }
@@ -81,7 +95,15 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
-def start_cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], KindCluster]]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this machine that every node has."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def start_cluster(
+    image: str, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], KindCluster]]:
     """Start a cluster by the name of its configuration, with the image loaded and GPUs on its workers."""
     started: list[KindCluster] = []
 
@@ -89,7 +111,7 @@ def start_cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         name = os.environ.get("STOWAGE_E2E_NAME", f"stowage-e2e-{os.getpid()}")
         cluster = KindCluster(f"{name}-{configuration}", tmp_path_factory.mktemp("kind") / "kubeconfig")
         started.append(cluster)
-        cluster.create(configuration)
+        cluster.create(configuration, shared, SHARED_ON_NODES)
         cluster.load(image)
         give_gpus(cluster)
         return cluster
@@ -104,7 +126,7 @@ def start_cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def cluster(start_cluster: Callable[[str], KindCluster]) -> KindCluster:
-    """Two workers, an untouched scheduler, an audit log."""
+    """Four workers, an untouched scheduler, an audit log."""
     cluster = start_cluster("main")
     cluster.scheduler_image_everywhere()
     return cluster
@@ -166,5 +188,15 @@ async def workbench(api: Api) -> AsyncIterator[Workbench]:
 async def scene(cluster: KindCluster, workbench: Workbench) -> AsyncIterator[Scene]:
     """A story on the workers, told under the scheduler `stowage` unless the test says otherwise."""
     made = Scene(workbench, cluster)
+    yield made
+    await made.end()
+
+
+@pytest.fixture
+async def training(release: Release, workbench: Workbench, shared: Path, image: str) -> AsyncIterator[TrainingScene]:
+    """A namespace for training jobs, with a folder that their pods share."""
+    folder = shared / workbench.namespace
+    folder.mkdir()
+    made = TrainingScene(workbench, release, folder, image)
     yield made
     await made.end()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from programs import run
 
 CLUSTERS = Path(__file__).resolve().parent / "clusters"
@@ -21,17 +23,27 @@ class KindCluster:
     name: str
     kubeconfig: Path
 
-    def create(self, configuration: str) -> None:
+    def create(self, configuration: str, shared: Path, shared_on_nodes: str) -> None:
         """Start it with `clusters/CONFIGURATION.yaml` and wait until all of it is Ready.
 
         The node image is `$KIND_NODE_IMAGE`, else kind's own.
+
+        Args:
+            configuration: name of the file, without its ending.
+            shared: a folder of this machine that every node has.
+            shared_on_nodes: where it is there.
         """
+        document = yaml.safe_load((CLUSTERS / f"{configuration}.yaml").read_text(encoding="utf-8"))
+        for node in document["nodes"]:
+            mount = {"hostPath": str(shared), "containerPath": shared_on_nodes}
+            node.setdefault("extraMounts", []).append(mount)
+        file = self.kubeconfig.with_name(f"{configuration}.yaml")
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
         image = os.environ.get("KIND_NODE_IMAGE")
         run(
-            *("kind", "create", "cluster", "--name", self.name, "--config", f"{configuration}.yaml"),
-            *("--kubeconfig", self.kubeconfig),
+            *("kind", "create", "cluster", "--name", self.name, "--config", file, "--kubeconfig", self.kubeconfig),
             *(("--image", image) if image else ()),
-            folder=CLUSTERS,  # paths of extraMounts are relative to it
+            folder=CLUSTERS,  # paths of the file's extraMounts are relative to it
         )
         for node in self.nodes():
             self.wait("condition=Ready", f"node/{node}")
@@ -84,9 +96,18 @@ class KindCluster:
         """SIGKILL to the processes of a node with these words in their command line."""
         run("docker", "exec", node, "pkill", "--signal", "KILL", "--full", command)
 
-    def load(self, image: str) -> None:
-        """Give an image of the local engine to all nodes."""
-        run("kind", "load", "docker-image", image, "--name", self.name)
+    def stop(self, node: str) -> None:
+        """End a node as if its power were cut."""
+        run("docker", "stop", "--time", "0", node)
+
+    def start(self, node: str) -> None:
+        """Let it come back."""
+        run("docker", "start", node)
+
+    def load(self, image: str, *nodes: str) -> None:
+        """Give an image of the local engine to some nodes; by default to all."""
+        chosen = ("--nodes", ",".join(nodes)) if nodes else ()
+        run("kind", "load", "docker-image", image, "--name", self.name, *chosen)
 
     def images(self, node: str) -> list[str]:
         """Names of the images that a node has."""

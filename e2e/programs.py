@@ -10,6 +10,7 @@ from pathlib import Path
 
 NEEDED = ("docker", "kind", "kubectl", "helm")
 ROOT = Path(__file__).resolve().parent.parent
+ARTIFACTS = ROOT / "build" / "e2e"
 
 
 def missing() -> list[str]:

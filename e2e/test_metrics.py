@@ -16,6 +16,7 @@ from kind_cluster import KindCluster
 from programs import ROOT, run
 from release import CHART, Release
 from scene import GPUS, SLOWLY_SECONDS, Scene
+from training_scene import TrainingScene
 
 FOLDER = ROOT / "e2e" / "prometheus"
 IMAGE = "stowage-e2e-prometheus:1"
@@ -64,7 +65,10 @@ def dashboard_expressions() -> dict[str, str]:
     return found
 
 
-async def test_dashboards_show_data_and_no_alert_fires(release: Release, prometheus: KindCluster, scene: Scene) -> None:
+async def test_dashboards_show_data_and_no_alert_fires(
+    release: Release, prometheus: KindCluster, scene: Scene, training: TrainingScene
+) -> None:
+    await training.begin("toy", 10_000, "--pause", "0.1", "--mischief", "KILL:1:20:1", nodes=1)
     await scene.begin()
     await scene.bench.replica_set("giant", 1, **scene.pod(gpus=2 * GPUS))  # stays pending, for dashboards to tell
     await scene.plan_in("Done", timeout_seconds=SLOWLY_SECONDS)
