@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import promql_parser
 import pytest
 from msgspec import structs
 
@@ -115,6 +116,15 @@ def test_a_rule_has_held_since_the_last_gap(times: list[int], since: int | None)
 def test_a_rule_fires_when_it_has_held_for_as_long_as_it_has_to(seconds: float, fires: bool) -> None:
     found = firing_of(SPIKE, {BERT: Hold(NOW - seconds, 12)}, [BERT], NOW)
     assert found == ((Firing("spike", NOW - seconds, NOW - seconds + 60, 12),) if fires else ())
+
+
+@pytest.mark.parametrize("query", ["loss > 10", "loss > 10 # much", "sum(a) by (namespace) > 0\n"])
+def test_what_is_asked_has_one_series_for_each_job(query: str) -> None:
+    asked = promql_parser.parse(structs.replace(SPIKE, query=query).question)
+    assert isinstance(asked, promql_parser.AggregateExpr)
+    assert str(asked.op) == "max"
+    assert asked.modifier.labels == ["namespace", "stowage_dev_job"]
+    assert str(asked.expr) == str(promql_parser.parse(query))
 
 
 def test_a_rule_of_some_namespaces_knows_no_others() -> None:

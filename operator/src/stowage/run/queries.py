@@ -195,7 +195,7 @@ class Queries:
             followed.asked_since = self._monotonic()
         try:
             before = await self._before(followed, jobs)
-            samples = await self._servers[rule.endpoint].ask(rule.query)
+            samples = await self._servers[rule.endpoint].ask(rule.question)
         except QueryError as error:
             self._failed(followed, error, jobs)
             return
@@ -225,7 +225,7 @@ class Queries:
         if end - begin < 2 * step_seconds:
             return {}
         try:
-            past = await self._servers[rule.endpoint].ask_past(rule.query, begin, end, step_seconds)
+            past = await self._servers[rule.endpoint].ask_past(rule.question, begin, end, step_seconds)
         except QueryError as error:
             if error.failure not in _ASKED_TOO_MUCH:
                 raise

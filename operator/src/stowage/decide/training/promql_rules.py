@@ -50,6 +50,11 @@ class PromqlRule(Struct, frozen=True):
     name_label: str = JOB_SERIES_LABEL
     of_pods: bool = False
 
+    @property
+    def question(self) -> str:
+        """What is asked: one series for each job or pod, so that nobody's many series make the answer too large."""
+        return f"max by ({self.namespace_label}, {self.name_label}) (\n{self.query}\n)"
+
     def serves(self, namespace: str) -> bool:
         """Whether jobs of a namespace may use it."""
         return not self.namespaces or namespace in self.namespaces
