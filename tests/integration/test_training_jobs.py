@@ -72,6 +72,15 @@ async def test_a_process_that_fails_is_started_again_in_the_same_pods(job: Job, 
     assert {pod["metadata"]["uid"] for pod in after.values()} == {pod["metadata"]["uid"] for pod in before.values()}
     assert [begin.epoch for begin in coordinator.begun] == [1, 2]
 
+    async def told() -> bool:
+        events = (await job.bench.api.get(paths.events(job.bench.namespace)))["items"]
+        notes = {one["reason"]: one["note"] for one in events if one["regarding"]["kind"] == "TrainingJob"}
+        assert notes.keys() == {"Created", "Started", "FailureSeen", "Recovered"}, notes
+        assert "(detect " in notes["Recovered"]
+        return True
+
+    await eventually(told, what="events tell the failure and the recovery")
+
 
 async def test_a_deleted_pod_is_followed_by_one_of_the_next_attempt(job: Job, coordinator: FakeCoordinator) -> None:
     await job.apply()
