@@ -7,12 +7,15 @@ import contextlib
 import os
 import random
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+import stowage_worker
 from harness.fake_supervisors import TOKEN, FakeCommander
+from harness.oldest_python import PYTHON39
 from harness.waiting import eventually
 from stowage_worker.children import Children
 from stowage_worker.local_processes import LocalJob, LocalProcesses
@@ -111,8 +114,13 @@ async def job_in(folder: Path) -> AsyncIterator[Job]:
         port.release()
 
 
-@pytest.mark.parametrize("state", ["Preparing", "Running", "Failed", "Finishing", "ended"])
-async def test_the_epoch_goes_on(tmp_path: Path, state: str) -> None:
+@pytest.mark.parametrize("state", ["Preparing", "Running", "Failed", "Finishing", "ended", "ended, Python 3.9"])
+async def test_the_epoch_goes_on(tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if state.endswith("3.9"):
+        if PYTHON39 is None:
+            pytest.skip("no python3.9 on PATH, nor named by STOWAGE_PYTHON39")
+        monkeypatch.setattr(sys, "executable", PYTHON39)
+        monkeypatch.setenv("PYTHONPATH", str(Path(stowage_worker.__file__).parent.parent))
     async with job_in(tmp_path) as job:
         await job.until("Preparing", ("Prepared",))
         if state == "Preparing":
@@ -144,7 +152,7 @@ async def test_the_epoch_goes_on(tmp_path: Path, state: str) -> None:
         report = await job.until("Finished")
         assert report.evidence == ()
         job.say(End(0, 0.1))
-        if state == "ended":
+        if state.startswith("ended"):
             await job.kill_coordinator()
             job.say(End(0, 0.1))
 

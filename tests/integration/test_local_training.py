@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,19 +13,10 @@ import pytest
 
 import stowage_worker
 from harness.local_training import LocalTraining, undisturbed
+from harness.oldest_python import PYTHON39
 from harness.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for leftovers in Linux' /proc")
-
-
-def python39() -> str | None:
-    """One that runs; a shim without a version behind it does not."""
-    found = os.environ.get("STOWAGE_PYTHON39") or shutil.which("python3.9")
-    asked = [found, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 9))"]
-    return found if found and subprocess.run(asked, capture_output=True, check=False).returncode == 0 else None
-
-
-PYTHON39 = python39()
 
 
 async def nothing_left(run: LocalTraining) -> None:

@@ -153,3 +153,14 @@ def test_steps_that_go_back_are_no_samples() -> None:
     job.trains(5)
     job.trains(5, first=2)
     assert all(sample == 1.0 for sample in job.watch.step_seconds)
+
+
+def test_the_time_between_two_beats_is_no_hang_however_low_the_floor() -> None:
+    rule = HangRule(floor_seconds=0.1, factor=5.0)
+    watch = HangWatch(since=0.0)
+    for tick in range(1, 200):
+        now = tick * 0.25
+        beat = now // 1.0
+        told = [(now - beat, RankProgress(0, step=int(beat * 50), phase="Training", step_seconds=0.02))]
+        watch, found = watched(watch, rule, told, now)
+        assert found is None

@@ -19,15 +19,20 @@ def test_pythons_that_are_too_old_can_read_the_file_that_tells_them_so() -> None
     assert not any(isinstance(one, ast.ImportFrom) and one.module == "__future__" for one in rest)
 
 
-def test_a_run_directory_where_memory_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_there", [True, False], ids=["full", "not there"])
+def test_a_run_directory_where_memory_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
     def make(prefix: str, **where: str) -> str:
         if where:
-            raise FileNotFoundError(where["dir"])
+            (tmp_path / "memory" / "probe" / "in the way").mkdir(parents=is_there)
+            return str(tmp_path / "memory")
         (tmp_path / prefix).mkdir()
         return str(tmp_path / prefix)
 
     monkeypatch.setattr(tempfile, "mkdtemp", make)
     assert run_directory({}) == tmp_path / "stowage-"
+    assert not (tmp_path / "memory").exists()
 
 
 def test_no_run_directory_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ class Coordinator:
         self._urgent_at = 0.0
         self._reported: tuple[int, EvidenceLog] = (0, self.state.evidence)
         self._pending: asyncio.TimerHandle | None = None
-        self._emptied = asyncio.Event()
+        self._emptied: asyncio.Event
         self._stragglers = self._step_times.straggling()
 
     async def run(self, host: str, port: int, listening: Callable[[str, int], None]) -> int:
@@ -94,6 +94,7 @@ class Coordinator:
         Raises:
             OSError: the port cannot be had.
         """
+        self._emptied = asyncio.Event()  # in Python 3.9 it belongs to the loop within which it is made
         server = await asyncio.start_server(
             self._connected, host, port, limit=FIRST_LINE_BYTES, backlog=membership.MAX_SEATS, reuse_address=True
         )

@@ -15,6 +15,8 @@ from statistics import median
 from stowage_worker.messages import HangRule, RankProgress
 
 SAMPLES = 32
+LEAST_SECONDS = 2.5
+"""Ranks are heard of once a second: a shorter stop cannot be told from the time between two beats and a late one."""
 _STEPPING = ("", "Training")
 
 
@@ -77,7 +79,7 @@ def watched(
     is_stepping = usual is not None and not is_suspended
     allowed = rule.first_step_seconds
     if usual is not None and is_stepping:
-        allowed = max(rule.floor_seconds, rule.factor * usual)
+        allowed = max(rule.floor_seconds, rule.factor * usual, LEAST_SECONDS)
     worst: Hang | None = None
     for age, rank in ranks:
         still = age + rank.since_step_seconds

@@ -20,6 +20,7 @@ from stowage_worker.supervisor import Settings, Supervisor
 
 DEFAULT_GRACE_SECONDS = 25.0
 """Below the 30 s that Kubernetes gives a pod by default."""
+PROBE_BYTES = 1 << 18
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
@@ -109,11 +110,24 @@ def run_directory(environment: Mapping[str, str]) -> Path:
         return Path(told)
     memory = "/dev/shm"  # noqa: S108  a folder of our own is made below it
     with contextlib.suppress(OSError):  # not there, full, or not for this user
-        return Path(tempfile.mkdtemp(prefix="stowage-", dir=memory))
+        folder = Path(tempfile.mkdtemp(prefix="stowage-", dir=memory))
+        if _has_room(folder):
+            return folder
     try:
         return Path(tempfile.mkdtemp(prefix="stowage-"))
     except OSError as error:
         raise UsageError(f"{error}, nor can {memory} be written: mount an emptyDir at /tmp") from None
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether some files fit; a folder alone fits into a full file system too."""
+    try:
+        (folder / "probe").write_bytes(bytes(PROBE_BYTES))
+        (folder / "probe").unlink()
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
 
 
 def link_package(directory: Path) -> Path:
