@@ -20,6 +20,8 @@ from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import free_port
 from stowage.transport import paths
 
+BEAT_MILLISECONDS = 1000
+"""Ranks are asked for a common checkpoint once their supervisors have told that they take part."""
 TOY = Path(__file__).parents[1] / "harness" / "toy_training.py"
 PROGRAM = """\
 import os, sys
@@ -202,3 +204,66 @@ async def test_an_evicted_seat_costs_nothing_but_its_move(workbench: Workbench, 
     await eventually(saves_at_the_interval, what="an interval that is changed counts for ranks that run")
     due = [tuple(map(int, line.split())) for line in (kubelets.folder / "due").read_text().splitlines()]
     assert {rank for epoch, rank, at in due if (epoch, at) == (1, step)} == {0, 1}, "both ranks save at the same step"
+
+
+async def test_a_node_joins_and_leaves_at_a_step_and_nothing_is_trained_twice(
+    workbench: Workbench, kubelets: Kubelets
+) -> None:
+    label = {"story": workbench.namespace}
+    await workbench.nodes(3, cpu="8", labels=label)
+    program = [sys.executable, str(TOY), str(kubelets.folder / "history"), "1000000", "--every", "0", "--pause", "0.02"]
+    container = {"name": "trainer", "image": "train:1", "command": program}
+    document = {
+        "apiVersion": "stowage.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "tiny"},
+        "spec": {
+            "nodes": {"min": 2, "max": 3, "target": 2},
+            "elastic": {"cooldown": "0s"},
+            "template": {"spec": {"containers": [container], "nodeSelector": label}},
+        },
+    }
+    await workbench.api.create(paths.in_namespace(paths.TRAINING_JOBS, workbench.namespace), document)
+    path = paths.training_job(workbench.namespace, "tiny")
+
+    async def has_pods(count: int) -> bool:
+        pods = [one for one in await workbench.pods() if not one["metadata"].get("deletionTimestamp")]
+        assert len(pods) == count, [pod["metadata"]["name"] for pod in pods]
+        return all(pod["spec"].get("nodeName") for pod in pods)
+
+    async def trains(epoch: int) -> Document:
+        found: Document = (await workbench.api.get(path))["status"]
+        assert (found["phase"], found["epoch"]) == ("Running", epoch), found
+        assert found["progress"].get("step", -1) >= 0
+        return found
+
+    def told(file: str) -> list[tuple[int, ...]]:
+        """Whole lines of what the program noted."""
+        lines = (kubelets.folder / file).read_text().split("\n")[:-1]
+        return [tuple(map(int, line.split())) for line in lines]
+
+    async def steps_of(epoch: int, ranks: int) -> bool:
+        assert {(one[0], one[2]) for one in told("started") if one[0] == epoch} == {(epoch, ranks)}
+        times = [one[2] for one in told("steps") if one[0] == epoch]
+        return bool(times) and times[-1] - times[0] > 2 * BEAT_MILLISECONDS
+
+    await eventually(lambda: has_pods(3), what="the coordinator and two seats have nodes")
+    await kubelets.start_all("tiny")
+    await eventually(lambda: trains(1), timeout_seconds=60, what="two ranks train")
+
+    await workbench.api.merge_patch(f"{path}/scale", {"spec": {"replicas": 3}})
+    await eventually(lambda: has_pods(4), what="a third seat has a node")
+    assert (await trains(1))["nodes"]["desired"] == 3, "two train on until it is there"
+    await kubelets.start_all("tiny")
+    larger = await eventually(lambda: trains(2), timeout_seconds=60, what="three ranks train")
+    await eventually(lambda: steps_of(2, ranks=3), timeout_seconds=60, what="their supervisors have told of steps")
+    assert not larger.get("restarts"), "nothing failed"
+
+    await workbench.api.merge_patch(f"{path}/scale", {"spec": {"replicas": 2}})
+    smaller = await eventually(lambda: trains(3), timeout_seconds=60, what="two ranks train again")
+    await eventually(lambda: steps_of(3, ranks=2), timeout_seconds=60, what="they make steps")
+    for found, before in ((larger, 1), (smaller, larger["attempt"])):
+        origin = kubelets.folder / "checkpoints" / f"attempt-{found['attempt']}" / "RESUMED_FROM"
+        assert json.loads(origin.read_text())["attempt"] == before, "from where the ones before had stopped"
+    done = [one[1] for one in told("steps")]
+    assert len(done) == len(set(done)), "no step is done twice"
