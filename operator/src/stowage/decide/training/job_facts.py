@@ -32,7 +32,7 @@ def job_facts(
         key=job.key,
         epoch=status.epoch,
         attempt=status.attempt,
-        size=sum(not seat.spare for seat in status.seats) or status.nodes.desired,
+        size=sum(not seat.spare for seat in status.seats) or len(status.members) or status.nodes.desired,
         sizes=spec.nodes.sizes,
         rules=tuple(map(rule_facts, spec.recovery.rules)),
         budget=budget_facts(spec.recovery),
