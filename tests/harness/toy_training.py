@@ -97,7 +97,7 @@ def do_mischief(text: str, folder: Path, step: int) -> None:
         raise DataError(f"sample {step} is broken")
     if kind == "exit":
         os._exit(42)
-    if kind in {"KILL", "TERM"}:
+    if kind in {"KILL", "TERM", "STOP"}:
         os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
         time.sleep(60)
     if kind == "memory":

@@ -102,7 +102,7 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
     [
         pytest.param("raise", (), "ProcessExited", id="an exception"),
         pytest.param("exit", (), "ProcessExited", id="an exit code"),
-        pytest.param("hang", ("--hang-seconds", "1"), "Hang", id="a rank that hangs"),
+        pytest.param("STOP", ("--hang-seconds", "1"), "Hang", id="a rank that was stopped"),
     ],
 )
 async def test_recovers_from(tmp_path: Path, kind: str, options: tuple[str, ...], event: str) -> None:
