@@ -20,7 +20,9 @@ from typing import Any, Final
 
 import pytest
 
+from harness import standing_jobs
 from harness.control_plane import control_plane, new_namespace, start_stowage
+from harness.large_cluster import bare_cluster
 from harness.measurements import Record, at_most
 from harness.process_figures import ProcessFigures, waited_seconds
 from harness.training_fleet import FleetJob, fleet
@@ -47,6 +49,9 @@ KINDS: Final = (
     *(["none"] * 4),
 )
 """What happens to a job in each of two rounds, in these shares."""
+OF_PROGRAMS: Final = tuple(kind for kind in KINDS if kind != "pod deleted")
+"""The same where nobody makes pods."""
+NAMESPACE: Final = "fleet"
 
 clock = time.perf_counter
 
@@ -71,10 +76,7 @@ async def test_a_fleet_of_jobs(record: Record, tmp_path: Path, pytestconfig: pyt
             expected = await rounds(jobs, operator, generator, record, bench)
             training = asyncio.create_task(jobs.fleet.train())
             await steady(jobs, operator, record, bench)
-            waited, began = waited_seconds(operator.pid), clock()
-            await failures_while_training(jobs, generator, expected)
-            share = (waited_seconds(operator.pid) - waited) / (clock() - began)
-            record(bench, "meanwhile the operator waited for a processor", share * 100, "% of the time")
+            await failures_while_training(jobs, operator, generator, expected, record, bench)
             for number in range(max(2, min(4, nodes // NODES_FOR_EACH_LOST))):
                 await jobs.lose_node(f"n{number + 1}", is_deleted=number % 2 == 0)
             training.cancel()
@@ -87,13 +89,42 @@ async def test_a_fleet_of_jobs(record: Record, tmp_path: Path, pytestconfig: pyt
     assert memory.met
 
 
+async def test_a_fleet_that_runs_already(record: Record, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """No controllers and kubelets, whose work is most of the other one: what is left is the operator's own."""
+    count = int(pytestconfig.getoption("--jobs"))
+    bench = f"{count} training jobs of {SEATS} nodes, taken over"
+    generator = random.Random(SEED)
+    with bare_cluster() as bare:
+        await bare.load(standing_jobs.documents(count, NAMESPACE))
+        began = clock()
+        async with scale(bare.cluster, tmp_path, NAMESPACE) as (jobs, operator):
+            await jobs.until_all_run(count)
+            record(bench, "start of the operator until all are heard", clock() - began, "s")
+            await asyncio.sleep(2 * SETTLE_SECONDS)
+            changed = await quiet(jobs, operator, record, bench)
+            expected = await rounds(jobs, operator, generator, record, bench, OF_PROGRAMS)
+            training = asyncio.create_task(jobs.fleet.train())
+            await steady(jobs, operator, record, bench)
+            await failures_while_training(jobs, operator, generator, expected, record, bench, OF_PROGRAMS)
+            training.cancel()
+            latencies(jobs.failures, record, bench)
+            memory = record(bench, "memory, most", ProcessFigures.of(operator.pid).peak_mb, "MB", target=at_most(300))
+            wrong = await ends(jobs, expected)
+            record(bench, "jobs that did not end as they should", len(wrong), "", target=at_most(0), jobs=wrong)
+    assert not changed
+    assert not wrong
+    assert memory.met
+
+
 @contextlib.asynccontextmanager
-async def scale(cluster: LocalCluster, logs: Path) -> AsyncIterator[tuple[Scale, ManagedProcess]]:
-    """The coordinators, the watch and the operator; no job yet."""
+async def scale(
+    cluster: LocalCluster, logs: Path, namespace: str | None = None
+) -> AsyncIterator[tuple[Scale, ManagedProcess]]:
+    """The coordinators, the watch and the operator; the jobs are in the namespace, None: in a new one."""
     api = await Api.connect(kubeconfig=str(cluster.kubeconfig), user_agent="stowage-bench")
     port = free_port()
     async with api:
-        made = Scale(api, await new_namespace(api), f"http://127.0.0.1:{port}/metrics")
+        made = Scale(api, namespace or await new_namespace(api), f"http://127.0.0.1:{port}/metrics")
         async with fleet(made.name_of) as made.fleet, watched_jobs(api, made.namespace) as made.watched:
             address = ("--coordinator-address", made.fleet.address)
             arguments = ("--metrics-port", str(port), "--solver-workers", "1", *address)
@@ -120,12 +151,17 @@ async def quiet(jobs: Scale, operator: ManagedProcess, record: Record, bench: st
 
 
 async def rounds(
-    jobs: Scale, operator: ManagedProcess, generator: random.Random, record: Record, bench: str
+    jobs: Scale,
+    operator: ManagedProcess,
+    generator: random.Random,
+    record: Record,
+    bench: str,
+    kinds: tuple[str, ...] = KINDS,
 ) -> dict[str, Counter[str]]:
     """Failures of jobs that make no steps, so that every request is for a failure; what happened to each job."""
     happened: dict[str, Counter[str]] = defaultdict(Counter)
     cpu, asked, before = _cpu(operator), await jobs.requests(), len(jobs.failures)
-    await play(jobs, generator, happened)
+    await play(jobs, generator, happened, kinds)
     failures = len(jobs.failures) - before
     spent = await jobs.requests() - asked
     record(bench, "a failure, requests", spent.total() / failures, "", by_method=dict(spent), failures=failures)
@@ -145,13 +181,26 @@ async def steady(jobs: Scale, operator: ManagedProcess, record: Record, bench: s
     record(bench, "all train: changed jobs a second", (jobs.watched.writes - writes) / STEADY_SECONDS)
 
 
-async def failures_while_training(jobs: Scale, generator: random.Random, expected: dict[str, Counter[str]]) -> None:
+async def failures_while_training(
+    jobs: Scale,
+    operator: ManagedProcess,
+    generator: random.Random,
+    expected: dict[str, Counter[str]],
+    record: Record,
+    bench: str,
+    kinds: tuple[str, ...] = KINDS,
+) -> None:
     """A second round, while all the others train."""
     del jobs.failures[:]
-    await play(jobs, generator, expected)
+    waited, began = waited_seconds(operator.pid), clock()
+    await play(jobs, generator, expected, kinds)
+    share = (waited_seconds(operator.pid) - waited) / (clock() - began)
+    record(bench, "meanwhile the operator waited for a processor", share * 100, "% of the time")
 
 
-async def play(jobs: Scale, generator: random.Random, happened: dict[str, Counter[str]]) -> None:
+async def play(
+    jobs: Scale, generator: random.Random, happened: dict[str, Counter[str]], kinds: tuple[str, ...]
+) -> None:
     """What happens to each job that has not ended, at times that the generator says."""
 
     async def one(job: FleetJob, kind: str, after: float, seat: str) -> None:
@@ -165,7 +214,7 @@ async def play(jobs: Scale, generator: random.Random, happened: dict[str, Counte
 
     tasks = []
     for job in list(jobs.fleet.jobs.values()):
-        kind, after, seat = generator.choice(KINDS), generator.uniform(0, FAILING_SECONDS), generator.randrange(SEATS)
+        kind, after, seat = generator.choice(kinds), generator.uniform(0, FAILING_SECONDS), generator.randrange(SEATS)
         if kind != "none" and job.ended is None:
             tasks.append(one(job, kind, after, f"s{seat}"))
     await asyncio.gather(*tasks)

@@ -36,6 +36,8 @@ _FOLDERS = {
     "Deployment": "deployments",
     "ReplicaSet": "replicasets",
     "PodDisruptionBudget": "poddisruptionbudgets",
+    "Secret": "secrets",
+    "TrainingJob": "stowage.dev/trainingjobs",
 }
 _IN_ONE_TRANSACTION = 100  # etcd takes 128 operations and 1.5 MiB
 _AT_ONCE = 4

@@ -14,6 +14,8 @@ import msgspec
 from stowage.transport import ApiError, paths
 from stowage.transport.api import Api
 
+PAUSE_SECONDS = 0.2
+
 clock = time.perf_counter
 
 
@@ -54,17 +56,18 @@ async def watched_jobs(api: Api, namespace: str) -> AsyncIterator[Watched]:
 
     async def follow() -> None:
         while True:
-            listed = await api.get(path)
-            for item in listed["items"]:
-                watched.take(item)
-            query = {"resourceVersion": listed["metadata"]["resourceVersion"], "allowWatchBookmarks": "false"}
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiError):  # a definition that was just made is not served yet
+                listed = await api.get(path)
+                for item in listed["items"]:
+                    watched.take(item)
+                query = {"resourceVersion": listed["metadata"]["resourceVersion"], "allowWatchBookmarks": "false"}
                 async with contextlib.aclosing(api.watch(path, query, on_open=opened.set)) as lines:
                     async for line in lines:
                         event = msgspec.json.decode(line)
                         if event["type"] in {"ADDED", "MODIFIED"}:
                             watched.writes += 1
                             watched.take(event["object"])
+            await asyncio.sleep(PAUSE_SECONDS)
 
     task = asyncio.create_task(follow())
     await opened.wait()
