@@ -187,8 +187,7 @@ class Operator:
     def _follow(self) -> None:
         """A term ended: whoever leads now talks to the coordinators."""
         self._metrics.epoch.set(0)
-        self.controller.training.coordinators.drop_all()
-        self.queries.clear()
+        self.controller.training.stand_by()
 
     def _ring_known(self) -> None:
         for key in sorted(self._known):

@@ -184,6 +184,14 @@ class TrainingReconciler:
         if not only_shows(before.status, after.status) and next_step(after, seen).status != after.status:
             self._ring(after.key, RING_SECONDS)
 
+    def stand_by(self) -> None:
+        """Somebody else leads: what is remembered of jobs will be old, and of some that are gone by then."""
+        self.coordinators.drop_all()
+        self._queries.clear()
+        self._records = NodeRecords()
+        for memory in (self._released, self._refused, self._progress_at, self._written, self._rung_at):
+            memory.clear()
+
     async def _let_go(self, key: str, pods: tuple[Pod, ...]) -> None:
         """The job is gone: its pods are the garbage collector's, and nobody counts them any more."""
         self._coordinator_pods.forget(key)
@@ -301,6 +309,7 @@ class TrainingReconciler:
     async def _clear(self, job: TrainingJob, work: Work) -> None:
         """Deletions before all else: what is made may need the room, or the quota."""
         released = self._released.setdefault(job.key, set())
+        released &= {pod.uid for pod in self._places.pods_of(job.key)}  # of those that are gone nobody asks
         leaving = [pod for pod in (*work.release, *self._of_earlier_jobs(job)) if pod.uid not in released]
         await self._all(delete_pod(self._api, one.pod, force=one.force) for one in work.delete)
         await self._all(release_pod(self._api, pod) for pod in leaving)
