@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from stowage.run.controller import LOOK_AT_ALL_SECONDS, pause_seconds
+from stowage.run import controller
+from stowage.run.controller import LOOK_AT_ALL_SECONDS, Controller, pause_seconds
 from stowage.run.doorbell import Doorbell
+from stowage.run.training_places import Places
 from stowage.transport import Api
+from unit.builders import pod
 
 
 def test_what_we_wrote_ourselves_does_not_ring_but_its_end_does() -> None:
@@ -24,6 +28,36 @@ def test_what_we_wrote_ourselves_does_not_ring_but_its_end_does() -> None:
     ):
         bell._heard("training", name, version, gone)
     assert rung == [("training", "team/a", False), ("training", "team/b", False), ("training", "team/a", True)]
+
+
+async def test_a_job_that_was_deleted_while_nobody_led_is_rung_by_its_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new leader is told of nothing: no watch tells of what was gone before it began."""
+    pods = {"team/gone-s0-1": pod("gone-s0-1", labels={"stowage.dev/job": "gone", "stowage.dev/seat": "s0"})}
+    places = Places(pods)
+    for key in pods:
+        places.pod_changed(key)
+
+    async def nothing(_: object) -> tuple[str, ...]:
+        return ()
+
+    async def there(_: object) -> tuple[str, ...]:
+        return ("team/there",)
+
+    for name, answer in (("list_policies", nothing), ("plan_names", nothing), ("job_keys", there)):
+        monkeypatch.setattr(controller, name, answer)
+    rung: list[Any] = []
+    fake = SimpleNamespace(
+        _api=None,
+        _queue=SimpleNamespace(add=lambda key, _=0.0: rung.append(key)),
+        _pulses=SimpleNamespace(alive=lambda: nothing(None)),
+        _store=SimpleNamespace(synced=False),
+        training=SimpleNamespace(with_pods=places.jobs),
+    )
+    await Controller._ring_all(cast("Controller", fake))
+    assert rung == [("training", "team/gone"), ("training", "team/there")]
+    pods.clear()
+    places.pod_changed("team/gone-s0-1")
+    assert places.jobs() == ()
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,8 @@ class Controller:
             self._queue.add(("policy", policy.name))
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
-        jobs = await job_keys(self._api)
+        # jobs that were deleted while nobody led have pods that somebody has to let go, and nothing else that rings
+        jobs = sorted({*await job_keys(self._api), *self.training.with_pods()})
         for number, job in enumerate(jobs):  # all at once would keep what happens meanwhile waiting
             self._queue.add(("training", job), number * pause_seconds(len(jobs)))
         self._extenders = len(await self._pulses.alive())

@@ -126,6 +126,10 @@ class TrainingReconciler:
         for job in concerned:
             self._ring_for_change(job)
 
+    def with_pods(self) -> tuple[str, ...]:
+        """The keys of jobs that have pods: one that was deleted while nobody led is not told of any more."""
+        return self._places.jobs()
+
     def _ring_for_change(self, job: str) -> None:
         if self._lease.leading:
             self._rung_at.setdefault(job, self._clock())

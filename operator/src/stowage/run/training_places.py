@@ -44,6 +44,10 @@ class Places:
         found = (self._pods.get(key) for key in sorted(self._pods_of.get(job, ())))
         return tuple(pod for pod in found if pod is not None and SEAT_LABEL in pod.labels)
 
+    def jobs(self) -> tuple[str, ...]:
+        """The keys of all jobs that have a pod, whether they are there or not."""
+        return tuple(sorted(self._pods_of))
+
     def stands_on(self, job: str, nodes: Iterable[str]) -> None:
         """The nodes of a job's seats, from its status."""
         now, before = frozenset(nodes), self._nodes_of.get(job, frozenset())
