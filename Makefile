@@ -93,7 +93,7 @@ bench-packing: $(INSTALLED) ## run the benchmarks of the packer; PYTEST_ARGUMENT
 	$(PYTEST) tests/bench/packing
 
 verify: lint type ## check style, types, imports, generated files, chart, alerts and the rules of the repository
-	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile
+	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile e2e/jax_image/Dockerfile
 	$(BIN)/shellcheck .ci/run
 	$(BIN)/python -m stowage.api --check
 	$(BIN)/python -m stowage.api --directory helm/stowage/files/crds --check

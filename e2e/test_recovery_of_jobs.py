@@ -119,6 +119,8 @@ async def test_a_pod_is_deleted(training: TrainingScene, table: Table) -> None:
     at = milliseconds()
     await training.bench.api.delete(paths.pod(training.bench.namespace, await a_seat(job)), {})
     await moved_on(job, table, "pod deleted", at)
+    await job.set_spec(ttlAfterFinished="1s")
+    await job.until_gone()
 
 
 @rare
@@ -182,7 +184,9 @@ async def on_two_nodes(training: TrainingScene, *toy: str, **spec: Any) -> Async
                 paths.node(node), {"metadata": {"labels": label}, "spec": {"unschedulable": True}}
             )
         steps, pause = LONG
-        pod = {"nodeSelector": label, **spec.pop("pod", {})}
+        seats = {"matchLabels": {"stowage.dev/job": "toy", "stowage.dev/role": "seat"}}
+        apart = {"topologyKey": "kubernetes.io/hostname", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+        pod = {"nodeSelector": label, "topologySpreadConstraints": [{**apart, "labelSelector": seats}]}
         job = await training.begin("toy", int(steps), "--every", "20", "--pause", pause, *toy, pod=pod, **spec)
 
         async def coordinator_placed() -> bool:
@@ -195,6 +199,7 @@ async def on_two_nodes(training: TrainingScene, *toy: str, **spec: Any) -> Async
         await job.until_step(30)
         for node in cluster.workers:
             await bench.api.merge_patch(paths.node(node), {"metadata": {"labels": label}})
+        assert await nodes_of(job) == set(chosen)
         yield job, chosen
     finally:
         for node in cluster.workers:

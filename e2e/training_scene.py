@@ -14,6 +14,7 @@ from harness.workbench import Document, Workbench
 from kind_cluster import KindCluster
 from release import Release
 from stowage.transport import paths
+from stowage.transport.errors import NotFound
 
 SHARED_ON_NODES = "/stowage-shared"
 SLOWLY_SECONDS = 120.0
@@ -150,6 +151,10 @@ class Job:
     steps: int
 
     @property
+    def _path(self) -> str:
+        return paths.training_job(self.scene.bench.namespace, self.name)
+
+    @property
     def folder(self) -> Path:
         """Where its program writes."""
         return self.scene.folder / self.name
@@ -162,9 +167,24 @@ class Job:
 
     async def status(self) -> Document:
         """As the API server has it."""
-        path = paths.training_job(self.scene.bench.namespace, self.name)
-        found: Document = (await self.scene.bench.api.get(path)).get("status", {})
+        found: Document = (await self.scene.bench.api.get(self._path)).get("status", {})
         return found
+
+    async def set_spec(self, **spec: Any) -> None:
+        """Change some fields."""
+        await self.scene.bench.api.merge_patch(self._path, {"spec": spec})
+
+    async def until_gone(self) -> None:
+        """Wait until nobody has it any more."""
+
+        async def gone() -> bool:
+            try:
+                await self.status()
+            except NotFound:
+                return True
+            return False
+
+        await eventually(gone, timeout_seconds=SLOWLY_SECONDS, what=f"{self.name} is removed")
 
     async def until(self, *phases: str, epoch: int = 0, timeout_seconds: float = SLOWLY_SECONDS) -> Document:
         """The status, once it is in one of the phases, in this epoch or a later one."""
@@ -216,9 +236,15 @@ class Job:
         return int((self.folder / "mischief-0").read_text())
 
     def steps_lost(self) -> int:
-        """Steps that were done more than once."""
-        steps = self.steps_done()
-        return len(steps) - len({one.step for one in steps})
+        """Steps that were done again in later epochs.
+
+        What ranks on a node that comes back still do, before they are told to end, costs nothing.
+        """
+        counted: list[StepDone] = []
+        for one in sorted(self.steps_done(), key=lambda step: step.at_ms):
+            if not counted or one.epoch >= max(step.epoch for step in counted):
+                counted.append(one)
+        return len(counted) - len({one.step for one in counted})
 
     def first_step_after(self, at_ms: int, epoch: int) -> StepDone | None:
         """The first step of this epoch or a later one."""

@@ -96,6 +96,7 @@ def main() -> None:
                 save(step, options, device_parameters, device_momentum, losses, taken)
             sync_global_devices(f"saved {step}")
         time.sleep(options.pause)
+    report(phase="Saving")  # no further step is expected: leaving takes JAX some seconds
     if rank == 0:
         history = [[step, taken[step].tolist(), losses[step].item()] for step in range(options.steps)]
         options.file.write_text(json.dumps(history))

@@ -92,6 +92,7 @@ def main() -> None:
                 commit_checkpoint(path, is_durable=False)
                 report(checkpoint_step=step)
         time.sleep(options.pause)
+    report(phase="Saving")
     if rank == 0:
         history = [[step, taken[step].tolist(), losses[step].item()] for step in range(options.steps)]
         options.file.write_text(json.dumps(history))
