@@ -262,11 +262,24 @@ def test_kept_away_from_is_a_bounded_share_for_a_day() -> None:
     kept: tuple[AvoidedNode, ...] = ()
     for number in range(4):
         decision = structs.replace(NOTHING, avoid={f"n{number}": "NodeLost"}, cordon={"n3": "NodeLost"})
-        kept = avoided(kept, decision, nodes, NOW + number)
+        kept = avoided(kept, decision, nodes, NOW + 600 * number)
     assert [(one.node, one.cordon) for one in kept] == [("n2", False), ("n3", True)], "two of twenty, the newest"
     del nodes["n2"]
-    assert [one.node for one in avoided(kept, NOTHING, nodes, NOW + 4)] == ["n3"], "a node that is gone tempts nobody"
+    assert [one.node for one in avoided(kept, NOTHING, nodes, NOW + 2400)] == ["n3"], (
+        "a node that is gone tempts nobody"
+    )
     assert avoided(kept, NOTHING, nodes, NOW + 2 * 86400) == ()
+
+
+def test_nodes_that_failed_one_after_the_other_are_all_kept_away_from() -> None:
+    nodes = {f"n{number}": node(f"n{number}") for number in range(5)}
+    kept: tuple[AvoidedNode, ...] = ()
+    for number in range(2):
+        decision = structs.replace(NOTHING, avoid={f"n{number}": "SupervisorLost"})
+        kept = avoided(kept, decision, nodes, NOW + 20 * number)
+    assert [one.node for one in kept] == ["n0", "n1"], "Kubernetes may take both for alive"
+    decision = structs.replace(NOTHING, avoid={"n2": "SupervisorLost"})
+    assert [one.node for one in avoided(kept, decision, nodes, NOW + 900)] == ["n2"]
 
 
 def test_a_job_without_another_node_goes_back_to_the_one_that_failed() -> None:

@@ -20,11 +20,17 @@ from stowage_scheduler.cluster import Node, Pod
 WAIT_SECONDS: Final = 60.0
 """A pod that has found no node for so long may use those that were kept away from."""
 
+RECENT_SECONDS: Final = 300.0
+"""So long after its failure a node is not forgotten for others, however small the cluster is."""
+
 
 def avoided(
     before: tuple[AvoidedNode, ...], decision: Decision, nodes: Mapping[str, Node], now: float
 ) -> tuple[AvoidedNode, ...]:
-    """What is kept away from after a decision, oldest first: at most the bounded share of the cluster's nodes."""
+    """What is kept away from after a decision, oldest first: at most the bounded share of the cluster's nodes.
+
+    Those of the last minutes count all: Kubernetes may not know yet that they are dead, and binds pods to them.
+    """
     at = instant(now)
     fresh = [
         AvoidedNode(node=node, at=at, reason=why, cordon=node in decision.cordon)
@@ -35,7 +41,8 @@ def avoided(
         for one in before
         if one.node not in decision.avoid and one.node in nodes and one.at.timestamp() > now - MEMORY_SECONDS
     ]
-    most = min(MAX_AVOIDED, max(len(fresh), largest_share(len(nodes))))
+    recent = sum(one.at.timestamp() > now - RECENT_SECONDS for one in kept)
+    most = min(MAX_AVOIDED, max(recent + len(fresh), largest_share(len(nodes))))
     return tuple([*kept, *fresh][-most:]) if most else ()
 
 
