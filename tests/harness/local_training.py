@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -15,6 +16,16 @@ from harness.waiting import eventually
 
 TOY = Path(__file__).with_name("toy_training.py")
 TIMEOUT_SECONDS = 120
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@atexit.register
+def end_runs() -> None:
+    """End the runs that tests have left behind, as those that fail do."""
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
 
 
 @dataclass
@@ -46,6 +57,7 @@ class LocalTraining:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "STOWAGE_TEST_RUN": str(self.folder), **self.environment},
             )
+        _started.append(self.process)
         return self
 
     def wait(self) -> int:

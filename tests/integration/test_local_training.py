@@ -7,16 +7,23 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import stowage_worker
-from harness.local_training import LocalTraining, undisturbed
+from harness.local_training import LocalTraining, end_runs, undisturbed
 from harness.oldest_python import PYTHON39
 from harness.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for leftovers in Linux' /proc")
+
+
+@pytest.fixture(autouse=True)
+def _no_run_outlives_its_test() -> Iterator[None]:
+    yield
+    end_runs()
 
 
 async def nothing_left(run: LocalTraining) -> None:
