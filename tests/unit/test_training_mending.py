@@ -17,6 +17,7 @@ from stowage.decide.training.facts import History, Recovery
 from stowage.decide.training.freshness import RETURN_SECONDS, TAINT_SECONDS, UNHEARD_SECONDS
 from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_status import Seen, next_step
+from stowage.decide.training.recovery import PEERS_SECONDS, VERDICT_SECONDS
 from stowage_scheduler.health import PodHealth
 from stowage_worker.messages import Begin, Evidence, Report, SeatState
 from unit.builders import NOW
@@ -263,3 +264,20 @@ def test_a_spare_never_pauses_its_job() -> None:
     facts = job(seat(5, spare=True, member=False), sizes=(4,))
     decision = decided(saw(Event.POD_DELETED, 5), job_facts=facts, history=History(past))
     assert (decision.action, decision.vacate) == (Action.IGNORE, ("s5",))
+
+
+def test_ranks_that_lost_their_peers_are_no_failure_while_a_supervisor_is_about_to_be_given_up() -> None:
+    reset = exited(0, error_type="ConnectionResetError", at=NOW)
+    facts = job(seat(1, connected=False))
+    first = decided(reset, job_facts=facts, now=NOW + 1)
+    assert (first.action, first.again_at) == (Action.IGNORE, NOW + VERDICT_SECONDS)
+    told = decided(reset, saw(Event.SUPERVISOR_LOST, 1, at=NOW + 2), job_facts=facts, now=NOW + 4)
+    assert (told.action, told.vacate) == (Action.REPLACE_NODE, ("s1",)), "one epoch, not two"
+    assert decided(reset, job_facts=facts, now=NOW + VERDICT_SECONDS).action is Action.RESTART_PROCESSES
+
+
+def test_ranks_that_lost_their_peers_are_waited_for_no_longer_than_a_moment() -> None:
+    reset = exited(0, error_type="ConnectionResetError", at=NOW)
+    assert decided(reset, now=NOW).again_at == NOW + PEERS_SECONDS
+    assert decided(reset, now=NOW + PEERS_SECONDS).action is Action.RESTART_PROCESSES
+    assert decided(reset, exited(1, at=NOW), now=NOW).action is Action.RESTART_PROCESSES, "that one explains it"

@@ -19,6 +19,7 @@ from stowage.decide.training.escalation import (
     is_spent,
 )
 from stowage.decide.training.facts import Decision, Evidence, History, JobFacts, Recovery
+from stowage.decide.training.failure_domain import is_consequence
 from stowage.decide.training.freshness import doubted_until, fresh_evidence
 from stowage.decide.training.recovery_reasons import RecoveryReason
 from stowage.decide.training.recovery_words import sentence
@@ -31,6 +32,10 @@ SETTLE_SECONDS: Final = 2.0
 SETTLE_MANY_SECONDS: Final = 30.0
 """The same when most seats fell silent at once: rather the network around the coordinator than their nodes."""
 _MANY: Final = 3
+PEERS_SECONDS: Final = 0.5
+"""So long ranks that only lost their peers are waited for to be explained: a rank that ended is told in 0.2 s."""
+VERDICT_SECONDS: Final = 8.0
+"""The same while a member's supervisor is not connected: the coordinator gives it up after 2 to 5 s."""
 
 _ENDS_BY_ITSELF: Final = frozenset({Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED})
 _WITHOUT_POD: Final = frozenset({Event.POD_DELETED, Event.DISRUPTION})
@@ -100,10 +105,22 @@ def _settled_at(job: JobFacts, causes: Sequence[Cause]) -> float:
     """Until when silent seats are waited for; 0 without any, or where a rule of the job speaks for them."""
     silent = [one for one in causes if one.evidence.event is Event.SUPERVISOR_LOST and not one.by_user]
     if not silent:
-        return 0.0
+        return _explained_at(job, causes)
     members = sum(not seat.spare for seat in job.seats)
     many = len(silent) >= _MANY and 2 * len(silent) > members and len(silent) == len(causes)
     return max(one.evidence.at for one in silent) + (SETTLE_MANY_SECONDS if many else SETTLE_SECONDS)
+
+
+def _explained_at(job: JobFacts, causes: Sequence[Cause]) -> float:
+    """Until when it is waited for what ranks lost their peers by, where nothing else is known; 0: they did not.
+
+    When a node dies, ranks on other nodes end at once, and its supervisor counts as lost seconds later: an epoch that
+    began in between would have a dead member.
+    """
+    if any(one.by_user or not is_consequence(one.evidence) for one in causes):
+        return 0.0
+    gone = any(seat.member and not seat.connected and not seat.finished for seat in job.seats)
+    return min(one.evidence.at for one in causes) + (VERDICT_SECONDS if gone and job.heard else PEERS_SECONDS)
 
 
 def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answer:
