@@ -86,7 +86,7 @@ async def test_a_process(
 
 @rare
 async def test_a_mistake_of_the_program_ends_the_job_with_its_message(training: TrainingScene, table: Table) -> None:
-    job = await training.begin("toy", STEPS, "--mischief", f"raise:1:{WRONG_AT}:9")
+    job = await training.begin("toy", STEPS, "--every", str(EVERY), "--mischief", f"raise:1:{WRONG_AT}:9")
     status = await job.until("Succeeded", "Failed", "Paused")
     assert status["phase"] == "Failed", brief(status)
     assert "sample 35 is broken" in json.dumps(status["conditions"])
@@ -104,7 +104,8 @@ async def test_an_image_that_cannot_be_had(training: TrainingScene, table: Table
         assert status.get("recoveries"), brief(status)
         return status
 
-    status = await eventually(told, timeout_seconds=SLOWLY_SECONDS, what="the job says that there is no image")
+    patience_seconds = 3 * SLOWLY_SECONDS  # registries are often away for a minute
+    status = await eventually(told, timeout_seconds=patience_seconds, what="the job says that there is no image")
     assert status["recoveries"][0]["event"] == "ImageUnavailable", brief(status)
     note = f"told after {(milliseconds() - begun) / 1000:.0f} s"
     table.add(replace(found(job, "image that cannot be pulled", status, begun), note=note))
