@@ -16,12 +16,15 @@ class Job:
         self.rule = rule
         self.now = 1000.0
         self.watch = HangWatch(since=self.now)
+        self.is_ending = False
         self.hang: Hang | None = None
         self.at = 0.0
 
     def looks(self, told: Told, seconds: float = 1.0) -> None:
         self.now += seconds
-        self.watch, found = watched(self.watch, self.rule, [(0.0, rank) for rank in told], self.now)
+        self.watch, found = watched(
+            self.watch, self.rule, [(0.0, rank) for rank in told], self.now, is_ending=self.is_ending
+        )
         assert found is None or self.hang is None, "told twice"
         if found is not None:
             self.hang, self.at = found, self.now
@@ -85,7 +88,7 @@ def test_one_rank_that_stands_while_others_go_on() -> None:
     assert job.hang.rank == 1
 
 
-@pytest.mark.parametrize("phase", ["Saving", "Restoring", "Compiling", "Evaluating", "Initializing"])
+@pytest.mark.parametrize("phase", ["Saving", "Restoring", "Compiling", "Evaluating", "Initializing", "Leaving"])
 def test_other_phases_take_their_time_and_none_of_it_is_a_step(phase: str) -> None:
     job = Job()
     job.trains(20)
@@ -107,6 +110,25 @@ def test_a_save_that_never_ends_is_a_hang_in_the_end() -> None:
     job.stands(610, step=19, phase="Saving")
     assert job.hang is not None
     assert job.hang.allowed_seconds == 600.0
+
+
+def test_ranks_that_part_are_no_hang_before_half_an_hour() -> None:
+    job = Job(HangRule())
+    job.trains(20, 0.1)
+    job.is_ending = True  # one has ended with 0, the others write what they have gathered
+    job.stands(1800, step=19)
+    assert job.hang is None
+    job.stands(1801, step=19)
+    assert job.hang is not None
+
+
+def test_a_rule_that_allows_longer_than_other_phases_holds_in_these_too() -> None:
+    job = Job(HangRule(floor_seconds=7200.0, factor=0.0))
+    job.trains(20)
+    job.stands(7200, step=19, phase="Saving")
+    assert job.hang is None
+    job.stands(7201, step=19, phase="Saving")
+    assert job.hang is not None
 
 
 def test_a_hang_right_after_a_save() -> None:

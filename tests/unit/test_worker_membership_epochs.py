@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.training_model import Theatre
@@ -177,6 +179,32 @@ def test_a_hang_is_a_failure_and_is_forgotten_when_the_next_epoch_begins() -> No
     theatre.deliver_all()
     assert evidence(theatre) == []
     assert not theatre.state.hang.is_found
+
+
+@pytest.mark.parametrize(
+    ("ends", "found"),
+    [
+        pytest.param("", [("Hang", "s0")], id="all run: nothing tells the end from a hang"),
+        pytest.param("a seat", [], id="all ranks of a seat have ended with 0"),
+        pytest.param("a rank", [], id="one of two ranks of a seat has"),
+    ],
+)
+def test_ranks_that_part_after_the_first_has_ended_are_no_hang(ends: str, found: list[tuple[str, str]]) -> None:
+    theatre = running(HangRule())
+    assert theatre.begin is not None
+    theatre.begin = replace(theatre.begin, processes_per_node=2)
+    theatre.state = replace(theatre.state, begin=theatre.begin)
+    if ends == "a seat":
+        theatre.finish("s2")
+        theatre.deliver_all()
+    for second in range(20):
+        theatre.pass_time(1.0)
+        for number, seat in enumerate(SEATS[: 2 if ends == "a seat" else 3]):
+            told = [
+                RankProgress(2 * number + one, min(second, 6), since_step_seconds=max(0, second - 6)) for one in (0, 1)
+            ]
+            say(theatre, seat, Beat(1, tuple(told[ends == "a rank" and second > 6 :])))
+    assert evidence(theatre) == found
 
 
 def test_progress_is_the_least_step_and_all_tokens() -> None:

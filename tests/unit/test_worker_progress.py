@@ -252,3 +252,38 @@ def test_a_program(tmp_path: Path, is_supervised: bool) -> None:
     found = SimpleNamespace(**vars(reader.of(0, 0.0)))
     assert (found.step, found.loss, found.phase, reader.can_yield) == (3, 1.0, "Training", True)
     assert (found.asked_step, found.request, found.is_late) == (5, 7, False)
+
+
+@pytest.mark.parametrize(
+    ("program", "phase"),
+    [
+        pytest.param("report(step=3, phase='Training')", "Leaving", id="the end of the program"),
+        pytest.param("report(step=3); sys.exit(0)", "Leaving", id="an exit in the middle"),
+        pytest.param(
+            "atexit.register(lambda: print(open(file).read())); report(step=3)",
+            "Leaving",
+            id="it is told before frameworks, imported earlier, part",
+        ),
+        pytest.param("report(phase='Restoring')", "Restoring", id="no step was told: it is not watched for steps"),
+        pytest.param("report(step=3, phase='Training'); 1 / 0", "Training", id="others may wait for one that failed"),
+        pytest.param(
+            "report(step=3, phase='Training'); os.fork() or sys.exit(0); os.wait(); os._exit(0)",
+            "Training",
+            id="a child that ends is not the rank",
+        ),
+    ],
+)
+def test_an_interpreter_that_exits_tells_that_it_leaves(tmp_path: Path, program: str, phase: str) -> None:
+    file = tmp_path / "progress"
+    text = f"import atexit, os, sys\nfrom stowage_worker import report\nfile = {str(file)!r}\n{program}"
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env={**os.environ, "STOWAGE_PROGRESS_FILE": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ("ZeroDivisionError" in done.stderr) is (done.returncode != 0)
+    assert json.loads(file.read_text())["phase"] == phase
+    if done.stdout:
+        assert json.loads(done.stdout)["phase"] == phase

@@ -1,11 +1,12 @@
 """What training programs call: tell progress, ask whether to yield. Costs microseconds and never raises.
 
 Outside a supervisor all calls do nothing. Importing it also lets an exception that ends the program be told with its
-type and message (`STOWAGE_ERROR_FILE`).
+type and message (`STOWAGE_ERROR_FILE`). Once a step was told, an interpreter that begins to exit tells phase `Leaving`.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -19,7 +20,8 @@ from stowage_worker.agreement import HOLD_SECONDS, MAX_PLAN_BYTES, NO_PLAN, Agre
 HOLD_LOOK_SECONDS = 0.01
 SAVING = "Saving"
 TRAINING = "Training"
-PHASES = ("Initializing", "Compiling", "Training", "Saving", "Restoring", "Evaluating")
+LEAVING = "Leaving"
+PHASES = ("Initializing", "Compiling", "Training", "Saving", "Restoring", "Evaluating", LEAVING)
 
 
 class Reporter:
@@ -201,6 +203,7 @@ _reporter = Reporter(os.environ.get("STOWAGE_PROGRESS_FILE", ""))
 _asker = Asker(os.environ.get("STOWAGE_CHECKPOINT_PLAN_FILE", ""), _reporter)
 _yield_file = os.environ.get("STOWAGE_YIELD_FILE", "")
 _asks = {"yields": False}
+_exit_watched_by = {"pid": 0}
 
 
 def report(
@@ -221,7 +224,8 @@ def report(
         step: finished optimizer steps, or the number of the step just done; it has only to rise.
         tokens: taken by this rank since the job began.
         loss: of the last step; NaN and infinite ones are noticed.
-        phase: one of `PHASES`. In all but `Training` no step is expected.
+        phase: one of `PHASES`. In all but `Training` no step is expected: tell `Leaving` after the last step, before
+            results are gathered and written and ranks part. Who comes to the end of the program has told it.
         step_seconds: of the last step; measured between calls when not given.
         wait_seconds: of the last step, spent waiting for other ranks.
         checkpoint_step: of the newest committed checkpoint.
@@ -229,6 +233,15 @@ def report(
         checkpoint_seconds: how long training stood still for it.
     """
     _reporter.tell({name: value for name, value in locals().items() if value is not None})
+    if step is not None and _exit_watched_by["pid"] == 0:
+        _exit_watched_by["pid"] = os.getpid()
+        atexit.register(_leave)  # as late as this, so that it runs before what frameworks have registered
+
+
+def _leave() -> None:
+    """The interpreter exits. After an exception that nobody caught nothing is told: others may wait for ever."""
+    if os.getpid() == _exit_watched_by["pid"] and getattr(sys, "last_value", None) is None:
+        _reporter.tell({"phase": LEAVING})
 
 
 def checkpoint_due(step: int) -> bool:

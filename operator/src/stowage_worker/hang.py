@@ -3,6 +3,10 @@
 Two mistakes of others are avoided. What an earlier epoch has told, such as a checkpoint begun and never ended, is
 forgotten when an epoch begins. And after a checkpoint or a compilation the count begins anew: the time that it took is
 no part of a step. Programs that tell neither steps nor phases are never said to hang.
+
+The end of a job is no hang either: once a rank has ended with code 0, or has told that it leaves, the others may
+gather, write and part for as long as any phase other than training may take. Before that, nothing tells a program that
+is done from one that stands.
 """
 
 from __future__ import annotations
@@ -57,7 +61,12 @@ class Hang:
 
 
 def watched(
-    watch: HangWatch, rule: HangRule, told: Iterable[tuple[float, RankProgress]], now: float
+    watch: HangWatch,
+    rule: HangRule,
+    told: Iterable[tuple[float, RankProgress]],
+    now: float,
+    *,
+    is_ending: bool = False,
 ) -> tuple[HangWatch, Hang | None]:
     """Look at all ranks that run.
 
@@ -66,6 +75,7 @@ def watched(
         rule: how long a step may take.
         told: (seconds since it was told, what a rank has told last).
         now: steady clock.
+        is_ending: ranks of the epoch have ended with code 0, so that no step is to be expected of the others.
 
     Returns:
         What to remember, and the hang that was found; each epoch tells one only.
@@ -73,11 +83,11 @@ def watched(
     ranks = [(age, rank) for age, rank in told if rank.step >= 0 or rank.phase]
     if not ranks or watch.is_found:
         return watch, None
-    is_suspended = any(rank.phase not in _STEPPING for _, rank in ranks)
+    is_suspended = is_ending or any(rank.phase not in _STEPPING for _, rank in ranks)
     watch = _with_step(watch, min(rank.step for _, rank in ranks), now, is_suspended=is_suspended)
     usual = _usual_step_seconds(watch, [rank for _, rank in ranks])
     is_stepping = usual is not None and not is_suspended
-    allowed = rule.first_step_seconds
+    allowed = max(rule.first_step_seconds, rule.floor_seconds)
     if usual is not None and is_stepping:
         allowed = max(rule.floor_seconds, rule.factor * usual, LEAST_SECONDS)
     worst: Hang | None = None

@@ -57,7 +57,7 @@ class RankProgress:
     tokens: int = 0
     loss: float | None = None
     phase: str = ""
-    """One of `Initializing`, `Compiling`, `Training`, `Saving`, `Restoring`, `Evaluating`; empty: not told."""
+    """One of those of `stowage_worker.client.PHASES`; empty: not told."""
     step_seconds: float | None = None
     wait_seconds: float | None = None
     """Of the last step, spent waiting for other ranks."""
@@ -280,7 +280,7 @@ class HangRule:
     floor_seconds: float = 5.0
     factor: float = 5.0
     first_step_seconds: float = 1800.0
-    """Until the first step of an epoch, and in phases other than training, this long is allowed."""
+    """Until the first step, in phases other than training and once ranks have ended with 0, so long is allowed."""
 
 
 @dataclass(frozen=True)

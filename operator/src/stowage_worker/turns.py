@@ -17,6 +17,7 @@ from stowage_worker.membership_state import (
     PREPARING,
     RETURN_SECONDS,
     RUNNING,
+    YIELDED,
     Membership,
     Now,
     SeatRecord,
@@ -256,12 +257,27 @@ class Turn:
             return
         if saving.may_hold_ranks(self.saving, self.now.steady):
             return
-        self._hang, found = watched(self._hang, self._begin.hang, self._told(), self.now.steady)
+        self._hang, found = watched(
+            self._hang, self._begin.hang, self._told(), self.now.steady, is_ending=self._is_ending()
+        )
         if found is None:
             return
         seat = next(one.seat for one in self._running() if any(rank.rank == found.rank for rank in one.progress))
         detail = f"no step for {found.still_seconds:.1f} s, {found.allowed_seconds:.1f} s are allowed"
         self.add(Evidence(HANG, self.epoch, self.now.wall, seat, found.rank, step=found.step, detail=detail))
+
+    def _is_ending(self) -> bool:
+        """Whether ranks of the epoch have ended with code 0: whole seats, or some beside others that run."""
+        if self._begin is None:
+            return False
+        processes = self._begin.processes_per_node
+        return any(
+            record.state in (FINISHED, YIELDED)
+            # supervisors leave out ranks that have ended, while others run
+            or (record.state == RUNNING and 0 < len(record.progress) < processes)
+            for record in map(self.seats.get, self.members)
+            if record is not None and record.epoch == self.epoch
+        )
 
     def _open_barrier(self) -> None:
         if self.has_started and any(self.is_beyond(seat) for seat in self.members):
