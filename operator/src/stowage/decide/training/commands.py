@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 from stowage.api.training_job import TrainingJob
@@ -15,6 +16,8 @@ from stowage_worker.messages import Begin, End, HangRule
 DEFAULT_START_SECONDS = 600.0
 _LEAVES_TIME = frozenset({Event.DISRUPTION, Event.NODE_TAINT, Event.NODE_CONDITION})
 """Why a seat is filled anew although its ranks still run."""
+_LONGER_EACH_TIME = 4
+_MOST_TIMES = 4
 _ENDED_BY_THEMSELVES = frozenset({Event.OUT_OF_MEMORY, Event.CONTAINER_EXITED})
 
 
@@ -41,7 +44,6 @@ def command_of(job: TrainingJob) -> Begin | End | None:
     uids = {seat.seat: seat.pod_uid or "" for seat in status.seats}
     if not status.members or not all(uids.get(member) for member in status.members):
         return None
-    hang = hang_seconds(job.spec.recovery)
     deadline = job.spec.start_deadline
     return Begin(
         epoch=status.epoch,
@@ -52,7 +54,7 @@ def command_of(job: TrainingJob) -> Begin | End | None:
         yield_first_seconds=grace_seconds if _is_planned(status) else 0.0,
         start_seconds=deadline.seconds if deadline is not None else DEFAULT_START_SECONDS,
         world=_world(job),
-        hang=HangRule() if hang is None else HangRule(floor_seconds=hang, factor=0.0),
+        hang=_hang_rule(job),
         log_rules=log_rules(job.spec.recovery),
         pods=tuple(uids[member] or "" for member in status.members),
         restart_seats=_restarted(job),
@@ -80,6 +82,26 @@ def is_suspending(job: TrainingJob) -> bool:
 def grace_of(job: TrainingJob) -> float:
     """Seconds that the processes of a pod have to end, less than the kubelet gives the pod."""
     return float(max(1, job.spec.template.spec.grace_seconds - MARGIN_SECONDS))
+
+
+def _hang_rule(job: TrainingJob) -> HangRule:
+    """How long ranks may be without a step; with `Auto` longer after each hang at the step of the one before.
+
+    Ranks that stand at the same step again may do something long there that the program does not tell, such as to
+    gather and write what they found: they shall have the time before the budget is used up. Hangs at other steps, or
+    with another failure in between, are found as soon as ever.
+    """
+    given = hang_seconds(job.spec.recovery)
+    if given is not None:
+        return HangRule(floor_seconds=given, factor=0.0)
+    last = job.status.recoveries[-1:]
+    alike = takewhile(
+        lambda one: one.event is Event.HANG and one.step is not None and one.step == last[0].step,
+        reversed(job.status.recoveries),
+    )
+    times = len({one.epoch for one in alike})
+    more = float(_LONGER_EACH_TIME ** min(max(times - 1, 0), _MOST_TIMES))
+    return HangRule(floor_seconds=HangRule.floor_seconds * more, factor=HangRule.factor * more)
 
 
 def _world(job: TrainingJob) -> dict[str, Any]:
