@@ -11,6 +11,7 @@ from stowage_scheduler.cluster import Node, Pod
 from stowage_scheduler.health import ContainerEnd, NodeCondition, PodHealth
 from stowage_scheduler.kube.decode import decode_object
 from stowage_scheduler.kube.facts import fact_of
+from stowage_scheduler.kube.redact import redact
 
 AT = "2026-01-01T00:00:10Z"
 SECONDS = 1767225610.0
@@ -34,6 +35,10 @@ def health(labels: dict[str, str] | None = None, **status: Any) -> PodHealth | N
 ENDED = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": AT, "message": "secret"}}
 
 
+WORDS = f'no task: {"runc create failed: " * 20}exec: "python3": executable file not found in $PATH: unknown'
+NOT_STARTED = {"exitCode": 128, "reason": "StartError", "message": WORDS.replace("task: ", "task:\n\x1b")}
+
+
 def test_nodes_keep_the_conditions_that_say_that_something_is_wrong() -> None:
     assert node(
         {"type": "Ready", "status": "True", "lastHeartbeatTime": AT},
@@ -55,6 +60,11 @@ def test_a_heartbeat_changes_nothing() -> None:
             {"containerStatuses": [{"name": "t", "restartCount": 1, "state": {"running": {}}, "lastState": ENDED}]},
             PodHealth(ends=(ContainerEnd("t", 137, 0, "OOMKilled", SECONDS, 1),)),
             id="a container that runs again",
+        ),
+        pytest.param(
+            {"containerStatuses": [{"name": "t", "state": {"terminated": NOT_STARTED}}]},
+            PodHealth(ends=(ContainerEnd("t", 128, reason="StartError", message=WORDS[-200:]),)),
+            id="a container that did not start, with the end of the runtime's words",
         ),
         pytest.param(
             {"initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 2, "signal": 9}}}]},
@@ -111,6 +121,14 @@ def test_a_heartbeat_changes_nothing() -> None:
 )
 def test_pods_of_seats_tell_their_health(status: dict[str, Any], read: PodHealth | None) -> None:
     assert health(**status) == read
+
+
+def test_what_a_program_printed_is_in_no_dump() -> None:
+    metadata = {"name": "train-s0-1", "namespace": "team", "labels": {"stowage.dev/seat": "s0"}}
+    status = {"containerStatuses": [{"name": "t", "state": {"terminated": NOT_STARTED}, "lastState": ENDED}]}
+    dumped = redact({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": status})
+    assert "secret" not in str(dumped)
+    assert "executable file not found" in str(dumped)
 
 
 def test_a_deletion_was_asked_for_before_its_grace_period() -> None:

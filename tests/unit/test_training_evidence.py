@@ -89,6 +89,15 @@ def test_pods_tell_what_happened_to_them(one: Pod | None, event: Event, at: floa
     assert (evidence.seat, evidence.node, evidence.pod, evidence.source) == ("s1", "n1", "uid-of-s1", "pod")
 
 
+def test_an_image_without_python_is_told_with_what_helps() -> None:
+    words = 'runc create failed: exec: "python3": executable file not found in $PATH: unknown'
+    end = ContainerEnd("trainer", 128, 0, "StartError", SEEN, message=words)
+    decision = decided(*of_pod(seat_pod(PodHealth(ends=(end,)))), job_facts=job(seats=(seat(1),)))
+    assert words in decision.message
+    assert "has to have Python 3.9 or newer as python3 on PATH" in decision.message
+    assert decision.evidence[0].detail == words
+
+
 @pytest.mark.parametrize(
     "one",
     [

@@ -18,7 +18,8 @@ class NodeCondition(Struct, frozen=True, gc=False):
 class ContainerEnd(Struct, frozen=True, order=True, gc=False):
     """How a container ended last, also if it runs again; `restarts` counts its starts after the first.
 
-    Without `signal` the code may hold one: 128 and the signal's number.
+    Without `signal` the code may hold one: 128 and the signal's number. `message` is the runtime's, where the container
+    did not start.
     """
 
     container: str
@@ -28,6 +29,7 @@ class ContainerEnd(Struct, frozen=True, order=True, gc=False):
     at: float | None = None
     restarts: int = 0
     init: bool = False
+    message: str = ""
 
 
 class PodHealth(Struct, frozen=True, gc=False):

@@ -1,6 +1,6 @@
 """Health of nodes and pods: from the object of the API server to the fact.
 
-Messages of containers are left out: they may hold what a program printed, and dumps hold what is read.
+Messages of containers that ran are left out: they may hold what a program printed, and dumps hold what is read.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def _ends(statuses: Iterable[objects.ContainerStatus], *, init: bool) -> Iterato
                 seconds(ended.finished_at),
                 one.restart_count or 0,
                 init,
+                ended.message or "",
             )
 
 

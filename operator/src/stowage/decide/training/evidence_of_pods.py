@@ -58,7 +58,8 @@ def _of_seat(job: JobFacts, seat: SeatFacts, pod: Pod | None, now: float) -> Ite
         yield evidence(event, at, epoch=None if event is Event.NODE_LOST else job.epoch, name=name)
     for end in health.ends:
         if (end.code or end.signal) and end.code != RESTART_CODE and end.at is not None:
-            yield evidence(_end_event(end), end.at, code=end.code, signal=end.signal or None, name=_end_name(end))
+            signal, name = end.signal or None, _end_name(end)
+            yield evidence(_end_event(end), end.at, code=end.code, signal=signal, name=name, detail=end.message)
     for container, reason in health.waiting:
         since = (pod.bound_at or pod.created_at) + (0.0 if reason in _NEVER_PULLED else IMAGE_PATIENCE_SECONDS)
         if reason in _NEVER_PULLED | _NOT_PULLED and now >= since:

@@ -44,6 +44,8 @@ def sentence(
     if evidence is None:
         return _WITHOUT_EVIDENCE.get(reason, "")
     parts = [f"{seen(evidence)}: {_DONE[action]}{_why(reason, budget)}."]
+    if _lacks_python(evidence):
+        parts.append("The image has to have Python 3.9 or newer as python3 on PATH, for the supervisor.")
     if rule:
         parts.append(f"The rule says: {rule}.")
     if again_at is not None:
@@ -73,6 +75,11 @@ def seen(one: Evidence) -> str:
     error = ": ".join(part for part in (one.error_type, one.error_message or one.detail) if part)
     text = what + (f" on {', '.join(where)}" if where else "") + (f" ({', '.join(how)})" if how else "")
     return text + (f", {error[:_MAX_ERROR]}" if error else "")
+
+
+def _lacks_python(one: Evidence) -> bool:
+    """Whether a container did not start for want of what starts the supervisor in it."""
+    return "StartError" in one.name and '"python3"' in one.detail
 
 
 def _why(reason: RecoveryReason, budget: Budget | None) -> str:
