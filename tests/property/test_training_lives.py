@@ -13,6 +13,7 @@ from stowage.decide.training.children import seat_pod_name
 from stowage.decide.training.commands import command_of
 from stowage.decide.training.seats import members_of, spares_of, work_of
 from stowage.decide.training.spares import wanted_spares
+from stowage.decide.training.waiting import WAITS
 from stowage_scheduler.cluster import OwnerRef
 from stowage_scheduler.health import NodeCondition, PodHealth
 from stowage_worker.messages import Begin, Evidence, Report, SeatState
@@ -123,6 +124,7 @@ class World(Spared):
         assert {seat.seat for seat in status.seats} >= set(status.members)
         if status.phase.ended or status.phase is JobPhase.PAUSED:
             return
+        assert status.message or status.phase not in WAITS, "who waits says for what"
         assert len(members_of(status.seats)) in self.sizes
         assert not set(status.members) & {seat.seat for seat in spares_of(status.seats)}
         assert len(spares_of(status.seats)) <= max(len(spares_of(before.seats)), wanted_spares(self.job, status))

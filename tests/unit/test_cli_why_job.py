@@ -168,7 +168,8 @@ def test_pods_that_have_a_node_and_do_not_start_are_named_with_what_they_wait_fo
     code, answer, text = ask(life, document)
     assert code == 0
     assert [one["seat"] for one in answer["seatsThatWait"]] == ["s0"]
-    assert "seat s0 on node n0: container trainer waits: ImagePullBackOff" in text
+    assert "seat s0 on node n0: container trainer waits for image" in text
+    assert ": ImagePullBackOff; it counts as a failure at " in text
 
 
 def test_what_people_should_know_of_stands_in_notes(ask: Ask) -> None:

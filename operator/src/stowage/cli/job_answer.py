@@ -143,7 +143,7 @@ def _with_pods(
         return answer
     pods = _seat_pods(facts, job)
     waiting = [pod for pod in pods if pod.node is None]
-    answer = structs.replace(answer, waiting=len(waiting), seats=tuple(_held_up(pods))[:_MOST_SEATS])
+    answer = structs.replace(answer, waiting=len(waiting), seats=tuple(_held_up(job, pods))[:_MOST_SEATS])
     if not waiting:
         return answer
     return structs.replace(answer, pod=explain_pod(facts.snapshot, waiting[0], choose(policy, facts), seconds))
@@ -157,13 +157,16 @@ def _seat_pods(facts: Dump, job: TrainingJob) -> list[Pod]:
     return [pod for _, pod in sorted(current_pods(job, mine).items(), key=lambda item: number(item[0]))]
 
 
-def _held_up(pods: list[Pod]) -> list[SeatLine]:
+def _held_up(job: TrainingJob, pods: list[Pod]) -> list[SeatLine]:
     from stowage.api.names import SEAT_LABEL
+    from stowage.decide.training.evidence_of_pods import NOT_PULLED
+    from stowage.decide.training.waiting import image_words
 
     found = []
     for pod in pods:
         waits = pod.health.waiting if pod.health is not None else ()
-        words = ", ".join(f"container {name} waits: {reason}" for name, reason in waits)
+        others = (f"container {name} waits: {reason}" for name, reason in waits if reason not in NOT_PULLED)
+        words = ", ".join((*image_words(job, pod), *others))
         if pod.node is not None and not pod.ready and words:
             found.append(SeatLine(pod.labels.get(SEAT_LABEL, ""), pod.key, pod.node, words))
     return found

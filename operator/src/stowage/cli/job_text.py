@@ -49,7 +49,7 @@ def _how_it_is(answer: JobAnswer) -> Iterator[str]:
     if answer.restarts:
         starts = (f"{_SCOPES.get(scope, scope)} ({counted(count, 'time')})" for scope, count in answer.restarts.items())
         yield f"started again: {', '.join(starts)}"
-    if answer.phase in {"Failed", "Paused", "Succeeded"} and (answer.reason or answer.message):
+    if answer.phase in _TOLD and (answer.reason or answer.message):
         yield ": ".join(part for part in (answer.reason, one_line(answer.message, 600)) if part)
     yield from _waiting(answer)
     for note in answer.notes:
@@ -122,6 +122,8 @@ def _story(story: FailureStory, now: float) -> Iterator[str]:
         yield f"  lost: {span(story.total_seconds)}, {again}"
 
 
+_TOLD = {"Failed", "Paused", "Succeeded", "Starting", "Resizing"}
+"""Phases whose message is shown; that of the others is told by what else is shown of them."""
 _SCOPES = {"Process": "all processes", "Container": "containers", "Node": "pods on other nodes"}
 _FAULT = {
     "Workload": "the program's (Workload)",

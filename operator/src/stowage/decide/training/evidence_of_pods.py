@@ -20,8 +20,9 @@ DELETED: Final = "Deleted"
 RESTART_CODE: Final = 76
 """With which a supervisor ends because the operator asked for a new container: nobody's failure."""
 
+NOT_PULLED: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+"""Why a container waits for an image that may come yet."""
 _NEVER_PULLED: Final = UNUSABLE_IMAGES | {"ErrImageNeverPull"}
-_NOT_PULLED: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 _GONE_WITH_ITS_NODE: Final = "DeletionByPodGC"
 _MADE_WAY: Final = frozenset({"Evicted", "NodeShutdown", "Terminated", "Preempting", "Shutdown"})
 """Reasons in the status of pods that a kubelet ended without a fault of theirs."""
@@ -62,7 +63,7 @@ def _of_seat(job: JobFacts, seat: SeatFacts, pod: Pod | None, now: float) -> Ite
             yield evidence(_end_event(end), end.at, code=end.code, signal=signal, name=name, detail=end.message)
     for container, reason in health.waiting:
         since = (pod.bound_at or pod.created_at) + (0.0 if reason in _NEVER_PULLED else IMAGE_PATIENCE_SECONDS)
-        if reason in _NEVER_PULLED | _NOT_PULLED and now >= since:
+        if reason in _NEVER_PULLED | NOT_PULLED and now >= since:
             yield evidence(Event.IMAGE_UNAVAILABLE, max(since, job.epoch_at + 1e-3), name=reason, detail=container)
     for device in health.devices:
         yield evidence(Event.DEVICE_UNHEALTHY, pod.bound_at or pod.created_at, name=device)

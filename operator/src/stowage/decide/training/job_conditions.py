@@ -14,6 +14,7 @@ from stowage.api.training_words import JobPhase
 from stowage.decide.training.job_facts import promql_rules
 from stowage.decide.training.promql_rules import Queried
 from stowage.decide.training.seats import members_of
+from stowage.decide.training.waiting import WAITS
 
 _NO_POLICY_WORDS: Final = "no PackingPolicy covers the pods: they are not gated, and are placed one by one"
 _NOT_RUNNING: Final = {
@@ -68,7 +69,7 @@ def with_conditions(
     rows: list[tuple[JobCondition, ConditionStatus | bool, JobReason, str]] = [
         (JobCondition.ACCEPTED, not asked and not refused, *accepted),
         (JobCondition.PLACED, placed, where, words_of_place),
-        (JobCondition.RUNNING, running, why, ""),
+        (JobCondition.RUNNING, running, why, status.message if phase in WAITS else ""),
         (JobCondition.SUSPENDED, still, paused if still else JobReason.NOT_SUSPENDED, ""),
     ]
     if phase is JobPhase.SUCCEEDED:

@@ -36,6 +36,7 @@ from stowage.decide.training.size import first_size
 from stowage.decide.training.spares import wanted_spares
 from stowage.decide.training.stragglers_record import stragglers_of
 from stowage.decide.training.time_accounts import accounted
+from stowage.decide.training.waiting import WAITS, waiting_message
 from stowage_scheduler.cluster import Node, Pod, Snapshot
 from stowage_worker.messages import Report
 
@@ -300,6 +301,10 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
     status = status.model_copy(update=told)
     if not ended:
         status = status.model_copy(update={"checkpoint_interval": interval_of(job, status, seen.now)})
+    queued = any(QUEUE_GATE in pod.gates for pod in current.values())
+    if status.phase in WAITS:
+        words = waiting_message(job, status, current, refused=seen.refused, queued=queued)
+        status = status.model_copy(update={"message": words})
     status = with_conditions(
         job,
         status,
@@ -307,7 +312,7 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
         heard=seen.connected,
         refused=seen.refused,
         now=_instant(seen.now),
-        queued=any(QUEUE_GATE in pod.gates for pod in current.values()),
+        queued=queued,
     )
     status = with_observed(job, status, seen.queried, _instant(seen.now))
     return accounted(job.status, status, seen.report, seen.now, seen.heard, seen.rung_at)
