@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from stowage.api.durations import instant
 from stowage.api.training_job_status import RecoveryRecord
@@ -13,7 +17,7 @@ from stowage.observe.store import Store
 from stowage.run.metrics import Metrics
 from stowage.run.prometheus_settings import PrometheusSettings
 from stowage.run.queries import Queries
-from stowage.run.reconcile_training import TrainingReconciler
+from stowage.run.reconcile_training import WRITES_AT_ONCE, TrainingReconciler
 from stowage.run.settings import OperatorSettings
 from unit.builders import NOW
 from unit.test_training_job_status import Life
@@ -74,3 +78,25 @@ async def test_pods_that_were_let_go_are_remembered_until_the_store_has_seen_it(
     made._released[life.job.key] = {*there, "long-gone"}
     await made._clear(life.job, life.work())
     assert made._released[life.job.key] == there
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_pass_that_is_cancelled_has_begun_nothing_that_nobody_awaits() -> None:
+    """Who waits for its turn when the process ends has not begun, so nothing is left over for the garbage collector."""
+    made = reconciler()
+    begun = []
+    full, never = asyncio.Event(), asyncio.Event()
+
+    async def write(number: int) -> None:
+        begun.append(number)
+        if len(begun) == WRITES_AT_ONCE:
+            full.set()
+        await never.wait()
+
+    many = 2 * WRITES_AT_ONCE
+    going = asyncio.create_task(made._all(partial(write, number) for number in range(many)))
+    await full.wait()
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    assert len(begun) == WRITES_AT_ONCE

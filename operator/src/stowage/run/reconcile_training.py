@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Final
 
 from stowage.act.events import announce_job
 from stowage.act.policies import list_policies
@@ -209,7 +210,7 @@ class TrainingReconciler:
             memory.pop(key, None)
         released = self._released.setdefault(key, set())
         leaving = [pod for pod in pods if pod.uid not in released]
-        await self._all(release_pod(self._api, pod) for pod in leaving)
+        await self._all(partial(release_pod, self._api, pod) for pod in leaving)
         released.update(pod.uid for pod in leaving)
         if not pods:
             self._released.pop(key, None)
@@ -288,7 +289,8 @@ class TrainingReconciler:
             await self._clear(job, work)
             again.append(await self._coordinator_pods.keep(job, ended_seconds))
             image = self._settings.worker_image
-            await self._all(apply_child(self._api, job, paths.PODS, seat_pod(job, one, image)) for one in work.create)
+            pods = [seat_pod(job, one, image) for one in work.create]
+            await self._all(partial(apply_child, self._api, job, paths.PODS, pod) for pod in pods)
             again.append(await self._gates.carry_out(job.key, seen.pods, planned=self._is_planned(job)))
             if not await self._cordons.carry_out(job):
                 again.append(AGAIN_SECONDS)
@@ -315,8 +317,8 @@ class TrainingReconciler:
         released = self._released.setdefault(job.key, set())
         released &= {pod.uid for pod in self._places.pods_of(job.key)}  # of those that are gone nobody asks
         leaving = [pod for pod in (*work.release, *self._of_earlier_jobs(job)) if pod.uid not in released]
-        await self._all(delete_pod(self._api, one.pod, force=one.force) for one in work.delete)
-        await self._all(release_pod(self._api, pod) for pod in leaving)
+        await self._all(partial(delete_pod, self._api, one.pod, force=one.force) for one in work.delete)
+        await self._all(partial(release_pod, self._api, pod) for pod in leaving)
         released.update(pod.uid for pod in leaving)
 
     def _of_earlier_jobs(self, job: TrainingJob) -> list[Pod]:
@@ -326,12 +328,12 @@ class TrainingReconciler:
         kind = job.kind
         return [pod for pod in pods if pod.uid not in own and pod.terminating and pod.owner and pod.owner.kind == kind]
 
-    async def _all(self, actions: Any) -> None:  # noqa: ANN401 - coroutines
-        """Some at once; the first error is raised when all have ended."""
+    async def _all(self, actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        """Some at once; the first error is raised when all have ended. Who is cancelled before its turn did nothing."""
 
-        async def one(action: Coroutine[Any, Any, None]) -> None:
+        async def one(action: Callable[[], Awaitable[None]]) -> None:
             async with self._writes:
-                await action
+                await action()
 
         results = await asyncio.gather(*(one(action) for action in actions), return_exceptions=True)
         for result in results:
