@@ -90,6 +90,39 @@ def test_user_errors_stop_at_the_second_time(evidence: Evidence, past: dict[str,
         assert decision.domain is Domain.WORKLOAD
 
 
+UNTOLD = structs.replace(ERROR, step=None)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "past", "resumed_from", "action"),
+    [
+        pytest.param(UNTOLD, {"step": 120}, 120, Action.FAIL, id="it went on from the checkpoint right before"),
+        pytest.param(UNTOLD, {"step": 120}, 121, Action.FAIL, id="one that is numbered by the next step"),
+        pytest.param(UNTOLD, {"step": 120}, 100, Action.RESTART_PROCESSES, id="it went on from far before"),
+        pytest.param(UNTOLD, {"step": 120}, 140, Action.RESTART_PROCESSES, id="it had come further since"),
+        pytest.param(UNTOLD, {"step": 120}, None, Action.RESTART_PROCESSES, id="without a checkpoint"),
+        pytest.param(
+            UNTOLD, {"step": 120, "error_hash": "h2"}, 120, Action.RESTART_PROCESSES, id="another error there"
+        ),
+        pytest.param(UNTOLD, {"step": 120, "at": NOW - 50000}, 120, Action.RESTART_PROCESSES, id="yesterday"),
+        pytest.param(ERROR, {"step": 119}, 119, Action.RESTART_PROCESSES, id="it told a later step"),
+        pytest.param(
+            structs.replace(UNTOLD, error_type="DistBackendError"),
+            {"step": 120},
+            120,
+            Action.RESTART_PROCESSES,
+            id="an error of lost peers",
+        ),
+    ],
+)
+def test_who_fails_before_its_first_step_fails_where_it_went_on(
+    evidence: Evidence, past: dict[str, object], resumed_from: int | None, action: Action
+) -> None:
+    before = structs.replace(tried(Action.RESTART_PROCESSES, epoch=6), **{"error_hash": "h1", **past})
+    facts = job(checkpoint_step=resumed_from)
+    assert decided(evidence, job_facts=facts, history=History((before,))).action is action
+
+
 TWO = job(budget=Budget(2, 3600.0))
 SPENT = tuple(tried(Action.RESTART_PROCESSES, epoch=number, seat=f"s{number}", node=None) for number in (5, 6))
 

@@ -102,11 +102,17 @@ def _counts(one: Recovery) -> bool:
     return one.action in _COUNTED and not one.blameless
 
 
-def is_repeated_user_error(cause: Cause, history: History, since: float) -> bool:
+def is_repeated_user_error(cause: Cause, history: History, since: float, resumed_from: int | None = None) -> bool:
     """Whether the same exception, or a loss that is no number, came at the same step before: the program's fault.
 
     A rule of the job that matched knows better. Errors of processes that lost their peers say nothing. Where no step
     is told only errors within the budget's window count: any two of one kind in a job's life would be alike.
+
+    Args:
+        cause: of the failure.
+        history: what went before.
+        since: when the budget's window began.
+        resumed_from: the step of the checkpoint that the job went on from, where it counts for a rank that told none.
     """
     one = cause.evidence
     told = one.event is Event.NON_FINITE or (one.event is Event.PROCESS_EXITED and bool(one.error_hash))
@@ -115,10 +121,15 @@ def is_repeated_user_error(cause: Cause, history: History, since: float) -> bool
     return any(
         past.event is one.event
         and past.error_hash == one.error_hash
-        and past.step == one.step
+        and (past.step == one.step or (one.step is None and _is_behind(past.step, resumed_from)))
         and (one.step is not None or past.at > since)
         for past in history.recoveries
     )
+
+
+def _is_behind(step: int | None, resumed_from: int | None) -> bool:
+    """Whether who goes on from a checkpoint does so right behind a step; some number checkpoints by the next step."""
+    return step is not None and resumed_from is not None and resumed_from - step in {0, 1}
 
 
 def remembered(recoveries: Iterable[Recovery], new: Iterable[Recovery]) -> tuple[Recovery, ...]:

@@ -124,7 +124,7 @@ def _explained_at(job: JobFacts, causes: Sequence[Cause]) -> float:
 
 
 def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answer:
-    if is_repeated_user_error(cause, history, now - job.budget.window_seconds):
+    if is_repeated_user_error(cause, history, now - job.budget.window_seconds, job.checkpoint_step):
         return _Answer(structs.replace(cause, domain=Domain.WORKLOAD), Action.FAIL, RecoveryReason.USER_ERROR)
     action = escalated(cause, job, history, now)
     gone = cause.evidence.event in _WITHOUT_POD and action in TRIES and costs_more(Action.REPLACE_NODE, action)
