@@ -144,7 +144,11 @@ def test_nodes_that_are_kept_away_from_are_a_bounded_share(
 ) -> None:
     decision = decide_recovery(facts, seen, history, nodes, NOW)
     count = len(nodes.nodes)
-    assert len(decision.avoid) <= (0 if count <= 1 else max(1, count * LARGEST_SHARE_PERCENT // 100))
+    share = 0 if count <= 1 else max(1, count * LARGEST_SHARE_PERCENT // 100)
+    own = {one.node for one in facts.seats} | {one.node for one in seen}
+    assert len(decision.cordon) <= share
+    assert len(decision.avoid) <= share or set(decision.avoid) - own == set()
+    assert count > 1 or not decision.avoid
 
 
 def lives(facts: JobFacts, failures: list[tuple[float, Evidence]]) -> list[tuple[float, Decision]]:

@@ -33,6 +33,9 @@ MAX_REMEMBERED: Final = 50
 """Recoveries in a status, and so the most restarts that a budget can tell apart from any number."""
 MAX_PER_DECISION: Final = 8
 
+TOLD_LATE_SECONDS: Final = 300.0
+"""So long Kubernetes may take to tell that a node is lost, by its settings: 40 to 50 s by default."""
+
 _COUNTED: Final = frozenset(TRIES)
 _OF_PLACES: Final = frozenset(
     {
@@ -78,17 +81,31 @@ def _of_workload(action: Action, tried: list[Action]) -> Action:
 
 
 def _tried_here(cause: Cause, job: JobFacts, history: History, now: float) -> Iterable[Recovery]:
-    """What was tried for the same kind of failure, of the same seat or node, once for each decision."""
+    """What was tried for the same kind of failure, of the same seat or node, once for each decision.
+
+    That nodes fail is no fault of the seat that stands on them: such failures count where they were, and a seat that
+    loses one node after the other is bounded by the budget alone.
+    """
     since = now - job.budget.window_seconds
     kind = cause.evidence.event in _OF_PLACES
+    here = cause.node or cause.evidence.node
     found = {}
     for past in history.recoveries:
         place = past.node == cause.node if cause.node is not None else past.seat == cause.evidence.seat
         also = cause.node is not None and past.seat is not None and past.seat in cause.seats
         alike = (past.event in _OF_PLACES) is kind and past.event is not Event.DISRUPTION
+        of_node = kind and Domain.INFRASTRUCTURE in {past.domain, cause.domain}
+        if of_node and here is not None:
+            place, also = past.node == here and not _is_told_again(cause, past), False
         if past.at > since and alike and (place or also) and past.action in TRIES:
             found[past.epoch] = past
     return found.values()
+
+
+def _is_told_again(cause: Cause, past: Recovery) -> bool:
+    """Whether Kubernetes tells only now of the loss of a node that its supervisor's silence had told of."""
+    one = cause.evidence
+    return (past.event, one.event) == (Event.SUPERVISOR_LOST, Event.NODE_LOST) and one.at - past.at < TOLD_LATE_SECONDS
 
 
 def is_spent(recoveries: Iterable[Recovery], budget: Budget, now: float) -> bool:
