@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stowage.api.training_words import Action, Event
 from stowage.decide.training.commands import command_of
 from stowage_worker.messages import Begin, Evidence
 from unit.test_training_job_status import Life
@@ -38,3 +39,16 @@ def test_ranks_that_stand_at_the_same_step_again_have_more_time(steps: Any, allo
     assert isinstance(begin, Begin)
     assert begin.hang is not None
     assert (begin.hang.floor_seconds, begin.hang.factor) == allowed
+
+
+def test_what_happens_to_a_spare_does_not_change_what_an_epoch_was_begun_with() -> None:
+    life = Life().run()
+    for _ in range(2):
+        life.tell("Failed", (Evidence("Hang", life.status.epoch, life.now - 1, "s0", 0, step=50),))
+        life.step()
+        life.now += 100
+    begin = command_of(life.job)
+    last = life.status.recoveries[-1]
+    spare = last.model_copy(update={"event": Event.NODE_LOST, "epoch": life.status.epoch, "action": Action.IGNORE})
+    status = life.status.model_copy(update={"recoveries": (*life.status.recoveries, spare)})
+    assert command_of(life.job.model_copy(update={"status": status})) == begin

@@ -94,10 +94,10 @@ def _hang_rule(job: TrainingJob) -> HangRule:
     given = hang_seconds(job.spec.recovery)
     if given is not None:
         return HangRule(floor_seconds=given, factor=0.0)
-    last = job.status.recoveries[-1:]
+    # what happens to spares meanwhile is remembered too, and shall not change what this epoch was begun with
+    before = [one for one in reversed(job.status.recoveries) if one.epoch < job.status.epoch]
     alike = takewhile(
-        lambda one: one.event is Event.HANG and one.step is not None and one.step == last[0].step,
-        reversed(job.status.recoveries),
+        lambda one: one.event is Event.HANG and one.step is not None and one.step == before[0].step, before
     )
     times = len({one.epoch for one in alike})
     more = float(_LONGER_EACH_TIME ** min(max(times - 1, 0), _MOST_TIMES))
