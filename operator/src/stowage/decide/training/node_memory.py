@@ -68,6 +68,8 @@ def offenders(records: Mapping[str, NodeRecord], now: float) -> Mapping[str, str
     since = now - MEMORY_SECONDS
     found = []
     for node, record in records.items():
+        if len(record.failures) < REPEATS_OVER_JOBS:
+            continue
         failures = sum(1 for at in record.failures if at > since)
         if failures >= REPEATS or (failures >= REPEATS_OVER_JOBS and len(record.jobs) >= REPEATS_OVER_JOBS):
             words = f"{failures} failures of {_jobs(len(record.jobs))} within {MEMORY_SECONDS / 3600:.0f} h"
