@@ -51,7 +51,9 @@ def doubted_until(job: JobFacts, one: Evidence, snapshot: Snapshot) -> float:
     A node that is not Ready is lost if its supervisors are silent too, and who listens anew knows nothing of silence:
     an operator that was started again, or one whose coordinator was, waits for supervisors to be heard.
     """
-    if not _is_doubtful(one, {node.name for node in snapshot.nodes}) or _is_heard(job, one.node):
+    if one.event is not Event.NODE_LOST or _is_heard(job, one.node):
+        return 0.0
+    if not _is_doubtful(one, {node.name for node in snapshot.nodes}):
         return 0.0
     return job.heard_since + (RETURN_SECONDS if job.heard else UNHEARD_SECONDS)
 

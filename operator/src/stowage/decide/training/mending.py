@@ -142,7 +142,7 @@ def with_members(job: TrainingJob, nodes: Mapping[str, Node]) -> tuple[str, ...]
 
 
 def _ready(job: TrainingJob, sight: Sight) -> tuple[str, ...]:
-    if not sight.heard:
+    if not sight.heard or not any(seat.spare for seat in job.status.seats):
         return ()
     seats: tuple[SeatFacts, ...] = seat_facts(job, current_pods(job, sight.pods), sight.report)
     avoided = {one.node for one in job.status.avoided_nodes}

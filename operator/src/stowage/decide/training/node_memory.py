@@ -83,7 +83,9 @@ def within_share(reasons: Mapping[str, str], nodes: Iterable[Node]) -> Mapping[s
     The share is a tenth of the cluster's nodes, at least one, none where there is but one node. Nodes that carry the
     taint of unhealthy nodes already are counted in it and always pass.
     """
-    known = {node.name: any(taint.key == UNHEALTHY_TAINT for taint in node.taints) for node in nodes}
+    known = {
+        node.name: bool(node.taints) and any(taint.key == UNHEALTHY_TAINT for taint in node.taints) for node in nodes
+    }
     room = largest_share(len(known)) - sum(known.values())
     chosen = {}
     for node, words in reasons.items():

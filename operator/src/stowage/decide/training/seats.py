@@ -84,7 +84,7 @@ def seat_facts(job: TrainingJob, current: Mapping[str, Pod], report: Report | No
                 node=seat.node,
                 ready=pod is not None and pod.ready,
                 terminating=pod is not None and pod.terminating,
-                finished=_has_finished(job, pod, heard, report),
+                finished=_has_finished(seat, pod, heard, epoch=job.status.epoch, report=report),
                 connected=connected,
                 member=seat.seat in job.status.members,
                 spare=seat.spare,
@@ -95,13 +95,13 @@ def seat_facts(job: TrainingJob, current: Mapping[str, Pod], report: Report | No
     return tuple(found)
 
 
-def _has_finished(job: TrainingJob, pod: Pod | None, heard: SeatState | None, report: Report | None) -> bool:
+def _has_finished(seat: Seat, pod: Pod | None, heard: SeatState | None, *, epoch: int, report: Report | None) -> bool:
     """Whether all ranks of a seat ended well: what becomes of its pod or node then is no failure of the epoch."""
     if pod is not None and pod.phase == "Succeeded":
         return True
-    ours = heard is not None and report is not None and report.epoch == job.status.epoch
-    uids = {seat.seat: seat.pod_uid for seat in job.status.seats}
-    return ours and heard is not None and heard.state == _FINISHED and heard.pod == uids.get(heard.seat)
+    if heard is None or report is None or report.epoch != epoch:
+        return False
+    return heard.state == _FINISHED and heard.pod == seat.pod_uid
 
 
 def filled(size: int, attempt: int, seats: Iterable[Seat] = ()) -> tuple[Seat, ...]:
