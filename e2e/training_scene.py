@@ -13,6 +13,7 @@ from harness.waiting import eventually
 from harness.workbench import Document, Workbench
 from kind_cluster import KindCluster
 from release import Release
+from stowage.api.names import JOB_LABEL
 from stowage.transport import paths
 from stowage.transport.errors import NotFound
 
@@ -132,11 +133,12 @@ class TrainingScene:
         await self.until_no_pods()
 
     async def until_no_pods(self) -> None:
-        """Wait until the last pod of the namespace is gone."""
+        """Wait until the last pod of a job is gone."""
 
         async def gone() -> bool:
-            left = await self.bench.pods()
-            assert not left, [pod["metadata"]["name"] for pod in left]
+            pods = (pod["metadata"] for pod in await self.bench.pods())
+            left = [pod["name"] for pod in pods if JOB_LABEL in pod.get("labels", {})]
+            assert not left, left
             return True
 
         await eventually(gone, timeout_seconds=SLOWLY_SECONDS, what="no pod of a job is left")
@@ -273,7 +275,7 @@ class Job:
 
     def _is_seat(self, pod: Document) -> bool:
         labels = pod["metadata"].get("labels", {})
-        return labels.get("stowage.dev/job") == self.name and "stowage.dev/seat" in labels
+        return labels.get(JOB_LABEL) == self.name and "stowage.dev/seat" in labels
 
     def _lines(self, name: str) -> list[str]:
         try:
