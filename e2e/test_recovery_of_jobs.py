@@ -22,6 +22,7 @@ from training_table import Row, Table, answer_of
 STEPS, EVERY, PAUSE = 100, 10, 0.05
 WRONG_AT = 35  # a step between two checkpoints
 LONG = ("250", "0.1")  # steps and pause of jobs whose nodes come back while they run
+ASKS = ("--every", "0")  # the program asks whether a checkpoint is due, instead of an interval of its own
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,12 @@ async def test_the_operator_is_killed_in_the_middle_of_a_recovery(training: Trai
     await moved_on(job, table, "operator killed while a pod is replaced", at)
 
 
+def assert_nothing_before_is_lost(job: Job, at_ms: int) -> None:
+    """Ranks made a checkpoint before their pod went: of what they do after it, some steps may be done again."""
+    before = max(one.step for one in job.steps_done() if one.epoch == 1 and one.at_ms <= at_ms)
+    assert min(one.step for one in job.steps_done() if one.epoch == 2) > before
+
+
 async def a_seat(job: Job) -> str:
     """The pod of the job's last seat."""
     seats = await job.seats()
@@ -278,10 +285,11 @@ async def test_a_node_is_lost_while_a_spare_waits(training: TrainingScene, table
 
 @rare
 async def test_a_drain(training: TrainingScene, table: Table) -> None:
-    async with on_two_nodes(training) as (job, nodes):
+    async with on_two_nodes(training, *ASKS) as (job, nodes):
         at = milliseconds()
         training.cluster.kubectl("drain", nodes[0], "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")
         await moved_on(job, table, "kubectl drain", at)
+        assert_nothing_before_is_lost(job, at)
         assert nodes[0] not in await nodes_of(job)
 
 
@@ -291,7 +299,7 @@ async def test_an_eviction_by_priority(training: TrainingScene, table: Table) ->
     high = await bench.priority_class(f"high-{bench.namespace}", 1000)
     gpus = {"nvidia.com/gpu": "8"}
     container = {"resources": {"requests": {"cpu": "50m", **gpus}, "limits": gpus}}
-    async with on_two_nodes(training, container=container) as (job, nodes):
+    async with on_two_nodes(training, *ASKS, container=container) as (job, nodes):
         at = milliseconds()
         pod = {
             "metadata": {"name": "urgent"},
@@ -306,6 +314,7 @@ async def test_an_eviction_by_priority(training: TrainingScene, table: Table) ->
         }
         await bench.api.create(paths.in_namespace(paths.PODS, bench.namespace), pod)
         await moved_on(job, table, "eviction by priority", at)
+        assert_nothing_before_is_lost(job, at)
         assert nodes[0] not in await nodes_of(job)
 
 

@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DEFINITIONS: Final = ROOT / "crds"
 PAGE: Final = ROOT / "docs" / "crd-reference.md"
 # what people write comes before what they read
-ORDER: Final = ("packingpolicies", "packingplans", "trainingjobs")
+ORDER: Final = ("packingpolicies", "packingplans", "trainingjobs", "modelservices", "performanceprofiles")
 LARGEST: Final = 2**53 - 1  # where numbers have no other limit
 BETWEEN: Final = "must be "  # before the bounds of a duration, which no schema can say
 
@@ -29,7 +29,8 @@ INTRODUCTION: Final = """\
 
 <!-- Written by `python tools/crd_reference.py` from crds/*.yaml. -->
 
-All kinds belong to the group `stowage.dev`; TrainingJobs live in namespaces, the others belong to the whole cluster.
+All kinds belong to the group `stowage.dev`; TrainingJobs and ModelServices live in namespaces, the others belong to the
+whole cluster.
 `kubectl get stowage` lists them together. The API server fills defaults in, refuses values outside of the limits below,
 and drops fields that it does not know; `kubectl` refuses such fields, unless it is told `--validate=warn` or `ignore`.
 `[]` stands for each item of a list, `*` for any key of a map. Durations are strings like `90s` or `1h30m`.

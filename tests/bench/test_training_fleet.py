@@ -36,7 +36,6 @@ from stowage.transport.api import Api
 PREFIX: Final = "stowage-fleet-"
 QUIET_SECONDS: Final = 60.0
 STEADY_SECONDS: Final = 60.0
-FAILING_SECONDS: Final = 60.0
 START_SECONDS: Final = 120.0
 SETTLE_SECONDS: Final = 15.0
 SEED: Final = 7
@@ -62,6 +61,7 @@ async def test_a_fleet_of_jobs(record: Record, tmp_path: Path, pytestconfig: pyt
     generator = random.Random(SEED)
     with control_plane(PREFIX) as cluster:
         async with scale(cluster, tmp_path) as (jobs, operator):
+            jobs.failing_seconds = pytestconfig.getoption("--failing-seconds")
             nodes = await jobs.add_nodes(count * SEATS)
             cpu, began, asked = _cpu(operator), clock(), await jobs.requests()
             await jobs.add_jobs(f"j{number}" for number in range(count))
@@ -74,12 +74,12 @@ async def test_a_fleet_of_jobs(record: Record, tmp_path: Path, pytestconfig: pyt
             await asyncio.sleep(SETTLE_SECONDS)
             changed = await quiet(jobs, operator, record, bench)
             expected = await rounds(jobs, operator, generator, record, bench)
-            training = asyncio.create_task(jobs.fleet.train())
+            jobs.fleet.trains = True
             await steady(jobs, operator, record, bench)
             await failures_while_training(jobs, operator, generator, expected, record, bench)
             for number in range(max(2, min(4, nodes // NODES_FOR_EACH_LOST))):
                 await jobs.lose_node(f"n{number + 1}", is_deleted=number % 2 == 0)
-            training.cancel()
+            jobs.fleet.trains = False
             latencies(jobs.failures, record, bench)
             memory = record(bench, "memory, most", ProcessFigures.of(operator.pid).peak_mb, "MB", target=at_most(300))
             wrong = await ends(jobs, expected)
@@ -98,15 +98,16 @@ async def test_a_fleet_that_runs_already(record: Record, tmp_path: Path, pytestc
         await bare.load(standing_jobs.documents(count, NAMESPACE))
         began = clock()
         async with scale(bare.cluster, tmp_path, NAMESPACE) as (jobs, operator):
+            jobs.failing_seconds = pytestconfig.getoption("--failing-seconds")
             await jobs.until_all_run(count)
             record(bench, "start of the operator until all are heard", clock() - began, "s")
             await asyncio.sleep(2 * SETTLE_SECONDS)
             changed = await quiet(jobs, operator, record, bench)
             expected = await rounds(jobs, operator, generator, record, bench, OF_PROGRAMS)
-            training = asyncio.create_task(jobs.fleet.train())
+            jobs.fleet.trains = True
             await steady(jobs, operator, record, bench)
             await failures_while_training(jobs, operator, generator, expected, record, bench, OF_PROGRAMS)
-            training.cancel()
+            jobs.fleet.trains = False
             latencies(jobs.failures, record, bench)
             memory = record(bench, "memory, most", ProcessFigures.of(operator.pid).peak_mb, "MB", target=at_most(300))
             wrong = await ends(jobs, expected)
@@ -214,7 +215,11 @@ async def play(
 
     tasks = []
     for job in list(jobs.fleet.jobs.values()):
-        kind, after, seat = generator.choice(kinds), generator.uniform(0, FAILING_SECONDS), generator.randrange(SEATS)
+        kind, after, seat = (
+            generator.choice(kinds),
+            generator.uniform(0, jobs.failing_seconds),
+            generator.randrange(SEATS),
+        )
         if kind != "none" and job.ended is None:
             tasks.append(one(job, kind, after, f"s{seat}"))
     await asyncio.gather(*tasks)

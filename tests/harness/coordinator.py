@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from stowage_worker.codec import FROM_COMMANDER
+from stowage_worker.coordinator import IDLE_REPORT_SECONDS
 from stowage_worker.messages import Attach, Begin, Checkpoint, End, Evidence, Progress, Report, SeatState
 from stowage_worker.wire import Connection
 
@@ -23,7 +24,6 @@ class FakeCoordinator:
     Attributes:
         begun: every `Begin` of a new epoch, in order.
         told: every `Begin`, those that say the same again among them.
-        waiting: seats that are connected and no members, with the UIDs of their pods.
         ended: the `End`, once it came.
         attached: how often somebody attached.
         waiting: seats with the UID of their pod that are connected and no members of the epoch.
@@ -32,7 +32,6 @@ class FakeCoordinator:
     def __init__(self) -> None:
         self.begun: list[Begin] = []
         self.told: list[Begin] = []
-        self.waiting: dict[str, str] = {}
         self.ended: End | None = None
         self.attached: list[Attach] = []
         self.waiting: dict[str, str] = {}
@@ -104,6 +103,12 @@ class FakeCoordinator:
             case End():
                 self.ended = message
 
+    async def say_again(self) -> None:
+        """Say now and then that it lives, as one does that has nothing to say; until cancelled."""
+        while True:
+            await asyncio.sleep(IDLE_REPORT_SECONDS)
+            self._send()
+
     def _send(self) -> None:
         for connection in self._connections:
             connection.send(self.report)
@@ -115,8 +120,10 @@ async def fake_coordinator(port: int = 0) -> AsyncIterator[FakeCoordinator]:
     fake = FakeCoordinator()
     server = await asyncio.start_server(fake.serve, "127.0.0.1", port)
     fake.port = server.sockets[0].getsockname()[1]
+    saying = asyncio.create_task(fake.say_again())
     try:
         yield fake
     finally:
+        saying.cancel()
         server.close()
         fake.cut()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stowage_worker.codec import FROM_COMMANDER
+from stowage_worker.coordinator import IDLE_REPORT_SECONDS
 from stowage_worker.messages import Begin, End, Evidence, Progress, Report, SeatState
 from stowage_worker.wire import Connection
 
@@ -117,12 +119,16 @@ class Fleet:
 
     Args:
         name_of: tells jobs by their tokens.
+
+    Attributes:
+        trains: all jobs that run make steps; otherwise they only say that they run.
     """
 
     def __init__(self, name_of: NameOf) -> None:
         self.jobs: dict[str, FleetJob] = {}
         self.port = 0
         self.attached = 0
+        self.trains = False
         self._name_of = name_of
 
     @property
@@ -151,14 +157,16 @@ class Fleet:
                 job.connection = None
             connection.abort()
 
-    async def train(self) -> None:
-        """All jobs that run make steps, until cancelled; their reports are spread over each second."""
+    async def live(self) -> None:
+        """Report as often as coordinators do, until cancelled; the reports are spread over each second."""
         loop = asyncio.get_running_loop()
-        while True:
+        for second in itertools.count():
             began, jobs = loop.time(), list(self.jobs.values())
             for number, job in enumerate(jobs):
                 if job.runs and job.ended is None:
-                    job.trains()
+                    job.trains() if self.trains else job.say()
+                elif (number + second) % IDLE_REPORT_SECONDS == 0:
+                    job.say()
                 if number % 10 == 9:
                     await asyncio.sleep(max(0.0, began + number / len(jobs) - loop.time()))
             await asyncio.sleep(max(0.01, began + 1.0 - loop.time()))
@@ -170,9 +178,11 @@ async def fleet(name_of: NameOf) -> AsyncIterator[Fleet]:
     made = Fleet(name_of)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0, backlog=MOST_CONNECTIONS)
     made.port = server.sockets[0].getsockname()[1]
+    living = asyncio.create_task(made.live())
     try:
         yield made
     finally:
+        living.cancel()
         server.close()
         for job in made.jobs.values():
             if job.connection is not None:

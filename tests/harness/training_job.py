@@ -51,18 +51,18 @@ class Job:
         own = [pod for pod in found if pod["metadata"]["labels"].get("stowage.dev/job") == self.name]
         return {pod["metadata"]["name"]: pod for pod in own if "stowage.dev/seat" in pod["metadata"]["labels"]}
 
-    async def until_pods(self, *names: str) -> dict[str, Document]:
+    async def until_pods(self, *names: str, within_seconds: float = 30.0) -> dict[str, Document]:
         async def there() -> dict[str, Document]:
             pods = await self.pods()
             assert set(pods) == set(names), set(pods)
             return pods or {"": {}}
 
-        return await eventually(there, what=f"the pods are {names}")
+        return await eventually(there, timeout_seconds=within_seconds, what=f"the pods are {names}")
 
     async def delete(self) -> None:
         with contextlib.suppress(NotFound):
             await self.bench.api.delete(self.path)
-        await self.until_pods()
+        await self.until_pods(within_seconds=60)  # a garbage collector that has just begun learns of jobs after 30 s
 
     async def gone(self) -> bool:
         """Whether nothing of the job is left; fails with what is."""

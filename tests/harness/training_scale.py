@@ -58,11 +58,13 @@ class Scale:
     Attributes:
         namespace: of the jobs.
         metrics_url: of the operator.
+        failing_seconds: three of four jobs fail at a time within so long.
     """
 
     api: Api
     namespace: str
     metrics_url: str = ""
+    failing_seconds: float = 60.0
     fleet: Fleet = field(init=False)
     watched: Watched = field(init=False)
     failures: list[Failure] = field(default_factory=list)

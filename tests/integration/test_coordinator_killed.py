@@ -109,7 +109,7 @@ async def job_in(folder: Path) -> AsyncIterator[Job]:
         yield job
     finally:
         job.leave()
-        await job.processes.end(5.0, is_told=False)
+        await job.processes.end(5.0, told=())
         job.processes._children.close()
         port.release()
 

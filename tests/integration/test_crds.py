@@ -205,8 +205,10 @@ async def test_short_names_and_category(api: Api, stored_plan: str) -> None:
     assert served["packingplans"]["shortNames"] == ["pplan"]
     assert served["packingpolicies"]["shortNames"] == ["pp"]
     assert {one["name"] for one in resources["resources"] if "stowage" in one.get("categories", ())} == {
+        "modelservices",
         "packingplans",
         "packingpolicies",
+        "performanceprofiles",
         "trainingjobs",
     }
     with pytest.raises(NotFound):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stowage.act.training import job_keys
 from stowage.api.training_job import TrainingJob
 from stowage.transport import Api, ApiError
 from stowage.transport.paths import NAMESPACES, TRAINING_JOBS, in_namespace, named
@@ -106,6 +107,12 @@ async def test_the_table_of_jobs(api: Api, stored: str) -> None:
     assert read["status"]["restartCount"] == 3
     assert read["status"]["nodes"]["summary"] == "3/4"
     assert TrainingJob.parse_stored(read).to_document()["status"] == read["status"]
+
+
+@pytest.mark.usefixtures("stored")
+async def test_names_of_all_jobs_are_read_without_their_specs(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "get", None)
+    assert await job_keys(api) == ("default/stored",)
 
 
 async def test_jobs_live_in_namespaces_and_go_by_tj(api: Api) -> None:

@@ -193,6 +193,29 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     await nothing_left(run)
 
 
+async def test_a_signal_while_a_supervisor_is_started_again_does_not_wait_for_the_grace(tmp_path: Path) -> None:
+    run = LocalTraining(tmp_path, options=("--grace", "100000"), command=("sleep", "1000")).start()
+    status = await run.until(lambda status: status["phase"] == "Running")
+    os.kill(status["seats"]["s1"]["pid"], signal.SIGKILL)
+    await run.until(lambda status: status["epoch"] == 2 and "s1" in status["seats"])
+    assert run.process is not None
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    await nothing_left(run)
+
+
+async def test_nohup(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = LocalTraining(tmp_path, 1, 1, steps=150, toy=("--pause", "0.02")).start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    await run.until(lambda status: status["phase"] == "Running" and status["step"] > 0)
+    assert run.process is not None
+    run.process.send_signal(signal.SIGHUP)
+    assert run.wait() == 0
+
+
 async def test_nodes_whose_supervisors_die_again_and_again_are_left_out(tmp_path: Path) -> None:
     killer = "[ $STOWAGE_SEAT = s1 ] && kill -9 $PPID; [ $STOWAGE_NODES = 2 ] || sleep 1000"
     run = LocalTraining(tmp_path, 3, 1, options=("--min-nodes", "2"), command=("sh", "-c", killer))

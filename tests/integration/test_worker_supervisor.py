@@ -202,6 +202,16 @@ async def test_yield_of_who_never_asks(coordinator: PlayedCoordinator) -> None:
     assert (coordinator.folder / "asked").exists()
 
 
+async def test_yield_where_nobody_can_be_asked(coordinator: PlayedCoordinator) -> None:
+    in_the_way = "import os; os.mkdir(os.environ['STOWAGE_YIELD_FILE'])"
+    coordinator.start(f"{in_the_way}\n{CATCHER}")
+    await coordinator.hello()
+    await coordinator.run(processes=1)
+    await coordinator.until_there("ready")
+    coordinator.say(Yield(1, 600.0))
+    assert await coordinator.hear(Yielded) == Yielded(1)
+
+
 async def test_sigterm_to_the_supervisor_reaches_ranks(coordinator: PlayedCoordinator) -> None:
     coordinator.start(CATCHER)
     await coordinator.hello()

@@ -26,6 +26,7 @@ class ElasticWorld(World):
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__(0)
         self.sizes = set(sizes)
+        self.lets_go = True
         self.nodes = {name: structs.replace(one, allocatable=EIGHT_CORES) for name, one in self.nodes.items()}
         self.asked: int | None = None
         elastic = {"shrinkAfter": "30s", "growAfter": "30s", "cooldown": "30s"}
@@ -62,6 +63,7 @@ def test_a_job_has_in_the_end_what_is_asked_for_or_all_there_is_room_for(
     for number in range(NODES):
         world.meets("back", number)
     world.meets("spares", 0)
+    world.meets("suspend", 0)
     for _ in range(ROUNDS):
         world.now += 61
         world.meets("look", 0)

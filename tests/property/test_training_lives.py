@@ -10,8 +10,8 @@ from msgspec import structs
 
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import seat_pod_name
-from stowage.decide.training.commands import command_of
-from stowage.decide.training.seats import members_of, spares_of, work_of
+from stowage.decide.training.commands import command_of, is_suspending
+from stowage.decide.training.seats import STANDING_STILL, members_of, spares_of, work_of
 from stowage.decide.training.spares import wanted_spares
 from stowage.decide.training.waiting import WAITS
 from stowage_scheduler.cluster import OwnerRef
@@ -35,6 +35,7 @@ failures = st.one_of(
     st.tuples(st.just("look"), st.just(0)),
     st.tuples(st.just("unheard"), st.just(0)),
     st.tuples(st.just("spares"), st.integers(0, 2)),
+    st.tuples(st.just("suspend"), st.integers(0, 1)),
 )
 
 
@@ -52,6 +53,9 @@ class World(Spared):
         self.epochs: list[int] = []
         self.silent: set[str] = set()
         self.lost: dict[str, Evidence] = {}
+        self.named: set[str] = set()
+        self.lets_go = False
+        """Seats go: others may get their names."""
 
     def look(self) -> None:
         """One pass of the operator and what everybody does about it."""
@@ -63,6 +67,8 @@ class World(Spared):
         for one in self.work().create:
             name = seat_pod_name("tiny", one.seat, one.attempt)
             assert name not in self.pods, "a pod of that name is still there"
+            assert self.lets_go or name not in self.named, "a pod had that name"
+            self.named.add(name)
             labels = {"stowage.dev/job": "tiny", "stowage.dev/seat": one.seat, "stowage.dev/attempt": str(one.attempt)}
             owner = OwnerRef("TrainingJob", "tiny", UID)
             self.made += 1
@@ -104,7 +110,7 @@ class World(Spared):
             self.epochs.append(begin.epoch)
             self.lost = {}
         members = dict(zip(begin.seats, begin.pods, strict=True))
-        assert len(members) in self.sizes
+        assert len(members) in self.sizes or is_suspending(self.job)
         waiting = {seat.seat: seat.pod_uid for seat in spares_of(self.status.seats) if seat.pod_uid}
         heard = {seat: self._is_heard(uid) for seat, uid in {**waiting, **members}.items()}
         for seat in members:
@@ -114,7 +120,7 @@ class World(Spared):
             SeatState(seat, uid or "", connected=heard[seat], state="Running" if seat in members else "Idle")
             for seat, uid in {**waiting, **members}.items()
         )
-        phase = "Failed" if self.lost else "Running"
+        phase = "Failed" if self.lost else "Running" if members else "Yielded"
         self.report = Report(begin.epoch, begin.attempt, phase, seats, tuple(self.lost.values()))
 
     def _hold(self, before: Any) -> None:
@@ -122,7 +128,7 @@ class World(Spared):
         assert status.epoch >= before.epoch
         assert status.attempt >= before.attempt
         assert {seat.seat for seat in status.seats} >= set(status.members)
-        if status.phase.ended or status.phase is JobPhase.PAUSED:
+        if status.phase in STANDING_STILL:
             return
         assert status.message or status.phase not in WAITS, "who waits says for what"
         assert len(members_of(status.seats)) in self.sizes
@@ -152,7 +158,10 @@ class World(Spared):
             self.now += number
         elif what == "unheard":
             self.report = None
+        elif what == "suspend":
+            self.spec(suspend=bool(number))
         elif what == "spares":
+            self.lets_go = True
             recovery = self.job.to_document()["spec"]["recovery"]
             self.spec(recovery={**recovery, "spares": number})
         self._coordinate()
@@ -170,6 +179,7 @@ def test_a_job_lives_through_what_fails_and_runs_when_there_are_nodes(spares: in
         world.look()
     for number in range(NODES):
         world.meets("back", number)
+    world.meets("suspend", 0)
     for _ in range(ROUNDS):
         world.now += 61
         world.meets("look", 0)

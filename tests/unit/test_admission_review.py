@@ -84,7 +84,8 @@ def test_the_webhook_is_asked_about_our_kinds_only_and_never_about_deletions() -
     (webhook,) = configuration("stowage", {"url": "https://127.0.0.1:9443/validate"}, operator_user="u")["webhooks"]
     (rule,) = webhook["rules"]
     assert rule["apiGroups"] == ["stowage.dev"]
-    assert rule["resources"] == ["packingpolicies", "packingplans", "trainingjobs"]
+    ours = ["packingpolicies", "packingplans", "trainingjobs", "modelservices", "performanceprofiles"]
+    assert rule["resources"] == ours
     assert set(rule["operations"]) == {"CREATE", "UPDATE"}
     assert webhook["failurePolicy"] == "Ignore"
     assert webhook["sideEffects"] == "None"

@@ -210,7 +210,7 @@ async def test_a_process_leads_while_its_lease_is_fresh(spec: Document | None, r
 async def test_missing_definitions_come_with_the_chart_or_by_hand() -> None:
     found = await check_definitions(OneLease(None))
     assert found.result is Result.FAILED
-    assert "missing: packingpolicies, packingplans, trainingjobs;" in found.found
+    assert "missing: packingpolicies, packingplans, trainingjobs, modelservices, performanceprofiles;" in found.found
     assert "--take-ownership" in found.found
     assert "kubectl apply -f crds/" in found.found
 

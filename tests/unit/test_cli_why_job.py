@@ -138,6 +138,25 @@ def test_who_is_paused_is_told_how_to_go_on(ask: Ask) -> None:
     assert "what helps: kubectl patch tj tiny" in text
 
 
+def test_a_budget_that_is_used_up_is_told_and_counts_anew_once_somebody_has_looked(ask: Ask) -> None:
+    life = Life(recovery={"budget": {"restarts": 1, "window": "1h"}}).run()
+    device = {"error_type": "RuntimeError", "error_message": "uncorrectable ECC error"}
+    life.fails(**device)
+    life.now += 10
+    life.fails(**device)
+    assert life.status.phase is JobPhase.PAUSED
+    assert "budget: 1 of 1 starts in 1 h used" in ask(life)[2]
+    life.pods = {}
+    for suspend in (True, False):
+        life.spec(suspend=suspend)
+        life.step()
+    life.now += 10
+    life.run()
+    life.fails(**device)
+    assert life.status.phase is JobPhase.RECOVERING
+    assert "budget: 1 of 1 starts in 1 h used" in ask(life)[2]
+
+
 def waiting_pod(name: str, seat: str) -> Document:
     document = pod(name, "6")
     document["metadata"] |= {"namespace": "team", "labels": {"stowage.dev/job": "tiny", "stowage.dev/seat": seat}}
@@ -170,6 +189,31 @@ def test_pods_that_have_a_node_and_do_not_start_are_named_with_what_they_wait_fo
     assert [one["seat"] for one in answer["seatsThatWait"]] == ["s0"]
     assert "seat s0 on node n0: container trainer waits for image" in text
     assert ": ImagePullBackOff; it counts as a failure at " in text
+
+
+def test_a_recovery_that_waits_for_the_coordinator_says_so_once(ask: Ask) -> None:
+    life = Life().run()
+    life.fails(error_type="OSError", error_message="stale file handle")
+    life.report = None
+    life.now += 5
+    life.step()
+    code, document, text = ask(life)
+    assert (code, document["phase"]) == (0, "Recovering")
+    unheard = "Every pod has a node; the operator does not hear the coordinator, pod tiny-coordinator, yet."
+    assert f"  it waits: {unheard}\n" in text
+    assert text.count("stale file handle: the processes start again") == 1, "that is told in the story"
+
+
+def test_what_others_wrote_moves_no_cursor_and_ends_no_line(ask: Ask) -> None:
+    life = Life()
+    life.step()
+    document = waiting_pod("tiny-s0-1", "s0")
+    document["spec"]["nodeName"] = "n0"
+    waits = {"waiting": {"reason": "\x1b[2JSucceeded\nnothing has failed"}}
+    document["status"] = {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": waits}]}
+    _, _, text = ask(life, document)
+    assert "\x1b" not in text
+    assert text.count("\nnothing has failed") == 1, "that it is said once is ours"
 
 
 def test_what_people_should_know_of_stands_in_notes(ask: Ask) -> None:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.coordinator import FakeCoordinator, fake_coordinator
+from harness.coordinator_process import coordinator_process
 from harness.waiting import eventually
+from stowage.decide.training.evidence_of_coordinators import LOST_SECONDS
+from stowage.run import coordinators
 from stowage.run.coordinators import (
+    DIALS_AT_ONCE,
     MOST_RING_SECONDS,
     PROGRESS_LOOKS_A_SECOND,
     PROGRESS_SECONDS,
     Coordinators,
     Target,
 )
+from stowage.run.coordinators import Links as States
 from stowage_worker.messages import Begin, End
+from stowage_worker.wire import Connection, dial
 
 TARGET = Target("team/tiny", "uid-1", "a-token", leader_epoch=3)
 BEGIN = Begin(1, 1, ("s0", "s1"), 1, pods=("uid-a", "uid-b"))
@@ -177,6 +186,29 @@ async def test_a_report_that_tells_nothing_new_rings_nobody(links: Links) -> Non
     assert links.rings == [PROGRESS_SECONDS, PROGRESS_SECONDS]  # of the steps 12 and 13
 
 
+async def test_one_that_was_never_heard_is_lost_when_its_pod_has_had_an_address_for_a_minute() -> None:
+    """Else the alert would end with the leader's term: whoever leads next has never heard it."""
+    now, dials = [5.0], asyncio.Semaphore(0)
+
+    async def nowhere() -> tuple[str, int]:
+        raise ConnectionError("its pod has no address yet")
+
+    async def nobody() -> tuple[str, int]:
+        dials.release()
+        return "127.0.0.1", 1
+
+    links = Coordinators(lambda *_: None, random.Random(1), lambda: now[0])
+    links.follow(TARGET, nobody)
+    links.follow(Target("team/waits", "uid", "a-token", leader_epoch=3), nowhere)
+    async with asyncio.timeout(20):
+        await dials.acquire()
+        await dials.acquire()
+    assert links.counts() == {States.CONNECTING: 2}
+    now[0] += LOST_SECONDS
+    assert links.counts() == {States.CONNECTING: 1, States.LOST: 1}
+    links.drop_all()
+
+
 async def test_the_more_jobs_there_are_the_less_is_each_looked_at_for_its_progress() -> None:
     async def nowhere() -> tuple[str, int]:
         raise OSError("nowhere")
@@ -189,3 +221,59 @@ async def test_the_more_jobs_there_are_the_less_is_each_looked_at_for_its_progre
     links.drop_all()
     assert paces[:200] == [PROGRESS_SECONDS] * 200
     assert paces[-1] == 500 / PROGRESS_LOOKS_A_SECOND
+
+
+async def test_one_whose_process_is_stopped_is_not_heard_though_its_connection_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(coordinators, "SILENT_SECONDS", 1.0)
+    (tmp_path / "token").write_text(TARGET.token)
+    rings: list[float] = []
+    links = Coordinators(lambda _, seconds: rings.append(seconds), random.Random(1), lambda: 5.0)
+    async with coordinator_process("--port=0", f"--token-file={tmp_path / 'token'}") as (running, port):
+
+        async def address() -> tuple[str, int]:
+            return "127.0.0.1", port
+
+        async def heard() -> bool:
+            return links.connected(TARGET.key)
+
+        async def unheard() -> bool:
+            return not links.connected(TARGET.key) and bool(rings)
+
+        links.follow(TARGET, address)
+        await eventually(heard, timeout_seconds=20, what="it is heard")
+        rings.clear()
+        running.send_signal(signal.SIGSTOP)
+        await eventually(unheard, timeout_seconds=20, what="its silence is noticed")
+        running.send_signal(signal.SIGCONT)
+        await eventually(heard, timeout_seconds=20, what="it is heard again")
+        links.drop_all()
+
+
+async def test_dead_coordinators_of_one_namespace_keep_nobody_elsewhere_waiting(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dials: list[int] = []
+
+    async def nobody_answers(host: str, port: int, seconds: float) -> Connection:
+        if port == links.fake.port:
+            return await dial(host, port, seconds)
+        dials.append(port)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def dead() -> tuple[str, int]:
+        return "127.0.0.1", 1
+
+    monkeypatch.setattr(coordinators, "dial", nobody_answers)
+    for number in range(5 * DIALS_AT_ONCE):
+        links.all.follow(Target(f"dead/j{number}", "uid", "a-token", leader_epoch=3), dead)
+
+    async def all_taken() -> bool:
+        return len(dials) >= DIALS_AT_ONCE
+
+    await eventually(all_taken, timeout_seconds=10, what="no dial of the namespace is free")
+    links.follow()
+    await links.until_attached(1)
+    assert len(dials) == DIALS_AT_ONCE

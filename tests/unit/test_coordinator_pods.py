@@ -10,7 +10,8 @@ from msgspec import structs
 
 from stowage.decide.training.evidence_of_coordinators import LOST_SECONDS
 from stowage.run import coordinator_pods, open_gates
-from stowage.run.coordinator_pods import REPLACED_SECONDS, CoordinatorPods
+from stowage.run.coordinator_pods import MENDED_SECONDS, REPLACED_SECONDS, CoordinatorPods
+from stowage.run.coordinators import Address, Target
 from stowage.run.open_gates import PATIENCE_SECONDS, OpenGates
 from stowage_scheduler.cluster import OwnerRef, Pod
 from unit.builders import NOW, node, pod
@@ -27,16 +28,19 @@ class Kept:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.job = Life().run().job
         self.now = NOW
+        self.found: dict[str, Any] = {}  # the coordinator's pod, as the API server has it
+        self.address: Address | None = None
         self.links = SimpleNamespace(
             connected=lambda _: self.connected,
             since=lambda _: self.since,
-            follow=lambda *_: None,
+            follow=self.follow,
             command=lambda *_: None,
             drop=lambda _: None,
         )
         self.connected, self.since = True, NOW
         self.store = SimpleNamespace(pods={"team/tiny-coordinator": COORDINATOR}, nodes={"n1": node("n1")})
         self.asked: list[str] = []
+        self.secrets: list[str | None] = []  # the tokens with which the Secret was asked for
 
         async def delete_pod(_: object, one: Pod, *, force: bool = False) -> None:
             self.asked.append(f"delete {one.name}{' by force' if force else ''}")
@@ -44,13 +48,18 @@ class Kept:
         async def apply_child(_: object, __: object, ___: str, document: dict[str, Any]) -> None:
             self.asked.append(f"make {document['kind']}")
 
-        async def ensure_token(_: object, __: object) -> str:
+        async def ensure_token(_: object, __: object, known: str | None = None) -> str:
+            self.secrets.append(known)
             return "token"
 
         for one in (delete_pod, apply_child, ensure_token):
             monkeypatch.setattr(coordinator_pods, one.__name__, one)
+
+        async def get(_: str) -> dict[str, Any]:
+            return self.found
+
         self.pods = CoordinatorPods(
-            api=cast("Any", None),
+            api=cast("Any", SimpleNamespace(get=get)),
             store=cast("Any", self.store),
             lease=cast("Any", SimpleNamespace(leading=True, epoch=1)),
             clock=lambda: self.now,
@@ -61,9 +70,13 @@ class Kept:
     def standing(self, **fields: Any) -> None:
         self.store.pods["team/tiny-coordinator"] = structs.replace(COORDINATOR, **fields)
 
-    async def keep(self) -> float | None:
+    def follow(self, _: Target, address: Address) -> None:
+        self.address = address
+
+    async def keep(self, *, makes_pods: bool = False) -> float | None:
         self.asked.clear()
-        return await self.pods.keep(self.job, None)
+        self.secrets.clear()
+        return await self.pods.keep(self.job, None, makes_pods=makes_pods)
 
 
 @pytest.fixture
@@ -92,6 +105,19 @@ async def test_one_that_has_ended_or_is_gone_is_made_anew(kept: Kept) -> None:
     assert kept.asked == ["make Service", "make Pod"]
 
 
+async def test_pods_find_secret_and_service_though_somebody_deleted_them(kept: Kept) -> None:
+    await kept.keep()
+    assert (kept.asked, kept.secrets) == ([], [None])
+    await kept.keep(makes_pods=True)
+    assert (kept.asked, kept.secrets) == (["make Service"], ["token"]), "pods that run have that token"
+    kept.now += MENDED_SECONDS - 1
+    await kept.keep(makes_pods=True)
+    assert (kept.asked, kept.secrets) == ([], []), "pods are made in turns"
+    kept.now += 1
+    await kept.keep(makes_pods=True)
+    assert (kept.asked, kept.secrets) == (["make Service"], ["token"])
+
+
 async def test_one_that_runs_unheard_is_replaced_after_a_minute_and_not_again_soon(kept: Kept) -> None:
     kept.connected = False
     kept.now = NOW + LOST_SECONDS - 10
@@ -112,6 +138,29 @@ async def test_one_whose_image_is_still_pulled_is_waited_for(kept: Kept) -> None
     kept.now = NOW + 10 * LOST_SECONDS
     await kept.keep()
     assert kept.asked == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "status", "found"),
+    [
+        pytest.param(UID, {"phase": "Running", "podIP": "10.0.0.7"}, ("10.0.0.7", 7070), id="it runs"),
+        pytest.param(UID, {"phase": "Pending"}, "no address", id="it waits for a node"),
+        pytest.param(
+            UID, {"phase": "Succeeded", "podIP": "10.0.0.7"}, "no address", id="its IP may be another's by now"
+        ),
+        pytest.param(UID, {}, "no address", id="no kubelet knows it"),
+        pytest.param("uid-2", {"phase": "Running", "podIP": "10.0.0.7"}, "another's", id="a pod of that name"),
+    ],
+)
+async def test_only_the_own_pod_is_told_the_token(kept: Kept, owner: str, status: dict[str, Any], found: Any) -> None:
+    kept.found = {"metadata": {"ownerReferences": [{"uid": owner}]}, "status": status}
+    await kept.keep()
+    assert kept.address is not None
+    if isinstance(found, tuple):
+        assert await kept.address() == found
+        return
+    with pytest.raises(OSError, match=found):
+        await kept.address()
 
 
 class TestGates:

@@ -13,6 +13,7 @@ import pytest
 import typer
 import yaml
 
+from stowage.api.model_service_reasons import ScalingReason, ServiceCondition, ServiceReason
 from stowage.api.reasons import PlanCondition, PlanReason, PolicyCondition, PolicyReason, StepReason
 from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.cli.app import app
@@ -156,6 +157,8 @@ def first_cells(text: str) -> list[str]:
         pytest.param("A step", StepReason, id="a step's state"),
         pytest.param("A training job", JobReason, id="conditions of a training job"),
         pytest.param("A recovery", RecoveryReason, id="why a recovery does what it does"),
+        pytest.param("A model service", ServiceReason, id="conditions of a model service"),
+        pytest.param("A scaling decision", ScalingReason, id="why a role has so many replicas"),
         pytest.param("What is not followed", TroubleReason, id="why a collection is not followed"),
     ],
 )
@@ -177,6 +180,7 @@ def test_each_type_of_condition_is_named() -> None:
     text = sections(DOCS / "reasons.md")
     missing = {kind for kind in PolicyCondition if f"`{kind.value}`" not in text["A policy"]}
     missing |= {kind for kind in JobCondition if f"`{kind.value}`" not in text["A training job"]}
+    missing |= {kind for kind in ServiceCondition if f"`{kind.value}`" not in text["A model service"]}
     assert missing | {kind for kind in PlanCondition if f"`{kind.value}`" not in text["A plan"]} == set()
 
 

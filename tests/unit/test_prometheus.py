@@ -208,6 +208,19 @@ async def test_the_words_of_an_error_are_not_read_to_their_end(asker: Asker) -> 
         await asker.client().ask("up")
 
 
+async def outcomes(client: Prometheus, queries: int) -> list[str]:
+    """What becomes of so many queries at once."""
+
+    async def one() -> str:
+        try:
+            await client.ask("up")
+        except QueryError as error:
+            return error.failure.value
+        return "ok"
+
+    return sorted(await asyncio.gather(*(one() for _ in range(queries))))
+
+
 async def test_an_endpoint_that_fails_again_and_again_rests_until_one_query_succeeds(asker: Asker) -> None:
     client = asker.client()
     asker.fake.behaviour = always(status(500))
@@ -215,19 +228,14 @@ async def test_an_endpoint_that_fails_again_and_again_rests_until_one_query_succ
         with failing(QueryFailure.FAILED):
             await client.ask("up")
     asked = len(asker.fake.questions)
-    answers = await client.ask_all({"a": "up", "b": "up"})
-    assert {name: one.error.failure for name, one in answers.items() if one.error} == dict.fromkeys(
-        "ab", QueryFailure.RESTING
-    )
+    assert await outcomes(client, 2) == ["resting", "resting"]
     assert len(asker.fake.questions) == asked
     asker.ahead_seconds += LONGEST_REST_SECONDS
-    answers = await client.ask_all(dict.fromkeys("abcd", "up"))
-    failures = sorted(one.error.failure.value for one in answers.values() if one.error)
-    assert failures == ["failed", "resting", "resting", "resting"], "one tries for all"
+    assert await outcomes(client, 4) == ["failed", "resting", "resting", "resting"], "one tries for all"
     asker.fake.behaviour = vector((LABELS, 1))
     asker.ahead_seconds += LONGEST_REST_SECONDS
     assert await client.ask("up")
-    assert all(one.error is None for one in (await client.ask_all(dict.fromkeys("abcd", "up"))).values())
+    assert await outcomes(client, 4) == ["ok"] * 4
 
 
 @pytest.mark.parametrize("failure", [status(422), response(b"<html>")], ids=["a bad query", "an unreadable answer"])
@@ -239,7 +247,8 @@ async def test_queries_that_fail_by_themselves_silence_no_others(asker: Asker, f
 
     asker.fake.behaviour = behave
     for _ in range(2 * FAILURES_TO_REST):
-        assert (await client.ask_all({"bad": "bad"}))["bad"].error is not None
+        with pytest.raises(QueryError):
+            await client.ask("bad")
     assert await client.ask("good")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -62,6 +62,19 @@ class World:
         self.rung.clear()
         await self.queries.poll(rule)
         return sorted(self.rung)
+
+
+def held_when(held: Callable[[float, float], bool]) -> Callable[[Question], Awaitable[bytes]]:
+    """A server at which the rule holds now, and held at some times; told each time and the step of the question."""
+
+    async def behave(question: Question) -> bytes:
+        if question.path.endswith("query"):
+            return await vector((OF_BERT, 12))(question)
+        begin, end, step = (float(question.asked[name]) for name in ("start", "end", "step"))
+        times = [begin + number * step for number in range(int((end - begin) / step) + 1)]
+        return answer([{"metric": OF_BERT, "values": [[at, "12"] for at in times if held(at, step)]}], "matrix")
+
+    return behave
 
 
 @pytest.fixture
@@ -139,15 +152,7 @@ async def test_a_server_that_was_never_there_is_told_too(world: World) -> None:
 
 async def test_a_new_process_asks_for_the_past(world: World) -> None:
     """So a rule that fired before the epoch began does not fire again because the operator was started anew."""
-
-    async def behave(question: Question) -> bytes:
-        if question.path.endswith("query"):
-            return await vector((OF_BERT, 12))(question)
-        begin, end, step = (float(question.asked[name]) for name in ("start", "end", "step"))
-        times = [begin + number * step for number in range(int((end - begin) / step) + 1)]
-        return answer([{"metric": OF_BERT, "values": [[at, "12"] for at in times if at >= NOW - 300]}], "matrix")
-
-    world.fake.behaviour = behave
+    world.fake.behaviour = held_when(lambda at, _step: at >= NOW - 300)
     world.queries.listen(job(epoch_at=NOW - 3600))
     await world.poll()
     (firing,) = world.queries.queried(job()).firing
@@ -160,11 +165,24 @@ async def test_a_new_process_asks_for_the_past(world: World) -> None:
 
 
 async def test_the_past_has_a_longest_and_a_bounded_number_of_points(world: World) -> None:
+    world.fake.behaviour = held_when(lambda _at, _step: True)
     world.queries.listen(job(epoch_at=0.0))
     await world.poll()
-    asked = world.fake.questions[0].asked
-    assert float(asked["end"]) - float(asked["start"]) == pytest.approx(86_400, abs=2)
-    assert float(asked["step"]) == pytest.approx(86_400 / 500, abs=0.1)
+    near, far = (question.asked for question in world.fake.questions[:2])
+    assert float(near["end"]) - float(near["start"]) == pytest.approx(500 * SPIKE.every_seconds, abs=2)
+    assert float(near["step"]) == SPIKE.every_seconds
+    assert float(far["end"]) - float(far["start"]) == pytest.approx(86_400, abs=2)
+    assert float(far["step"]) == pytest.approx(86_400 / 500, abs=0.1)
+    (firing,) = world.queries.queried(job()).firing
+    assert firing.since == pytest.approx(float(far["start"]), abs=1)
+
+
+async def test_what_comes_and_goes_has_not_held_since_yesterday(world: World) -> None:
+    """Points far apart may all meet a rule that holds for moments only: it would fire at each start of the operator."""
+    world.fake.behaviour = held_when(lambda at, step: at > NOW - 20 or step > SPIKE.every_seconds)
+    world.queries.listen(job(epoch_at=0.0))
+    await world.poll()
+    assert world.queries.queried(job()) == Queried()
 
 
 async def test_a_past_that_is_too_large_is_done_without(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from stowage.act.training import job_keys
 from stowage.run import controller
 from stowage.run.controller import LOOK_AT_ALL_SECONDS, Controller, pause_seconds
 from stowage.run.doorbell import Doorbell
@@ -58,6 +59,21 @@ async def test_a_job_that_was_deleted_while_nobody_led_is_rung_by_its_pods(monke
     pods.clear()
     places.pod_changed("team/gone-s0-1")
     assert places.jobs() == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "keys"),
+    [
+        pytest.param(b'{"items":null}', (), id="none: what the API server says of an empty list of metadata"),
+        pytest.param(b'{"items":[{"metadata":{"namespace":"team","name":"a","uid":"u"}}]}', ("team/a",), id="one"),
+    ],
+)
+async def test_names_of_all_jobs(answer: bytes, keys: tuple[str, ...]) -> None:
+    async def get_bytes(_path: str, *, metadata_only: bool) -> bytes:
+        assert metadata_only
+        return answer
+
+    assert await job_keys(cast("Api", SimpleNamespace(get_bytes=get_bytes))) == keys
 
 
 @pytest.mark.parametrize(

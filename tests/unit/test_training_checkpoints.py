@@ -8,8 +8,9 @@ import pytest
 from msgspec import structs
 
 from stowage.api.durations import instant
-from stowage.api.training_words import Action, Event, JobPhase, Lost
-from stowage.decide.training.checkpoints import newest_checkpoint
+from stowage.api.training_job_status import RecoveryRecord, RestartCount, TrainingJobStatus
+from stowage.api.training_words import Action, Domain, Event, JobPhase, Lost, Scope
+from stowage.decide.training.checkpoints import interruptions, newest_checkpoint
 from stowage.decide.training.commands import command_of
 from stowage.decide.training.evidence_of_reports import evidence_of_report
 from stowage_scheduler.health import PodHealth
@@ -170,3 +171,40 @@ def test_the_newest_checkpoint(told: dict[str, Any], expected: tuple[object, ...
     assert found is not None
     step, at, uri, cost = expected
     assert (found.step, found.at, found.uri, found.seconds) == (step, instant(float(str(at))), uri, cost)
+
+
+def line(epoch: int, event: Event, action: Action = Action.REPLACE_NODE) -> RecoveryRecord:
+    blameless = event is Event.DISRUPTION
+    return RecoveryRecord(
+        at=instant(NOW), event=event, action=action, domain=Domain.INFRASTRUCTURE, epoch=epoch, blameless=blameless
+    )
+
+
+@pytest.mark.parametrize(
+    ("starts", "recoveries", "expected"),
+    [
+        pytest.param(0, (), 0, id="nothing has happened"),
+        pytest.param(3, (line(1, Event.NODE_LOST), line(2, Event.NODE_LOST)), 3, id="one is forgotten"),
+        pytest.param(2, (line(1, Event.DISRUPTION), line(2, Event.NODE_LOST)), 1, id="an eviction is none"),
+        pytest.param(
+            2,
+            (*[line(1, Event.DISRUPTION)] * 4, line(2, Event.NODE_LOST)),
+            1,
+            id="four evictions at once were one start",
+        ),
+        pytest.param(
+            1, (line(1, Event.NODE_LOST), line(1, Event.DISRUPTION)), 1, id="a failure, and an eviction beside it"
+        ),
+        pytest.param(
+            1,
+            (line(1, Event.NODE_LOST), *[line(2, Event.DISRUPTION, Action.IGNORE)] * 2),
+            1,
+            id="spares that make way stop nobody",
+        ),
+    ],
+)
+def test_failures_are_starts_that_were_not_planned(
+    starts: int, recoveries: tuple[RecoveryRecord, ...], expected: int
+) -> None:
+    counts = (RestartCount(scope=Scope.NODE, count=starts),) if starts else ()
+    assert interruptions(TrainingJobStatus(restarts=counts, recoveries=recoveries)) == expected

@@ -14,6 +14,7 @@ from unit.training_cases import ALL_NODES, cluster, decided, exited, job, of_nod
 
 RESTARTED = tuple(tried(Action.RESTART_PROCESSES, epoch=number) for number in (4, 5))
 IN_PLACE = (*RESTARTED, tried(Action.RESTART_CONTAINER, epoch=6))
+LOOKED_AT = tried(Action.PAUSE, epoch=6, seat=None, node=None)
 MOVED = (*IN_PLACE, *(tried(Action.REPLACE_NODE, epoch=number) for number in (2, 3)))
 SHRUNK = (*MOVED, tried(Action.SHRINK, epoch=1))
 
@@ -32,6 +33,8 @@ SHRUNK = (*MOVED, tried(Action.SHRINK, epoch=1))
         pytest.param(
             tuple(structs.replace(one, seat="s2") for one in SHRUNK), Action.RESTART_PROCESSES, id="elsewhere"
         ),
+        pytest.param((*SHRUNK, LOOKED_AT), Action.RESTART_PROCESSES, id="somebody has looked"),
+        pytest.param((LOOKED_AT, *SHRUNK), Action.PAUSE, id="and nothing has become better"),
         pytest.param(
             tuple(structs.replace(one, event=Event.DISRUPTION) for one in SHRUNK),
             Action.RESTART_PROCESSES,
@@ -146,6 +149,8 @@ SPENT = tuple(tried(Action.RESTART_PROCESSES, epoch=number, seat=f"s{number}", n
             Action.RESTART_PROCESSES,
             id="two lines of one decision",
         ),
+        pytest.param(exited(), (*SPENT, LOOKED_AT), Action.RESTART_PROCESSES, id="somebody has looked since"),
+        pytest.param(exited(), (LOOKED_AT, *SPENT), Action.FAIL, id="it was used up again"),
         pytest.param(
             exited(),
             tuple(structs.replace(one, at=NOW - 3600) for one in SPENT),

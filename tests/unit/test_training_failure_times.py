@@ -6,7 +6,8 @@ import pytest
 
 from stowage.api.durations import instant
 from stowage.api.training_job_status import EvidenceRecord, LastFailure
-from stowage.api.training_words import Action, Domain, Event
+from stowage.api.training_words import Action, Domain, Event, JobPhase
+from stowage.decide.training.failure_story import failure_story
 from stowage.decide.training.failure_times import timed
 from stowage.decide.training.heard import Heard, heard_of
 from stowage.decide.training.repair_times import STAGES, Repair, reached_at, went_on
@@ -187,3 +188,33 @@ def test_clocks_that_make_no_sense_do_not_keep_a_failure_from_being_told(at: flo
     assert told.recovery.detect is not None
     assert told.recovery.detect.seconds <= 999_999_999
     assert LastFailure.model_validate(told.model_dump(by_alias=True)).recovery == told.recovery
+
+
+@pytest.mark.parametrize("code", [pytest.param(1, id="suspended meanwhile"), pytest.param(3, id="paused by it")])
+def test_the_time_in_which_a_job_stands_still_belongs_to_no_recovery(code: int) -> None:
+    life = Life(recovery={"rules": [{"when": {"exitCodes": [3]}, "do": "Pause"}]}).run()
+    life.now += 10
+    life.fails(code=code)
+    life.spec(suspend=True)
+    life.pods = {}
+    life.step()
+    life.step()
+    assert life.status.phase is JobPhase.SUSPENDED
+    stood = life.status.last_failure
+    story = failure_story(life.job)
+    assert story is not None
+    assert story.open_stage is None, "nobody waits for it any more"
+    life.now += 7200
+    life.spec(suspend=False)
+    life.step()
+    life.make()
+    life.step()
+    life.tell("Running", started_at=life.now, first_step_at=life.now, progress=Progress(step=20))
+    life.step()
+    assert life.status.phase is JobPhase.RUNNING
+    assert life.status.last_failure == stood, "two hours would else count as the time of a start"
+    life.now += 10
+    life.fails("s0", code=2)
+    life.tell("Running", started_at=life.now)
+    life.step()
+    assert life.status.last_failure.recovery.start is not None, "the next one is followed again"

@@ -52,3 +52,19 @@ def test_what_happens_to_a_spare_does_not_change_what_an_epoch_was_begun_with() 
     spare = last.model_copy(update={"event": Event.NODE_LOST, "epoch": life.status.epoch, "action": Action.IGNORE})
     status = life.status.model_copy(update={"recoveries": (*life.status.recoveries, spare)})
     assert command_of(life.job.model_copy(update={"status": status})) == begin
+
+
+def test_a_spare_that_is_lost_between_two_hangs_is_no_other_failure() -> None:
+    life = Life().run()
+    for _ in range(2):
+        life.tell("Failed", (Evidence("Hang", life.status.epoch, life.now - 1, "s0", 0, step=50),))
+        life.step()
+        life.now += 100
+        last = life.status.recoveries[-1]
+        spare = last.model_copy(update={"event": Event.NODE_LOST, "epoch": life.status.epoch, "action": Action.IGNORE})
+        status = life.status.model_copy(update={"recoveries": (*life.status.recoveries, spare)})
+        life.job = life.job.model_copy(update={"status": status})
+    begin = command_of(life.job)
+    assert isinstance(begin, Begin)
+    assert begin.hang is not None
+    assert begin.hang.floor_seconds == 20.0

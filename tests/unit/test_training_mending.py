@@ -14,6 +14,7 @@ from stowage.decide.training.commands import command_of
 from stowage.decide.training.escalation import MAX_REMEMBERED, remembered
 from stowage.decide.training.evidence_of_coordinators import LATE_SECONDS, LOST_SECONDS
 from stowage.decide.training.facts import History, Recovery
+from stowage.decide.training.failure_story import failure_story
 from stowage.decide.training.freshness import RETURN_SECONDS, TAINT_SECONDS, UNHEARD_SECONDS
 from stowage.decide.training.heard import Heard
 from stowage.decide.training.job_status import Seen, next_step
@@ -281,3 +282,39 @@ def test_ranks_that_lost_their_peers_are_waited_for_no_longer_than_a_moment() ->
     assert decided(reset, now=NOW).again_at == NOW + PEERS_SECONDS
     assert decided(reset, now=NOW + PEERS_SECONDS).action is Action.RESTART_PROCESSES
     assert decided(reset, exited(1, at=NOW), now=NOW).action is Action.RESTART_PROCESSES, "that one explains it"
+
+
+@pytest.mark.parametrize("terminating", [True, False], ids=["evicted by the API", "by its kubelet"])
+def test_a_rule_that_ignores_evictions_does_not_keep_a_pod_that_has_ended(terminating: bool) -> None:
+    life = Life(recovery={"rules": [{"when": {"event": "Disruption"}, "do": "Ignore"}]}).run()
+    life.now += 10
+    health = PodHealth(disruption="EvictionByEvictionAPI", disrupted_at=life.now)
+    pod = structs.replace(life.pods["tiny-s0-1"], health=health, terminating=terminating, ready=False)
+    life.pods["tiny-s0-1"] = pod
+    life.step()
+    assert (life.status.phase, life.status.epoch) == (JobPhase.RUNNING, 1), "it still runs for its grace"
+    life.pods["tiny-s0-1"] = structs.replace(pod, phase="Failed")
+    life.step()
+    assert (life.status.phase, life.status.epoch) == (JobPhase.RECOVERING, 2)
+    assert [one.name for one in life.work().release] == ["tiny-s0-1"], "its finalizer would hold it for ever"
+    assert life.make() == ["tiny-s0-2"]
+
+
+def test_the_last_failure_is_the_one_that_asked_for_what_is_done() -> None:
+    life = Life(nodes=3).run()
+    life.now += 10
+    evicted = PodHealth(disruption="EvictionByEvictionAPI", disrupted_at=life.now - 1)
+    life.pods["tiny-s0-1"] = structs.replace(life.pods["tiny-s0-1"], terminating=True, health=evicted)
+    life.spec(recovery={"rules": [{"when": {"exitCodes": [3]}, "do": "RestartProcesses"}]})
+    life.fails("s1", code=3)
+    failure = life.status.last_failure
+    assert (failure.action, failure.event, failure.seat) == (Action.REPLACE_NODE, Event.DISRUPTION, "s0")
+    assert failure.message.startswith("Disruption")
+    assert {(one.event, one.action) for one in life.status.recoveries} == {
+        (Event.PROCESS_EXITED, Action.RESTART_PROCESSES),
+        (Event.DISRUPTION, Action.REPLACE_NODE),
+    }
+    story = failure_story(life.job)
+    assert story is not None
+    assert (story.done, story.budget.used) == ("its seat got a pod on another node", 1)
+    assert story.rule == "no rule of the job speaks of it; by default: ReplaceNode"

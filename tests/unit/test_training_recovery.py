@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from stowage.api.training_words import Action, Domain, Event, JobPhase
-from stowage.decide.training.facts import Evidence, History, JobFacts, RuleFacts
+from stowage.decide.training.facts import Evidence, History, JobFacts, RuleFacts, SeatFacts
 from stowage.decide.training.recovery import SETTLE_MANY_SECONDS, SETTLE_SECONDS
 from stowage.decide.training.recovery_reasons import RecoveryReason
 from unit.builders import NOW
@@ -293,3 +293,28 @@ def test_a_condition_that_a_rule_answers_in_place_is_answered_once() -> None:
     assert decided(odd, job_facts=now, history=history, now=NOW + 1).action is Action.IGNORE
     again = structs.replace(odd, at=NOW + 60)
     assert decided(again, job_facts=now, history=history, now=NOW + 61).action is Action.RESTART_PROCESSES
+
+
+@pytest.mark.parametrize(
+    ("spares", "size"),
+    [
+        pytest.param((), 3, id="a member"),
+        pytest.param((spare(4, node="n1"),), 3, id="a member and a spare beside it, which nobody counts"),
+        pytest.param((seat(4, node="n1"),), 2, id="two members"),
+    ],
+)
+def test_a_job_shrinks_by_the_members_that_it_lost(spares: tuple[SeatFacts, ...], size: int) -> None:
+    rule = RuleFacts(Action.SHRINK, frozenset({Event.NODE_LOST}))
+    facts = job(*spares, sizes=(1, 2, 3, 4), rules=(rule,))
+    decision = decided(of_node(Event.NODE_LOST, "Gone", "n1"), job_facts=facts, snapshot=cluster(gone=("n1",)))
+    assert (decision.action, decision.size) == (Action.SHRINK, size)
+
+
+def test_spares_that_are_heard_say_that_the_network_is_well() -> None:
+    silent = [seat(1, connected=False), *(spare(number, connected=False) for number in (4, 5))]
+    evidence = [saw(Event.SUPERVISOR_LOST, number) for number in (1, 4, 5)]
+    assert decided(*evidence, job_facts=job(*silent, spare(6))).action is Action.REPLACE_NODE
+    assert decided(*evidence, job_facts=job(*silent, size=4)).action is Action.REPLACE_NODE, "three seats of six"
+    more = [*silent, seat(2, connected=False)]
+    again = decided(*evidence, saw(Event.SUPERVISOR_LOST, 2), job_facts=job(*more))
+    assert again.reason == "WaitsForCause", "four seats of six"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.commands import command_of
@@ -192,3 +193,19 @@ def test_a_status_that_is_looked_at_again_stays_as_it_is() -> None:
         life.now += 9
         life.step()
         assert life.status.sizing == before.sizing, "time that passes is no reason to write"
+
+
+def test_who_asks_for_more_nodes_gets_them_before_one_waits_as_a_spare() -> None:
+    life = Elastic(target=2, allowed=[2, 4])
+    life.spec(recovery={"spares": 1})
+    life.run()
+    life.comes()
+    life.now += 100
+    life.spec(nodes={"min": 2, "max": 4, "allowed": [2, 4], "target": 4})
+    life.step()
+    assert life.make() == ["tiny-s3-3", "tiny-s4-3"], "two are to train, and one to wait"
+    life.pods["tiny-s4-3"] = structs.replace(life.pods["tiny-s4-3"], node=None, phase="Pending", ready=False)
+    life.comes()
+    life.step()
+    assert (life.status.phase, life.training) == (JobPhase.RESIZING, ["s0", "s1", "s2", "s3"])
+    assert [seat.seat for seat in life.status.seats if seat.spare] == ["s4"]

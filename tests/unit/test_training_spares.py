@@ -322,3 +322,48 @@ def test_a_pod_on_a_dead_node_goes_by_force_unless_data_could_suffer(
     assert [one.force for one in life.work().delete] == ([True] if forced else [])
     assert [one.name for one in life.work().release] == ["tiny-s1-1"]
     assert life.make() == ["tiny-s1-2"], "the seat is filled all the same"
+
+
+@pytest.mark.parametrize("stop", ["suspend", "pause"])
+def test_no_pod_gets_the_name_that_one_had_before_the_job_stood_still(stop: str) -> None:
+    life = Spared(recovery={"rules": [{"when": {"exitCodes": [3]}, "do": "Pause"}]}).run()
+    for attempt in (2, 3):
+        life.pods.pop(f"tiny-s2-{attempt}")  # somebody deletes the spare: its attempts are ahead of the job's
+        life.step()
+        life.make()
+        life.step()
+    if stop == "pause":
+        life.fails(code=3)
+        assert life.status.phase is JobPhase.PAUSED
+    life.spec(suspend=True)
+    life.pods = {}
+    life.step()
+    life.step()
+    assert (life.status.phase, life.status.seats) == (JobPhase.SUSPENDED, ())
+    life.spec(suspend=False)
+    life.step()
+    assert life.make() == ["tiny-s0-5", "tiny-s1-5"]
+    life.step()
+    assert life.make() == ["tiny-s2-6"]
+
+
+@pytest.mark.parametrize(
+    ("pack", "left"),
+    [
+        pytest.param("Required", [], id="it could never take the place of a member"),
+        pytest.param("Preferred", ["s2"], id="it was a wish"),
+    ],
+)
+def test_a_spare_follows_the_members_into_their_domain(pack: str, left: list[str]) -> None:
+    life = Spared(topology={"pack": pack, "keys": ["rack"]})
+    life.nodes = {f"n{one}": node(f"n{one}", labels={"rack": "a" if one < 3 else "b"}) for one in range(6)}
+    life.run()
+    moved = {"s0": "n3", "s1": "n4"}  # all members were lost at once, and their gang found room in rack b
+    seats = tuple(seat.model_copy(update={"node": moved.get(seat.seat, seat.node)}) for seat in life.status.seats)
+    life.job = life.job.model_copy(update={"status": life.status.model_copy(update={"seats": seats})})
+    for seat, name in moved.items():
+        life.pods[f"tiny-{seat}-1"] = structs.replace(life.pods[f"tiny-{seat}-1"], node=name)
+    life.step()
+    assert [seat.seat for seat in life.status.seats if seat.spare and seat.node] == left
+    assert [one.domains for one in life.work().create] == ([] if left else [(("rack", "b"),)])
+    assert (life.status.phase, life.status.epoch) == (JobPhase.RUNNING, 1), "nobody stops for it"

@@ -92,6 +92,10 @@ def test_a_job_of_a_queue_says_that_it_waits_for_quota() -> None:
 
 def test_a_job_that_starts_says_what_is_still_to_come() -> None:
     life = placed()
+    unheard = "Every pod has a node; the operator does not hear the coordinator, pod tiny-coordinator, yet."
+    assert (life.status.message, condition(life, "Running").message) == (unheard, unheard)
+    life.tell("Preparing")
+    life.step()
     assert life.status.message == "Every pod has a node; every rank starts once all supervisors are connected."
     life.tell("Running", started_at=life.now)
     life.step()

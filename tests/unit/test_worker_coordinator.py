@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+from harness.coordinator_process import coordinator_process
 from harness.fake_supervisors import LOOPBACK, TOKEN, FakeCommander, FakeSupervisor
 from stowage_worker import coordinator
 from stowage_worker.codec import TO_SUPERVISOR
@@ -218,7 +218,7 @@ async def test_a_supervisor_that_does_not_read_holds_nobody_up(attach: Attaching
 async def test_the_process_prints_its_port_and_ends_with_the_code_of_the_job(tmp_path: Path, attach: Attaching) -> None:
     (tmp_path / "token").write_text(TOKEN + "\n", encoding="utf-8")
     arguments = ("--port", "0", "--host", LOOPBACK, "--token-file", str(tmp_path / "token"))
-    async with process(*arguments) as (running, port), supervisors(port, ("s0",)) as (one,):
+    async with coordinator_process(*arguments) as (running, port), supervisors(port, ("s0",)) as (one,):
         commander = await attach(port)
         commander.say(Begin(1, 1, ("s0",), 1))
         await commander.report(1, "Running")
@@ -230,7 +230,7 @@ async def test_the_process_prints_its_port_and_ends_with_the_code_of_the_job(tmp
 async def test_the_process_ends_at_sigterm_and_supervisors_are_told_nothing(tmp_path: Path, attach: Attaching) -> None:
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
     arguments = ("--listen", f"{LOOPBACK}:0", "--token-file", str(tmp_path / "token"))
-    async with process(*arguments) as (running, port), supervisors(port, ("s0",)) as (one,):
+    async with coordinator_process(*arguments) as (running, port), supervisors(port, ("s0",)) as (one,):
         commander = await attach(port)
         commander.say(Begin(1, 1, ("s0",), 1))
         await commander.report(1, "Running")
@@ -251,7 +251,7 @@ async def test_a_log_that_nobody_reads_and_strangers_without_number_hold_nobody_
             while True:
                 os.write(written, b"x" * 4096)
         os.set_blocking(written, True)
-        async with process(*arguments, stderr=written) as (running, port), supervisors(port, ("s0",)):
+        async with coordinator_process(*arguments, stderr=written) as (running, port), supervisors(port, ("s0",)):
             for _ in range(3):
                 stranger = await dial(LOOPBACK, port)
                 stranger.send_line(b"GET / HTTP/1.1\n")
@@ -288,21 +288,13 @@ async def test_the_oldest_stranger_makes_room(monkeypatch: pytest.MonkeyPatch) -
             await one.wait_closed()
 
 
-@contextlib.asynccontextmanager
-async def process(*arguments: str, stderr: int | None = None) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    script = "import sys; from stowage_worker.coordinator_command import main; sys.exit(main(sys.argv[1:]))"
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE, stderr=stderr, env={**os.environ}
-    )
-    try:
-        assert running.stdout is not None
-        async with asyncio.timeout(SECONDS):
-            line = await running.stdout.readline()
-            yield running, int(line.rpartition(b":")[2])
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            running.kill()
-        await running.wait()
+async def test_one_that_has_nothing_to_do_says_so_now_and_then(
+    attach: Attaching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "IDLE_REPORT_SECONDS", 0.1)
+    async with serving() as (port, _):
+        commander = await attach(port)
+        assert [(await commander.next()).phase for _ in range(3)] == ["Waiting"] * 3
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,18 @@ def test_a_hang_is_a_failure_and_is_forgotten_when_the_next_epoch_begins() -> No
     assert not theatre.state.hang.is_found
 
 
+@pytest.mark.parametrize("is_frozen", [pytest.param(True, id="its node freezes"), pytest.param(False, id="it hangs")])
+def test_ranks_that_wait_for_one_whose_node_freezes_do_not_hang(*, is_frozen: bool) -> None:
+    theatre = running(HangRule(floor_seconds=3.0, factor=1.0))
+    for step in range(14):
+        theatre.pass_time(1.0)
+        for number, seat in enumerate(SEATS):
+            told = RankProgress(number, min(step, 6), phase="Training", since_step_seconds=max(0, step - 6))
+            if not (is_frozen and seat == "s2" and step > 6):
+                say(theatre, seat, Beat(1, (told,)))
+    assert evidence(theatre) == ([("SupervisorLost", "s2")] if is_frozen else [("Hang", "s0")])
+
+
 @pytest.mark.parametrize(
     ("ends", "found"),
     [

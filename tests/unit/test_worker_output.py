@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 
 import pytest
@@ -12,6 +13,10 @@ from stowage_worker.output import MAX_LINE_BYTES, MAX_MATCHES, SLOW_RULE_SECONDS
 
 def no_clock() -> float:
     return 0.0
+
+
+def fail(text: str) -> None:
+    raise AssertionError(text)
 
 
 def lines_of(*chunks: bytes) -> list[bytes]:
@@ -72,6 +77,27 @@ def test_output_that_nobody_reads_is_left_out_and_counted() -> None:
     outlet.close(30)
 
 
+def test_what_is_written_at_once_are_whole_lines_that_a_shared_pipe_takes_in_one_piece() -> None:
+    may_write = threading.Event()
+    written: list[bytes] = []
+
+    def write(_: int, some: bytes) -> int:
+        may_write.wait(30)
+        written.append(some)
+        return len(some)
+
+    outlet = Outlet(write)
+    lines = [b"[%d] " % (number % 3) + b"x" * 300 + b"\n" for number in range(1000)]
+    for line in [*lines[:500], b"y" * MAX_LINE_BYTES + b"\n", *lines[500:]]:
+        outlet.put(1, line)
+    may_write.set()
+    outlet.close(30)
+    assert b"".join(written) == b"".join([*lines[:500], b"y" * MAX_LINE_BYTES + b"\n", *lines[500:]])
+    assert all(some.endswith(b"\n") for some in written)
+    assert sorted(map(len, written))[-2] <= select.PIPE_BUF
+    assert len(written) < 200
+
+
 def test_what_was_left_out_is_told_with_the_next_line() -> None:
     may_write, wrote = threading.Event(), threading.Event()
     written: list[bytes] = []
@@ -93,8 +119,9 @@ def test_what_was_left_out_is_told_with_the_next_line() -> None:
 
 
 def test_rules() -> None:
-    rules = Rules([("nan", r"loss[ =]nan"), ("broken", "("), ("xid", "Xid")], no_clock)
-    assert rules.broken == ["broken"]
+    told: list[str] = []
+    rules = Rules([("nan", r"loss[ =]nan"), ("broken", "("), ("xid", "Xid")], no_clock, told.append)
+    assert [text.partition(",")[0] for text in told] == ["log rule broken is not asked"]
     assert rules.matched("step 3 loss nan") == ["nan"]
     assert rules.matched("all is well") == []
     assert rules.matched("x" * 1000 + " Xid") == []
@@ -102,9 +129,10 @@ def test_rules() -> None:
 
 def test_a_slow_rule_is_asked_once() -> None:
     times = iter([0.0, SLOW_RULE_SECONDS * 2])
-    rules = Rules([("slow", "a")], lambda: next(times))
+    told: list[str] = []
+    rules = Rules([("slow", "a")], lambda: next(times), told.append)
     assert rules.matched("a") == ["slow"]
-    assert rules.broken == ["slow"]
+    assert [text.partition(":")[0] for text in told] == ["log rule slow is not asked any more"]
     assert rules.matched("a") == []
 
 
@@ -112,7 +140,7 @@ def test_rank_output() -> None:
     passed: list[tuple[int, bytes]] = []
     outlet = Outlet(lambda number, line: passed.append((number, line)))
     matches: list[tuple[str, str]] = []
-    output = RankOutput(12, outlet, Rules([("oops", "oops")], no_clock), lambda *match: matches.append(match))
+    output = RankOutput(12, outlet, Rules([("oops", "oops")], no_clock, fail), lambda *match: matches.append(match))
     output.take(1, b"fine")
     for _ in range(MAX_MATCHES + 5):
         output.take(2, b"oops \xff")

@@ -9,7 +9,7 @@ import pytest
 from harness.saving_theatre import SavingTheatre
 from stowage_worker import membership
 from stowage_worker.agreement import Agreement, Plan, plan_of
-from stowage_worker.messages import Checkpoint, Exited, HangRule, MayLeave, Prepare, SaveAt, Yield
+from stowage_worker.messages import Checkpoint, Exited, HangRule, MayLeave, Prepare, SaveAt, Yield, Yielded
 from stowage_worker.reports import phase_of, report_of
 
 SEATS = ("s0", "s1")
@@ -233,6 +233,24 @@ def test_its_pod_is_kept_while_a_seat_that_another_one_shall_have_still_saves() 
     [step] = set.union(*theatre.due())
     assert theatre.freed == [(link, MayLeave(step))]
     assert "s1" not in theatre.state.seats, "once it has saved, its seat is free"
+    assert theatre.state.evidence.entries == {}
+
+
+def test_a_pod_that_has_lost_its_seat_takes_no_part_in_the_next_epoch_once_it_has_saved() -> None:
+    theatre = training()
+    theatre.leave("s1")
+    assert theatre.begin is not None
+    theatre.begin = membership.Begin(2, 2, SEATS, 1, pods=("pod-s0", "new"), yield_first_seconds=20.0, start_seconds=60)
+    theatre.command(theatre.begin)
+    for one in theatre.supervisors.values():
+        theatre.say(one, Yielded(1), keep=True)  # its ranks end by themselves at the step of the checkpoint
+    theatre.deliver_all()
+    assert {seat: one.prepared for seat, one in theatre.supervisors.items()} == {"s0": 2, "s1": 1}
+    theatre.replace_pod("s1")
+    theatre.supervisors["s1"].pod = "new"
+    theatre.connect("s1")
+    theatre.deliver_all()
+    assert {one.runs for one in theatre.supervisors.values()} == {2}
     assert theatre.state.evidence.entries == {}
 
 

@@ -124,7 +124,7 @@ TRAINING: Final = Board(
                 ),
                 Panel(
                     "Links to coordinators",
-                    "Lost ones were heard before; training goes on without them",
+                    "Lost ones were heard before, or are dialled in vain; training goes on without them",
                     (
                         (f"max by (state) (stowage_coordinator_links{{{JOB}}})", "{{state}}"),
                         (f"sum(increase(stowage_coordinator_reconnects_total{{{JOB}}}[{RANGE}]))", "made again"),

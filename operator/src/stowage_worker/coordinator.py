@@ -35,6 +35,8 @@ from stowage_worker.wire import FIRST_LINE_BYTES, SUPERVISOR_LINE_BYTES, Connect
 TICK_SECONDS = 0.25
 REPORT_SECONDS = 1.0
 """Between reports of progress."""
+IDLE_REPORT_SECONDS = 10.0
+"""Between reports where no epoch is under way: one that says nothing for long is taken for one that is stopped."""
 NEWS_SECONDS = 0.25
 """Between reports of changed seats."""
 URGENT_SECONDS = 0.1
@@ -134,7 +136,7 @@ class Coordinator:
         if now.steady - self._stragglers_at >= STRAGGLERS_SECONDS:
             self._stragglers_at = now.steady
             self._stragglers = self._step_times.straggling()
-        if self.state.is_under_way and now.steady - self._reported_at >= REPORT_SECONDS:
+        if now.steady - self._reported_at >= (REPORT_SECONDS if self.state.is_under_way else IDLE_REPORT_SECONDS):
             self._report()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

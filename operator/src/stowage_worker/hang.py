@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from stowage_worker.messages import HangRule, RankProgress
+from stowage_worker.stragglers import STEPPING
 
 SAMPLES = 32
 LEAST_SECONDS = 2.5
 """Ranks are heard of once a second: a shorter stop cannot be told from the time between two beats and a late one."""
-_STEPPING = ("", "Training")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def watched(
     ranks = [(age, rank) for age, rank in told if rank.step >= 0 or rank.phase]
     if not ranks or watch.is_found:
         return watch, None
-    is_suspended = is_ending or any(rank.phase not in _STEPPING for _, rank in ranks)
+    is_suspended = is_ending or any(rank.phase not in STEPPING for _, rank in ranks)
     watch = _with_step(watch, min(rank.step for _, rank in ranks), now, is_suspended=is_suspended)
     usual = _usual_step_seconds(watch, [rank for _, rank in ranks])
     is_stepping = usual is not None and not is_suspended

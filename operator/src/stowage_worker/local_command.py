@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
         _parser().error("--min-nodes is more than --nodes")
     if options.status_file is not None and not options.status_file.absolute().parent.is_dir():
         _parser().error(f"--status-file: {options.status_file.absolute().parent} is no folder")
+    if options.status_file is not None and options.status_file.is_dir():
+        _parser().error(f"--status-file: {options.status_file} is a folder")
     told = options.checkpoint_dir or os.environ.get("STOWAGE_CHECKPOINT_DIR")
     try:
         checkpoints = Path(told).absolute() if told else Path(tempfile.mkdtemp(prefix="stowage-checkpoints-"))
@@ -126,7 +128,8 @@ async def _run(
     processes.on_hopeless = run.give_up
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, run.interrupt, number)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup's wish counts
+            loop.add_signal_handler(number, run.interrupt, number)
     try:
         return await run.run()
     finally:

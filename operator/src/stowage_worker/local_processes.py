@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ AGAIN_SECONDS = 0.2
 MAX_SHORT_LIVES = 10
 SHORT_LIFE_SECONDS = 5.0
 """A coordinator that ends within that so often in a row will not do better the next time."""
+OF_OTHERS = (-signal.SIGKILL, 128 + signal.SIGTERM)
+"""How a coordinator ends that was killed from outside: where it had answered, it will answer again."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class LocalProcesses:
         on_hopeless: told why the run cannot go on.
         coordinator: its process id; None while there is none.
         supervisors: process ids by seat.
+        pods: what each of them calls its pod, by seat; also of those that ended.
     """
 
     def __init__(self, job: LocalJob, children: Children) -> None:
@@ -69,29 +72,37 @@ class LocalProcesses:
         self._is_ending = False
         self._waits: set[asyncio.Task[None]] = set()
         self._short_lives = 0
+        self._has_answered = False
         self.coordinator: int | None = None
         self.supervisors: dict[str, int] = {}
+        self.pods: dict[str, str] = {}
 
     def start_coordinator(self) -> None:
         """Start it, and again whenever it ends: supervisors and commander come back to it."""
         job = self._job
+        self._has_answered = False
         options = ["coordinator", "--host", ADDRESS, "--port", str(job.port), "--job", job.job]
         environment = {**self._environment, "STOWAGE_TOKEN_FILE": str(job.token_file)}
         self.coordinator, ended = self._start(options, environment, stdout=subprocess.DEVNULL)
         self._follow(self._coordinator_ended(ended, asyncio.get_running_loop().time()))
+
+    def coordinator_answers(self) -> None:
+        """It has said something."""
+        self._has_answered = True
 
     def start_supervisor(self, seat: str) -> None:
         """Start a node's supervisor, a new one in place of one that died."""
         job = self._job
         directory = job.directory / seat
         directory.mkdir(exist_ok=True)
+        self.pods[seat] = uuid.uuid4().hex
         environment = {
             **self._environment,
             "STOWAGE_COORDINATOR": f"{ADDRESS}:{job.port}",
             "STOWAGE_TOKEN_FILE": str(job.token_file),
             "STOWAGE_JOB": job.job,
             "STOWAGE_SEAT": seat,
-            "STOWAGE_POD_UID": uuid.uuid4().hex,
+            "STOWAGE_POD_UID": self.pods[seat],
             "STOWAGE_ADDRESS": ADDRESS,
             "STOWAGE_NODE": seat,
             "STOWAGE_PROCESSES": str(job.processes_per_node),
@@ -115,11 +126,17 @@ class LocalProcesses:
         if self.coordinator is not None:
             send([self.coordinator], signal.SIGKILL)
 
-    async def end(self, seconds: float, *, is_told: bool) -> None:
-        """Wait until all ended; SIGTERM where nobody told them (`is_told`), SIGKILL to what is left after `seconds`."""
+    async def end(self, seconds: float, told: Collection[str]) -> None:
+        """Wait until all ended, and SIGKILL what is left after `seconds`.
+
+        Args:
+            seconds: for those that the coordinator tells to end.
+            told: their pods. The others get SIGTERM, and the coordinator as well where it tells nobody.
+        """
         self._is_ending = True
-        if not is_told:
-            send(self.pids(), signal.SIGTERM)
+        send([pid for seat, pid in self.supervisors.items() if self.pods[seat] not in told], signal.SIGTERM)
+        if not told and self.coordinator is not None:
+            send([self.coordinator], signal.SIGTERM)
         if self._waits and (await asyncio.wait(self._waits, timeout=seconds))[1]:
             send(self.pids(), signal.SIGTERM)
             await asyncio.wait(self._waits, timeout=2.0)
@@ -150,9 +167,12 @@ class LocalProcesses:
         code = await ended
         self.coordinator = None
         if self._is_ending:
+            if code in OF_OTHERS:  # it may have told nobody
+                send(self.supervisors.values(), signal.SIGTERM)
             return
         is_short = asyncio.get_running_loop().time() - started_at < SHORT_LIFE_SECONDS
-        self._short_lives = self._short_lives + 1 if is_short else 0
+        is_fit = self._has_answered and code in OF_OTHERS
+        self._short_lives = self._short_lives + 1 if is_short and not is_fit else 0
         if self._short_lives >= MAX_SHORT_LIVES:
             self.on_hopeless(f"the coordinator ends again and again, with code {code}")
             return

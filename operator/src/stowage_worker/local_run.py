@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stowage_worker.children import cancel
 from stowage_worker.codec import TO_COMMANDER
+from stowage_worker.evidence import START_TIMEOUT, SUPERVISOR_LOST
 from stowage_worker.intervals import checkpoint_interval
 from stowage_worker.local_policy import GENERAL_CODE, NO_FAILURES, Answer, Mistake, answer_to, mistakes_of
 from stowage_worker.local_processes import ADDRESS, LocalJob, LocalProcesses
@@ -26,8 +28,6 @@ MAX_LOSSES_IN_A_ROW = 3
 START_SECONDS = 60.0
 SILENT_SECONDS = 10.0
 """After so long without a report the coordinator is asked for one, and killed when it gives none for as long again."""
-UNANSWERED = frozenset({"SupervisorLost", "StartTimeout"})
-"""Where the supervisor's process still lives, it will not answer in the next epoch either."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ class LocalRun:
         """In a row, by seat."""
         self._earlier: frozenset[Mistake] = frozenset()
         self._restarts = 0
+        self._has_run = False
+        """All ranks of this epoch were seen running."""
         self._started_at = asyncio.get_running_loop().time()
         self._last_failure: Evidence | None = None
+        self._status_error = ""
         self._answer = Answer("")
         self._interrupted: Answer | None = None
 
@@ -79,8 +82,8 @@ class LocalRun:
             self._write_status(code)
             is_asked = code == 0 or self._interrupted is not None
             grace = self._job.grace_seconds if is_asked else FAILURE_GRACE_SECONDS
-            is_told = self._connection is not None and self._connection.send(End(code, grace))
-            await self._processes.end(grace + 2.0, is_told=is_told)
+            is_sent = self._connection is not None and self._connection.send(End(code, grace))
+            await self._processes.end(grace + 2.0, self._connected_pods() if is_sent else ())
         finally:
             await cancel([talk])
         self._write_status(code)
@@ -115,6 +118,7 @@ class LocalRun:
                 return self._interrupted.code
             report = self._current_report()
             if report and report.phase == "Running":
+                self._has_run = True
                 self._losses.clear()
                 self._tell_interval()
             self._write_status(None)
@@ -130,6 +134,8 @@ class LocalRun:
         """The next epoch, or the code to end with."""
         await asyncio.sleep(GATHER_SECONDS)
         report = self._current_report()
+        if self._interrupted is not None or (report and report.phase == "Finished"):
+            return None  # nothing is to be started any more
         lost, self._lost = self._lost, []
         told = report.evidence if report else ()
         evidence = [*_of_lost(lost, self._begin), *(one for one in told if one.event not in NO_FAILURES)]
@@ -141,9 +147,7 @@ class LocalRun:
         if self._answer.code is not None:
             return self._answer.code
         self._earlier = frozenset(mistakes_of(evidence))
-        for seat in {one.seat for one in told if one.event in UNANSWERED} & self._processes.supervisors.keys() - {
-            *lost
-        }:
+        for seat in self._deaf(told) - {*lost}:
             self._processes.give_up_supervisor(seat)
             lost.append(seat)
         self._replace(lost)
@@ -155,6 +159,16 @@ class LocalRun:
         self._begin_next(self._begin.attempt + 1)
         return None
 
+    def _deaf(self, told: Sequence[Evidence]) -> set[str]:
+        """Seats whose supervisor lives but would not answer in the next epoch either.
+
+        One that is connected lacks processes of this epoch alone: a coordinator that was killed had told it nothing.
+        """
+        reached, pods = self._connected_pods(), self._processes.pods
+        lost = {one.seat for one in told if one.event == SUPERVISOR_LOST and pods.get(one.seat) not in reached}
+        late = {one.seat for one in told if one.event == START_TIMEOUT}
+        return (lost | late) & self._processes.supervisors.keys()
+
     def _replace(self, lost: list[str]) -> None:
         """Another supervisor for each seat; none where it died again and again."""
         for seat in dict.fromkeys(lost):
@@ -163,6 +177,7 @@ class LocalRun:
                 self._processes.start_supervisor(seat)
 
     def _begin_next(self, attempt: int) -> None:
+        self._has_run = False
         seats = tuple(sorted(self._processes.supervisors, key=lambda seat: int(seat[1:])))
         per_node = self._job.processes_per_node
         world = {
@@ -205,6 +220,10 @@ class LocalRun:
             before_seconds=self._begin.checkpoint_seconds if self._begin is not None else None,
         ).seconds
 
+    def _connected_pods(self) -> frozenset[str]:
+        """Whom the coordinator reaches; one that was started a moment ago may find nobody there any more."""
+        return frozenset(one.pod for one in self._report.seats if one.connected) if self._report else frozenset()
+
     def _current_report(self) -> Report | None:
         """The newest report, when it is of the epoch that was begun last."""
         report, begin = self._report, self._begin
@@ -244,6 +263,7 @@ class LocalRun:
                     say(f"the coordinator refuses commands: {message.reason}")
                     return True
                 is_heard = True
+                self._processes.coordinator_answers()
                 self._report = message
                 self._changed.set()
         except asyncio.TimeoutError:
@@ -277,14 +297,18 @@ class LocalRun:
         try:
             status.write(self._wishes.status_file)
         except OSError as error:
-            say(f"status file: {error}")
+            if str(error) != self._status_error:  # once, for it is written each second
+                say(f"status file: {error}")
+            self._status_error = str(error)
 
     def _phase(self, report: Report | None, code: int | None) -> str:
         if code is not None:
             return "Failed" if code else "Succeeded"
-        if report is not None and report.phase in ("Running", "Finished"):
-            return "Running"
-        return "Recovering" if self._restarts or self._last_failure else "Starting"
+        if self._lost or (report is not None and report.phase == "Failed"):
+            return "Recovering"
+        if self._has_run or (report is not None and report.phase == "Finished"):
+            return "Running"  # ranks go on while a coordinator is started again
+        return "Recovering" if self._restarts else "Starting"
 
 
 _NO_REPORT = Report(0, 0, "Waiting")
@@ -292,7 +316,7 @@ _NO_REPORT = Report(0, 0, "Waiting")
 
 def _of_lost(seats: list[str], begin: Begin | None) -> list[Evidence]:
     epoch = begin.epoch if begin else 0
-    return [Evidence("SupervisorLost", epoch, 0.0, seat=seat) for seat in seats]
+    return [Evidence(SUPERVISOR_LOST, epoch, 0.0, seat=seat) for seat in seats]
 
 
 def _words(failure: Evidence | None) -> str:

@@ -18,7 +18,7 @@ class LocalStatus:
     epoch: int
     attempt: int
     phase: str
-    """`Pending`, `Starting`, `Running`, `Recovering`, `Succeeded` or `Failed`."""
+    """`Starting`, `Running`, `Recovering`, `Succeeded` or `Failed`."""
     nodes: int
     processes_per_node: int
     restarts: int

@@ -51,6 +51,7 @@ from stowage_worker.messages import (
     Stop,
     Yielded,
 )
+from stowage_worker.stragglers import STEPPING
 from stowage_worker.turns import Turn, is_expected
 
 MAX_SEATS = 4096
@@ -121,7 +122,8 @@ def said(state: Membership, seat: str, link: int, message: FromSupervisor, now: 
     elif isinstance(message, Leaving):
         _leave(turn, seat, record.pod, message.seconds, link)
     turn.settle()
-    return turn.done(is_news=before != (turn.seats[seat].state, turn.evidence))
+    after = turn.seats.get(seat)
+    return turn.done(is_news=after is None or before != (after.state, turn.evidence))
 
 
 def left(state: Membership, seat: str, link: int, now: Now) -> Step:
@@ -318,7 +320,7 @@ def _beat(turn: Turn, record: SeatRecord, beat: Beat) -> bool:
     is_news = saving.heard(turn, record.seat, beat.progress, beat.epoch)
     if beat.epoch != turn.epoch or record.seat not in turn.members:
         return is_news
-    if turn.first_step_at is None and any(one.step >= 0 and one.phase in ("", "Training") for one in beat.progress):
+    if turn.first_step_at is None and any(one.step >= 0 and one.phase in STEPPING for one in beat.progress):
         turn.first_step_at = turn.now.wall
         is_news = True
     found = evidence.of_loss(record.seat, beat.epoch, beat.progress, turn.now.wall)

@@ -12,6 +12,8 @@ from stowage_worker.messages import Begin, End, RankProgress
 
 SILENT_SECONDS = 5.0
 """A supervisor that is connected and says nothing for so long is lost."""
+LATE_SECONDS = 2.5
+"""Supervisors beat once a second: one that was not heard for so long may be lost."""
 GONE_SECONDS = 2.0
 """A supervisor whose connection ended has so long to come back."""
 RETURN_SECONDS = 15.0

@@ -18,7 +18,8 @@ from typing import Callable
 MAX_LINE_BYTES = 16 << 10
 """Longer lines are cut into pieces."""
 MAX_WAITING_BYTES = 8 << 20
-MAX_WRITE_BYTES = 64 << 10
+MAX_WRITE_BYTES = 4 << 10
+"""Linux' PIPE_BUF: so much goes into a pipe in one piece, also where the supervisors of a local run share it."""
 STUCK_SECONDS = 2.0
 MOST_CLOSING_SECONDS = 20.0
 MAX_MATCHED_TEXT = 1000
@@ -87,15 +88,19 @@ class Outlet:
                 continue
 
     def _take(self) -> tuple[int, bytes]:
-        """What waits for one descriptor, up to `MAX_WRITE_BYTES`, or the notice of what was left out before it."""
+        """Whole lines for one descriptor, up to `MAX_WRITE_BYTES` or one alone; first the notice of those left out."""
         if self._left_out:
             left_out, self._left_out = self._left_out, 0
             return 2, b"[stowage] %d lines were left out: output was read too slowly\n" % left_out
         descriptor, line = self._waiting.popleft()
         lines, size = [line], len(line)
-        while self._waiting and self._waiting[0][0] == descriptor and size < MAX_WRITE_BYTES:
-            lines.append(self._waiting.popleft()[1])
-            size += len(lines[-1])
+        while self._waiting:
+            to, line = self._waiting[0]
+            if to != descriptor or size + len(line) > MAX_WRITE_BYTES:
+                break
+            lines.append(line)
+            size += len(line)
+            self._waiting.popleft()
         self._waiting_bytes -= size
         return descriptor, b"".join(lines)
 
@@ -104,19 +109,22 @@ class Rules:
     """Regular expressions of the job, asked of each line.
 
     Args:
-        rules: (name, expression); those that are no expression are passed over (`broken`).
+        rules: (name, expression).
         clock: seconds, for rules that are too slow.
+        tell: told, in words, of rules that are not asked: those that are no expression, and those that are too slow.
     """
 
-    def __init__(self, rules: Sequence[tuple[str, str]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, rules: Sequence[tuple[str, str]], clock: Callable[[], float], tell: Callable[[str], object]
+    ) -> None:
         self._clock = clock
-        self.broken: list[str] = []
+        self._tell = tell
         self._rules: dict[str, re.Pattern[str]] = {}
         for name, expression in rules:
             try:
                 self._rules[name] = re.compile(expression)
-            except (re.error, OverflowError, RecursionError):  # noqa: PERF203  each rule for itself
-                self.broken.append(name)
+            except (re.error, OverflowError, RecursionError) as error:  # noqa: PERF203  each rule for itself
+                tell(f"log rule {name} is not asked, its expression cannot be read: {error}")
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -130,7 +138,9 @@ class Rules:
                 found.append(name)
             if self._clock() - begin > SLOW_RULE_SECONDS:
                 del self._rules[name]
-                self.broken.append(name)
+                self._tell(
+                    f"log rule {name} is not asked any more: it took more than {SLOW_RULE_SECONDS:g} s for a line"
+                )
         return found
 
 

@@ -262,7 +262,7 @@ class Supervisor:
             say(f"not prepared for epoch {command.epoch}: nothing is started")
             return
         place = Place(self._settings.directory / "epochs" / str(command.epoch))
-        rules = Rules(self._log_rules, self._loop.time)
+        rules = Rules(self._log_rules, self._loop.time, say)
         ranks = Ranks(
             command, place, self._children, self._outlet, rules, self._exited, self._matched, self._guard.watch
         )
@@ -290,8 +290,13 @@ class Supervisor:
 
     async def _let_yield(self, ranks: Ranks, seconds: float) -> None:
         """Programs that ask `should_yield` end by themselves; others get SIGTERM, as at an eviction."""
-        ranks.place.yield_request.write_text(str(seconds))
-        if self._progress is not None and not self._progress.can_yield:
+        is_seen = self._progress is not None and self._progress.can_yield
+        try:
+            ranks.place.yield_request.write_text(str(seconds))
+        except OSError as error:  # a full disk, most likely
+            say(f"ranks cannot be asked to yield: {error}")
+            is_seen = False
+        if not is_seen:
             ranks.send(signal.SIGTERM)
         if not await ranks.until_ended(seconds):
             await ranks.stop(self._settings.grace_seconds if seconds else 0.0, self._mark)

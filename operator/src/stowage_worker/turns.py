@@ -12,6 +12,7 @@ from stowage_worker.hang import HangWatch, watched
 from stowage_worker.membership_state import (
     BEYOND_THE_BARRIER,
     FINISHED,
+    LATE_SECONDS,
     LOST,
     PREPARED,
     PREPARING,
@@ -204,7 +205,10 @@ class Turn:
             self.prepare(record)
 
     def prepare(self, record: SeatRecord) -> None:
-        """Let a supervisor stop what runs of earlier epochs and come to the start barrier."""
+        """Let a supervisor stop what runs of earlier epochs and come to the start barrier; one without a seat goes."""
+        if self.is_foreign(record):
+            self.dismiss(record)
+            return
         if self._begin is not None:
             self.send(record, Prepare(self._begin.epoch, self._begin.attempt, self._begin.grace_seconds))
         self.seats[record.seat] = replace(record, state=PREPARING, yields_until=None)
@@ -257,6 +261,8 @@ class Turn:
             return
         if saving.may_hold_ranks(self.saving, self.now.steady):
             return
+        if any(self.now.steady - record.heard_at > LATE_SECONDS for record in self._running()):
+            return  # whether it is lost is known in a moment: ranks that wait for a frozen node do not hang
         self._hang, found = watched(
             self._hang, self._begin.hang, self._told(), self.now.steady, is_ending=self._is_ending()
         )

@@ -99,12 +99,6 @@ class Connection:
         return str(name[0]) if name else ""
 
     @property
-    def local(self) -> str:
-        """This side's address; empty when the connection is gone."""
-        name = self._writer.get_extra_info("sockname")
-        return str(name[0]) if name else ""
-
-    @property
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
         return self._writer.is_closing()

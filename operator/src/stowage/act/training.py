@@ -9,6 +9,9 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+from msgspec import Struct
+
 from stowage.act.readable import read, tell_once
 from stowage.api.durations import instant
 from stowage.api.fields import MAX_MESSAGE
@@ -30,10 +33,27 @@ class NameTaken(Exception):  # noqa: N818 - named after what happened
     """An object of the name that the job needs is there, and is not the job's."""
 
 
+class _Named(Struct):
+    namespace: str
+    name: str
+
+
+class _Listed(Struct):
+    metadata: _Named
+
+
+class _Jobs(Struct):
+    items: tuple[_Listed, ...] | None = None
+    """The API server writes an empty list of metadata as null."""
+
+
+_read_jobs = msgspec.json.Decoder(_Jobs).decode
+
+
 async def job_keys(api: Api) -> tuple[str, ...]:
-    """`namespace/name` of all jobs, those that cannot be read among them."""
-    found = (await api.get(paths.TRAINING_JOBS))["items"]
-    return tuple(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in found)
+    """`namespace/name` of all jobs, those that cannot be used among them; specs and statuses are not read."""
+    found = _read_jobs(await api.get_bytes(paths.TRAINING_JOBS, metadata_only=True))
+    return tuple(f"{one.metadata.namespace}/{one.metadata.name}" for one in found.items or ())
 
 
 async def get_job(api: Api, namespace: str, name: str) -> TrainingJob | None:
@@ -123,8 +143,13 @@ async def delete_job(api: Api, job: TrainingJob) -> None:
         logger.debug("job %s is gone already", job.key)
 
 
-async def ensure_token(api: Api, job: TrainingJob) -> str:
+async def ensure_token(api: Api, job: TrainingJob, known: str | None = None) -> str:
     """The job's token, from its Secret; made where there is none.
+
+    Args:
+        api: the connection.
+        job: whose.
+        known: what the Secret held before, if that is known: pods that run have it.
 
     Raises:
         NameTaken: the Secret is another one.
@@ -135,7 +160,7 @@ async def ensure_token(api: Api, job: TrainingJob) -> str:
         found = await api.get(path)
     except NotFound:
         try:
-            await api.create(collection, token_secret(job, secrets.token_urlsafe(TOKEN_BYTES)))
+            await api.create(collection, token_secret(job, known or secrets.token_urlsafe(TOKEN_BYTES)))
         except Conflict:
             logger.debug("another process made the Secret of %s", job.key)
         found = await api.get(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from stowage.admission.known import Known
+from stowage.admission.mounts import mounts, mounts_of_nothing
 from stowage.admission.verdict import Problem
 from stowage.api.names import JOB_LABEL
 from stowage.api.packing_policy import PackingPolicy
@@ -25,7 +26,11 @@ _OF_ONE_SEAT: Final = frozenset({Action.RESTART_CONTAINER, Action.REPLACE_NODE})
 
 def problems(job: TrainingJob) -> tuple[Problem, ...]:
     """What makes a job impossible to run as it is written, whatever the cluster looks like."""
-    return (*_log_rules_twice(job), *_directory_taken(job), *_mounts_of_nothing(job))
+    return (
+        *_log_rules_twice(job),
+        *_directory_taken(job),
+        *mounts_of_nothing(job.spec.template.spec, "spec.template.spec"),
+    )
 
 
 def warnings(job: TrainingJob, before: TrainingJob | None, known: Known) -> tuple[str, ...]:
@@ -63,22 +68,10 @@ def _directory_taken(job: TrainingJob) -> Iterator[Problem]:
     directory = job.spec.checkpoint.directory
     if f"{directory}/".startswith(f"{OWN_DIRECTORY}/"):
         yield Problem("spec.checkpoint.directory", directory, f"{OWN_DIRECTORY} is where Stowage mounts its own files")
-    for mount in _mounts(job.spec.template.spec.trainer.model_extra):
+    for mount in mounts(job.spec.template.spec.trainer.model_extra):
         if str(mount.get("mountPath", "")).rstrip("/") == directory:
             words = f"the trainer mounts {mount.get('name')} there; leave that mount out, or name another directory"
             yield Problem("spec.checkpoint.directory", directory, words)
-
-
-def _mounts_of_nothing(job: TrainingJob) -> Iterator[Problem]:
-    """A pod with such a mount is refused, so no pod of the job would ever be made."""
-    pod = job.spec.template.spec
-    there = {one.name for one in pod.volumes or ()}
-    for number, container in enumerate(pod.containers):
-        for place, mount in enumerate(_mounts(container.model_extra)):
-            name = mount.get("name")
-            if isinstance(name, str) and name not in there:
-                field = f"spec.template.spec.containers[{number}].volumeMounts[{place}].name"
-                yield Problem(field, name, "is not one of spec.template.spec.volumes")
 
 
 def _by_itself(job: TrainingJob) -> Iterator[str]:
@@ -223,10 +216,5 @@ def _by_the_cluster(job: TrainingJob, cluster: Snapshot) -> Iterator[str]:
 
 def _holds(job: TrainingJob, directory: str) -> bool:
     """Whether the trainer mounts something at a directory, or above it."""
-    paths = (str(one.get("mountPath", "")) for one in _mounts(job.spec.template.spec.trainer.model_extra))
+    paths = (str(one.get("mountPath", "")) for one in mounts(job.spec.template.spec.trainer.model_extra))
     return any(path and f"{directory}/".startswith(f"{path.rstrip('/')}/") for path in paths)
-
-
-def _mounts(extra: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    mounts = (extra or {}).get("volumeMounts")
-    return [one for one in mounts if isinstance(one, Mapping)] if isinstance(mounts, list) else []

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from stowage.api.fields import ATOMIC, MAX_INT32, Integer, LabelKey, LabelValue, NamespaceName, Unique, cel
-from stowage.api.names import GROUP
-from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes, Shape, misshapen
+from stowage.api.fields import ATOMIC, MAX_INT32, Integer, Unique, cel
+from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes
+from stowage.api.pod_parts import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_SCHEDULER,
+    OF_CONTAINERS,
+    OF_PODS,
+    Named,
+    TemplateMetadata,
+    Text,
+    require_shape,
+)
 from stowage.api.resource import SpecFields
 
 TRAINER: Final = "trainer"
 MAX_TEMPLATE_BYTES: Final = 256 * 1024
-OWN_PREFIX: Final = "stowage-"
-"""Of the containers and volumes that Stowage adds."""
 OWN_VARIABLES: Final = "STOWAGE_"
-DEFAULT_GRACE_SECONDS: Final = 30
-DEFAULT_SCHEDULER: Final = "default-scheduler"
 
-Text = Annotated[str, Field(max_length=64 * 1024)]
 Arguments = Annotated[tuple[Text, ...], Field(max_length=1024, json_schema_extra=ATOMIC)]
 
 _VARIABLE_RULE: Final = f"names of variables must not begin with {OWN_VARIABLES}: Stowage sets those"
-_NAME_RULE: Final = f"names must not begin with {OWN_PREFIX}: those are of what Stowage adds"
-_OWN_LABEL_RULE: Final = f"keys must not begin with {GROUP}/: Stowage sets those"
 _RESTART_RULE: Final = "restartPolicy must be left out, or OnFailure: Stowage decides what is started again"
 _PLACE_RULE: Final = "hostname, subdomain and nodeName must be left out: Stowage sets them"
 _GATES_RULE: Final = "schedulingGates must be left out: Stowage holds the pods back until all of them have a place"
@@ -36,54 +37,6 @@ _COMMAND_RULE: Final = (
 )
 _NAMED: Final = f"one.name == '{TRAINER}'"
 _HAS_COMMAND: Final = "has({0}.command) && size({0}.command) > 0"
-_KEPT: Final[dict[str, Any]] = {**UNKNOWN_KEPT}
-_OF_CONTAINERS: Final[Mapping[str, Shape]] = {
-    "volumeMounts": (dict,),
-    "lifecycle": dict,
-    "resources": {"requests": dict, "limits": dict},
-}
-_TERMS: Final[Mapping[str, Shape]] = {"nodeSelectorTerms": ({"matchFields": (dict,), "matchExpressions": (dict,)},)}
-_LISTS: Final[Mapping[str, Shape]] = {
-    "requiredDuringSchedulingIgnoredDuringExecution": (dict,),
-    "preferredDuringSchedulingIgnoredDuringExecution": (dict,),
-}
-_OF_PODS: Final[Mapping[str, Shape]] = {
-    "terminationGracePeriodSeconds": int,
-    "schedulerName": str,
-    "priorityClassName": str,
-    "tolerations": (dict,),
-    "imagePullSecrets": (dict,),
-    "nodeSelector": dict,
-    "affinity": {
-        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _TERMS},
-        "podAffinity": _LISTS,
-        "podAntiAffinity": _LISTS,
-    },
-}
-"""What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this."""
-
-
-def _require_shape(extra: Mapping[str, Any] | None, shape: Mapping[str, Shape]) -> None:
-    wrong = next(misshapen(extra or {}, shape, ""), None)
-    if wrong is not None:
-        raise ValueError(wrong)
-
-
-class Named(SpecFields):
-    """A part of a pod that is known by its name; all else of it is kept as it is written."""
-
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra={**cel((f"!self.name.startsWith('{OWN_PREFIX}')", _NAME_RULE)), **_KEPT},
-    )
-
-    name: Annotated[NamespaceName, Field(description="Name within the pod.")]
-
-    @model_validator(mode="after")
-    def _name_is_free(self) -> Self:
-        if self.name.startswith(OWN_PREFIX):
-            raise ValueError(_NAME_RULE)
-        return self
 
 
 class Variable(SpecFields):
@@ -91,7 +44,7 @@ class Variable(SpecFields):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra={**cel((f"!self.name.startsWith('{OWN_VARIABLES}')", _VARIABLE_RULE)), **_KEPT},
+        json_schema_extra={**cel((f"!self.name.startsWith('{OWN_VARIABLES}')", _VARIABLE_RULE)), **UNKNOWN_KEPT},
     )
 
     name: Annotated[str, Field(min_length=1, max_length=512, description="Name of the variable.")]
@@ -115,7 +68,7 @@ class Container(Named):
 
     @model_validator(mode="after")
     def _shaped(self) -> Self:
-        _require_shape(self.model_extra, _OF_CONTAINERS)
+        require_shape(self.model_extra, OF_CONTAINERS)
         return self
 
 
@@ -139,7 +92,7 @@ class PodSpec(SpecFields):
                     _COMMAND_RULE,
                 ),
             ),
-            **_KEPT,
+            **UNKNOWN_KEPT,
         },
     )
 
@@ -180,7 +133,7 @@ class PodSpec(SpecFields):
 
     @model_validator(mode="after")
     def _shaped(self) -> Self:
-        _require_shape(self.model_extra, _OF_PODS)
+        require_shape(self.model_extra, OF_PODS)
         return self
 
     @model_validator(mode="after")
@@ -195,33 +148,6 @@ class PodSpec(SpecFields):
             raise ValueError(_DEADLINE_RULE)
         if not self.trainer.command:
             raise ValueError(_COMMAND_RULE)
-        return self
-
-
-class TemplateMetadata(SpecFields):
-    """Labels and annotations that the pods get beside those of Stowage."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                (
-                    f"self.labels.all(key, !key.startsWith('{GROUP}/')) && "
-                    f"self.annotations.all(key, !key.startsWith('{GROUP}/'))"
-                ),
-                _OWN_LABEL_RULE,
-            )
-        )
-    )
-
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(default={})
-    """Labels of each pod."""
-    annotations: Annotated[dict[LabelKey, Text], Field(max_length=64)] = Field(default={})
-    """Annotations of each pod."""
-
-    @model_validator(mode="after")
-    def _keys_are_free(self) -> Self:
-        if any(key.startswith(f"{GROUP}/") for key in (*self.labels, *self.annotations)):
-            raise ValueError(_OWN_LABEL_RULE)
         return self
 
 

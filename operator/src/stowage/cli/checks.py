@@ -30,7 +30,7 @@ EXTENDER_URL = "http://127.0.0.1:8901/readyz"
 EXTENDER_SECONDS = 2.0
 MOST_WORDS = 200
 NO_PLAN = "unknown: no plan runs, so none was acknowledged; --extender-url asks the extender itself"
-KINDS = ("packingpolicies", "packingplans", "trainingjobs")
+KINDS = ("packingpolicies", "packingplans", "trainingjobs", "modelservices", "performanceprofiles")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -267,7 +267,8 @@ def check_policies(policies: Iterable[Document]) -> Check:
     """At least one policy is there and not paused."""
     by_name = {name_of(policy): policy for policy in policies}
     if not by_name:
-        return Check("policies", Result.WARNING, "none: the operator does nothing without a PackingPolicy")
+        words = "none: without a PackingPolicy no pod is packed, and kube-scheduler places pods of jobs one by one"
+        return Check("policies", Result.WARNING, words)
     paused = [name for name, policy in by_name.items() if policy.get("spec", {}).get("paused")]
     found = ", ".join(sorted(by_name))
     if paused:

@@ -54,7 +54,8 @@ def held_pods(pods: Iterable[Document], jobs: Collection[str], *, operator_leads
     without_job, without_operator = [], []
     for pod in pods:
         metadata = pod["metadata"]
-        if SEAT_LABEL not in (metadata.get("labels") or {}) or TRACKING_FINALIZER not in metadata.get("finalizers", ()):
+        labels, finalizers = metadata.get("labels") or {}, metadata.get("finalizers") or ()
+        if SEAT_LABEL not in labels or TRACKING_FINALIZER not in finalizers:
             continue
         held = HeldPod(metadata["namespace"], metadata["name"], metadata["uid"])
         if not any(owner.get("uid") in jobs for owner in metadata.get("ownerReferences") or ()):

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def show(answer: JobAnswer) -> None:
-    """Print an answer: how the job is, why it waits, then the story of its last failure."""
+    """Print an answer: how the job is, why it waits, then the story of its last failure.
+
+    Names of images and reasons of containers are others' words, and may hold what moves a terminal's cursor.
+    """
     out = console()
     for line in lines(answer):
-        out.print(line, soft_wrap=True)
+        out.print("".join(char if char.isprintable() else " " for char in line), soft_wrap=True)
 
 
 def lines(answer: JobAnswer) -> Iterator[str]:
@@ -51,6 +54,10 @@ def _how_it_is(answer: JobAnswer) -> Iterator[str]:
         yield f"started again: {', '.join(starts)}"
     if answer.phase in _TOLD and (answer.reason or answer.message):
         yield ": ".join(part for part in (answer.reason, one_line(answer.message, 600)) if part)
+    elif answer.phase == "Recovering" and answer.failure is not None and not (answer.waiting or answer.seats):
+        rest = one_line(answer.message.removeprefix(answer.failure.words), 600)  # why it recovers the story tells
+        if rest:
+            yield f"it waits: {rest}"
     yield from _waiting(answer)
     for note in answer.notes:
         yield f"note: {note}"

@@ -13,6 +13,7 @@ import typer
 from stowage.cli.errors import InputError
 from stowage.cli.options import Output, OutputOption
 from stowage.cli.printing import console, print_document, progress
+from stowage.cli.simulate_serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +35,9 @@ simulate = typer.Typer(
 @simulate.callback()
 def _group() -> None:
     """Replay recorded workloads without a cluster."""
+
+
+simulate.command("serving", short_help="Play requests against autoscaling policies.")(serving)
 
 
 @simulate.command("packing", short_help="Fill a recorded cluster by several policies.")

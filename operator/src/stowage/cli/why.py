@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -25,9 +25,13 @@ from stowage.cli.times import duration_seconds
 
 if TYPE_CHECKING:
     from stowage.api.packing_plan import PackingPlan
+    from stowage.cli.job_answer import JobAnswer
+    from stowage.cli.node_answer import NodeAnswer
     from stowage.cli.pod_answer import Answer
     from stowage.transport.api import Api
     from stowage_scheduler.cluster import Pod, Snapshot
+
+_Answered = TypeVar("_Answered", "Answer", "JobAnswer", "NodeAnswer")
 
 _PODS = {"pod", "pods", "po"}
 _NODES = {"node", "nodes", "no"}
@@ -103,12 +107,7 @@ def why(
             answer = explain(facts.snapshot, pod, chosen, seconds)
         if file is None and not answer.positive:
             answer = _with_plan(answer, pod, kubeconfig, context)
-    if output is Output.TABLE:
-        _print_text(answer)
-    else:
-        print_document(document(answer), output)
-    if not answer.positive:
-        raise typer.Exit(ExitCode.NEGATIVE)
+    _end(answer, output, _print_text, document)
 
 
 def _node(
@@ -121,7 +120,7 @@ def _node(
     cluster: tuple[str | None, str | None],
 ) -> None:
     """`why node/NAME`; `cluster` are the kubeconfig and its context."""
-    from stowage.cli import node_answer
+    from stowage.cli import node_answer, node_text
     from stowage.cli.facts import load
 
     seconds = duration_seconds(budget, "--budget") if budget is not None else None
@@ -132,14 +131,7 @@ def _node(
         from stowage.cli.cluster import with_cluster
 
         found = node_answer.kept_by(found, with_cluster(*cluster, _plans))
-    if output is Output.TABLE:
-        from stowage.cli.node_text import show
-
-        show(found)
-    else:
-        print_document(node_answer.document(found), output)
-    if not found.positive:
-        raise typer.Exit(ExitCode.NEGATIVE)
+    _end(found, output, node_text.show, node_answer.document)
 
 
 def _job(
@@ -152,7 +144,7 @@ def _job(
     cluster: tuple[str | None, str | None],
 ) -> None:
     """`why trainingjob/NAME`; `name` is namespace and name, `cluster` the kubeconfig and its context."""
-    from stowage.cli import job_answer
+    from stowage.cli import job_answer, job_text
     from stowage.cli.facts import load
 
     seconds = duration_seconds(budget, "--budget") if budget is not None else None
@@ -160,13 +152,21 @@ def _job(
     job = job_answer.find_job(facts, *name)
     with progress("looking for places"):
         found = job_answer.explain(facts, job, policy, seconds)
-    if output is Output.TABLE:
-        from stowage.cli.job_text import show
+    _end(found, output, job_text.show, job_answer.document)
 
-        show(found)
+
+def _end(
+    answer: _Answered,
+    output: Output,
+    show: Callable[[_Answered], None],
+    document: Callable[[_Answered], dict[str, Any]],
+) -> None:
+    """Print an answer in the form that was asked for; the exit code says whether it is a good one."""
+    if output is Output.TABLE:
+        show(answer)
     else:
-        print_document(job_answer.document(found), output)
-    if not found.positive:
+        print_document(document(answer), output)
+    if not answer.positive:
         raise typer.Exit(ExitCode.NEGATIVE)
 
 

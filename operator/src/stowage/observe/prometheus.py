@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,13 +56,6 @@ class Endpoint(Struct, frozen=True):
     token_file: Path | None = None
     ca_file: Path | None = None
     timeout_seconds: float = 5.0
-
-
-class Answer(Struct, frozen=True):
-    """What came of one query: samples, or why there are none."""
-
-    samples: tuple[Sample, ...] = ()
-    error: QueryError | None = None
 
 
 OnQuery = Callable[[str, str, float], None]
@@ -130,18 +123,6 @@ class Prometheus:
             )
 
         return await self._answer(call)
-
-    async def ask_all(self, queries: Mapping[str, str]) -> Mapping[str, Answer]:
-        """The answers to several queries by their names; one that fails leaves the others alone."""
-
-        async def one(query: str) -> Answer:
-            try:
-                return Answer(await self.ask(query))
-            except QueryError as error:
-                return Answer(error=error)
-
-        answers = await asyncio.gather(*map(one, queries.values()))
-        return dict(zip(queries, answers, strict=True))
 
     def close(self) -> None:
         """Ask nothing any more; threads that still wait end by their own time limits."""

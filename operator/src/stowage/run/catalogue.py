@@ -105,7 +105,9 @@ _KEY: Final = Label("kind", ("policy", "plan", "training", "cluster"))
 _WORKED: Final = Label("outcome", ("ok", "error"))
 _VERB: Final = Label("verb", ("filter", "preempt"))
 _ANSWERED: Final = Label("outcome", _values(Outcome))
-_REVIEWED_KIND: Final = Label("kind", ("PackingPolicy", "PackingPlan", "TrainingJob", "Other"))
+_REVIEWED_KIND: Final = Label(
+    "kind", ("PackingPolicy", "PackingPlan", "TrainingJob", "ModelService", "PerformanceProfile", "Other")
+)
 
 
 def _of_process(name: str, kind: Kind, unit: Unit, text: str) -> Metric:

@@ -14,7 +14,6 @@ from stowage.api.training_job import TrainingJob
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.children import (
     COORDINATOR_PORT,
-    coordinator_host,
     coordinator_name,
     coordinator_pod,
     service,
@@ -31,6 +30,8 @@ from stowage_scheduler.cluster import Pod
 
 REPLACED_SECONDS: Final = 600.0
 """A coordinator that runs and is not heard is replaced no more often: the network may be at fault."""
+MENDED_SECONDS: Final = 60.0
+"""Secret and Service are looked at no more often: pods are made many at once, and in turns."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +66,22 @@ class CoordinatorPods:
         self._links = links
         self._tokens: dict[str, tuple[str, str]] = {}  # by key: UID of the job, token
         self._replaced_at: dict[str, float] = {}
+        self._mended: dict[str, tuple[str, float]] = {}  # by key: UID of the job, when Secret and Service were there
 
     def forget(self, key: str) -> None:
         """The job is gone."""
         self._links.drop(key)
         self._tokens.pop(key, None)
         self._replaced_at.pop(key, None)
+        self._mended.pop(key, None)
 
-    async def keep(self, job: TrainingJob, ended_seconds: float | None) -> float | None:
+    async def keep(self, job: TrainingJob, ended_seconds: float | None, *, makes_pods: bool = False) -> float | None:
         """Secret, Service and coordinator are there while the job may run, and the coordinator knows its command.
 
         Args:
             job: with the status that was written last.
             ended_seconds: since the job has ended; None: it has not.
+            makes_pods: whether pods of it are about to be made, which need Secret and Service.
 
         Returns:
             After how many seconds to look again; None: when something changes.
@@ -92,10 +96,11 @@ class CoordinatorPods:
             if coordinator is not None and not coordinator.terminating and not coordinator.finished:
                 await delete_pod(self._api, coordinator)
             return None
+        if ended_seconds is None and (makes_pods or coordinator is None):
+            await self._mend(job)
         token = await self._token(job)
         if ended_seconds is None:
             if coordinator is None:
-                await apply_child(self._api, job, paths.SERVICES, service(job))
                 await apply_child(self._api, job, paths.PODS, coordinator_pod(job, self._settings.worker_image))
             elif self._is_of_no_use(job, coordinator):
                 self._replaced_at[job.key] = self._clock()
@@ -130,6 +135,18 @@ class CoordinatorPods:
         left = LOST_SECONDS - (self._clock() - self._links.since(job.key))
         return left if left > 0 else None
 
+    async def _mend(self, job: TrainingJob) -> None:
+        """Secret and Service, if somebody has deleted them: without them a pod waits for ever, or finds nobody."""
+        now = self._clock()
+        uid, at = self._mended.get(job.key, ("", 0.0))
+        if uid == job.metadata.uid and now - at < MENDED_SECONDS:
+            return
+        known, token = self._tokens.get(job.key, ("", ""))
+        token = await ensure_token(self._api, job, token if known == job.metadata.uid else None)
+        self._tokens[job.key] = (job.metadata.uid or "", token)
+        await apply_child(self._api, job, paths.SERVICES, service(job))
+        self._mended[job.key] = (job.metadata.uid or "", now)
+
     async def _token(self, job: TrainingJob) -> str:
         uid, token = self._tokens.get(job.key, ("", ""))
         if uid != job.metadata.uid:
@@ -142,7 +159,10 @@ class CoordinatorPods:
         return pod.node is not None and (node is None or not node.ready)
 
     async def _address(self, job: TrainingJob) -> tuple[str, int]:
-        """Where the coordinator is: as the settings say, else the IP of its pod, else its name."""
+        """Where the coordinator is: as the settings say, else the IP of its pod.
+
+        Who is there is told the job's token, so it must be the job's own pod, and one that still has its IP.
+        """
         if self._settings.coordinator_address:
             host, _, port = self._settings.coordinator_address.rpartition(":")
             return host, int(port)
@@ -150,5 +170,9 @@ class CoordinatorPods:
             pod = await self._api.get(paths.pod(job.namespace, coordinator_name(job.name)))
         except ApiError as error:
             raise ConnectionError(f"its pod cannot be read: {error.reason}") from error
-        address = (pod.get("status") or {}).get("podIP")
-        return address or coordinator_host(job), COORDINATOR_PORT
+        status = pod.get("status") or {}
+        if not any(owner.get("uid") == job.metadata.uid for owner in pod["metadata"].get("ownerReferences") or ()):
+            raise ConnectionError("its pod is another's")
+        if status.get("phase") not in {"Pending", "Running"} or not status.get("podIP"):
+            raise ConnectionError("its pod has no address yet, or none any more")
+        return status["podIP"], COORDINATOR_PORT

@@ -14,18 +14,26 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from stowage.decide.training.evidence_of_coordinators import LOST_SECONDS
 from stowage.decide.training.heard import Heard, heard_of
 from stowage.decide.training.sound_reports import plain, sound
 from stowage.run.pace import Pace
-from stowage_worker.codec import TO_COMMANDER
+from stowage_worker.codec import TO_COMMANDER, ToCommander
 from stowage_worker.messages import Attach, Begin, End, MessageError, Refused, Report
 from stowage_worker.wire import Backoff, Connection, dial
 
-DIALS_AT_ONCE: Final = 32
+ADDRESSES_AT_ONCE: Final = 32
+"""Asked for, of the API server."""
+DIALS_AT_ONCE: Final = 16
+"""In one namespace: who does not answer has its place for DIAL_SECONDS, and takes it from no other namespace."""
 DIAL_SECONDS: Final = 5.0
+SILENT_SECONDS: Final = 30.0
+"""A coordinator says something every ten seconds at least. One whose process is stopped keeps its connections, for its
+kernel answers in its place. So silence for longer ends the link, and only a report makes it anew."""
 LONGEST_BACKOFF_SECONDS: Final = 5.0
 SETTLED_SECONDS: Final = 5.0
 """A link that was there for so long has worked: earlier failures no longer count."""
@@ -54,7 +62,7 @@ class Links(StrEnum):
     """How a link to a coordinator is."""
 
     CONNECTED = "connected"
-    CONNECTING = "connecting"  # never heard yet: its pod may not run
+    CONNECTING = "connecting"  # never heard yet: its pod has no address, or has had one for moments only
     LOST = "lost"
 
 
@@ -85,7 +93,8 @@ class Coordinators:
         self._generator = generator
         self._clock = clock
         self._links: dict[str, _Link] = {}
-        self._dials = asyncio.Semaphore(DIALS_AT_ONCE)
+        self._addresses = asyncio.Semaphore(ADDRESSES_AT_ONCE)
+        self._dials: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by namespace
 
     def follow(self, target: Target, address: Address) -> None:
         """Keep a link to a job's coordinator; asked again it changes nothing."""
@@ -93,8 +102,9 @@ class Coordinators:
         if link is not None and link.target == target:
             return
         self.drop(target.key)
+        places = _Places(self._addresses, self._dials_of(target.key.partition("/")[0]))
         self._links[target.key] = _Link(
-            target, address, self._dials, self._ring, self._generator, self._clock, self.progress_seconds
+            target, address, places, self._ring, self._generator, self._clock, self.progress_seconds
         )
 
     def report(self, key: str, uid: str) -> Report | None:
@@ -142,6 +152,13 @@ class Coordinators:
         """How often a job is looked at for its progress alone: the more jobs there are, the less."""
         return max(PROGRESS_SECONDS, len(self._links) / PROGRESS_LOOKS_A_SECOND)
 
+    def _dials_of(self, namespace: str) -> asyncio.Semaphore:
+        """The places of a namespace, as long as it has a link."""
+        found = self._dials.get(namespace)
+        if found is None:
+            self._dials[namespace] = found = asyncio.Semaphore(DIALS_AT_ONCE)
+        return found
+
     def drop_all(self) -> None:
         """End all links: somebody else leads now."""
         for key in tuple(self._links):
@@ -151,6 +168,13 @@ class Coordinators:
         return len(self._links)
 
 
+class _Places(msgspec.Struct, frozen=True):
+    """Where links wait for their turn."""
+
+    addresses: asyncio.Semaphore
+    dials: asyncio.Semaphore
+
+
 class _Link:
     """One coordinator."""
 
@@ -158,7 +182,7 @@ class _Link:
         self,
         target: Target,
         address: Address,
-        dials: asyncio.Semaphore,
+        places: _Places,
         ring: Ring,
         generator: random.Random,
         clock: Callable[[], float],
@@ -170,11 +194,12 @@ class _Link:
         self.connected = False
         self.reconnects = 0
         self.since = clock()
+        self._addressed_at: float | None = None  # since when its pod has an address at which nobody is heard
         self._clock = clock
         self._progress_seconds = progress_seconds
         self._matter: tuple[object, ...] = ()  # of the latest report
         self._address = address
-        self._dials = dials
+        self._places = places
         self._ring = ring
         self._backoff = Backoff(generator, most_seconds=LONGEST_BACKOFF_SECONDS)
         self._command: Begin | End | None = None
@@ -188,7 +213,8 @@ class _Link:
     def state(self) -> Links:
         if self.connected:
             return Links.CONNECTED
-        return Links.CONNECTING if self.report is None else Links.LOST
+        tried_seconds = self._clock() - self._addressed_at if self._addressed_at is not None else 0.0
+        return Links.LOST if self.report is not None or tried_seconds >= LOST_SECONDS else Links.CONNECTING
 
     def command(self, command: Begin | End | None) -> None:
         if command == self._command:
@@ -224,19 +250,31 @@ class _Link:
             await asyncio.sleep(self._backoff.next_seconds())
 
     async def _converse(self) -> None:
-        async with self._dials:
-            host, port = await self._address()
+        async with self._places.dials:
+            async with self._places.addresses:
+                host, port = await self._found()
             self._connection = connection = await dial(host, port, DIAL_SECONDS)
         connection.send(Attach(self.target.token, self.target.leader_epoch))
         if self._command is not None:
             connection.send(self._command)
-        while (message := await connection.receive(TO_COMMANDER)) is not None:
+        while (message := await _next(connection)) is not None:
             if isinstance(message, Refused):
                 raise MessageError(f"refused: {plain(message.reason, 200)}")
             self._heard(sound(message, self._clock()))
             wait_seconds = self._pace.wait_seconds(max(connection.line_bytes, LEAST_BYTES))
             if wait_seconds > 0:
                 await asyncio.sleep(wait_seconds)
+
+    async def _found(self) -> tuple[str, int]:
+        """Where it is now, from which on it should be heard."""
+        try:
+            found = await self._address()
+        except OSError:
+            self._addressed_at = None
+            raise
+        if self._addressed_at is None:
+            self._addressed_at = self._clock()
+        return found
 
     def _heard(self, report: Report) -> None:
         matter = _matters(report)
@@ -258,6 +296,20 @@ class _Link:
     def _news_seconds(self) -> float:
         """Until the job is looked at for news: at once, unless there is no end of them."""
         return min(MOST_RING_SECONDS, self._rings.wait_seconds(1.0))
+
+
+async def _next(connection: Connection) -> ToCommander | None:
+    """The next message; None: the connection ended.
+
+    Raises:
+        TimeoutError: nothing was said for too long.
+        MessageError: what was said is no message.
+    """
+    try:
+        async with asyncio.timeout(SILENT_SECONDS):
+            return await connection.receive(TO_COMMANDER)
+    except TimeoutError:
+        raise TimeoutError(f"nothing was heard for {SILENT_SECONDS:g} s") from None
 
 
 def _matters(report: Report) -> tuple[object, ...]:

@@ -46,11 +46,14 @@ class Cordons:
         if not self._may_touch_nodes:
             logger.warning("node %s should be kept from new pods, and this operator may not: %s", node, reason)
         elif may_be_cordoned(node, self._store.nodes.values()):
+            leads = term_of(self._lease)
             try:
-                await cordon(self._api, node, at=at, reason=reason, leads=term_of(self._lease))
+                await cordon(self._api, node, at=at, reason=reason, leads=leads)
             except Conflict:
                 return False
             except Forbidden as error:
                 logger.warning("node %s may not be kept from new pods: %s", node, error.message or error)
+            if not leads():
+                return True  # whoever leads now does it; if that is this process again, it looks at the node again
         self._done[node] = at
         return True

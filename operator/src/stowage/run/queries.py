@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -221,17 +221,31 @@ class Queries:
         end = self._clock()
         oldest = min(self._listeners[key].epoch_at for key in jobs.values())
         begin = max(end - PAST_SECONDS, oldest - rule.for_seconds - rule.every_seconds)
-        step_seconds = max(rule.every_seconds, (end - begin) / PAST_POINTS)
-        if end - begin < 2 * step_seconds:
+        if end - begin < 2 * rule.every_seconds:
             return {}
+        near = max(begin, end - PAST_POINTS * rule.every_seconds)
         try:
-            past = await self._servers[rule.endpoint].ask_past(rule.question, begin, end, step_seconds)
+            found = await self._past(rule, jobs, near, end)
+            all_along = {one for one, hold in found.items() if hold.since - near < 2 * rule.every_seconds}
+            if near > begin and all_along:
+                found |= await self._past(rule, all_along, begin, end)
         except QueryError as error:
             if error.failure not in _ASKED_TOO_MUCH:
                 raise
             logger.warning("rule %s: what it gave until now is not known: %s", rule.name, error)
             return {}
-        return held_in_the_past(rule, past, jobs, end, step_seconds)
+        return found
+
+    async def _past(
+        self, rule: PromqlRule, wanted: Collection[Subject], begin: float, end: float
+    ) -> dict[Subject, Hold]:
+        """What a rule has held for between two times, as far as `PAST_POINTS` can tell.
+
+        Points that are further apart than the rule is asked show as one hold what came and went between them.
+        """
+        step_seconds = max(rule.every_seconds, (end - begin) / PAST_POINTS)
+        past = await self._servers[rule.endpoint].ask_past(rule.question, begin, end, step_seconds)
+        return held_in_the_past(rule, past, wanted, end, step_seconds)
 
     def _failed(self, followed: _Followed, error: QueryError, jobs: Mapping[Subject, str]) -> None:
         if error.failure is not QueryFailure.RESTING and error.failure.value != followed.last_words:

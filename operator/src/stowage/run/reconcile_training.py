@@ -287,7 +287,7 @@ class TrainingReconciler:
         again = [step.again_at - seen.now if step.again_at is not None else None]
         try:
             await self._clear(job, work)
-            again.append(await self._coordinator_pods.keep(job, ended_seconds))
+            again.append(await self._coordinator_pods.keep(job, ended_seconds, makes_pods=bool(work.create)))
             image = self._settings.worker_image
             pods = [seat_pod(job, one, image) for one in work.create]
             await self._all(partial(apply_child, self._api, job, paths.PODS, pod) for pod in pods)

@@ -95,7 +95,7 @@ CORDONED: Final = gauge(
 LINKS: Final = gauge(
     "coordinator_links",
     Unit.CONNECTIONS,
-    "Links to coordinators; `connecting`: never heard yet, `lost`: heard before",
+    "Links to coordinators; `connecting`: never heard yet, `lost`: heard before, or in vain for a minute",
     Label("state", _values(Links)),
 )
 RECONNECTS: Final = counter("coordinator_reconnects", Unit.TIMES, "Links to coordinators that were made again")

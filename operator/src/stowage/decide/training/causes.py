@@ -60,7 +60,7 @@ def causes_of(job: JobFacts, evidence: Iterable[Evidence]) -> tuple[Cause, ...]:
     Evidence that a rule of the job names is never explained away by that of other seats; spares explain nothing, for
     nobody needs them to run.
     """
-    told = [(one, _match(one, job)) for one in evidence]
+    told = [(one, matched(one, job.rules)) for one in evidence]
     telling = [(one, match) for one, match in told if match.rule.action is not Action.IGNORE]
     by_node: dict[str, list[tuple[Evidence, Match]]] = {}
     by_seat: dict[str, list[tuple[Evidence, Match]]] = {}
@@ -80,14 +80,6 @@ def causes_of(job: JobFacts, evidence: Iterable[Evidence]) -> tuple[Cause, ...]:
     explained = any(set(cause.seats) - spares for cause in causes)
     left = [(one, m) for one, m in ranks if not explained or (m.number is not None and one.seat not in covered)]
     return (*causes, _cause(job, left)) if left else tuple(causes)
-
-
-def _match(one: Evidence, job: JobFacts) -> Match:
-    """The rule that speaks for evidence. That a pod is gone can be ignored by nobody: its seat would stay empty."""
-    match = matched(one, job.rules)
-    if one.event is Event.POD_DELETED and match.rule.action is Action.IGNORE:
-        return matched(one, ())
-    return match
 
 
 def _cause(job: JobFacts, group: list[tuple[Evidence, Match]], *, node: str | None = None) -> Cause:

@@ -8,6 +8,8 @@ from typing import Final
 from stowage.api.durations import Duration, instant
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import LastCheckpoint, TrainingJobStatus
+from stowage.decide.training.active_time import active_seconds
+from stowage.decide.training.escalation import TRIES
 from stowage_worker import messages
 from stowage_worker.intervals import checkpoint_interval
 
@@ -31,17 +33,24 @@ def interval_of(job: TrainingJob, status: TrainingJobStatus, now: float) -> Dura
         return Duration(f"{asked:g}s")
     last = status.progress.last_checkpoint
     before = status.checkpoint_interval
-    since = status.active_since
-    trained = status.active_seconds + (max(0.0, now - since.timestamp()) if since is not None else 0.0)
-    planned = sum(one.blameless for one in status.recoveries)
     interval = checkpoint_interval(
         nodes=status.nodes.desired,
-        failures=max(0, status.restart_count - planned),
-        trained_seconds=trained,
+        failures=interruptions(status),
+        trained_seconds=active_seconds(status, now),
         cost_seconds=float(last.seconds) if last is not None and last.seconds is not None else None,
         before_seconds=before.seconds if before is not None else None,
     )
     return Duration(f"{interval.seconds:g}s")
+
+
+def interruptions(status: TrainingJobStatus) -> int:
+    """Starts that a failure asked for; those for evictions and maintenance, as far as they are remembered, are none.
+
+    A start may have had many causes, and spares that come and go ask for none.
+    """
+    starts = [one for one in status.recoveries if one.action in TRIES]
+    failed = {one.epoch for one in starts if not one.blameless}
+    return max(0, status.restart_count - len({one.epoch for one in starts} - failed))
 
 
 def newest_checkpoint(old: LastCheckpoint | None, told: messages.Progress, now: float) -> LastCheckpoint | None:

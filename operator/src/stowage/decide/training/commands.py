@@ -94,8 +94,8 @@ def _hang_rule(job: TrainingJob) -> HangRule:
     given = hang_seconds(job.spec.recovery)
     if given is not None:
         return HangRule(floor_seconds=given, factor=0.0)
-    # what happens to spares meanwhile is remembered too, and shall not change what this epoch was begun with
-    before = [one for one in reversed(job.status.recoveries) if one.epoch < job.status.epoch]
+    # what happens to spares is remembered too: no rank failed, and what an epoch was begun with shall not change
+    before = [one for one in reversed(job.status.recoveries) if one.action is not Action.IGNORE]
     alike = takewhile(
         lambda one: one.event is Event.HANG and one.step is not None and one.step == before[0].step, before
     )

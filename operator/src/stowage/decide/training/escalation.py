@@ -36,7 +36,6 @@ MAX_PER_DECISION: Final = 8
 TOLD_LATE_SECONDS: Final = 300.0
 """So long Kubernetes may take to tell that a node is lost, by its settings: 40 to 50 s by default."""
 
-_COUNTED: Final = frozenset(TRIES)
 _OF_PLACES: Final = frozenset(
     {
         Event.NODE_LOST,
@@ -90,7 +89,7 @@ def _tried_here(cause: Cause, job: JobFacts, history: History, now: float) -> It
     kind = cause.evidence.event in _OF_PLACES
     here = cause.node or cause.evidence.node
     found = {}
-    for past in history.recoveries:
+    for past in _since_pause(history.recoveries):
         place = past.node == cause.node if cause.node is not None else past.seat == cause.evidence.seat
         also = cause.node is not None and past.seat is not None and past.seat in cause.seats
         alike = (past.event in _OF_PLACES) is kind and past.event is not Event.DISRUPTION
@@ -110,13 +109,26 @@ def _is_told_again(cause: Cause, past: Recovery) -> bool:
 
 def is_spent(recoveries: Iterable[Recovery], budget: Budget, now: float) -> bool:
     """Whether the window that ends at `now` has no restart left; disruptions do not count."""
+    return starts_used(recoveries, budget, now) >= allowed_starts(budget)
+
+
+def starts_used(recoveries: Iterable[Recovery], budget: Budget, now: float) -> int:
+    """Starts that count in the window that ends at `now`."""
     since = now - budget.window_seconds
-    used = len({one.epoch for one in recoveries if one.at > since and _counts(one)})
-    return used >= min(budget.restarts, MAX_REMEMBERED)
+    counted = (one for one in _since_pause(recoveries) if one.action in TRIES and not one.blameless)
+    return len({one.epoch for one in counted if one.at > since})
 
 
-def _counts(one: Recovery) -> bool:
-    return one.action in _COUNTED and not one.blameless
+def _since_pause(recoveries: Iterable[Recovery]) -> tuple[Recovery, ...]:
+    """What came after the last pause: somebody has looked at what was before, and let the job go on."""
+    known = tuple(recoveries)
+    paused = (number for number, one in enumerate(known) if one.action is Action.PAUSE)
+    return known[max(paused, default=-1) + 1 :]
+
+
+def allowed_starts(budget: Budget) -> int:
+    """Of a budget, in its window: no more than a status remembers."""
+    return min(budget.restarts, MAX_REMEMBERED)
 
 
 def is_repeated_user_error(cause: Cause, history: History, since: float, resumed_from: int | None = None) -> bool:

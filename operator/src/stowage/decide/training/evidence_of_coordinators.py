@@ -10,6 +10,7 @@ from typing import Final
 
 from stowage.api.training_words import Event
 from stowage.decide.training.facts import Evidence, JobFacts, SeatFacts
+from stowage_worker.membership_state import PREPARING
 from stowage_worker.messages import Report
 
 OPERATOR: Final = "operator"
@@ -17,8 +18,6 @@ LOST_SECONDS: Final = 60.0
 """A coordinator that is not heard for so long is lost; its pod gets made anew, and training goes on meanwhile."""
 LATE_SECONDS: Final = 15.0
 """A supervisor whose container runs has so long to come to the barrier."""
-
-_PREPARING: Final = "Preparing"
 
 
 def evidence_of_coordinator(job: JobFacts, now: float) -> tuple[Evidence, ...]:
@@ -37,7 +36,7 @@ def evidence_of_barrier(job: JobFacts, report: Report | None, now: float) -> tup
         report: of the current epoch.
         now: seconds since 1970.
     """
-    if not job.heard or report is None or report.epoch != job.epoch or report.phase != _PREPARING:
+    if not job.heard or report is None or report.epoch != job.epoch or report.phase != PREPARING:
         return (), None
     by = {seat.seat: _late_at(job, seat) for seat in job.seats if seat.member and not seat.connected}
     late = tuple(

@@ -10,15 +10,13 @@ from stowage.decide.training.facts import Evidence, JobFacts, SeatFacts
 from stowage.decide.training.rules import UNUSABLE_IMAGES
 from stowage_scheduler.cluster import Pod
 from stowage_scheduler.health import ContainerEnd, PodHealth
+from stowage_worker.membership_state import RESTART_CODE
 
 POD: Final = "pod"
 IMAGE_PATIENCE_SECONDS: Final = 120.0
 """So long a registry may fail from the pod's binding on; the kubelet tries again by itself."""
 DELETED: Final = "Deleted"
 """Name of the disruption where somebody deleted a pod and no condition says who."""
-
-RESTART_CODE: Final = 76
-"""With which a supervisor ends because the operator asked for a new container: nobody's failure."""
 
 NOT_PULLED: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 """Why a container waits for an image that may come yet."""
@@ -50,13 +48,14 @@ def _of_seat(job: JobFacts, seat: SeatFacts, pod: Pod | None, now: float) -> Ite
         return Evidence(event, at, POD, **told)  # type: ignore[arg-type]
 
     if pod is None:
-        yield evidence(Event.POD_DELETED, now, epoch=job.epoch)
+        yield evidence(Event.POD_DELETED, now, epoch=job.epoch, gone=True)
         return
     health = pod.health or PodHealth()
     leaves = _why_it_leaves(pod, health)
     if leaves is not None:
         event, at, name = leaves
-        yield evidence(event, at, epoch=None if event is Event.NODE_LOST else job.epoch, name=name)
+        epoch = None if event is Event.NODE_LOST else job.epoch
+        yield evidence(event, at, epoch=epoch, name=name, gone=pod.phase == "Failed")
     for end in health.ends:
         if (end.code or end.signal) and end.code != RESTART_CODE and end.at is not None:
             signal, name = end.signal or None, _end_name(end)

@@ -14,7 +14,7 @@ class Evidence(Struct, frozen=True):
 
     `source` says who saw it, like `coordinator`, `pod`, `node`, `prometheus`. `epoch` is the epoch in which it
     happened; None: not bound to one. `pod` is the UID of the pod that it is about. `name` is that of the condition,
-    taint, rule, disruption or container state.
+    taint, rule, disruption or container state. `gone`: nothing will ever run in that pod again.
     """
 
     event: Event
@@ -33,6 +33,7 @@ class Evidence(Struct, frozen=True):
     name: str = ""
     detail: str = ""
     pod: str | None = None
+    gone: bool = False
 
 
 class RuleFacts(Struct, frozen=True):

@@ -10,10 +10,11 @@ from msgspec import Struct
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import AvoidedNode, EvidenceRecord, LastFailure, RecoveryRecord
 from stowage.api.training_words import Action, Domain, Event
-from stowage.decide.training.escalation import TRIES
+from stowage.decide.training.escalation import TRIES, allowed_starts, starts_used
 from stowage.decide.training.facts import Evidence
+from stowage.decide.training.failure_times import is_cut_off
 from stowage.decide.training.job_announcements import one_line
-from stowage.decide.training.job_facts import budget_facts, rule_facts
+from stowage.decide.training.job_facts import budget_facts, recoveries_of, rule_facts
 from stowage.decide.training.recovery_reasons import RecoveryReason
 from stowage.decide.training.repair_times import STAGES
 from stowage.decide.training.rules import matched
@@ -37,7 +38,6 @@ _BECAUSE: Final[Mapping[RecoveryReason, str]] = {
     RecoveryReason.USER_ERROR: "the same error came at the same step before: starting again would end there again",
     RecoveryReason.BUDGET_EXHAUSTED: "spec.recovery.budget has no start left",
     RecoveryReason.NO_SMALLER_SIZE: "only a smaller job would help, and no smaller number of nodes is allowed",
-    RecoveryReason.SPARE_LOST: "only spares were hit",
 }
 
 
@@ -101,10 +101,9 @@ def failure_story(job: TrainingJob) -> FailureStory | None:
     failure = job.status.last_failure
     if failure is None:
         return None
-    lines = _lines(job.status.recoveries, failure)
-    decided = lines[0].at.timestamp() if lines else failure.at.timestamp()
+    decided = _decided_at(job.status.recoveries, failure)
     spent = stages(failure.recovery)
-    ended = failure.action in {Action.FAIL, Action.PAUSE, Action.IGNORE} or len(spent) == len(STAGES)
+    ended = failure.action is Action.FAIL or len(spent) == len(STAGES) or is_cut_off(failure, job.status)
     return FailureStory(
         at=failure.at.timestamp(),
         event=failure.event,
@@ -132,12 +131,11 @@ def _kept_from(one: AvoidedNode) -> str:
     return one_line("; ".join([*([one.reason] if one.reason else []), *cordon]), MOST_WORDS)
 
 
-def _lines(recoveries: Sequence[RecoveryRecord], failure: LastFailure) -> list[RecoveryRecord]:
-    """What the status remembers of the decision about this failure."""
-    alike = [
-        one for one in recoveries if (one.event, one.seat, one.action) == (failure.event, failure.seat, failure.action)
-    ]
-    return alike[-1:]
+def _decided_at(recoveries: Sequence[RecoveryRecord], failure: LastFailure) -> float:
+    """When the decision about this failure was made, as its line in the status says."""
+    told = (failure.event, failure.seat, failure.action)
+    alike = (one.at for one in reversed(recoveries) if (one.event, one.seat, one.action) == told)
+    return next(alike, failure.at).timestamp()
 
 
 def _because(failure: LastFailure) -> str:
@@ -186,10 +184,9 @@ def _tried(job: TrainingJob, failure: LastFailure, decided: float) -> tuple[Trie
 
 def _budget(job: TrainingJob, decided: float) -> BudgetUse:
     budget = budget_facts(job.spec.recovery)
-    since = decided - budget.window_seconds
-    counted = [one for one in job.status.recoveries if one.action in TRIES and not one.blameless]
-    used = len({one.epoch for one in counted if since < one.at.timestamp() <= decided})
-    return BudgetUse(used, budget.restarts, budget.window_seconds)
+    before = (one for one in recoveries_of(job) if one.at < decided or one.action in TRIES)
+    used = starts_used(before, budget, decided)
+    return BudgetUse(used, allowed_starts(budget), budget.window_seconds)
 
 
 def _sighting(record: EvidenceRecord) -> Sighting:

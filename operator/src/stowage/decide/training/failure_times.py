@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from stowage.api.durations import instant, lasting
-from stowage.api.training_job_status import LastFailure, RecoveryTimes
+from stowage.api.training_job_status import LastFailure, RecoveryTimes, TrainingJobStatus
 from stowage.api.training_words import Event
 from stowage.decide.training.heard import Heard
 from stowage.decide.training.repair_times import Repair, begun
@@ -38,6 +38,20 @@ def timed(failure: LastFailure, heard: Iterable[Heard], rung_at: float | None, n
     repair = begun(failed_at, max(failed_at, min(seen_at, now)), now, from_step)
     times = recovery_times(repair)
     return failure.model_copy(update={"at": instant(failed_at), "recovery": times, "from_step": from_step})
+
+
+def is_cut_off(failure: LastFailure, status: TrainingJobStatus) -> bool:
+    """Whether the job was paused or suspended since the decision: the start that comes then is no part of the recovery.
+
+    Args:
+        failure: with the stages of detection and decision.
+        status: of the job, as it is now.
+    """
+    if status.active_since is None:
+        return True
+    spent = (failure.recovery.detect, failure.recovery.decide)
+    decided_at = failure.at.timestamp() + sum(one.seconds for one in spent if one is not None)
+    return decided_at < status.active_since.timestamp()
 
 
 def recovery_times(repair: Repair) -> RecoveryTimes:

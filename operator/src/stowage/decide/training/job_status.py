@@ -19,6 +19,7 @@ from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import JobPhase
 from stowage.decide.training import mending
+from stowage.decide.training.active_time import active_seconds
 from stowage.decide.training.checkpoints import interval_of
 from stowage.decide.training.children import QUEUE_GATE
 from stowage.decide.training.commands import grace_of, is_suspending
@@ -31,18 +32,15 @@ from stowage.decide.training.promql_rules import Queried
 from stowage.decide.training.resizing import Around, resized
 from stowage.decide.training.room import room_for
 from stowage.decide.training.seat_summary import seat_summary
-from stowage.decide.training.seats import current_pods, filled, fresh_attempt, spares_of
+from stowage.decide.training.seats import current_pods, filled, fresh_attempt, spares_of, without_seats
 from stowage.decide.training.size import first_size
 from stowage.decide.training.spares import wanted_spares
 from stowage.decide.training.stragglers_record import stragglers_of
 from stowage.decide.training.time_accounts import accounted
 from stowage.decide.training.waiting import WAITS, waiting_message
 from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_worker.membership_state import FINISHED, RUNNING, YIELDED
 from stowage_worker.messages import Report
-
-RUNNING: Final = "Running"
-FINISHED: Final = "Finished"
-YIELDED: Final = "Yielded"
 
 _STANDS: Final = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED})
 
@@ -123,13 +121,8 @@ def next_step(job: TrainingJob, seen: Seen) -> Step:
 
 def ended(status: TrainingJobStatus, phase: JobPhase, reason: JobReason, message: str, now: float) -> TrainingJobStatus:
     """A status that nothing follows on."""
-    return _in_phase(status, phase, reason, message, now, finished_at=_instant(now), active_seconds=active(status, now))
-
-
-def active(status: TrainingJobStatus, now: float) -> int:
-    """Seconds that the job was not suspended."""
-    since = status.active_since
-    return status.active_seconds + (max(0, round(now - since.timestamp())) if since is not None else 0)
+    seconds = round(active_seconds(status, now))
+    return _in_phase(status, phase, reason, message, now, finished_at=_instant(now), active_seconds=seconds)
 
 
 def over_words(reason: JobReason) -> str:
@@ -193,7 +186,7 @@ def _suspended_or_resumed(job: TrainingJob, status: TrainingJobStatus, seen: See
             members=(),
         )
     if not job.spec.suspend and (suspending or status.phase is JobPhase.SUSPENDED):
-        return _started(job, _without_seats(status, seen), seen)
+        return _started(job, without_seats(status, seen.pods, seen.now), seen)
     return status
 
 
@@ -204,14 +197,8 @@ def _yielded(job: TrainingJob, status: TrainingJobStatus, seen: Seen, by: float)
     nobody = not any(pod.ready for pod in current_pods(_with(job, status), seen.pods).values())
     if not (done or nobody or seen.now >= by):
         return status
-    return _in_phase(_without_seats(status, seen), JobPhase.SUSPENDED, JobReason.SUSPENDED, "", seen.now)
-
-
-def _without_seats(status: TrainingJobStatus, seen: Seen) -> TrainingJobStatus:
-    """No pod counts any more, and the job's time stands still."""
-    return status.model_copy(
-        update={"seats": (), "members": (), "active_seconds": active(status, seen.now), "active_since": None}
-    )
+    left = without_seats(status, seen.pods, seen.now)
+    return _in_phase(left, JobPhase.SUSPENDED, JobReason.SUSPENDED, "", seen.now)
 
 
 def _deadline(job: TrainingJob, status: TrainingJobStatus) -> tuple[float | None, JobReason]:
@@ -303,7 +290,7 @@ def _told(job: TrainingJob, status: TrainingJobStatus, seen: Seen) -> TrainingJo
         status = status.model_copy(update={"checkpoint_interval": interval_of(job, status, seen.now)})
     queued = any(QUEUE_GATE in pod.gates for pod in current.values())
     if status.phase in WAITS:
-        words = waiting_message(job, status, current, refused=seen.refused, queued=queued)
+        words = waiting_message(job, status, current, heard=seen.connected, refused=seen.refused, queued=queued)
         status = status.model_copy(update={"message": words})
     status = with_conditions(
         job,

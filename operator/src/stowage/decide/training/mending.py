@@ -27,13 +27,13 @@ from stowage.decide.training.seats import (
     has_stateful_storage,
     members_of,
     number,
+    required_domains,
     seat_facts,
 )
-from stowage.decide.training.spares import lost_too_often, promoted, ready_spares, with_spares
+from stowage.decide.training.spares import in_domains, lost_too_often, promoted, ready_spares, with_spares
 from stowage_scheduler.cluster import Node, Pod, Snapshot
+from stowage_worker.membership_state import FINISHED
 from stowage_worker.messages import Report
-
-FINISHED = "Finished"
 
 
 class Sight(Struct, frozen=True):
@@ -115,9 +115,9 @@ def after_failures(
 
 def filled_up(job: TrainingJob, sight: Sight, wanted_spares: int) -> tuple[TrainingJobStatus, float | None]:
     """The status where spares stand in for whom they can, and where there are as many as wanted; when to look again."""
-    status = job.status
+    status = in_domains(job.status, required_domains(job, sight.nodes), sight.nodes, sight.pods)
     if not status.members:
-        status = promoted(status, _ready(job, sight), sight.pods)
+        status = promoted(status, _ready(_with(job, status), sight), sight.pods)
     status, again_at = relieved(status, current_pods(_with(job, status), sight.pods), sight.now)
     window = job.spec.recovery.budget.window.seconds
     has = len(status.seats) - len(members_of(status.seats))

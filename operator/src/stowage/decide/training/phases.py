@@ -1,11 +1,9 @@
-"""Phases of a TrainingJob: which may follow which, and which one the facts ask for."""
+"""Phases of a TrainingJob: which may follow which, whatever happens to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-
-from msgspec import Struct
 
 from stowage.api.training_words import JobPhase
 
@@ -47,50 +45,3 @@ def refusal(old: JobPhase, new: JobPhase) -> str | None:
     if new is JobPhase.STARTING:
         return "ranks that run start again only in Recovering or Resizing"
     return f"{new} changes what runs, and in phase {old} nothing does"
-
-
-class Situation(Struct, frozen=True):
-    """What decides about the phase, each fact by itself.
-
-    `held`: a decision of recovery paused the job, and nobody has released it yet. `changing_size`: the current epoch
-    was begun for another size. `mending`: it was begun after a failure, and not every rank runs again. `placed`: every
-    pod of the epoch has a node. `running`: every rank of it was started. `suspended`: by the spec, whether pods are
-    left or not.
-    """
-
-    failed: bool = False
-    succeeded: bool = False
-    suspended: bool = False
-    held: bool = False
-    mending: bool = False
-    changing_size: bool = False
-    placed: bool = False
-    running: bool = False
-
-
-def wanted_phase(situation: Situation) -> JobPhase:
-    """The phase that the facts ask for, the gravest first; who has failed has not succeeded any more."""
-    ordered = (
-        (situation.failed, JobPhase.FAILED),
-        (situation.succeeded, JobPhase.SUCCEEDED),
-        (situation.suspended, JobPhase.SUSPENDED),
-        (situation.held, JobPhase.PAUSED),
-        (situation.running, JobPhase.RUNNING),
-        (situation.mending, JobPhase.RECOVERING),
-        (situation.changing_size, JobPhase.RESIZING),
-        (situation.placed, JobPhase.STARTING),
-    )
-    return next((phase for holds, phase in ordered if holds), JobPhase.PENDING)
-
-
-def next_phase(old: JobPhase | None, situation: Situation) -> JobPhase:
-    """The phase after `old` (None: a new job), one step nearer to what the facts ask for; never one that is refused.
-
-    Who leaves `Suspended` or `Paused` passes `Pending`. What ran keeps its phase until a decision says that it is
-    mended or resized: a coordinator that does not answer is no reason to call a job `Pending`.
-    """
-    begin = JobPhase.PENDING if old is None else old
-    wanted = wanted_phase(situation)
-    if refusal(begin, wanted) is None:
-        return wanted
-    return JobPhase.PENDING if begin in {JobPhase.SUSPENDED, JobPhase.PAUSED} else begin

@@ -19,11 +19,12 @@ from stowage.api.training_job_status import (
 )
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import Action, JobPhase, Scope
+from stowage.decide.training.active_time import active_seconds
 from stowage.decide.training.avoided_nodes import avoided
 from stowage.decide.training.facts import Decision
 from stowage.decide.training.job_facts import evidence_record, with_recoveries
 from stowage.decide.training.recovery_reasons import RecoveryReason
-from stowage.decide.training.seats import fresh_attempt, members_of, number
+from stowage.decide.training.seats import fresh_attempt, members_of, number, without_seats
 from stowage.decide.training.spares import claimed, vacated
 from stowage_scheduler.cluster import Node, Pod
 
@@ -63,6 +64,7 @@ def recovered(
         "recoveries": with_recoveries(status.recoveries, decision.recoveries),
         "avoided_nodes": avoided(status.avoided_nodes, decision, nodes, now),
     }
+    pods = tuple(pods)
     attempt = fresh_attempt(status, pods)
     seats = _seats(status, decision, attempt)
     if decision.action is Action.IGNORE:
@@ -71,18 +73,11 @@ def recovered(
     update |= {"message": words, "last_failure": _failure(status, decision, now), "phase_since": instant(now)}
     if decision.action is Action.FAIL:
         reason = _FAILED_BECAUSE.get(RecoveryReason(decision.reason), JobReason.FAILED_BY_RULE)
-        seconds = _active(status, now)
-        update |= {
-            "phase": JobPhase.FAILED,
-            "reason": reason.value,
-            "finished_at": instant(now),
-            "active_seconds": seconds,
-        }
-        return status.model_copy(update=update)
+        update |= {"phase": JobPhase.FAILED, "reason": reason.value, "finished_at": instant(now)}
+        return status.model_copy(update={**update, "active_seconds": round(active_seconds(status, now))})
     if decision.action is Action.PAUSE:
-        update |= {"phase": JobPhase.PAUSED, "reason": JobReason.PAUSED_BY_RULE.value, "seats": (), "members": ()}
-        update |= {"active_seconds": _active(status, now), "active_since": None}
-        return status.model_copy(update=update)
+        update |= {"phase": JobPhase.PAUSED, "reason": JobReason.PAUSED_BY_RULE.value}
+        return without_seats(status, pods, now).model_copy(update=update)
     if decision.size is not None:
         seats = _smaller(seats, decision.size)
         update["nodes"] = status.nodes.model_copy(update={"desired": decision.size})
@@ -123,7 +118,8 @@ def _restarts(status: TrainingJobStatus, action: Action) -> tuple[RestartCount, 
 def _failure(status: TrainingJobStatus, decision: Decision, now: float) -> LastFailure | None:
     if not decision.evidence or not decision.recoveries:
         return status.last_failure
-    line = decision.recoveries[0]
+    # the one that asked for what is done, of which the message speaks too
+    line = next((one for one in decision.recoveries if one.action is decision.action), decision.recoveries[0])
     first = min(decision.evidence, key=lambda one: (one.event is not line.event or one.seat != line.seat, one.at))
     at = min(first.at, now) if first.at > 0 else now
     return LastFailure(
@@ -144,8 +140,3 @@ def _failure(status: TrainingJobStatus, decision: Decision, now: float) -> LastF
         from_step=status.progress.step,
         recovery=RecoveryTimes(detect=lasting(now - at), decide=lasting(0.0)),
     )
-
-
-def _active(status: TrainingJobStatus, now: float) -> int:
-    since = status.active_since
-    return status.active_seconds + (max(0, round(now - since.timestamp())) if since is not None else 0)

@@ -106,8 +106,7 @@ def _settled_at(job: JobFacts, causes: Sequence[Cause]) -> float:
     silent = [one for one in causes if one.evidence.event is Event.SUPERVISOR_LOST and not one.by_user]
     if not silent:
         return _explained_at(job, causes)
-    members = sum(not seat.spare for seat in job.seats)
-    many = len(silent) >= _MANY and 2 * len(silent) > members and len(silent) == len(causes)
+    many = len(silent) >= _MANY and 2 * len(silent) > len(job.seats) and len(silent) == len(causes)
     return max(one.evidence.at for one in silent) + (SETTLE_MANY_SECONDS if many else SETTLE_SECONDS)
 
 
@@ -134,7 +133,8 @@ def _answer(cause: Cause, job: JobFacts, history: History, now: float) -> _Answe
     if costs_more(action, cause.action):
         reason = RecoveryReason.ESCALATED
     if action is Action.SHRINK:
-        size = max((one for one in job.sizes if one <= job.size - max(1, len(cause.seats))), default=None)
+        lost = sum(seat.seat in cause.seats and not seat.spare for seat in job.seats)
+        size = max((one for one in job.sizes if one <= job.size - max(1, lost)), default=None)
         if size is None:
             stop = Action.FAIL if cause.domain is Domain.WORKLOAD else Action.PAUSE
             return _Answer(cause, stop, RecoveryReason.NO_SMALLER_SIZE)

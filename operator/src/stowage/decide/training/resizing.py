@@ -17,6 +17,8 @@ from stowage.api.training_job import Elastic, TrainingJob
 from stowage.api.training_job_status import Seat, Sizing, TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import Action, JobPhase
+from stowage.decide.training.active_time import active_seconds
+from stowage.decide.training.checkpoints import interruptions
 from stowage.decide.training.facts import SeatFacts
 from stowage.decide.training.seats import fresh_attempt, members_of, number, spares_of
 from stowage.decide.training.size import (
@@ -89,7 +91,7 @@ def size_facts(job: TrainingJob, status: TrainingJobStatus, around: Around, limi
     now, nodes = around.now, job.spec.nodes
     members = members_of(status.seats)
     size, placed = len(members), sum(seat.node is not None for seat in members)
-    spares = job.spec.recovery.spares
+    spares = job.spec.recovery.spares if nodes.target is None else 0  # what people ask for comes before what waits
     before = status.sizing or Sizing()
     running = status.phase is JobPhase.RUNNING
     facts = SizeFacts(
@@ -128,9 +130,8 @@ def restart_seconds(status: TrainingJobStatus) -> float:
 
 def _horizon_seconds(job: TrainingJob, status: TrainingJobStatus, size: int, now: float) -> float:
     """How long the job is expected to run undisturbed: to its next failure, or to its deadline."""
-    failures = len({one.epoch for one in status.recoveries if not one.blameless})
-    active = status.active_seconds + (now - (_seconds(status.active_since) or now))
-    horizon = between_failures(size, failures, active)
+    active = active_seconds(status, now)
+    horizon = between_failures(size, interruptions(status), active)
     deadline = job.spec.active_deadline
     return horizon if deadline is None else min(horizon, max(0.0, deadline.seconds - active))
 

@@ -98,10 +98,14 @@ class Match(Struct, frozen=True):
 
 
 def matched(evidence: Evidence, rules: tuple[RuleFacts, ...]) -> Match:
-    """The first rule that matches: `rules` of the job in their order, then the defaults, one of which always does."""
-    for number, rule in enumerate(rules):
-        if matches(rule, evidence):
-            return Match(rule, number)
+    """The first rule that matches: `rules` of the job in their order, then the defaults, one of which always does.
+
+    That a pod is gone can be ignored by nobody, for its seat would stay empty: there the default holds. It is so too
+    where the pod is still shown because our finalizer holds it.
+    """
+    found = next((Match(rule, number) for number, rule in enumerate(rules) if matches(rule, evidence)), None)
+    if found is not None and (found.rule.action is not Action.IGNORE or not evidence.gone):
+        return found
     return Match(next(rule for rule in DEFAULT_RULES if matches(rule, evidence)))
 
 

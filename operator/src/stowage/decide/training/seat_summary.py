@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
 
 from stowage.api.training_job_status import Seat, SeatSummary
 from stowage_scheduler.cluster import Pod
+from stowage_worker.membership_state import FINISHED, RUNNING
 from stowage_worker.messages import Report, SeatState
-
-_RUNNING: Final = "Running"
-_FINISHED: Final = "Finished"
 
 
 def seat_summary(seats: tuple[Seat, ...], current: Mapping[str, Pod], report: Report | None) -> SeatSummary | None:
@@ -37,4 +34,4 @@ def _how(pod: Pod | None, heard: SeatState | None) -> str:
         return "waiting"
     if heard is None or heard.pod != pod.uid or not heard.connected:
         return "starting"
-    return {_RUNNING: "running", _FINISHED: "finished"}.get(heard.state, "connected")
+    return {RUNNING: "running", FINISHED: "finished"}.get(heard.state, "connected")

@@ -11,9 +11,11 @@ from stowage.api.names import ATTEMPT_LABEL, JOB_LABEL, SEAT_LABEL
 from stowage.api.training_job import Pack, TrainingJob
 from stowage.api.training_job_status import Seat, TrainingJobStatus
 from stowage.api.training_words import JobPhase
+from stowage.decide.training.active_time import active_seconds
 from stowage.decide.training.children import SeatPod, seat_pod_name
 from stowage.decide.training.facts import SeatFacts
 from stowage_scheduler.cluster import Node, Pod
+from stowage_worker.membership_state import FINISHED
 from stowage_worker.messages import Report, SeatState
 
 STANDING_STILL = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEEDED, JobPhase.FAILED})
@@ -21,7 +23,6 @@ STANDING_STILL = frozenset({JobPhase.SUSPENDED, JobPhase.PAUSED, JobPhase.SUCCEE
 LEAVE_SECONDS = 60.0
 """Supervisors that were told to end have so long; what runs on then is deleted, for it holds nodes."""
 
-_FINISHED = "Finished"
 _DIGITS = 9
 """Of an attempt in a label: who edits it shall not make the numbers of the status overflow."""
 
@@ -101,7 +102,7 @@ def _has_finished(seat: Seat, pod: Pod | None, heard: SeatState | None, *, epoch
         return True
     if heard is None or report is None or report.epoch != epoch:
         return False
-    return heard.state == _FINISHED and heard.pod == seat.pod_uid
+    return heard.state == FINISHED and heard.pod == seat.pod_uid
 
 
 def filled(size: int, attempt: int, seats: Iterable[Seat] = ()) -> tuple[Seat, ...]:
@@ -131,6 +132,15 @@ def fresh_attempt(status: TrainingJobStatus, pods: Iterable[Pod] = ()) -> int:
     found = (pod.labels.get(ATTEMPT_LABEL, "") for pod in pods)
     there = (int(one) for one in found if one.isascii() and one.isdecimal() and len(one) <= _DIGITS)
     return 1 + max((status.attempt, *(seat.attempt for seat in status.seats), *there))
+
+
+def without_seats(status: TrainingJobStatus, pods: Iterable[Pod], now: float) -> TrainingJobStatus:
+    """The status of a job that stands still: no pod counts any more, and its time does not go on.
+
+    The attempt is the last that a pod of it had, be it a spare's: the next one begins above it.
+    """
+    update = {"attempt": fresh_attempt(status, pods) - 1, "active_seconds": round(active_seconds(status, now))}
+    return status.model_copy(update={**update, "seats": (), "members": (), "active_since": None})
 
 
 def number(seat: str) -> int:

@@ -6,7 +6,7 @@ a member. The seat that was lost becomes the one that waits, and so the next spa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from stowage.api.training_job import TrainingJob
@@ -14,7 +14,7 @@ from stowage.api.training_job_status import Seat, TrainingJobStatus
 from stowage.api.training_words import Action
 from stowage.decide.training.facts import Recovery, SeatFacts
 from stowage.decide.training.seats import fresh_attempt, members_of, number, spares_of
-from stowage_scheduler.cluster import Pod
+from stowage_scheduler.cluster import Node, Pod
 
 MOST_LOST: Final = 5
 """Spares that may be lost within the budget's window; then no more are made until it is over."""
@@ -85,6 +85,30 @@ def promoted(status: TrainingJobStatus, ready: Sequence[str], pods: Iterable[Pod
     seats = claimed(status.seats, names, attempt)
     again = (vacated(seat, attempt) if not seat.spare and seat.node is None else seat for seat in seats)
     return status.model_copy(update={"seats": tuple(again)})
+
+
+def in_domains(
+    status: TrainingJobStatus, domains: Sequence[tuple[str, str]], nodes: Mapping[str, Node], pods: Iterable[Pod]
+) -> TrainingJobStatus:
+    """The status where spares leave nodes on which they could never take a member's place.
+
+    Args:
+        status: of the job.
+        domains: labels that the nodes of all members have to have.
+        nodes: of the cluster, by name.
+        pods: of the job.
+    """
+
+    def is_outside(seat: Seat) -> bool:
+        node = nodes.get(seat.node or "")
+        return node is not None and any(node.labels.get(key) != value for key, value in domains)
+
+    gone = {seat.seat for seat in spares_of(status.seats) if is_outside(seat)}
+    if not gone:
+        return status
+    attempt = fresh_attempt(status, pods)
+    seats = tuple(vacated(seat, attempt) if seat.seat in gone else seat for seat in status.seats)
+    return status.model_copy(update={"seats": seats})
 
 
 def with_spares(status: TrainingJobStatus, wanted: int, pods: Iterable[Pod]) -> TrainingJobStatus:

@@ -6,7 +6,7 @@ from typing import Final
 
 from stowage.api.training_job_status import LastFailure, TrainingJobStatus
 from stowage.api.training_words import Domain, JobPhase
-from stowage.decide.training.failure_times import recovery_times, timed
+from stowage.decide.training.failure_times import is_cut_off, recovery_times, timed
 from stowage.decide.training.goodput import Seen, opened, passed
 from stowage.decide.training.goodput_record import account_of, goodput_record
 from stowage.decide.training.heard import Heard
@@ -72,7 +72,7 @@ def _went_on(failure: LastFailure, status: TrainingJobStatus, report: Report | N
     known = [getattr(failure.recovery, stage) for stage in STAGES]
     spent = tuple(one.seconds for one in known if one is not None)
     repair = Repair(failure.at.timestamp(), failure.from_step, spent)
-    if repair.over or len(spent) < STAGES.index("schedule"):
+    if repair.over or len(spent) < STAGES.index("schedule") or is_cut_off(failure, status):
         return failure
     ours = report if report is not None and report.epoch == status.epoch else None
     started = ours.started_at if ours is not None else None

@@ -11,6 +11,7 @@ from stowage.api.training_job import TrainingJob
 from stowage.api.training_job_status import Seat, TrainingJobStatus
 from stowage.api.training_reasons import JobReason
 from stowage.api.training_words import JobPhase
+from stowage.decide.training.children import coordinator_name
 from stowage.decide.training.evidence_of_pods import IMAGE_PATIENCE_SECONDS, NOT_PULLED
 from stowage.decide.training.seats import members_of, number
 from stowage.decide.training.size import SizeReason
@@ -20,10 +21,17 @@ WAITS: Final = frozenset({JobPhase.PENDING, JobPhase.STARTING, JobPhase.RECOVERI
 """Phases in which ranks are to run, and do not yet."""
 _MOST_IMAGE: Final = 256
 _START: Final = "Every pod has a node; every rank starts once all supervisors are connected."
+_NOT_HEARD: Final = "Every pod has a node; the operator does not hear the coordinator, pod {}, yet."
 
 
 def waiting_message(
-    job: TrainingJob, status: TrainingJobStatus, current: Mapping[str, Pod], *, refused: str = "", queued: bool = False
+    job: TrainingJob,
+    status: TrainingJobStatus,
+    current: Mapping[str, Pod],
+    *,
+    heard: bool = True,
+    refused: str = "",
+    queued: bool = False,
 ) -> str:
     """The message of a status in one of the phases `WAITS`: why the job is in it, then what it waits for.
 
@@ -33,6 +41,7 @@ def waiting_message(
         job: whose.
         status: as it is about to be written.
         current: the pod that counts for each seat.
+        heard: whether the coordinator is connected.
         refused: the API server's words about a child that it did not take.
         queued: whether Kueue holds pods of the job.
     """
@@ -44,7 +53,9 @@ def waiting_message(
         if refused
         else _waits(job, status, current, queued=queued)
     )
-    if not words and not why:
+    if not words and not heard:
+        words = _NOT_HEARD.format(coordinator_name(job.name))
+    elif not words and not why:
         words = _START
     kept = why[: max(0, MAX_MESSAGE - len(words) - 1)]
     return " ".join(part for part in (kept, words) if part)[:MAX_MESSAGE]
