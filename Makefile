@@ -30,7 +30,7 @@ NOT_FOR_CPUS := triton nvidia-cusolver nvidia-nvtx nvidia-cuda-cccl cuda-toolkit
 IMAGE ?= stowage:dev
 DOCKER_BUILD_ARGUMENTS ?= --network host
 
-.PHONY: help install tools up down demo image sbom docs e2e test test-torch test-jax unit integration faults agreement bench bench-packing verify lint format type crds chart lock clean
+.PHONY: help install tools up down demo image sbom docs e2e test test-torch test-jax unit integration faults agreement bench bench-packing bench-serving verify lint format type crds chart lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench: $(INSTALLED) ## run the benchmarks
 
 bench-packing: $(INSTALLED) ## run the benchmarks of the packer; PYTEST_ARGUMENTS=--grid=all for the whole grid, an hour
 	$(PYTEST) tests/bench/packing
+
+bench-serving: $(INSTALLED) ## compare autoscalers; PYTEST_ARGUMENTS="--workloads=azure-1 --cold-starts=120" for a part, all: half an hour
+	$(PYTEST) tests/bench/serving
 
 verify: lint type ## check style, types, imports, generated files, chart, alerts and the rules of the repository
 	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile e2e/jax_image/Dockerfile

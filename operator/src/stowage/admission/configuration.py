@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stowage.admission.review import Operation
+from stowage.api.model_service import ModelService
 from stowage.api.names import GROUP, VERSION
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
+from stowage.api.performance_profile import PerformanceProfile
 from stowage.api.training_job import TrainingJob
 
 PATH: Final = "/validate"
@@ -43,7 +45,13 @@ def configuration(
                 "apiGroups": [GROUP],
                 "apiVersions": [VERSION],
                 "operations": [Operation.CREATE.value, Operation.UPDATE.value],
-                "resources": [PackingPolicy.plural, PackingPlan.plural, TrainingJob.plural],
+                "resources": [
+                    PackingPolicy.plural,
+                    PackingPlan.plural,
+                    TrainingJob.plural,
+                    ModelService.plural,
+                    PerformanceProfile.plural,
+                ],
                 "scope": "*",
             }
         ],

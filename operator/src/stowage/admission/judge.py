@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from stowage.admission import plans, policies, training_jobs
+from stowage.admission import model_services, performance_profiles, plans, policies, training_jobs
 from stowage.admission.known import Known
 from stowage.admission.review import Operation, Request
 from stowage.admission.verdict import ALLOWED, Problem, Verdict
+from stowage.api.model_service import ModelService
 from stowage.api.names import GROUP
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
+from stowage.api.performance_profile import PerformanceProfile
 from stowage.api.resource import InvalidObjectError, Resource
 from stowage.api.training_job import TrainingJob
 
@@ -23,6 +25,8 @@ MODELS: Final[Mapping[str, type[Resource]]] = {
     PackingPolicy.kind_name(): PackingPolicy,
     PackingPlan.kind_name(): PackingPlan,
     TrainingJob.kind_name(): TrainingJob,
+    ModelService.kind_name(): ModelService,
+    PerformanceProfile.kind_name(): PerformanceProfile,
 }
 
 _GROUP: Final = "{"
@@ -62,6 +66,10 @@ def judge(request: Request, known: Known) -> Verdict:
         warned += policies.warnings(resource, before if isinstance(before, PackingPolicy) else None, known)
     elif isinstance(resource, TrainingJob):
         warned += training_jobs.warnings(resource, before if isinstance(before, TrainingJob) else None, known)
+    elif isinstance(resource, ModelService):
+        warned += model_services.warnings(resource)
+    elif isinstance(resource, PerformanceProfile):
+        warned += performance_profiles.warnings(resource)
     return Verdict(tuple(new), tuple(warned))
 
 
@@ -77,6 +85,8 @@ def _read(model: type[Resource], document: Mapping[str, Any]) -> tuple[Resource 
         return resource, policies.problems(resource)
     if isinstance(resource, TrainingJob):
         return resource, training_jobs.problems(resource)
+    if isinstance(resource, ModelService):
+        return resource, model_services.problems(resource)
     return resource, ()
 
 

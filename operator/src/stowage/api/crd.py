@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import yaml
 
+from stowage.api.model_service import ModelService
 from stowage.api.names import CATEGORY, GROUP, VERSION
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
+from stowage.api.performance_profile import PerformanceProfile
 from stowage.api.resource import Resource
 from stowage.api.structural import structural_schema
 from stowage.api.training_job import TrainingJob
@@ -163,6 +165,38 @@ DEFINITIONS: Final = (
         ),
         scope="Namespaced",
         scale=Scale(".spec.nodes.target", ".status.nodes.ready", ".status.selector"),
+    ),
+    Definition(
+        ModelService,
+        ModelService.plural,
+        "msvc",
+        (
+            Column("Ready", "integer", ".status.readyReplicas"),
+            Column("Desired", "integer", ".status.desiredReplicas"),
+            Column("SLO", "string", ".status.slo.attainment"),
+            Column("Reason", "string", ".status.reason"),
+            Column("Cost", "string", ".status.spend.costPerHour", wide=True),
+            Column("Cold start", "string", ".status.coldStart.p90", wide=True),
+            Column("Message", "string", ".status.message", wide=True),
+            _AGE,
+        ),
+        scope="Namespaced",
+        scale=Scale(".spec.replicas", ".status.replicas", ".status.selector"),
+    ),
+    Definition(
+        PerformanceProfile,
+        PerformanceProfile.plural,
+        "pprof",
+        (
+            Column("Model", "string", ".spec.model"),
+            Column("Accelerator", "string", ".spec.accelerator"),
+            Column("Engine", "string", ".spec.engine.type"),
+            Column("Tensor", "integer", ".spec.parallelism.tensor"),
+            Column("Pipeline", "integer", ".spec.parallelism.pipeline", wide=True),
+            Column("KV tokens", "integer", ".spec.kvCacheTokens"),
+            Column("Source", "string", ".spec.source", wide=True),
+            _AGE,
+        ),
     ),
 )
 

@@ -86,3 +86,7 @@ MAX_JOB_NAME: Final = MAX_LABEL_VALUE - len(COORDINATOR_SUFFIX)
 """A job's name is a label of its pods, the name of its Service and the head of all names of its pods."""
 MAX_JOB_NODES: Final = 1024
 """Nodes of one TrainingJob: as many supervisors as one coordinator is known to carry."""
+
+MAX_ROLE_NAME: Final = 15
+MAX_SERVICE_NAME: Final = MAX_LABEL_VALUE - len("-") - MAX_ROLE_NAME
+"""A ModelService's name, with that of a role behind it, is the name of a Service."""

@@ -207,12 +207,19 @@ def _shown(value: object) -> str:
 def problems_of(error: ValidationError) -> tuple[tuple[str, str, str], ...]:
     """What is wrong, as `InvalidObjectError` takes it."""
     found = []
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["type"] == "too_short" and any(_is_within(one["loc"], problem["loc"]) for one in problems):
+            continue  # items that are wrong do not count, which would be told as if they were missing
         path = _path(problem["loc"])
         value = "(absent)" if problem["type"] == "missing" else _shown(problem["input"])
         rule = _PLAINER_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
         found.append((path, value, rule))
     return tuple(found)
+
+
+def _is_within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _path(location: tuple[int | str, ...]) -> str:

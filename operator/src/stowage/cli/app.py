@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from stowage.cli import approval, demo, doctor, drain, dump, plan, processes, simulate, top, why
+from stowage.cli import approval, demo, doctor, drain, dump, plan, plan_serving, processes, profile, simulate, top, why
 from stowage.cli.errors import CommandError, ExitCode
 
 _SHOW_TRACEBACK = "STOWAGE_TRACEBACK"
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("plan", short_help="Compute a packing plan; change nothing.")(plan.plan)
+app.command("plan-serving", short_help="Rank the layouts that serve a model on given GPUs.")(plan_serving.plan_serving)
 app.command("dump", short_help="Write the cluster to a file for plan -f.")(dump.dump)
 app.command("why", short_help="Explain why a pod is pending, or what a node holds.")(why.why)
 app.command("approve", short_help="Approve a proposed plan.")(approval.approve)
@@ -36,6 +37,7 @@ app.command("resume", short_help="Let a paused policy act again.")(approval.resu
 app.command("drain", short_help="Empty nodes by a plan that has a place for every pod.")(drain.drain)
 app.command("top", short_help="Show how full nodes and GPUs are.")(top.top)
 app.add_typer(simulate.simulate, short_help="Replay recorded workloads.")
+app.command("profile", short_help="Make a PerformanceProfile from measurements.")(profile.profile)
 app.command("demo", short_help="Show it all on a simulated cluster.")(demo.demo)
 app.command("doctor", short_help="Check the installation.")(doctor.doctor)
 app.command("operator", short_help="Run the operator.")(processes.operator)

@@ -29,6 +29,8 @@ COSCHEDULING_POD_GROUPS = "/apis/scheduling.x-k8s.io/v1alpha1/podgroups"
 PACKING_POLICIES = "/apis/stowage.dev/v1alpha1/packingpolicies"
 PACKING_PLANS = "/apis/stowage.dev/v1alpha1/packingplans"
 TRAINING_JOBS = "/apis/stowage.dev/v1alpha1/trainingjobs"
+MODEL_SERVICES = "/apis/stowage.dev/v1alpha1/modelservices"
+PERFORMANCE_PROFILES = "/apis/stowage.dev/v1alpha1/performanceprofiles"
 
 
 def named(collection: str, name: str) -> str:

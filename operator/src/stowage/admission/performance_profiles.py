@@ -1,0 +1,45 @@
+"""Checks of a PerformanceProfile, beyond what its schema and its CEL rules hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stowage.api.performance_profile import PerformanceProfile
+from stowage.decide.serving.profile_resource import performance_of
+
+NOT_USED = "this version keeps PerformanceProfiles and does not use them"
+_FAR = 1.25
+"""Rows that were moved by so much were not noise."""
+
+
+def warnings(profile: PerformanceProfile) -> tuple[str, ...]:
+    """What is most likely not meant."""
+    return (NOT_USED, *_by_its_rows(profile))
+
+
+def _by_its_rows(profile: PerformanceProfile) -> Iterator[str]:
+    """Steps never get faster with more work: rows that say so are evened out, and that is told where it is much."""
+    rows, curves = profile.spec.measured, performance_of(profile.spec)
+    for number, one in enumerate(rows.prefill if rows is not None else ()):
+        seconds = float(one.milliseconds) / 1000.0
+        if _differ(seconds, curves.prefill_seconds(one.tokens)):
+            yield (
+                f"spec.measured.prefill[{number}].milliseconds = {one.milliseconds}: the rows around it give "
+                f"{curves.prefill_seconds(one.tokens) * 1000.0:.3g}, which is taken"
+            )
+    for number, step in enumerate(rows.decode if rows is not None else ()):
+        seconds, taken = float(step.milliseconds) / 1000.0, curves.decode_step_seconds(step.running, step.kv_tokens)
+        if _differ(seconds, taken):
+            yield (
+                f"spec.measured.decode[{number}].milliseconds = {step.milliseconds}: the rows around it give "
+                f"{taken * 1000.0:.3g}, which is taken"
+            )
+    if profile.spec.max_batched_tokens > profile.spec.kv_cache_tokens:
+        yield (
+            f"spec.maxBatchedTokens = {profile.spec.max_batched_tokens}: the KV cache holds "
+            f"{profile.spec.kv_cache_tokens} tokens"
+        )
+
+
+def _differ(measured: float, taken: float) -> bool:
+    return max(measured, taken) > _FAR * min(measured, taken)

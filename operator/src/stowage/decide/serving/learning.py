@@ -1,0 +1,43 @@
+"""What measured latencies teach the latency model: one observation per window, only while the load is steady."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stowage.decide.serving import demand
+from stowage.decide.serving.latency_model import LatencyModel
+from stowage.decide.serving.memory import Memory
+from stowage.decide.serving.misses import mean_itl_seconds
+from stowage.decide.serving.settings import Role, Settings
+from stowage.decide.serving.view import View
+
+WINDOW_SECONDS = 60.0
+LEAST_RUNNING = 1.0
+"""Requests per replica; with fewer, samples of who runs say little about the time between tokens."""
+
+
+def learn_latencies(view: View, settings: Settings, memory: Memory) -> Memory:
+    """The memory with the model's corrections brought up to date where a window has gone by since the last time.
+
+    A role that only computes prompts gives no token after the first, and teaches nothing here.
+    """
+    known, newest = memory.corrections, view.scrapes[-1].at
+    if settings.role is Role.PREFILL or (known.learned_at is not None and newest - known.learned_at < WINDOW_SECONDS):
+        return memory
+    itl = mean_itl_seconds(view, WINDOW_SECONDS + 1)
+    requests = view.rate("arrived", WINDOW_SECONDS + 1)
+    ready, running = view.mean("ready", WINDOW_SECONDS + 1), view.mean("running", WINDOW_SECONDS + 1)
+    tokens, waiting = view.mean("kv_tokens_in_use", WINDOW_SECONDS + 1), view.mean("waiting", WINDOW_SECONDS + 1)
+    if not itl or requests is None or not ready or running is None or tokens is None or waiting is None:
+        return memory
+    if running / ready < LEAST_RUNNING or waiting > ready or not _is_steady(view):
+        return memory
+    model = LatencyModel(settings.performance, known, settings.role)
+    shape = demand.shape(memory)
+    learned = model.learn(itl, requests / ready, running / ready, tokens / ready, shape, newest)
+    return replace(memory, corrections=learned.corrections)
+
+
+def _is_steady(view: View) -> bool:
+    """Whether the same replicas served all the time: those that come or go make means of different things."""
+    return len({one.ready for one in view.within(WINDOW_SECONDS + 1)}) == 1

@@ -1,0 +1,87 @@
+"""Any recommender raises, all together lower; limits, the stabilisation window and the rate of falls."""
+
+from __future__ import annotations
+
+import pytest
+
+from stowage.api.model_service_reasons import ScalingReason
+from stowage.decide.serving.combine import combine
+from stowage.decide.serving.decision import Recommendation, Recommender
+from stowage.decide.serving.limits import limited
+from stowage.decide.serving.memory import Memory, Wanted
+from stowage.decide.serving.settings import Settings
+from stowage.decide.serving.stabilisation import fall, remember_fall, remember_wanted
+from unit.serving_views import PERFORMANCE
+
+
+def says(recommender: Recommender, needed: int, enough: int) -> Recommendation:
+    return Recommendation(recommender, needed, enough, ScalingReason.STEADY)
+
+
+def test_the_highest_need_and_the_highest_hold_count() -> None:
+    low, high = says(Recommender.SLO, 3, 9), says(Recommender.FORECAST, 5, 6)
+    assert combine([low, high]) == (high, low)
+    assert combine([]) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "budget", "scheduled", "answer"),
+    [
+        pytest.param(5, None, None, (5, None), id="within all"),
+        pytest.param(1, None, None, (2, ScalingReason.AT_MINIMUM), id="at the minimum"),
+        pytest.param(99, None, None, (20, ScalingReason.AT_MAXIMUM), id="at the maximum"),
+        pytest.param(9, 7, None, (7, ScalingReason.BUDGET_REACHED), id="no more than is paid for"),
+        pytest.param(9, 8, 6, (6, ScalingReason.SCHEDULED), id="the lowest ceiling holds"),
+        pytest.param(9, 1, None, (2, ScalingReason.AT_MINIMUM), id="the minimum holds against a budget"),
+    ],
+)
+def test_limits(
+    wanted: int, budget: int | None, scheduled: int | None, answer: tuple[int, ScalingReason | None]
+) -> None:
+    settings = Settings(PERFORMANCE, least=2, most=20, budget_replicas=budget)
+    assert limited(wanted, settings, scheduled) == answer
+
+
+def after(*enough: tuple[float, int], window: float = 60) -> Memory:
+    memory = Memory()
+    for at, count in enough:
+        memory = remember_wanted(memory, at, count, window)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("memory", "current", "enough", "percent", "answer"),
+    [
+        pytest.param(after((100, 2)), 4, 2, 100, (4, ScalingReason.STABILIZING), id="one look is not enough"),
+        pytest.param(after((40, 2), (100, 2)), 4, 2, 100, (2, None), id="fewer did all the time"),
+        pytest.param(
+            after((40, 2), (70, 3), (100, 2)), 4, 2, 100, (3, ScalingReason.STABILIZING), id="down to the highest"
+        ),
+        pytest.param(
+            after((40, 2), (70, 5), (100, 2)), 4, 2, 100, (4, ScalingReason.STABILIZING), id="more were needed since"
+        ),
+        pytest.param(after((40, 2), (100, 2)), 20, 2, 20, (16, ScalingReason.RATE_LIMITED), id="a fifth in a minute"),
+        pytest.param(
+            after((40, 1), (100, 1)), 3, 1, 20, (2, ScalingReason.RATE_LIMITED), id="at least one in a minute"
+        ),
+    ],
+)
+def test_falls(
+    memory: Memory, current: int, enough: int, percent: float, answer: tuple[int, ScalingReason | None]
+) -> None:
+    settings = Settings(PERFORMANCE, most_percent_per_minute=percent)
+    found = fall(memory, settings, 100.0, current, enough, 60.0)
+    assert (found.replicas, found.reason) == answer
+
+
+def test_the_rate_of_falls_counts_those_of_the_last_minute() -> None:
+    settings = Settings(PERFORMANCE, most_percent_per_minute=20)
+    memory = remember_fall(after((40, 2), (100, 2)), 100.0, 10, 8)
+    memory = remember_wanted(memory, 105.0, 2, 60.0)
+    assert fall(memory, settings, 105.0, 8, 2, 60.0).replicas == 8
+    memory = remember_wanted(memory, 161.0, 2, 60.0)
+    assert fall(memory, settings, 161.0, 8, 2, 60.0).replicas == 7
+
+
+def test_the_window_forgets_what_is_older() -> None:
+    assert after((10, 9), (40, 2), (100, 2)).wanted == (Wanted(40, 2), Wanted(100, 2))

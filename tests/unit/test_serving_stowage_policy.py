@@ -1,0 +1,64 @@
+"""The pipeline in the simulator: targets met with fewer GPU-hours than a fixed size, and faults survived."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stowage.simulate.serving.baselines.static_best import fixed
+from stowage.simulate.serving.fleet import run
+from stowage.simulate.serving.outcome import Outcome
+from stowage.simulate.serving.requests import Requests
+from stowage.simulate.serving.setup import MetricsOutage, ReplicaLoss, Setup
+from stowage.simulate.serving.stowage_policy import stowage_policy
+from stowage.simulate.serving.synthetic import Lengths, Shape, synthetic
+from unit.serving_views import PERFORMANCE
+
+SETUP = Setup(PERFORMANCE, 1, 2.0, 0.1, cold_start_seconds=60.0, initial=2)
+
+
+def requests(shape: Shape, low: float, high: float, seconds: float = 2400.0) -> Requests:
+    lengths = Lengths(600, 100, 0.5)
+    return synthetic(shape, seconds=seconds, low_per_second=low, high_per_second=high, seed=2, lengths=lengths)
+
+
+def play(arriving: Requests, setup: Setup = SETUP) -> Outcome:
+    return run(arriving, lambda: stowage_policy(setup), setup)
+
+
+def test_a_day_is_served_with_far_less_than_its_peak_needs() -> None:
+    day = requests(Shape.DIURNAL, 2.0, 20.0)
+    found = play(day)
+    assert found.attainment >= 0.99
+    peak = next(one for count in range(4, 9) if (one := fixed(day, SETUP, count)).attainment >= 0.99)
+    assert found.gpu_hours <= 0.85 * peak.gpu_hours
+
+
+def test_a_ramp_is_met() -> None:
+    assert play(requests(Shape.RAMP, 1.0, 7.0)).attainment >= 0.985
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        pytest.param((MetricsOutage(600.0, 1500.0),), id="no metrics for 15 minutes"),
+        pytest.param((ReplicaLoss(900.0),), id="a replica is lost"),
+    ],
+)
+def test_faults_under_a_steady_load_cost_little(failures: tuple[MetricsOutage | ReplicaLoss, ...]) -> None:
+    steady = requests(Shape.RAMP, 4.0, 4.1, 1800.0)
+    found = play(steady, replace(SETUP, failures=failures))
+    assert found.attainment >= 0.93  # a start takes 60 s, and what was lost is missed
+    dark = [one for one in failures if isinstance(one, MetricsOutage)]
+    assert not [
+        event for event in found.scale_events for one in dark
+        if one.from_seconds + 60 < event.at < one.until_seconds and event.after < event.before
+    ]  # fmt: skip
+
+
+def test_two_runs_are_the_same() -> None:
+    day = requests(Shape.ON_OFF, 2.0, 8.0, 900.0)
+    first, second = play(day), play(day)
+    assert first.scale_events == second.scale_events
+    assert first.scale_events
