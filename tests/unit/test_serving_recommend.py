@@ -119,17 +119,6 @@ def test_saturation_does_not_believe_a_replica_that_has_just_come() -> None:
     assert remember_saturation(replace(queued, replicas=young), Memory()).saturated == ()
 
 
-def test_saturation_expects_no_fewer_tokens_than_the_latency_model_allows() -> None:
-    quick = replace(PERFORMANCE, max_batched_tokens=150)
-    of = view(6.0, prompt_tokens=400, output_tokens=400)
-    found = recommend_saturation(seen(of, Settings(quick)))
-    assert found is not None
-    situated = seen(of, Settings(quick))
-    at_capacity = situated.model.latency(situated.capacity.requests_per_second, situated.shape)
-    assert dict(found.inputs)["tokens_per_replica"] == pytest.approx(at_capacity.kv_tokens)
-    assert at_capacity.kv_tokens > 75 * 600, "more than min(150 * 400 / 800, 128) sequences"
-
-
 def test_saturation_without_a_cache_says_nothing() -> None:
     of = view(6.0)
     blind = replace(of.scrapes[-1], kv_tokens_capacity=0, kv_tokens_in_use=0)

@@ -68,6 +68,4 @@ def _computed(situation: Situation) -> float:
         return max(seen)
     profile, shape = situation.settings.performance, situation.shape
     sequences = profile.max_batched_tokens * shape.output_tokens / (shape.prompt_tokens + shape.output_tokens)
-    tokens = min(sequences, profile.max_running) * (shape.prompt_tokens + shape.output_tokens / 2)
-    modelled = situation.model.latency(situation.capacity.requests_per_second, shape).kv_tokens
-    return max(tokens, modelled) if math.isfinite(modelled) else tokens
+    return min(sequences, profile.max_running) * (shape.prompt_tokens + shape.output_tokens / 2)
