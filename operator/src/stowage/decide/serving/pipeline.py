@@ -41,7 +41,7 @@ VALID_INTERVALS = 3.0
 """A decision is good for so many intervals, unless another is made."""
 LEAST_KNOWN_STARTS = 1.5
 """Nothing falls before demand is known for so many cold starts: a shorter past says too little about the future."""
-LAXEST_FALL = 2.0
+LAXEST_FALL = 6.0
 """Times the price of an idle replica that a fall may count on, however few requests missed lately."""
 
 _RECOMMEND: dict[Recommender, Callable[[Situation], Recommendation | None]] = {
