@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from stowage.act.listing import keys_in
 from stowage.act.plans import list_plans, plan_names
 from stowage.act.policies import list_policies
 from stowage.act.taints import release
-from stowage.act.training import job_keys
 from stowage.api.names import SCHEDULER_NAME
 from stowage.decide.reservation import holder_of, keeps_nodes, leftovers
 from stowage.observe.store import Store
@@ -29,7 +29,7 @@ from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.reconcile_training import TrainingReconciler
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
-from stowage.transport import Api
+from stowage.transport import Api, paths
 from stowage_scheduler.kube.ledger import POD_GROUP_KINDS
 
 CLUSTER: Final[Key] = ("cluster",)
@@ -171,7 +171,7 @@ class Controller:
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
         # jobs that were deleted while nobody led have pods that somebody has to let go, and nothing else that rings
-        jobs = sorted({*await job_keys(self._api), *self.training.with_pods()})
+        jobs = sorted({*await keys_in(self._api, paths.TRAINING_JOBS), *self.training.with_pods()})
         for number, job in enumerate(jobs):  # all at once would keep what happens meanwhile waiting
             self._queue.add(("training", job), number * pause_seconds(len(jobs)))
         self._extenders = len(await self._pulses.alive())
