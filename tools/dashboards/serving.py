@@ -6,9 +6,7 @@ from typing import Final
 
 from dashboards.parts import JOB, Board, Panel, Row, by_instance, increase, quantiles, stat
 
-UNSEEN: Final = (
-    'reason=~"SignalsMissing|SignalsStale|SignalsContradictory|PrometheusUnreachable|UnknownEndpoint"'
-)
+UNSEEN: Final = 'reason=~"SignalsMissing|SignalsStale|SignalsContradictory|PrometheusUnreachable|UnknownEndpoint"'
 FAILING: Final = 'reason=~"ReplicasFailing|ReplicasUnplaced|QuotaFull"'
 REFUSED: Final = 'reason=~"InvalidSpec|ProfileMissing|ChildRefused|ForeignEdit"'
 AT_A_LIMIT: Final = 'reason=~"AtMaximum|BudgetReached|QuotaReached|OutOfStock"'
@@ -72,7 +70,11 @@ SERVING: Final = Board(
         Row(
             "Replicas",
             (
-                Panel("Replicas", "Desired, ready, starting and draining", by_instance("stowage_serving_replicas", "state")),
+                Panel(
+                    "Replicas",
+                    "Desired, ready, starting and draining",
+                    by_instance("stowage_serving_replicas", "state"),
+                ),
                 Panel(
                     "Decisions",
                     "Changes of the number of replicas, by reason",

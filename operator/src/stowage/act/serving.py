@@ -1,4 +1,4 @@
-"""Reading ModelServices and profiles, writing their status, and applying, deleting and patching what they consist of."""
+"""Reading ModelServices and profiles, writing status, and applying, deleting and patching what services consist of."""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ def why(
         ),
     ],
     *,
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace of the pod, job or service.")] = "default",
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", help="Namespace of the pod, job or service.")
+    ] = "default",
     file: FileOption = None,
     policy: PolicyOption = None,
     budget: Annotated[

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 def pause_seconds(jobs: int) -> float:
-    """Between two looks, when all jobs or services are looked at in case a ring was lost; they take half of the time at most."""
+    """Between two looks, when all jobs or services are looked at in case a ring was lost; half of the time at most."""
     return min(1 / JOB_LOOKS_A_SECOND, LOOK_AT_ALL_SECONDS / 2 / max(1, jobs))
 
 
@@ -148,7 +148,7 @@ class Controller:
         if not self._store.synced and not self._sight.troubles():
             return SYNC_POLL_SECONDS  # a start takes a moment; when it can not end, policies shall say why
         match key:
-            case ("plan", _) if not self._store.synced:
+            case ("plan" | "training" | "serving", _) if not self._store.synced:
                 return SYNC_POLL_SECONDS  # what is not listed yet would seem to be gone
             case ("plan", name):
                 policy = self._plans.under_way.get(name)
@@ -156,8 +156,6 @@ class Controller:
                 if policy is not None and name not in self._plans.under_way:
                     self._queue.add(("policy", policy))  # the next plan may be made
                 return again
-            case ("training" | "serving", _) if not self._store.synced:
-                return SYNC_POLL_SECONDS
             case ("training", job):
                 return await self.training.reconcile(job)
             case ("serving", service):

@@ -145,7 +145,10 @@ class Operator:
         parts["queries"] = self.queries.run()
         if self.webhook is not None:
             parts["webhook"] = self.webhook.run()
-        await process.run_parts(parts, stop)
+        try:
+            await process.run_parts(parts, stop)
+        finally:
+            self.signals.close()
 
     async def _keep_warm(self) -> None:
         """Load the solver workers beside everything else: the execution of plans need not wait for them."""

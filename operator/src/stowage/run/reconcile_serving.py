@@ -18,6 +18,7 @@ from stowage.act.serving import (
 from stowage.api.model_service import ModelService
 from stowage.api.names import ROLE_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from stowage.api.resource import InvalidObjectError
+from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_announcements import service_announcements
 from stowage.decide.serving.service_facts import PodFact, PodRef, pod_fact
@@ -37,6 +38,8 @@ from stowage.transport import Api, Forbidden, Invalid
 from stowage_scheduler.cluster import Pod
 
 AGAIN_SECONDS: Final = 0.5
+BETWEEN_SECONDS: Final = 1.0
+"""From one pass to the next at least: a hundred pods that start ring hundreds of times."""
 TAKEN_SECONDS: Final = 5.0
 REFUSED_SECONDS: Final = 30.0
 RING_SECONDS: Final = 0.1  # one pass for the many events of one change
@@ -59,11 +62,16 @@ class Signals(Protocol):
         desired: int,
         cold_start_seconds: float,
         now: float,
+        *,
+        kv_tokens: int = 0,
     ) -> Look:
         """What the signals of one role say now."""
 
     def forget(self, service_uid: str) -> None:
         """The service is gone."""
+
+    def clear(self) -> None:
+        """Somebody else leads."""
 
 
 class ServingReconciler:
@@ -109,6 +117,7 @@ class ServingReconciler:
         self._sent: dict[str, dict[str, Document]] = {}  # by key, then by UID of a pod: the last patch
         self._shown_at: dict[str, float] = {}  # by key: when the status was written last
         self._written: dict[str, str] = {}  # by key: the resource version that we wrote last
+        self._seen_at: dict[str, float] = {}  # by key: when the last pass began
         self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
 
     def on_store_event(self, kind: str, key: str) -> None:
@@ -134,11 +143,11 @@ class ServingReconciler:
 
     def stand_by(self) -> None:
         """Somebody else leads: what is remembered will be old."""
-        for uid in self._uids.values():
-            self._signals.forget(uid)
+        self._signals.clear()
         self._children.clear()
         self._profiles.clear()
-        for memory in (self._uids, self._memories, self._refused, self._sent, self._shown_at, self._written):
+        memories = (self._uids, self._memories, self._refused, self._sent, self._shown_at, self._written, self._seen_at)
+        for memory in memories:
             memory.clear()
 
     async def reconcile(self, key: str) -> float | None:
@@ -146,6 +155,9 @@ class ServingReconciler:
         namespace, _, name = key.partition("/")
         if self._settings.watch_namespaces and namespace not in self._settings.watch_namespaces:
             return None
+        wait_seconds = self._seen_at.get(key, 0.0) + BETWEEN_SECONDS - self._clock()
+        if wait_seconds > 0:
+            return min(wait_seconds, BETWEEN_SECONDS)
         try:
             service = await get_service(self._api, namespace, name)
         except InvalidObjectError as error:
@@ -156,6 +168,7 @@ class ServingReconciler:
             self._let_go(key)
             return None
         self._begin(service)
+        self._seen_at[key] = self._clock()
         seen = await self._seen(service)
         step = next_step(seen)
         late_seconds = self._rests_seconds(service, step, seen.now)
@@ -190,7 +203,7 @@ class ServingReconciler:
         self._profiles.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
-        for memory in (self._refused, self._sent, self._shown_at, self._written):
+        for memory in (self._refused, self._sent, self._shown_at, self._written, self._seen_at):
             memory.pop(key, None)
 
     async def _seen(self, service: ModelService) -> Seen:
@@ -201,7 +214,8 @@ class ServingReconciler:
         profiles = await self._profiles.of(service)
         memories = self._memories.get(service.metadata.uid or "", {})
         now = self._clock()
-        looks = await self._looks(service, pods, asks(service, pods, deployments, memories, now), now)
+        asked = asks(service, pods, deployments, memories, now)
+        looks = await self._looks(service, pods, asked, _kv_tokens(service, profiles), now)
         return Seen(
             service=service,
             pods=pods,
@@ -215,11 +229,17 @@ class ServingReconciler:
         )
 
     async def _looks(
-        self, service: ModelService, pods: tuple[PodFact, ...], asked: Mapping[str, Ask], now: float
+        self,
+        service: ModelService,
+        pods: tuple[PodFact, ...],
+        asked: Mapping[str, Ask],
+        kv_tokens: Mapping[str, int],
+        now: float,
     ) -> Mapping[str, Look]:
         async def look(role: str, ask: Ask) -> Look:
             own = tuple(_serving_pod(pod) for pod in pods if pod.role == role and not pod.is_terminating)
-            return await self._signals.look(service, role, own, ask.desired, ask.cold_start_seconds, now)
+            starts, holds = ask.cold_start_seconds, kv_tokens.get(role, 0)
+            return await self._signals.look(service, role, own, ask.desired, starts, now, kv_tokens=holds)
 
         found = await asyncio.gather(*(look(role, ask) for role, ask in asked.items()))
         return dict(zip(asked, found, strict=True))
@@ -292,6 +312,15 @@ def _is_of(service: ModelService, pod: Pod) -> bool:
     role, variant = pod.labels.get(ROLE_LABEL, ""), pod.labels.get(VARIANT_LABEL, "")
     made_by = f"{service.name}-{role}-{variant}-"
     return pod.owner is not None and pod.owner.kind == "ReplicaSet" and pod.owner.name.startswith(made_by)
+
+
+def _kv_tokens(service: ModelService, profiles: Mapping[str, Performance]) -> Mapping[str, int]:
+    """By role, what the KV cache of a replica holds by the first profile that it has: not every engine tells."""
+    found = {}
+    for role in service.spec.roles:
+        named = (profiles[one.profile] for one in role.variants if one.profile in profiles)
+        found[role.name] = next((one.kv_capacity_tokens for one in named), 0)
+    return found
 
 
 def _serving_pod(pod: PodFact) -> ServingPod:

@@ -1,4 +1,4 @@
-"""The metrics of ModelServices. None has the name of a service as a label: what one service does stands in its status."""
+"""The metrics of ModelServices. None has a service's name as a label: what one service does stands in its status."""
 
 from __future__ import annotations
 
