@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stowage.decide.serving.memory import Memory, Wanted
 
@@ -30,7 +30,7 @@ class RoleMemory:
         raised: when replicas were added in the last minute, one entry for each.
     """
 
-    decisions: Memory = Memory()
+    decisions: Memory = field(default_factory=Memory)
     starts: tuple[Start, ...] = ()
     idle_since: float | None = None
     more_wanted: tuple[Wanted, ...] = ()
