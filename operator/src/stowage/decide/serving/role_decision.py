@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from stowage.api.model_service import ModelServiceSpec
 from stowage.api.model_service_reasons import ScalingReason, ServiceReason
@@ -14,15 +13,11 @@ from stowage.decide.serving.pipeline import decide
 from stowage.decide.serving.prefill_decode import Pair, Ratio, decide_pair
 from stowage.decide.serving.recommend_schedule import recommend_schedule
 from stowage.decide.serving.role_memory import RoleMemory
-from stowage.decide.serving.scale_up import remember_rise, risen
 from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.unknown_performance import is_settled, missed_too_much
 from stowage.decide.serving.view import View
 from stowage.decide.serving.zero import has_queue, idle_since, is_woken_by_schedule
-
-_NOBODYS: Final = frozenset({ScalingReason.SIGNALS_MISSING, ScalingReason.SCHEDULED})
-"""Rises for these reasons restore or follow what is fixed: how fast load may raise a role is no matter of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +59,15 @@ def decide_roles(spec: ModelServiceSpec, roles: Sequence[RoleSeen]) -> Mapping[s
     seen = {one.name: one for one in roles}
     found = {name: _without_trust(seen[name], *one) for name, one in found.items()}
     found = {name: _by_misses(seen[name], *one) for name, one in found.items()}
-    found = {name: _not_too_fast(spec, seen[name], *one) for name, one in found.items()}
     found = _at_zero(spec, seen, found)
     if spec.scaling.paused:
         found = {name: _changed(*one, one[0].from_replicas, ScalingReason.PAUSED) for name, one in found.items()}
     if spec.replicas is not None:
         found[first] = _changed(*found[first], spec.replicas, ScalingReason.MANUAL_OVERRIDE)
     for name, (decision, memory) in found.items():
-        raised = remember_rise(memory, decision.at, decision.from_replicas, decision.to_replicas)
-        known = raised.decisions
-        if known.last_good is not None:
-            known = replace(known, last_good=decision.to_replicas)
-        found[name] = decision, replace(raised, decisions=known)
+        if memory.decisions.last_good is not None:
+            known = replace(memory.decisions, last_good=decision.to_replicas)
+            found[name] = decision, replace(memory, decisions=known)
     return found
 
 
@@ -134,24 +126,6 @@ def _by_misses(role: RoleSeen, decision: Decision, memory: RoleMemory) -> Decide
     if count == decision.to_replicas:
         return decision, memory
     return _changed(decision, memory, count, ScalingReason.SLO_MISSED, missed_share=missed)
-
-
-def _not_too_fast(spec: ModelServiceSpec, role: RoleSeen, decision: Decision, memory: RoleMemory) -> Decided:
-    given = spec.scaling.scale_up
-    floor = max(decision.from_replicas, role.settings.least)
-    allowed, memory = risen(
-        memory,
-        decision.at,
-        floor,
-        decision.to_replicas,
-        stabilisation_seconds=given.stabilization.seconds,
-        most_percent_per_minute=given.max_percent_per_minute,
-    )
-    if decision.to_replicas <= floor or decision.reason in _NOBODYS or allowed >= decision.to_replicas:
-        return decision, memory
-    held = allowed == decision.from_replicas and given.stabilization.seconds > 0
-    reason = ScalingReason.STABILIZING if held else ScalingReason.RATE_LIMITED
-    return _changed(decision, memory, allowed, reason, replicas_asked_for=float(decision.to_replicas))
 
 
 def _at_zero(spec: ModelServiceSpec, seen: Mapping[str, RoleSeen], found: dict[str, Decided]) -> dict[str, Decided]:

@@ -94,22 +94,16 @@ def prospect(
     and what is measured of it corrects the rest.
     """
     known = {one.name: profiles[one.spec.profile] for one in states if one.spec.profile in profiles}
-    quantile = spec.slo.quantile if spec.slo is not None else None
-
-    def settings(performance: Performance) -> Settings:
-        found = settings_of(spec, role, performance)
-        return found if quantile is None else replace(found, attainment=float(quantile))
-
     shape = demand.shape(memory.decisions)
-    bears = {name: _bears(settings(performance), shape) for name, performance in known.items()}
+    bears = {name: _bears(settings_of(spec, role, performance), shape) for name, performance in known.items()}
     usable = [one for one in states if one.spec.group is None]
     pool = [one.name for one in usable if one.current > 0] or [one.name for one in usable]
     in_use = [name for name in pool if name in known]
     has_profile = len(in_use) == len(pool) and bool(pool)
     if has_profile:
-        found = settings(known[min(in_use, key=lambda name: (bears[name], name))])
+        found = settings_of(spec, role, known[min(in_use, key=lambda name: (bears[name], name))])
     else:
-        found = replace(settings(ASSUMED), recommenders=RECOMMENDERS)
+        found = replace(settings_of(spec, role, ASSUMED), recommenders=RECOMMENDERS)
     price = POWER if spec.scaling.minimize is Minimize.POWER else COST
     return Prospect(
         settings=found,

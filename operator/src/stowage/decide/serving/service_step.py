@@ -34,6 +34,7 @@ from stowage.decide.serving.role_prospect import (
 from stowage.decide.serving.service_conditions import RoleTold
 from stowage.decide.serving.service_facts import (
     DRAINING_SINCE_ANNOTATION,
+    LEAVING_COST_ANNOTATION,
     ChildRef,
     DeploymentFact,
     PodFact,
@@ -258,7 +259,8 @@ def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
         metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "true"
         metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = None
     for ref, cost in step.cost.items():
-        metadata(ref)["annotations"][DELETION_COST_ANNOTATION] = str(cost) if cost else None
+        for name in (DELETION_COST_ANNOTATION, LEAVING_COST_ANNOTATION):
+            metadata(ref)["annotations"][name] = str(cost) if cost else None
     return found
 
 
