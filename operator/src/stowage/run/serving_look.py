@@ -85,7 +85,7 @@ class Question:
     @property
     def namespace(self) -> str:
         """Of the service, and of all series that are asked for."""
-        return self.service.namespace
+        return self.service.metadata.namespace or ""
 
     @property
     def port(self) -> int:
