@@ -110,17 +110,24 @@ def test_more_load_means_more_replicas_and_says_why() -> None:
     assert step.memories["unified"].decisions.last_good == count
 
 
-def test_replicas_that_are_quiet_for_long_leave_one_by_one() -> None:
+def quiet_until_one_leaves(problem: ServiceReason | None = None) -> ServiceStep:
+    """The first step that lets a replica go after a time without requests; `problem` is with its signals alone."""
     of = service(role(variants=[variant(profile="p")]), status=told(3))
-    look = Told(quiet_view(PODS, 3), {one.ref.name: 0 for one in PODS})
-    deployments, memories = [deployment(3)], dict[str, RoleMemory]()
+    requests = {one.ref.name: 0 for one in PODS}
+    memories: Mapping[str, RoleMemory] = {}
     for second in range(0, 300, 10):
         at = NOW + second
-        seen = replace(look, view=quiet_view(PODS, 3, at, 3600.0))
-        step = stepped(of, PODS, deployments, {"unified": seen}, profiles={"p": PERFORMANCE}, now=at, memories=memories)
-        memories = dict(step.memories)
+        known = {"profiles": {"p": PERFORMANCE}, "now": at, "memories": memories}
+        look = Told(quiet_view(PODS, 3, at, 3600.0), requests)
+        step = stepped(of, PODS, [deployment(3)], {"unified": look}, **known)
         if step.drain:
             break
+        memories = step.memories
+    return stepped(of, PODS, [deployment(3)], {"unified": replace(look, problem=problem)}, **known)
+
+
+def test_replicas_that_are_quiet_for_long_leave_one_by_one() -> None:
+    step = quiet_until_one_leaves()
     assert len(step.drain) == 1
     assert replicas(step) == {"unified-default": 3}, "it is asked to leave before it goes"
     patch = pod_patches(step, NOW)[step.drain[0]]
@@ -131,6 +138,14 @@ def test_replicas_that_are_quiet_for_long_leave_one_by_one() -> None:
         "stowage.dev/leaving-cost": "-1000",
         "controller.kubernetes.io/pod-deletion-cost": "-1000",
     }
+
+
+def test_what_would_leave_stays_where_signals_are_known_to_be_incomplete() -> None:
+    """The scrapes that are there are sound, and those that are not there may tell of a thousand requests."""
+    step = quiet_until_one_leaves(ServiceReason.SIGNALS_MISSING)
+    assert not step.drain
+    assert step.status.roles[0].desired == 3
+    assert step.status.roles[0].reason == "SignalsMissing"
 
 
 MISSING = [
