@@ -405,8 +405,8 @@ def test_targets_are_counted_from_histograms() -> None:
 
 def test_ten_decisions_are_kept_and_repeated_ones_are_one() -> None:
     of = service(status=told(3))
-    for number in range(30):
-        wanted = 3 + (number // 2) % 2
+    for number in range(60):
+        wanted = 3 + (number // 5) % 2
         step = stepped(
             of.model_copy(update={"spec": of.spec.model_copy(update={"replicas": wanted})}), now=NOW + number
         )
