@@ -238,7 +238,12 @@ class ModelService(Resource):
     @property
     def key(self) -> str:
         """`namespace/name`."""
-        return f"{self.metadata.namespace or ''}/{self.name}"
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`."""
+        return self.metadata.namespace or ""
 
     @property
     def served_name(self) -> str:
