@@ -28,6 +28,7 @@ def service_level(slo: ServiceLevel | None, roles: Iterable[tuple[Settings, View
     attained, requests = 1.0, 0.0
     first: Duration | None = None
     between: Duration | None = None
+    last: Duration | None = None
     newest: float | None = None
     for settings, view in roles:
         if not view.scrapes:
@@ -39,9 +40,11 @@ def service_level(slo: ServiceLevel | None, roles: Iterable[tuple[Settings, View
             attained *= 1.0 - found[1]
             requests = max(requests, found[0])
         if settings.slo_ttft_seconds is not None:
-            first = _lately(view, "ttft_counts", settings.attainment) or first
+            first = _lately(view, "ttft_counts", settings) or first
         if settings.slo_itl_seconds is not None:
-            between = _lately(view, "itl_counts", settings.attainment) or between
+            between = _lately(view, "itl_counts", settings) or between
+        if settings.slo_e2e_seconds is not None:
+            last = _lately(view, "e2e_counts", settings) or last
     if newest is None:
         return None
     return ServiceLevelStatus(
@@ -49,10 +52,12 @@ def service_level(slo: ServiceLevel | None, roles: Iterable[tuple[Settings, View
         requests=int(requests),
         time_to_first_token=first,
         inter_token_latency=between,
+        end_to_end=last,
         at=instant(newest),
     )
 
 
-def _lately(view: View, histogram: Histogram, q: float) -> Duration | None:
+def _lately(view: View, histogram: Histogram, settings: Settings) -> Duration | None:
+    q = settings.attainment if settings.quantile is None else settings.quantile
     found = view.quantile(histogram, q, LATELY_SECONDS)
     return None if found is None else lasting(found)

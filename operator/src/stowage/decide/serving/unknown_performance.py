@@ -26,7 +26,7 @@ RECOMMENDERS: Final = (Recommender.SATURATION, Recommender.CONCURRENCY)
 
 def missed_too_much(view: View, settings: Settings) -> float | None:
     """The share of requests that missed the targets lately, where it is far more than may; None: it is not."""
-    if settings.slo_ttft_seconds is None and settings.slo_itl_seconds is None:
+    if settings.slo_ttft_seconds is settings.slo_itl_seconds is settings.slo_e2e_seconds is None:
         return None
     found = missed_share(view, settings, WINDOW_SECONDS)
     if found is None or found[0] < LEAST_REQUESTS:
