@@ -28,6 +28,9 @@ def states_of(
     service: ModelService, role: Role, pods: Sequence[PodFact], deployments: Mapping[str, DeploymentFact]
 ) -> tuple[VariantState, ...]:
     """The variants of a role with their pods, those that have been deleted left out."""
+    told = {
+        one.name: one.desired for known in service.status.roles if known.name == role.name for one in known.variants
+    }
     return tuple(
         VariantState(
             spec=one,
@@ -35,6 +38,7 @@ def states_of(
             pods=tuple(
                 pod for pod in pods if (pod.role, pod.variant) == (role.name, one.name) and not pod.is_terminating
             ),
+            told=told.get(one.name),
         )
         for one in role.variants
     )

@@ -374,7 +374,7 @@ def _status(
             )
             for one in roles
         ],
-        targets={name: placing.counts for name, placing in placings.items()},
+        targets={name: placing.wanted for name, placing in placings.items()},
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
         cold_start=cold_start_status(
             [(name, memory.starts) for name, memory in memories.items()], told, seen.pods, seen.now
