@@ -97,7 +97,11 @@ def prospect(
     Replicas of unlike variants are counted as if all were as slow as that: a mix bears at least what it is taken for,
     and what is measured of it corrects the rest.
     """
-    known = {one.name: profiles[one.spec.profile] for one in states if one.spec.profile in profiles}
+    known = {
+        one.name: profiles[one.spec.profile]
+        for one in states
+        if one.spec.profile is not None and one.spec.profile in profiles
+    }
     shape = demand.shape(memory.decisions)
     bears = {name: _bears(settings_of(spec, role, performance), shape) for name, performance in known.items()}
     usable = [one for one in states if one.spec.group is None]
