@@ -133,13 +133,11 @@ def place(
     usable = [one for one in states if one.spec.group is None]
     foreign = {one.name: one.replicas for one in usable if one.foreign}
     most = {one.name: _most(one, role) for one in usable}
-    until: dict[str, float] = {}
-    for one in usable:
-        known = one.out_of_stock_until(now)
-        elsewhere = any(other is not one and most[other.name] > other.current for other in usable)
-        if known is not None:
-            until[one.name] = known
-        elif one.stuck(now) and elsewhere:
+    until = {one.name: at for one in usable if (at := one.out_of_stock_until(now)) is not None}
+    in_stock = [one for one in usable if one.name not in until]
+    for one in in_stock:
+        elsewhere = any(other is not one and most[other.name] > other.current for other in in_stock)
+        if elsewhere and one.stuck(now):
             until[one.name] = now + OUT_OF_STOCK_SECONDS
 
     def shared(count: int, among: Sequence[VariantState], currents: Mapping[str, int]) -> Mapping[str, int]:
@@ -149,8 +147,8 @@ def place(
                 for one in among
             ]
 
-        in_stock = {**most, **{name: min(most[name], placed[name]) for name in until}}
-        found = split(count, shares(currents, in_stock))
+        now_most = {**most, **{name: min(most[name], placed[name]) for name in until}}
+        found = split(count, shares(currents, now_most))
         return found if sum(found.values()) >= count else split(count, shares(found, most))
 
     placed = {one.name: _placed(one) for one in usable}
