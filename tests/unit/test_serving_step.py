@@ -48,8 +48,12 @@ def stepped(
     )
 
 
-def told(desired: int, name: str = "unified", reason: str = "Steady") -> dict[str, Any]:
-    return {"roles": [{"name": name, "desired": desired, "reason": reason}]}
+def told(
+    desired: int, name: str = "unified", reason: str = "Steady", variants: Sequence[tuple[str, int]] = ()
+) -> dict[str, Any]:
+    """A status of one role."""
+    known = [{"name": variant, "desired": count} for variant, count in variants]
+    return {"roles": [{"name": name, "desired": desired, "reason": reason, "variants": known}]}
 
 
 def replicas(step: ServiceStep) -> dict[str, int | None]:
@@ -325,7 +329,7 @@ def test_without_another_variant_replicas_wait_for_a_node() -> None:
 
 
 def test_replicas_that_somebody_else_writes_are_left_and_reported() -> None:
-    of = service(role(least=2, variants=TWO), status=told(4))
+    of = service(role(least=2, variants=TWO), status=told(4, variants=[("cheap", 3), ("dear", 1)]))
     children = [
         deployment(7, variant="cheap", replicas_manager="kube-controller-manager"),
         deployment(1, variant="dear"),
@@ -337,6 +341,8 @@ def test_replicas_that_somebody_else_writes_are_left_and_reported() -> None:
     accepted = condition(step, "Accepted")
     assert (accepted.status, accepted.reason) == ("False", ServiceReason.FOREIGN_EDIT)
     assert "llama-unified-cheap (kube-controller-manager)" in accepted.message
+    wanted = {one.name: one.desired for one in step.status.roles[0].variants}
+    assert wanted == {"cheap": 3, "dear": 1}, "what the Deployment is to be scaled to, to be followed again"
 
 
 def test_a_variant_that_is_gone_drains_before_its_deployment_is_deleted() -> None:

@@ -28,6 +28,9 @@ def states_of(
     service: ModelService, role: Role, pods: Sequence[PodFact], deployments: Mapping[str, DeploymentFact]
 ) -> tuple[VariantState, ...]:
     """The variants of a role with their pods, those that have been deleted left out."""
+    told = {
+        one.name: one.desired for known in service.status.roles if known.name == role.name for one in known.variants
+    }
     return tuple(
         VariantState(
             spec=one,
@@ -35,6 +38,7 @@ def states_of(
             pods=tuple(
                 pod for pod in pods if (pod.role, pod.variant) == (role.name, one.name) and not pod.is_terminating
             ),
+            told=told.get(one.name),
         )
         for one in role.variants
     )
@@ -93,7 +97,11 @@ def prospect(
     Replicas of unlike variants are counted as if all were as slow as that: a mix bears at least what it is taken for,
     and what is measured of it corrects the rest.
     """
-    known = {one.name: profiles[one.spec.profile] for one in states if one.spec.profile in profiles}
+    known = {
+        one.name: profiles[one.spec.profile]
+        for one in states
+        if one.spec.profile is not None and one.spec.profile in profiles
+    }
     shape = demand.shape(memory.decisions)
     bears = {name: _bears(settings_of(spec, role, performance), shape) for name, performance in known.items()}
     usable = [one for one in states if one.spec.group is None]

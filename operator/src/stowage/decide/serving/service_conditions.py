@@ -108,8 +108,8 @@ def _accepted(service: ModelService, roles: Sequence[RoleTold], missing: Sequenc
         return ConditionStatus.FALSE, ServiceReason.CHILD_REFUSED, refused
     if foreign:
         message = (
-            f"somebody else owns spec.replicas of {', '.join(foreign)}, so it stays as it is; stop what writes it, "
-            "then kubectl delete deployment NAME --cascade=orphan: Stowage makes it anew around the pods that run"
+            f"somebody else writes spec.replicas of {', '.join(foreign)}, so that stays as it is; end what writes it, "
+            "then scale the Deployment to its number in status.roles[].variants[].desired"
         )
         return ConditionStatus.FALSE, ServiceReason.FOREIGN_EDIT, message
     if missing:

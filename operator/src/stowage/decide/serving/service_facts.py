@@ -110,7 +110,7 @@ class DeploymentFact:
         ready_replicas: `status.readyReplicas`.
         is_settled: its controller has seen its newest template, and all pods have it: `status.observedGeneration` is
             `metadata.generation`, and `status.updatedReplicas` is `status.replicas`.
-        replicas_manager: who owns `spec.replicas` by `managedFields`, where that is not Stowage; empty: nobody.
+        replicas_manager: who else owns `spec.replicas` by `managedFields`, where Stowage does not; empty: nobody.
         failure: the message of its condition ReplicaFailure where that is True; empty: pods can be made.
         is_stalled: its condition Progressing is False: the roll-out does not come to an end.
         annotations: of the Deployment, those of Stowage at least.
@@ -155,6 +155,8 @@ def pod_fact(pod: Pod) -> PodFact | None:
         takes_requests=pod.labels.get(TAKES_REQUESTS_LABEL, "true") != "false",
         draining_since=seconds_of(pod.annotations.get(DRAINING_SINCE_ANNOTATION)),
         scheduled_at=pod.bound_at,
+        initialized_at=health.initialized_at if health is not None else None,
+        started_at=health.started_at if health is not None else None,
         ready_at=health.ready_since if health is not None else None,
         unschedulable_since=pod.unschedulable_since,
         unschedulable_message=pod.unschedulable_message,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 from stowage.api.model_service import ModelService
@@ -304,9 +305,7 @@ def _within_budget(
     if not limits:
         return dict(decisions)
     claims = [
-        Claim(
-            one.name, one.spec.bounds.min, decisions[one.name].to_replicas, lambda count, one=one: one.spend(count, now)
-        )
+        Claim(one.name, one.spec.bounds.min, decisions[one.name].to_replicas, partial(one.spend, now=now))
         for one in roles
     ]
     paid = paid_for(claims, limits)
@@ -374,7 +373,7 @@ def _status(
             )
             for one in roles
         ],
-        targets={name: placing.counts for name, placing in placings.items()},
+        targets={name: placing.wanted for name, placing in placings.items()},
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
         cold_start=cold_start_status(
             [(name, memory.starts) for name, memory in memories.items()], told, seen.pods, seen.now

@@ -30,11 +30,13 @@ class VariantState:
         spec: the variant.
         deployment: its Deployment; None: not made yet.
         pods: that are there; such as have been deleted are not.
+        told: replicas that it shall have by the last status; None: it does not say.
     """
 
     spec: Variant
     deployment: DeploymentFact | None
     pods: tuple[PodFact, ...]
+    told: int | None = None
 
     @property
     def name(self) -> str:
@@ -95,12 +97,14 @@ class Placing:
     """Where a role's replicas go.
 
     Attributes:
-        counts: by variant.
+        counts: by variant; where somebody else writes the number, that number.
+        wanted: by variant, the same as if nobody else wrote any.
         out_of_stock_until: by variant, those that are asked for no more for a while.
         short: why fewer are asked for than were decided; None: as many are.
     """
 
     counts: Mapping[str, int]
+    wanted: Mapping[str, int]
     out_of_stock_until: Mapping[str, float]
     short: ScalingReason | None
 
@@ -126,32 +130,36 @@ def place(
         capacities: by variant, what a replica serves.
         now: the time.
     """
-    foreign = {one.name: one.replicas for one in states if one.foreign}
-    own = [one for one in states if not one.foreign and one.spec.group is None]
-    most = {one.name: _most(one, role) for one in own}
-    until: dict[str, float] = {}
-    for one in own:
-        known = one.out_of_stock_until(now)
-        elsewhere = any(other is not one and most[other.name] > other.current for other in own)
-        if known is not None:
-            until[one.name] = known
-        elif one.stuck(now) and elsewhere:
+    usable = [one for one in states if one.spec.group is None]
+    foreign = {one.name: one.replicas for one in usable if one.foreign}
+    most = {one.name: _most(one, role) for one in usable}
+    until = {one.name: at for one in usable if (at := one.out_of_stock_until(now)) is not None}
+    in_stock = [one for one in usable if one.name not in until]
+    for one in in_stock:
+        elsewhere = any(other is not one and most[other.name] > other.current for other in in_stock)
+        if elsewhere and one.stuck(now):
             until[one.name] = now + OUT_OF_STOCK_SECONDS
-    wanted = max(0, count - sum(foreign.values()))
 
-    def shares(currents: Mapping[str, int], mosts: Mapping[str, int]) -> list[VariantShare]:
-        return [
-            VariantShare(one.name, prices[one.name], capacities[one.name], currents[one.name], mosts[one.name])
-            for one in own
-        ]
+    def shared(count: int, among: Sequence[VariantState], currents: Mapping[str, int]) -> Mapping[str, int]:
+        def shares(currents: Mapping[str, int], mosts: Mapping[str, int]) -> list[VariantShare]:
+            return [
+                VariantShare(one.name, prices[one.name], capacities[one.name], currents[one.name], mosts[one.name])
+                for one in among
+            ]
 
-    currents = {one.name: one.current for one in own}
-    in_stock = {one.name: min(most[one.name], _placed(one)) if one.name in until else most[one.name] for one in own}
-    counts = dict(split(wanted, shares(currents, in_stock)))
-    if sum(counts.values()) < wanted:
-        counts = dict(split(wanted, shares(counts, most)))
-    short = _why_short(own) if sum(counts.values()) < wanted else None
-    return Placing({**counts, **foreign}, until, short)
+        now_most = {**most, **{name: min(most[name], placed[name]) for name in until}}
+        found = split(count, shares(currents, now_most))
+        return found if sum(found.values()) >= count else split(count, shares(found, most))
+
+    placed = {one.name: _placed(one) for one in usable}
+    own = [one for one in usable if one.name not in foreign]
+    rest = max(0, count - sum(foreign.values()))
+    counts = shared(rest, own, {one.name: one.current for one in own})
+    wanted = counts
+    if foreign:
+        wanted = shared(count, usable, {one.name: one.told if one.told is not None else one.current for one in usable})
+    short = _why_short(own) if sum(counts.values()) < rest else None
+    return Placing({**counts, **foreign}, wanted, until, short)
 
 
 def _most(state: VariantState, role: Role) -> int:
