@@ -18,6 +18,9 @@ CACHE_TOKENS = BLOCKS * BLOCK_TOKENS
 _SCRAPE_SECONDS = 0.9
 _ASKED = re.compile(r'namespace="([^"]+)",pod=~"((?:[^"\\]|\\.)*)"\}(?:\[(\d+)s\])?')
 _GONE_POD = "-aaaaaaaaaa-aaaaa"
+_COUNTED = {"vllm:request_success_total": 1, "vllm:prompt_tokens_total": 100, "vllm:generation_tokens_total": 100}
+"""Of one request."""
+_EMPTY = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
 
 
 @dataclass
@@ -75,9 +78,7 @@ class PlayedEngines:
                     "vllm:num_requests_waiting": 0.0,
                     "vllm:kv_cache_usage_perc": min(1.0, self.tokens / pods / CACHE_TOKENS),
                     "vllm:cache_config_info": 1.0,
-                    "vllm:request_success_total": float(int(done)),
-                    "vllm:prompt_tokens_total": float(int(done) * 100),
-                    "vllm:generation_tokens_total": float(int(done) * 100),
+                    **{name: float(int(done) * each) for name, each in _COUNTED.items()},
                 },
             )
         )
@@ -96,14 +97,11 @@ class PlayedEngines:
         times = [begin + number * step for number in range(int((end - begin) // step) + 1)]
         heads = re.search(r"\(\?:([^)]*)\)", deployments)
         pod = (heads[1] if heads is not None else deployments).split("|")[0].replace("\\\\", "") + _GONE_POD
-        counted = {
-            "vllm:request_success_total": 1,
-            "vllm:prompt_tokens_total": 100,
-            "vllm:generation_tokens_total": 100,
-        }
-        for name, each in counted.items():
+        for name, each in _COUNTED.items():
             values = [[at, str(int(at - 1_700_000_000) * each)] for at in times]
             yield {"metric": _labels(name, namespace, pod), "values": values}
+        for name, value in {"vllm:cache_config_info": 1, **dict.fromkeys(_EMPTY, 0)}.items():
+            yield {"metric": _labels(name, namespace, pod), "values": [[at, str(value)] for at in times]}
 
 
 def _labels(name: str, namespace: str, pod: str) -> dict[str, str]:

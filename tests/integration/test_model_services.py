@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from harness.workbench import Document, Workbench
 from stowage.api.model_service import ModelService
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import paths
+from stowage.transport.errors import NotFound
 
 Start = Callable[..., ManagedProcess]
 
@@ -110,7 +112,8 @@ async def test_replicas_follow_the_load_and_leave_once_their_requests_have_ended
     async def leaving() -> set[str]:
         return {name for name, pod in (await service.pods()).items() if pod["metadata"]["labels"][TAKES] == "false"}
 
-    victims = await eventually(leaving, what="a replica takes no new requests")
+    # nothing falls before the demand of three minutes is known
+    victims = await eventually(leaving, timeout_seconds=240, what="a replica takes no new requests")
     there = await service.deployment()
     assert there["spec"]["replicas"] == len(before), "those that leave are there until their last request has ended"
     engines.held = {}
@@ -247,7 +250,9 @@ async def test_a_deployment_that_was_deleted_or_changed_comes_back(service: Serv
     await service.bench.api.delete(path)
 
     async def is_new() -> bool:
-        return bool((await service.deployment())["metadata"]["uid"] != before)
+        with contextlib.suppress(NotFound):
+            return bool((await service.deployment())["metadata"]["uid"] != before)
+        return False
 
     await eventually(is_new, what="the Deployment is made anew")
     await service.until_ready(1)

@@ -42,6 +42,8 @@ BETWEEN_SECONDS: Final = 1.0
 """From one pass to the next at least: a hundred pods that start ring hundreds of times."""
 TAKEN_SECONDS: Final = 5.0
 REFUSED_SECONDS: Final = 30.0
+LEFT_OVER_SECONDS: Final = 60.0
+"""Of a cold start that is never made."""
 RING_SECONDS: Final = 0.1  # one pass for the many events of one change
 WRITES_AT_ONCE: Final = 16
 
@@ -214,7 +216,9 @@ class ServingReconciler:
         profiles = await self._profiles.of(service)
         memories = self._memories.get(service.metadata.uid or "", {})
         now = self._clock()
-        asked = asks(service, pods, deployments, memories)
+        # replicas of roles that are gone from the spec drain too, and somebody has to see when they are empty
+        left_over = {pod.role: Ask(0, LEFT_OVER_SECONDS) for pod in pods}
+        asked = {**left_over, **asks(service, pods, deployments, memories)}
         looks = await self._looks(service, pods, asked, _kv_tokens(service, profiles), now)
         return Seen(
             service=service,
