@@ -50,8 +50,8 @@ def arguments(prometheus: FakePrometheus, tmp_path: Path) -> tuple[str, ...]:
     """Of an operator that asks that Prometheus; with the same lease each time."""
     settings = {"endpoints": [{"url": f"http://127.0.0.1:{prometheus.port}"}]}
     (tmp_path / CONFIGURATION).write_text(yaml.safe_dump(settings))
-    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "3")
-    terms = ("--renew-within-seconds", "2", "--lease-retry-seconds", "0.5")
+    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "6")
+    terms = ("--renew-within-seconds", "4", "--lease-retry-seconds", "1")
     return (*lease, *terms, "--solver-workers", "1", "--prometheus-config", str(tmp_path / CONFIGURATION))
 
 
