@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -71,10 +72,8 @@ async def engines() -> AsyncIterator[Engines]:
     await runner.cleanup()
 
 
-@pytest.fixture
-async def signals(engines: Engines, tmp_path: Path) -> AsyncIterator[ServingSignals]:
-    if shutil.which("prometheus") is None:
-        pytest.skip("there is no prometheus on PATH")
+def begin(folder: Path, engines: Engines) -> tuple[ManagedProcess, ServingSignals]:
+    """A Prometheus on the blocks of that folder, and who asks it."""
     port = free_port()
     scrape = {
         "job_name": "engines",
@@ -82,24 +81,74 @@ async def signals(engines: Engines, tmp_path: Path) -> AsyncIterator[ServingSign
         "honor_labels": True,  # one address speaks for all pods
         "static_configs": [{"targets": [f"127.0.0.1:{engines.port}"]}],
     }
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [scrape]}))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [scrape]}))
     command = [
         "prometheus",
-        f"--config.file={tmp_path}/prometheus.yml",
-        f"--storage.tsdb.path={tmp_path}/data",
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
-    process = ManagedProcess.start("prometheus", command, folder=tmp_path, logs=tmp_path)
+    process = ManagedProcess.start("prometheus", command, folder=folder, logs=folder)
     process.wait_until_serving(f"http://127.0.0.1:{port}/-/ready", timeout_seconds=60)
-    found = ServingSignals(
+    signals = ServingSignals(
         PrometheusSettings((Endpoint("default", f"http://127.0.0.1:{port}"),)),
         clock=wall_clock,
         monotonic=monotonic,
         generator=random.Random(1),
     )
-    yield found
-    found.close()
+    return process, signals
+
+
+@pytest.fixture
+async def signals(engines: Engines, tmp_path: Path) -> AsyncIterator[ServingSignals]:
+    if shutil.which("prometheus") is None:
+        pytest.skip("there is no prometheus on PATH")
+    process, signals = begin(tmp_path, engines)
+    yield signals
+    signals.close()
     process.stop()
+
+
+def past(until: float) -> str:
+    """An hour of one pod that answers two requests per second and of another that went in the middle, for promtool."""
+    gone = "chat-unified-default-6c8d7f5b4-ggggg"
+    lives = ((PODS[0], until, 2), (gone, until - 1800, 6), (OTHER, until, 100))
+    names = {"request_success": 1, "prompt_tokens": 300, "generation_tokens": 50}
+    counters = {f"vllm:{name}": ("counter", "_total", each) for name, each in names.items()}
+    gauges = {f"vllm:num_requests_{name}": ("gauge", "", 0) for name in ("waiting", "running")}
+    lines = []
+    for name, (kind, suffix, each) in {**counters, **gauges}.items():
+        lines.append(f"# TYPE {name} {kind}")
+        for pod, end, rate in lives:
+            labels = f'namespace="team",pod="{pod}",instance="{pod}:8000",engine="0"'
+            for number in range(int((end - until + 3600) / 15) + 1):
+                value = each * rate * number * 15
+                lines.append(f"{name}{suffix}{{{labels}}} {value} {until - 3600 + number * 15:.3f}")
+    return "\n".join([*lines, "# EOF", ""])
+
+
+async def test_a_new_leader_knows_the_demand_of_the_last_hour(engines: Engines, tmp_path: Path) -> None:
+    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+        pytest.skip("there is no prometheus and promtool on PATH")
+    now = wall_clock()
+    (tmp_path / "past.txt").write_text(past(now))
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
+    engines.done.clear()
+    process, signals = begin(tmp_path, engines)
+    try:
+        pods = [ServingPod(PODS[0], "uid", is_ready=True, is_draining=False, asked_at=now - 7200)]
+        view = (await signals.look(SERVICE, "unified", pods, 1, 60.0, wall_clock())).view
+    finally:
+        signals.close()
+        process.stop()
+    early = [one for one in view.scrapes if one.at < now - 1900]
+    late = [one for one in view.scrapes if one.at > now - 1400]
+    assert now - early[0].at > 3400
+    for scrapes, rate, ready in ((early, 8.0, 2), (late, 2.0, 1)):
+        assert {one.ready for one in scrapes} == {ready}
+        passed = scrapes[-1].at - scrapes[0].at
+        assert (scrapes[-1].arrived - scrapes[0].arrived) / passed == pytest.approx(rate, rel=0.03)
 
 
 async def test_what_engines_expose_arrives_as_a_view(engines: Engines, signals: ServingSignals) -> None:

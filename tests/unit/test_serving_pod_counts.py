@@ -45,9 +45,7 @@ def after(*samples: PodSample, counting: Counting = PLAIN, in_full: bool = True)
         pytest.param([sample(0, 5), sample(5, 9), sample(2, 7)], 9, id="out of order"),
         pytest.param([sample(0, 5), sample(5, 9), sample(5, 11)], 9, id="twice the same time"),
         pytest.param([sample(0, 5), sample(5, 5, more={("completed", "abort"): 2.0})], 7, id="a series comes later"),
-        pytest.param(
-            [sample(0, 5, started=1.0), sample(5, 9, started=20.0)], 14, id="another process that is further"
-        ),
+        pytest.param([sample(0, 5, started=1.0), sample(5, 9, started=20.0)], 14, id="another process that is further"),
         pytest.param([sample(0, 5, started=1.0), sample(5, 3, started=1.0)], 5, id="the same process: a wrong sample"),
         pytest.param([sample(0, 5, started=1.0), sample(5, 9, started=1.4)], 9, id="clocks are not exact"),
     ],
@@ -126,3 +124,11 @@ def test_counters_that_never_come_are_told_once_there_was_time_for_them() -> Non
     assert busy.lacking(counting) == ()
     assert advanced(busy, sample(101, running=1), counting).lacking(counting) == ("completed", "prompt_tokens")
     assert advanced(busy, sample(101, done=1, tokens=5), counting).lacking(counting) == ()
+
+
+def test_series_that_come_and_go_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stowage.decide.serving.signals_pod.MAX_SERIES", 10)
+    samples = [sample(at, more={("completed", f"request={at}"): 1.0}) for at in range(100)]
+    count = after(*samples)
+    assert count.totals["completed"] == 100
+    assert len(count.values) <= 10

@@ -98,6 +98,7 @@ def test_a_part_without_the_queue_itself_is_not_all_that_waits() -> None:
         pytest.param({"vllm:gpu_cache_usage_perc": 0.4}, 0.4, id="the old name"),
         pytest.param({"vllm:kv_cache_usage_perc": 0.5}, 0.5, id="the new name"),
         pytest.param({"vllm:gpu_cache_usage_perc": 0.5, "vllm:kv_cache_usage_perc": 0.5}, 0.5, id="both: not added"),
+        pytest.param({"vllm:gpu_cache_usage_perc": 0.9, "vllm:kv_cache_usage_perc": 0.5}, 0.5, id="the new one counts"),
         pytest.param({"vllm:num_requests_running": 1}, None, id="neither"),
     ],
 )

@@ -12,12 +12,17 @@ import pytest
 from harness.prometheus_server import FakePrometheus, Question, always, fake_prometheus, response
 from harness.series_store import SeriesStore
 from stowage.api.model_service import ModelService
-from stowage.api.model_service_reasons import ServiceReason
+from stowage.api.model_service_reasons import ScalingReason, ServiceReason
+from stowage.decide.serving.decision import Decision
+from stowage.decide.serving.memory import Memory
+from stowage.decide.serving.pipeline import decide
+from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.trust import distrust
 from stowage.observe.prometheus import Endpoint
 from stowage.run.operator import monotonic
 from stowage.run.prometheus_settings import PrometheusSettings
 from stowage.run.serving_signals import Look, ServingPod, ServingSignals
+from unit.serving_views import PERFORMANCE
 
 NOW = 1_790_000_000.0
 HEAD = "chat-unified-default-7d4b9c6f5"
@@ -140,6 +145,17 @@ async def test_further_looks_go_on_where_the_last_one_was(bench: Bench) -> None:
     assert look.view.quantile("ttft_counts", 0.5, 60) == pytest.approx(0.05)
     instant = [one for one in bench.fake.questions if one.path.endswith("query")]
     assert len(instant) == 13, "one query for each look"
+
+
+async def test_what_a_pod_did_until_it_went_is_counted(bench: Bench) -> None:
+    bench.serve(A, -60, 0, per_second=0)
+    bench.serve(B, -60, 0, per_second=0)
+    before = await bench.look([pod(A), pod(B)])
+    bench.scrape(B, NOW + 4, done=1030)
+    bench.scrape(A, NOW + 5, done=1005)
+    bench.now = NOW + 5
+    after = await bench.look([pod(A)])
+    assert after.view.scrapes[-1].completed - before.view.scrapes[-1].completed == 35
 
 
 async def test_an_outage_is_asked_for_afterwards(bench: Bench) -> None:
@@ -349,7 +365,46 @@ async def test_another_engine_or_endpoint_begins_anew_and_what_is_forgotten_is_g
     assert not bench.signals._roles
 
 
-async def test_a_past_that_is_too_large_is_given_up_and_the_present_known(bench: Bench) -> None:
+async def test_a_past_that_is_too_large_is_asked_for_in_smaller_stretches(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.serve(A, -3600, 20, per_second=2)
+    monkeypatch.setattr("stowage.decide.samples.MAX_SAMPLES", 1000)
+    assert (await bench.look([pod(A)])).problem is ServiceReason.PROMETHEUS_UNREACHABLE
+    bench.now = NOW + 5
+    look = await bench.look([pod(A)])
+    assert look.problem is None
+    assert bench.now - look.view.scrapes[0].at > 3400
+    assert look.view.rate("arrived", 3000) == pytest.approx(2.0, rel=0.05)
+
+
+async def test_decisions_rise_on_what_is_seen_and_fall_on_nothing_else(bench: Bench) -> None:
+    names = [f"{HEAD}-{letter * 5}" for letter in "abcd"]
+    for name in names:
+        bench.serve(name, -3600, 20, per_second=0.5)
+    pods = [pod(name, age=10_000) for name in names]
+    settings = Settings(PERFORMANCE, most=20, stabilisation_seconds=5.0)
+
+    async def decided(memory: Memory) -> tuple[Decision, Memory]:
+        return decide((await bench.look(pods)).view, settings, memory)
+
+    calm, memory = await decided(Memory())
+    assert calm.reason is not ScalingReason.SIGNALS_MISSING
+    bench.now = NOW + 10
+    calm, memory = await decided(memory)
+    assert calm.to_replicas < 4, "two requests a second need no four replicas"
+    bench.now, bench.fake.behaviour = NOW + 120, always(response(b"{}", "503 X"))
+    dark, _ = await decided(memory)
+    assert (dark.to_replicas, dark.reason) == (4, ScalingReason.SIGNALS_MISSING)
+    bench.now, bench.fake.behaviour = NOW + 125, bench.store
+    for name in names:
+        bench.scrape(name, bench.now - 5, done=3000, waiting=200, running=128)
+        bench.scrape(name, bench.now, done=3010, waiting=300, running=128)
+    busy, _ = await decided(memory)
+    assert busy.to_replicas > 4
+
+
+async def test_a_past_that_is_none_is_given_up_and_the_present_known(bench: Bench) -> None:
     bench.serve(A, -600, 0, per_second=1)
 
     async def behave(question: Question) -> bytes:

@@ -38,12 +38,12 @@ LONGEST_WINDOW_SECONDS: Final = 300.0
 PAST_STEP_SECONDS: Final = 20.0
 PAST_SAMPLES: Final = 30_000
 """Of one answer about the past, as expected; the limit is higher."""
-MOST_PAST_QUERIES: Final = 8
+MOST_PAST_QUERIES: Final = 16
 PAST_TRIES: Final = 3
 UNANSWERED_SECONDS: Final = 30.0
 """Without an answer for so long, the endpoint counts as not reachable, though what is known may be fresh."""
 _SPARE_SECONDS: Final = 1.5
-_ASKED_TOO_MUCH: Final = frozenset({QueryFailure.INVALID, QueryFailure.TOO_LARGE, QueryFailure.UNREADABLE})
+_HOPELESS: Final = frozenset({QueryFailure.INVALID, QueryFailure.UNREADABLE})
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class _Role:
         self.signals = RoleSignals()
         self.batch = MAX_PODS
         self.past_tries = 0
+        self.past_samples = PAST_SAMPLES
         self.asked_at: float | None = None
         self.error: QueryError | None = None
 
@@ -185,8 +186,10 @@ class ServingSignals:
         if past is not None:
             if past.error is None:
                 signals = await asyncio.to_thread(_with_past, signals, known.names, question, past.samples)
-            elif past.error.failure not in _ASKED_TOO_MUCH and known.past_tries + 1 < PAST_TRIES:
+            elif past.error.failure not in _HOPELESS and known.past_tries + 1 < PAST_TRIES:
                 known.past_tries += answers.count > 0  # else the server may be away as a whole
+                if past.error.failure is QueryFailure.TOO_LARGE:
+                    known.past_samples //= 8
                 return past.error
             else:
                 logger.warning("%s: its demand until now is not known: %s", question.service.key, past.error)
@@ -223,7 +226,9 @@ def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Corou
     end = question.now - LATE_SECONDS
     before = known.signals.looked_at
     begin = question.now - KEPT_SECONDS if before is None else max(question.now - KEPT_SECONDS, before)
-    steps = max(1.0, PAST_SAMPLES // (len(names) * max(1, len(question.pods))))
+    series = len(names) * max(1, len(question.pods))
+    known.past_samples = min(known.past_samples, math.ceil((end - begin) / PAST_STEP_SECONDS) * series)
+    steps = max(1, known.past_samples // series)
     seconds = steps * PAST_STEP_SECONDS
     count = min(MOST_PAST_QUERIES, math.ceil((end - begin) / seconds))
     selector = of_deployments(names, question.namespace, _deployments(question))

@@ -16,6 +16,8 @@ from stowage.decide.serving.signals_buckets import Row, more, plus
 LONGEST_MISSED_SECONDS: Final = 300.0
 """Between two samples whose difference still counts: beyond, much would seem to have come at once."""
 SAME_START_SECONDS: Final = 1.0
+MAX_SERIES: Final = 1_000
+"""Of one pod: beyond, series that are no longer there are forgotten."""
 COUNTERS: Final = ("arrived", "completed", "prompt_tokens", "generated_tokens")
 
 Key = tuple[str, str]
@@ -160,11 +162,15 @@ def _added(count: PodCount, sample: PodSample, counting: Counting, begins: froze
         before = values.get(key, 0.0)
         values[key] = max(before, value)
         totals[key[0]] += values[key] - before
+    if len(values) > MAX_SERIES:
+        values = {key: values[key] for key in sample.counters}
     rows, histograms = dict(count.rows), dict(count.histograms)
     for key, row in sample.rows.items():
         known = row if key in begins else rows.get(key, (0.0,) * len(row))
         rows[key] = row
         histograms[key[0]] = plus(histograms.get(key[0], ()), more(known, row))
+    if len(rows) > MAX_SERIES:
+        rows = dict(sample.rows)
     levels = _levels(values, sample, counting, count.levels)
     if not any(name == "arrived" for name, _ in values):
         totals["arrived"] += levels[0] - count.levels[0]
