@@ -267,7 +267,7 @@ CRASHING = [
 ]
 
 
-@pytest.mark.parametrize("broken", CRASHING)
+@pytest.mark.parametrize("broken", [*CRASHING, starting(7, restarts=2)])
 def test_no_more_replicas_are_asked_for_while_new_ones_can_not_start(broken: PodFact) -> None:
     of = service(role(variants=[variant(profile="p")]), status=told(2))
     pods = [pod(0), broken]
