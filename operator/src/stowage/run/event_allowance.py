@@ -44,10 +44,8 @@ class EventAllowance:
         told = tuple(announcements[: int(left)])
         kept_back = before.kept_back
         if told and kept_back:
-            told = (
-                structs.replace(told[0], note=f"{told[0].note} ({kept_back} events before were not told)"),
-                *told[1:],
-            )
+            first = structs.replace(told[0], note=f"{told[0].note} ({kept_back} events before were not told)")
+            told = (first, *told[1:])
             kept_back = 0
         kept_back += len(announcements) - len(told)
         if announcements:

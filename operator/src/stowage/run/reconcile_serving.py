@@ -318,8 +318,8 @@ def _kv_tokens(service: ModelService, profiles: Mapping[str, Performance]) -> Ma
     """By role, what the KV cache of a replica holds by the first profile that it has: not every engine tells."""
     found = {}
     for role in service.spec.roles:
-        named = (profiles[one.profile] for one in role.variants if one.profile in profiles)
-        found[role.name] = next((one.kv_capacity_tokens for one in named), 0)
+        named = [profiles[one.profile] for one in role.variants if one.profile is not None and one.profile in profiles]
+        found[role.name] = named[0].kv_capacity_tokens if named else 0
     return found
 
 

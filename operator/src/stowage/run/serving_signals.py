@@ -10,6 +10,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from stowage.api.model_service import ModelService
@@ -28,8 +29,10 @@ from stowage.run.serving_look import Look, Question, ServingPod, look_of
 
 __all__ = ["Look", "ServingPod", "ServingSignals"]
 
+ASKED_EVERY_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 60.0
 """Samples that come so late, by remote write, are still asked for."""
+LEAST_WINDOW_SECONDS: Final = 10.0
 LONGEST_WINDOW_SECONDS: Final = 300.0
 """Where the last answer is longer ago, the past is asked for in coarser steps."""
 PAST_STEP_SECONDS: Final = 20.0
@@ -55,6 +58,17 @@ class _Role:
         self.signals = RoleSignals()
         self.batch = MAX_PODS
         self.past_tries = 0
+        self.asked_at: float | None = None
+        self.error: QueryError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Of several questions: all samples, the last error, and how many were answered."""
+
+    samples: list[Sample]
+    error: QueryError | None
+    count: int
 
 
 class ServingSignals:
@@ -96,7 +110,8 @@ class ServingSignals:
     ) -> Look:
         """Ask for a role, and say what is known of it.
 
-        It takes little longer than the endpoint's time limit, and no fault of the endpoint raises.
+        It takes little longer than the endpoint's time limit, and no fault of the endpoint raises. Who asks again and
+        again gets what is known; the endpoint is asked every `ASKED_EVERY_SECONDS` at most.
 
         Args:
             service: of the role.
@@ -115,8 +130,9 @@ class ServingSignals:
             words = f"the operator's settings have no Prometheus of the name {known.endpoint}"
             failure = (ServiceReason.UNKNOWN_ENDPOINT, words)
         else:
-            error = await self._ask(server, known, question)
-            answered_at = known.signals.looked_at
+            if known.asked_at is None or not 0 <= now - known.asked_at < ASKED_EVERY_SECONDS:
+                known.asked_at, known.error = now, await self._ask(server, known, question)
+            error, answered_at = known.error, known.signals.looked_at
             if error is not None and (answered_at is None or now - answered_at > UNANSWERED_SECONDS):
                 failure = (ServiceReason.PROMETHEUS_UNREACHABLE, f"Prometheus {known.endpoint}: {error}")
         return look_of(known.signals, question, cold_start_seconds, failure)
@@ -144,107 +160,126 @@ class ServingSignals:
         return known
 
     async def _ask(self, server: Prometheus, known: _Role, question: Question) -> QueryError | None:
-        """Ask for what is new, and for the past first where it is not known; what went wrong, if anything."""
+        """Ask for what is new, and for the past where it is not known; what went wrong, if anything."""
         limit_seconds = server.endpoint.timeout_seconds + _SPARE_SECONDS
+        asks_for_past = known.past_tries < PAST_TRIES and not _is_followed(known.signals, question.now)
         try:
             async with asyncio.timeout(limit_seconds):
-                if known.past_tries < PAST_TRIES and not _is_followed(known.signals, question.now):
-                    await self._recall(server, known, question)
-                return await self._follow(server, known, question)
-        except QueryError as error:
-            return error
+                past, answers = await asyncio.gather(
+                    _all(_of_past(server, known, question) if asks_for_past else []),
+                    _all(_of_late(server, known, question)),
+                )
+                return await self._take(known, question, past if asks_for_past else None, answers)
         except TimeoutError:
             return QueryError(QueryFailure.TIMED_OUT, f"no answers within {limit_seconds:g} s")
 
-    async def _recall(self, server: Prometheus, known: _Role, question: Question) -> None:
-        """Ask for the past, in stretches that make answers of a size that can be read.
-
-        Raises:
-            QueryError: there is no answer, and another try may have one.
-        """
-        before = known.signals.looked_at
-        end = question.now - LATE_SECONDS
-        begin = max(question.now - KEPT_SECONDS, before if before is not None else 0.0)
-        known.past_tries += 1
-        series = len(known.names.without_histograms) * max(1, len(question.pods))
-        seconds = max(PAST_STEP_SECONDS, PAST_SAMPLES / series * PAST_STEP_SECONDS)
-        count = min(MOST_PAST_QUERIES, math.ceil((end - begin) / seconds))
-        selector = of_deployments(known.names.without_histograms, question.namespace, _deployments(question))
-        ends = [end - number * seconds for number in range(count)]
-        asked = [
-            server.ask_past(selector, max(begin, one - seconds + PAST_STEP_SECONDS), one, PAST_STEP_SECONDS)
-            for one in ends
-        ]
-        try:
-            answers = await _all(asked)
-        except QueryError as error:
-            if error.failure not in _ASKED_TOO_MUCH and known.past_tries < PAST_TRIES:
-                raise
-            logger.warning("%s: its demand until now is not known: %s", question.service.key, error)
-            known.past_tries = PAST_TRIES
-            return
-        samples = [one for answer in reversed(answers) for one in answer]
-        known.past_tries = PAST_TRIES
-        since = {pod: one.newest.at for pod, one in known.signals.pods.items()}
-        found = pod_samples(
-            samples,
-            known.names,
-            question.namespace,
-            pods=None,
-            port=question.port,
-            since=since,
-            until=end,
-            is_partial=True,
-        )
-        known.signals = recalled(found, PAST_STEP_SECONDS, question.rules, known.signals)
-
-    async def _follow(self, server: Prometheus, known: _Role, question: Question) -> QueryError | None:
-        """Ask for what was scraped since the last answer, and a little further back for what came late."""
-        now, before = question.now, known.signals.looked_at
-        window = LATE_SECONDS if before is None else min(LONGEST_WINDOW_SECONDS, now - before + LATE_SECONDS)
-        lately = {pod for pod, one in known.signals.pods.items() if one.newest.at > now - window}
-        wanted = {one.name for one in question.pods} | lately
-        selectors = (of_pods(known.names.all_series, question.namespace, one) for one in batches(wanted, known.batch))
-        asked = [server.ask(within(one, window)) for one in selectors]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        samples: list[Sample] = []
-        error: QueryError | None = None
-        for answer in answers:
-            if isinstance(answer, QueryError):
-                error = answer
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                samples += answer
-        if error is not None and error.failure is QueryFailure.TOO_LARGE:
+    async def _take(
+        self, known: _Role, question: Question, past: _Answers | None, answers: _Answers
+    ) -> QueryError | None:
+        """Take what came; nothing while the past may still be had, for it has to come first."""
+        if answers.error is not None and answers.error.failure is QueryFailure.TOO_LARGE:
             known.batch = max(1, known.batch // 2)
-        if error is not None and len(answers) == sum(isinstance(one, QueryError) for one in answers):
-            return error
-        since = {pod: one.newest.at for pod, one in known.signals.pods.items()}
-        found = pod_samples(
-            samples, known.names, question.namespace, pods=wanted, port=question.port, since=since, until=now
-        )
-        known.signals = looked(known.signals, found, question.standing, question.rules, now)
-        known.past_tries = 0 if error is None else known.past_tries
-        return error
+        if answers.error is not None and not answers.count:
+            return answers.error
+        signals = known.signals
+        if past is not None:
+            if past.error is None:
+                signals = await asyncio.to_thread(_with_past, signals, known.names, question, past.samples)
+            elif past.error.failure not in _ASKED_TOO_MUCH and known.past_tries + 1 < PAST_TRIES:
+                known.past_tries += answers.count > 0  # else the server may be away as a whole
+                return past.error
+            else:
+                logger.warning("%s: its demand until now is not known: %s", question.service.key, past.error)
+                known.past_tries = PAST_TRIES
+        known.signals = await asyncio.to_thread(_with_late, signals, known.names, question, answers.samples)
+        if _is_followed(known.signals, question.now):
+            known.past_tries = 0
+        return answers.error
 
 
 def _is_followed(signals: RoleSignals, now: float) -> bool:
     return signals.looked_at is not None and now - signals.looked_at <= LONGEST_WINDOW_SECONDS - LATE_SECONDS
 
 
-async def _all(asked: Sequence[Coroutine[Any, Any, tuple[Sample, ...]]]) -> list[tuple[Sample, ...]]:
-    """All answers.
+async def _all(asked: Sequence[Coroutine[Any, Any, tuple[Sample, ...]]]) -> _Answers:
+    """All answers, and the last error."""
+    samples: list[Sample] = []
+    error: QueryError | None = None
+    count = 0
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, QueryError):
+            error = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            samples += answer
+            count += 1
+    return _Answers(samples, error, count)
 
-    Raises:
-        QueryError: one of them is none; the others are not waited for any more.
-    """
-    tasks = [asyncio.ensure_future(one) for one in asked]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
+
+def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Coroutine[Any, Any, tuple[Sample, ...]]]:
+    """Questions about the past, in stretches that make answers of a size that can be read."""
+    names = known.names.without_histograms
+    end = question.now - LATE_SECONDS
+    before = known.signals.looked_at
+    begin = question.now - KEPT_SECONDS if before is None else max(question.now - KEPT_SECONDS, before)
+    steps = max(1.0, PAST_SAMPLES // (len(names) * max(1, len(question.pods))))
+    seconds = steps * PAST_STEP_SECONDS
+    count = min(MOST_PAST_QUERIES, math.ceil((end - begin) / seconds))
+    selector = of_deployments(names, question.namespace, _deployments(question))
+    ends = [end - number * seconds for number in reversed(range(count))]
+    return [
+        server.ask_past(selector, max(begin, one - seconds + PAST_STEP_SECONDS), one, PAST_STEP_SECONDS) for one in ends
+    ]
+
+
+def _of_late(server: Prometheus, known: _Role, question: Question) -> list[Coroutine[Any, Any, tuple[Sample, ...]]]:
+    """Questions about what was scraped since the last answer, also of pods that went meanwhile."""
+    now, before, pods = question.now, known.signals.looked_at, known.signals.pods
+    since = now if before is None else before
+    followed = [one.newest.at for one in pods.values() if since - one.newest.at <= LATE_SECONDS]
+    reach = now - min(followed) + 1.0 if followed else now - since + LATE_SECONDS
+    window = min(LONGEST_WINDOW_SECONDS, max(LEAST_WINDOW_SECONDS, reach))
+    wanted = _asked_for(known.signals, question)
+    selectors = (of_pods(known.names.all_series, question.namespace, one) for one in batches(wanted, known.batch))
+    return [server.ask(within(one, window)) for one in selectors]
+
+
+def _asked_for(signals: RoleSignals, question: Question) -> set[str]:
+    """The pods of the role, and those that went and may have counted since."""
+    since = question.now - LONGEST_WINDOW_SECONDS
+    return {one.name for one in question.pods} | {pod for pod, one in signals.pods.items() if one.newest.at > since}
+
+
+def _with_past(signals: RoleSignals, names: EngineNames, question: Question, samples: list[Sample]) -> RoleSignals:
+    found = pod_samples(
+        samples,
+        names,
+        question.namespace,
+        pods=None,
+        port=question.port,
+        since=_newest(signals),
+        until=question.now - LATE_SECONDS,
+        is_partial=True,
+    )
+    return recalled(found, PAST_STEP_SECONDS, question.rules, signals)
+
+
+def _with_late(signals: RoleSignals, names: EngineNames, question: Question, samples: list[Sample]) -> RoleSignals:
+    found = pod_samples(
+        samples,
+        names,
+        question.namespace,
+        pods=_asked_for(signals, question),
+        port=question.port,
+        since=_newest(signals),
+        until=question.now,
+    )
+    return looked(signals, found, question.standing, question.rules, question.now)
+
+
+def _newest(signals: RoleSignals) -> dict[str, float]:
+    return {pod: one.newest.at for pod, one in signals.pods.items()}
 
 
 def _deployments(question: Question) -> set[str]:
