@@ -48,6 +48,10 @@ class World:
         for document in step.apply:
             if document["kind"] == "Deployment":
                 self._apply(document)
+        for child in step.delete:
+            del self.deployments[child.name]
+            gone = child.name.removeprefix("llama-unified-")
+            self.pods = {ref: one for ref, one in self.pods.items() if one.variant != gone}
         self._control()
         self.now += STEP_SECONDS
         return of.model_copy(update={"status": step.status}), step
@@ -140,3 +144,24 @@ def test_a_count_by_hand_is_reached_as_far_as_nodes_allow_and_rests(
         assert set(world.pods) == before, "nothing comes and goes once the count is there"
         assert not {*step.drain, *step.undrain, *step.cost}
     assert of.status.roles[0].desired == of.status.roles[0].ready == count
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 4))
+def test_a_variant_that_is_replaced_leaves_as_fast_as_the_other_one_answers(count: int, more: int) -> None:
+    def of_variant(name: str, status: ModelService | None = None) -> ModelService:
+        fresh = service(role(most=8, variants=[variant(name)]), scaling={"scaleDown": {"drainDeadline": "60s"}})
+        fresh = asking_for(fresh, count)
+        return fresh if status is None else fresh.model_copy(update={"status": status.status})
+
+    world = World({"cheap": count, "dear": count + more})
+    of = of_variant("cheap")
+    for _ in range(10):
+        of, _ = world.look(of)
+    of = of_variant("dear", of)
+    for _ in range(40):
+        of, _ = world.look(of)
+        assert sum(one.is_ready and one.takes_requests for one in world.pods.values()) >= count
+    assert {one.variant for one in world.pods.values()} == {"dear"}
+    assert len(world.pods) == count
+    assert set(world.deployments) == {"llama-unified-dear"}

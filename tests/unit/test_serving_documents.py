@@ -8,7 +8,7 @@ import pytest
 
 from harness.serving_children import CONTAINER, NOW, role, service, variant
 from stowage.api.model_service import ModelService
-from stowage.decide.serving.children import deployment, disruption_budget, services
+from stowage.decide.serving.children import deployment, disruption_budget, names, services
 
 Document = dict[str, Any]
 
@@ -120,3 +120,14 @@ def test_the_time_out_of_stock_is_an_annotation_of_the_deployment_alone() -> Non
     found = made(service(), 3, NOW)
     assert found["metadata"]["annotations"] == {"stowage.dev/out-of-stock-until": "1970-01-12T13:46:40Z"}
     assert "annotations" not in found["spec"]["template"]["metadata"]
+
+
+def test_names_are_those_of_all_children() -> None:
+    wide = variant("wide", group={"size": 2})
+    of = service(role("prefill", variants=[variant(), wide]), role("decode"))
+    made_of = [
+        *services(of),
+        *(disruption_budget(of, one) for one in of.spec.roles),
+        *(deployment(of, one, one.variants[0], 1) for one in of.spec.roles),
+    ]
+    assert names(of) == {(one["kind"], one["metadata"]["name"]) for one in made_of}

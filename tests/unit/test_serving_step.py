@@ -267,7 +267,7 @@ CRASHING = [
 ]
 
 
-@pytest.mark.parametrize("broken", CRASHING)
+@pytest.mark.parametrize("broken", [*CRASHING, starting(7, restarts=2)])
 def test_no_more_replicas_are_asked_for_while_new_ones_can_not_start(broken: PodFact) -> None:
     of = service(role(variants=[variant(profile="p")]), status=told(2))
     pods = [pod(0), broken]
@@ -354,6 +354,25 @@ def test_a_variant_that_is_gone_drains_before_its_deployment_is_deleted() -> Non
     gone = replace(stays, takes_requests=False, draining_since=NOW - 400.0, deletion_cost=-2000)
     last = stepped(service(status=told(1)), [gone, pod(0)], [deployment(1), old])
     assert last.delete == (ChildRef("Deployment", "llama-unified-old", "uid-llama-unified-old"),)
+
+
+MOVES = [
+    pytest.param([starting(0)], 1, 0, id="the new one starts: the old one stays"),
+    pytest.param([pod(0)], 1, 1, id="the new one answers: the old one leaves"),
+    pytest.param([pod(0), starting(1)], 2, 1, id="of two old ones leave as many as new ones answer"),
+]
+
+
+@pytest.mark.parametrize(("new", "desired", "leave"), MOVES)
+def test_replicas_of_a_variant_that_is_gone_stay_until_others_answer(
+    new: list[PodFact], desired: int, leave: int
+) -> None:
+    old = [pod(number, variant="old") for number in range(desired)]
+    children = [deployment(desired), deployment(desired, variant="old")]
+    of = service(role(least=desired), status=told(desired))
+    step = stepped(of, [*old, *new], children)
+    assert len(step.drain) == leave
+    assert not step.delete
 
 
 def test_children_of_a_role_that_is_gone_are_deleted() -> None:

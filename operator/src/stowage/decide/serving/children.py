@@ -31,6 +31,22 @@ def role_name(service: str, role: str) -> str:
     return f"{service}-{role}"
 
 
+def names(service: ModelService) -> frozenset[tuple[str, str]]:
+    """(kind, name) of all children that the spec asks for."""
+    found = [("Service", service.name)]
+    for role in service.spec.roles:
+        found += [
+            ("Service", role_name(service.name, role.name)),
+            ("PodDisruptionBudget", role_name(service.name, role.name)),
+        ]
+        found += [
+            ("Deployment", deployment_name(service.name, role.name, one.name))
+            for one in role.variants
+            if one.group is None
+        ]
+    return frozenset(found)
+
+
 def selector_text(service: str, role: str) -> str:
     """Selects the pods of a role, as `/scale` writes it."""
     return f"{SERVICE_LABEL}={service},{ROLE_LABEL}={role}"

@@ -51,11 +51,14 @@ class Fleet:
         replicas: that its Deployment asks for now.
         pods: that are there; such as have been deleted are not.
         may_shrink: whether its controller would remove those that are chosen: not in the middle of a roll-out.
+        may_leave: of those that answer, how many may begin to leave now; None: any. What replaces them has to answer
+            first, where a role only moves from one variant to another.
     """
 
     replicas: int
     pods: Sequence[PodFact]
     may_shrink: bool = True
+    may_leave: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ def change(
     leaving = pods[: max(0, surplus - not_made)]
     if not fleet.may_shrink:
         leaving = tuple(one for one in leaving if one.is_draining)
+    if fleet.may_leave is not None:
+        stay = {one.ref for one in [one for one in leaving if one.is_ready and not one.is_draining][fleet.may_leave :]}
+        leaving = tuple(one for one in leaving if one.ref not in stay)
     done = {one.ref for one in leaving if _is_done(one, samples, deadline_seconds, now)}
     cost = {one.ref: GONE_COST if one.ref in done else LEAVING_COST for one in leaving}
     gone = sorted(leaving, key=lambda one: (controllers_class(one), one.ref not in done))

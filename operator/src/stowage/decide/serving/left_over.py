@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from stowage.decide.serving.children import deployment_name
-from stowage.decide.serving.drain import Change
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact
 
 
@@ -15,9 +14,9 @@ def left_over(
     others: Sequence[ChildRef],
     pods: Sequence[PodFact],
     kept: Collection[tuple[str, str]],
-    leave: Callable[[Sequence[PodFact]], Change],
-) -> tuple[tuple[Change, ...], tuple[ChildRef, ...]]:
-    """What becomes of pods, and which children can be deleted now.
+    leave: Callable[[Sequence[PodFact]], int],
+) -> tuple[ChildRef, ...]:
+    """Which children can be deleted now.
 
     Args:
         service: its name.
@@ -25,18 +24,14 @@ def left_over(
         others: its Services and PodDisruptionBudgets.
         pods: of the service.
         kept: (kind, name) of the children that the spec asks for.
-        leave: how the pods of one Deployment go.
+        leave: lets the pods of one Deployment go, and says how many of them it still needs.
     """
-    changes: list[Change] = []
     delete: list[ChildRef] = []
     for name, fact in sorted(deployments.items()):
         if ("Deployment", name) in kept:
             continue
-        step = leave(
-            [one for one in pods if not one.is_terminating and deployment_name(service, one.role, one.variant) == name]
-        )
-        changes.append(step)
-        if step.replicas == 0:
+        own = [one for one in pods if deployment_name(service, one.role, one.variant) == name]
+        if leave([one for one in own if not one.is_terminating]) == 0:
             delete.append(ChildRef("Deployment", name, fact.uid))
     delete += [one for one in others if (one.kind, one.name) not in kept]
-    return tuple(changes), tuple(delete)
+    return tuple(delete)

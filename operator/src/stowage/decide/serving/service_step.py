@@ -19,7 +19,8 @@ from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
 from stowage.decide.serving import children
 from stowage.decide.serving.cold_start import cold_start_status, with_starts
 from stowage.decide.serving.decision import Decision, inputs
-from stowage.decide.serving.drain import Change, Fleet, Samples, change
+from stowage.decide.serving.drain import Samples
+from stowage.decide.serving.leaving import Leaving
 from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_decision import RoleSeen, decide_roles
@@ -199,37 +200,37 @@ def asks(
 def next_step(seen: Seen) -> ServiceStep:
     """What to do about a service as it is."""
     service, now = seen.service, seen.now
+    stale = service.spec.metrics.stale_after.seconds
     roles = [_role(seen, one) for one in service.spec.roles]
     decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles])
     decisions = {name: decision for name, (decision, _) in decided.items()}
     decisions = _within_budget(service, roles, decisions, now)
     placings = {one.name: one.placed(decisions[one.name].to_replicas, now) for one in roles}
     decisions = {name: _as_placed(decision, placings[name]) for name, decision in decisions.items()}
-    deadline = service.spec.scaling.scale_down.drain_deadline.seconds
-    changes: list[Change] = []
+    leaving = Leaving(
+        seen.pods,
+        {name: decision.to_replicas for name, decision in decisions.items()},
+        {name: Samples(one.requests, one.sampled_at, stale) for name, one in seen.looks.items()},
+        seen.free_gpus,
+        deadline_seconds=service.spec.scaling.scale_down.drain_deadline.seconds,
+        now=now,
+    )
+    delete = left_over(
+        service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over
+    )
     documents: list[Document] = [*children.services(service)]
     for role in roles:
         documents.append(children.disruption_budget(service, role.spec))
-        samples = _samples(service, role.look)
+        placing = placings[role.name]
         for one in role.states:
             if one.spec.group is not None:
                 continue
-            placing = placings[role.name]
-            target = placing.counts.get(one.name, 0)
-            step = change(target, _fleet(one), samples, deadline_seconds=deadline, now=now, free_gpus=seen.free_gpus)
-            changes.append(step)
-            replicas = None if one.foreign else step.replicas
+            replicas = leaving.of(role.name, one, placing.counts.get(one.name, 0))
             until = placing.out_of_stock_until.get(one.name)
-            documents.append(children.deployment(service, role.spec, one.spec, replicas, until))
-    leaving, delete = left_over(
-        service.name,
-        seen.deployments,
-        seen.others,
-        seen.pods,
-        {(one["kind"], one["metadata"]["name"]) for one in documents},
-        lambda pods: _leave(seen, pods),
-    )
-    changes += leaving
+            documents.append(
+                children.deployment(service, role.spec, one.spec, None if one.foreign else replicas, until)
+            )
+    changes = leaving.changes
     memories = {name: memory for name, (_, memory) in decided.items()}
     status = _status(seen, roles, decisions, placings, memories)
     return ServiceStep(
@@ -328,24 +329,6 @@ def _as_placed(decision: Decision, placing: Placing) -> Decision:
 def _replaced(decision: Decision, count: int, reason: ScalingReason) -> Decision:
     known = inputs({**dict(decision.inputs), "replicas_decided": float(decision.to_replicas)})
     return replace(decision, to_replicas=count, reason=reason, inputs=known)
-
-
-def _leave(seen: Seen, pods: Sequence[PodFact]) -> Change:
-    """How replicas of a variant go that is gone from the spec."""
-    samples = _samples(seen.service, seen.looks.get(pods[0].role) if pods else None)
-    deadline = seen.service.spec.scaling.scale_down.drain_deadline.seconds
-    return change(0, Fleet(len(pods), pods), samples, deadline_seconds=deadline, now=seen.now)
-
-
-def _samples(service: ModelService, look: Look | None) -> Samples:
-    stale = service.spec.metrics.stale_after.seconds
-    return Samples({}, {}, stale) if look is None else Samples(look.requests, look.sampled_at, stale)
-
-
-def _fleet(state: VariantState) -> Fleet:
-    found = state.deployment
-    may_shrink = found is not None and (found.is_settled or found.is_stalled) and not found.replicas_manager
-    return Fleet(state.replicas, state.pods, may_shrink)
 
 
 def _status(

@@ -51,7 +51,10 @@ def limits_of(budget: Budget | None) -> Mapping[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a role asks of the budget: `count` replicas, at least `least`; `spend` says what so many use."""
+    """What a role asks of the budget: `count` replicas, at least `least`; `spend` says what so many use.
+
+    More replicas never use less.
+    """
 
     role: str
     least: int
@@ -70,13 +73,23 @@ def paid_for(claims: Sequence[Claim], limits: Mapping[str, float]) -> Mapping[st
         least = min(one.least, one.count)
         floor = one.spend(least)
         rest = {name: spent[name] - floor.get(name, 0.0) for name in limits}
-        count = one.count
-        while count > least and not _fits(one.spend(count), rest, limits):
-            count -= 1
+        count = _most_within(one, rest, limits)
         used = one.spend(count)
         spent = {name: rest[name] + used.get(name, 0.0) for name in limits}
         found[one.role] = count
     return found
+
+
+def _most_within(claim: Claim, rest: Mapping[str, float], limits: Mapping[str, float]) -> int:
+    """The most replicas between what is asked for and the least that fit beside `rest`, by bisection."""
+    low, high = min(claim.least, claim.count), claim.count
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _fits(claim.spend(middle), rest, limits):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _fits(used: Mapping[str, float], rest: Mapping[str, float], limits: Mapping[str, float]) -> bool:

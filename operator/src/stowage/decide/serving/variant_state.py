@@ -16,6 +16,8 @@ from stowage.decide.serving.service_facts import (
 )
 from stowage.decide.serving.split import VariantShare, split
 
+MANY_RESTARTS: Final = 2
+"""A container that began again so often fails also while it happens to run: between two crashes it does not wait."""
 STUCK_SECONDS: Final = 120.0
 """For so long a replica may find no node before another variant is tried: autoscalers of nodes need about as long."""
 OUT_OF_STOCK_SECONDS: Final = 600.0
@@ -73,7 +75,7 @@ class VariantState:
         """Pods newer than any that is ready, where each of them can not start: more would fail the same way."""
         newest = max((one.created_at for one in self.pods if one.is_ready), default=float("-inf"))
         fresh = tuple(one for one in self.pods if one.created_at > newest and not one.is_ready)
-        return fresh if fresh and all(one.trouble for one in fresh) else ()
+        return fresh if fresh and all(one.trouble or one.restarts >= MANY_RESTARTS for one in fresh) else ()
 
     def stuck(self, now: float) -> tuple[PodFact, ...]:
         """Pods for which no node was found for long."""
