@@ -41,16 +41,15 @@ class EventAllowance:
         now = self._clock()
         before = self._accounts.get(key, _Account(BURST, now))
         left = min(float(BURST), before.left + max(0.0, now - before.at) / EVERY_SECONDS)
-        told = tuple(announcements[: int(left)])
+        told: list[Announced] = list(announcements[: int(left)])
         kept_back = before.kept_back
         if told and kept_back:
-            first = structs.replace(told[0], note=f"{told[0].note} ({kept_back} events before were not told)")
-            told = (first, *told[1:])
+            told[0] = structs.replace(told[0], note=f"{told[0].note} ({kept_back} events before were not told)")
             kept_back = 0
         kept_back += len(announcements) - len(told)
         if announcements:
             self._accounts[key] = _Account(left - len(told), now, kept_back)
-        return told
+        return tuple(told)
 
     def forget(self, key: str) -> None:
         """The job or service is gone."""
