@@ -33,6 +33,12 @@ def deployment(replicas: int = 2, managed: tuple[Document, ...] = (), **status: 
             deployment(5, ({"manager": "x", "fieldsV1": {"f:metadata": {"f:labels": {}}}},)), 3, "", id="other fields"
         ),
         pytest.param(deployment(5, ({"manager": "x"},)), 3, "", id="a manager without fields"),
+        pytest.param(
+            deployment(5, (owns_replicas("kubectl"), owns_replicas("stowage-operator"))),
+            3,
+            "",
+            id="scaled back by hand, and draining since: both own the same number",
+        ),
         pytest.param(deployment(5), 3, "", id="nobody"),
     ],
 )

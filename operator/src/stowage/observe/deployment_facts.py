@@ -44,9 +44,13 @@ def deployment_fact(document: Mapping[str, Any], wanted: int | None) -> Deployme
 
 
 def _other_manager(metadata: Mapping[str, Any]) -> str:
-    """Who owns `spec.replicas` and is not Stowage; empty: nobody."""
-    for one in metadata.get("managedFields") or ():
-        manager = one.get("manager") or NOBODY
-        if manager != OPERATOR_MANAGER and _REPLICAS in ((one.get("fieldsV1") or {}).get("f:spec") or {}):
-            return str(manager)
-    return ""
+    """Who owns `spec.replicas` where Stowage does not; empty: nobody.
+
+    Who writes another number takes the field from its owners: with Stowage among them, its number stands.
+    """
+    owners = [
+        str(one.get("manager") or NOBODY)
+        for one in metadata.get("managedFields") or ()
+        if _REPLICAS in ((one.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return "" if OPERATOR_MANAGER in owners else next(iter(owners), "")
