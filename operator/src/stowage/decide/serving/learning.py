@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stowage.decide.serving import demand
-from stowage.decide.serving.latency_model import LatencyModel
+from stowage.decide.serving.latency_model import LatencyModel, Shape
 from stowage.decide.serving.memory import Memory
 from stowage.decide.serving.misses import mean_itl_seconds
 from stowage.decide.serving.settings import Role, Settings
 from stowage.decide.serving.view import View
 
 WINDOW_SECONDS = 60.0
+LEAST_COVERED = 0.7
+LEAST_DECODING = 0.5
 LEAST_RUNNING = 1.0
 """Requests per replica; with fewer, samples of who runs say little about the time between tokens."""
 
@@ -30,12 +32,31 @@ def learn_latencies(view: View, settings: Settings, memory: Memory) -> Memory:
     tokens, waiting = view.mean("kv_tokens_in_use", WINDOW_SECONDS + 1), view.mean("waiting", WINDOW_SECONDS + 1)
     if not itl or requests is None or not ready or running is None or tokens is None or waiting is None:
         return memory
-    if running / ready < LEAST_RUNNING or waiting > ready or not _is_steady(view):
+    if running / ready < LEAST_RUNNING or waiting > ready or not (_is_covered(view) and _is_steady(view)):
         return memory
     model = LatencyModel(settings.performance, known, settings.role)
     shape = demand.shape(memory)
+    itl *= _share_of_decoding(model, requests / ready, running / ready, tokens / ready, shape)
     learned = model.learn(itl, requests / ready, running / ready, tokens / ready, shape, newest)
     return replace(memory, corrections=learned.corrections)
+
+
+def _share_of_decoding(
+    model: LatencyModel, requests_per_second: float, running: float, kv_tokens: float, shape: Shape
+) -> float:
+    """Of the time between tokens by Little's law over all running requests, what is left for those that decode.
+
+    Requests whose prompt is being computed run, but get no token; and the first token of each comes of its prompt.
+    """
+    _, prompt_seconds, _ = model.steps(running, kv_tokens, shape)
+    decoding = max(LEAST_DECODING, 1 - requests_per_second * prompt_seconds / running)
+    return decoding * shape.output_tokens / max(1.0, shape.output_tokens - 1)
+
+
+def _is_covered(view: View) -> bool:
+    """Whether samples cover the window: the mean of few, while who runs still grows, is that of no time."""
+    samples = view.within(WINDOW_SECONDS + 1)
+    return samples[-1].at - samples[0].at >= LEAST_COVERED * WINDOW_SECONDS
 
 
 def _is_steady(view: View) -> bool:
