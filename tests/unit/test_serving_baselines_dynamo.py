@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unit.serving_views import replica, scrape, starting, view_of
 from stowage.decide.serving.performance import Performance, constant, line
 from stowage.decide.serving.view import Scrape
 from stowage.simulate.serving.baselines.autoregression import _best, next_value
 from stowage.simulate.serving.baselines.dynamo import Dynamo, Load, best_requests_per_second, load_change
+from unit.serving_views import replica, scrape, starting, view_of
 
 # a step with prompts takes 1 ms per token of it, one without 10 ms and 1 ms per sequence
 ENGINE = Performance(

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unit.serving_views import loaded, scrape, starting, view_of
 from stowage.decide.serving.view import ReplicaView
 from stowage.simulate.serving.baselines.hpa import Hpa, pods_metric_replicas
 from stowage.simulate.serving.baselines.hpa_behaviour import HpaBehaviour, external_metric_replicas
 from stowage.simulate.serving.baselines.keda import Keda, KedaInFlight
+from unit.serving_views import loaded, scrape, starting, view_of
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unit.serving_views import replica, loaded, scrape, starting, view_of
 from stowage.decide.serving.view import ReplicaView
 from stowage.simulate.serving.baselines.kpa import Kpa
 from stowage.simulate.serving.baselines.llumnix import Llumnix
 from stowage.simulate.serving.baselines.wva_peaks import Peak, Peaks
 from stowage.simulate.serving.baselines.wva_v1 import SaturationV1, wva_v1
 from stowage.simulate.serving.baselines.wva_v2 import SaturationV2, wva_v2
+from unit.serving_views import loaded, replica, scrape, starting, view_of
 
 
 def kpa_at(policy: Kpa, now: float, in_flight: list[tuple[float, int]], ready: int) -> int:

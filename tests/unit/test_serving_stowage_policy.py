@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from stowage.simulate.serving.baselines.static_best import fixed
 from stowage.simulate.serving.fleet import run
 from stowage.simulate.serving.outcome import Outcome
