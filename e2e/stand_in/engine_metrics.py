@@ -10,7 +10,7 @@ from collections.abc import Sequence as Ordered
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from stand_in.engine import Engine, Sequence
 from stowage.decide.serving.view import ITL_BOUNDS_SECONDS, TTFT_BOUNDS_SECONDS
@@ -43,6 +43,7 @@ class EngineMetrics:
 
     def __init__(self, engine: Engine, model: str, names: Names = Names.CURRENT) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # tells when the process began: its counters began then too
         self._engine, self._names = engine, names
         self._labels = {"model_name": model, "engine": "0"}
         self._gauge("num_requests_waiting", "Requests that wait.").set_function(lambda: engine.waiting)

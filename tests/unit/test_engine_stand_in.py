@@ -159,6 +159,7 @@ ALWAYS = {
     "vllm:time_to_first_token_seconds_count",
     "vllm:e2e_request_latency_seconds_count",
     "vllm:cache_config_info",
+    "process_start_time_seconds",
 }
 
 
