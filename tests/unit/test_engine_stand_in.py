@@ -272,6 +272,24 @@ def test_who_is_told_to_end_ends_its_requests_first_and_takes_no_more(tmp_path: 
     assert ended_at == pytest.approx(max(one.at_seconds + one.seconds for one in results), abs=1e-3)
 
 
+def test_a_connection_that_is_kept_brings_no_request_to_who_ends(tmp_path: Path) -> None:
+    async def story() -> tuple[int, int]:
+        connector = aiohttp.UnixConnector(path=str(tmp_path / "engine"))  # keeps it, as gateways do
+        async with engine(tmp_path) as running, aiohttp.ClientSession(connector=connector) as session:
+            await (await session.get("http://engine/health")).read()
+            async with client_of(tmp_path) as client:
+                load = asyncio.create_task(play(requests((0.0, 100, 50)), client))
+                await asyncio.sleep(1.0)
+                ending = asyncio.create_task(running.end())
+                await asyncio.sleep(0.1)
+                health = await session.get("http://engine/health")
+                refused = await session.post("http://engine/v1/completions", json={"prompt": "a"})
+                await asyncio.gather(load, ending)
+            return health.status, refused.status
+
+    assert run(story()) == (503, 503)
+
+
 def test_a_process_ends_its_requests_after_sigterm(tmp_path: Path) -> None:
     profile = tmp_path / "profile.yaml"
     profile.write_text(
