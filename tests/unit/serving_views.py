@@ -1,9 +1,13 @@
-"""Views of a role under loads that are known: what Prometheus would have scraped."""
+"""Views of a role: whole histories under a load that is known, and single samples written by hand.
+
+`view`, `replicas`, `later` and `until` make what Prometheus would have scraped under a load; `view_of`, `loaded`,
+`replica`, `starting` and `scrape` take each number from the case at hand.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stowage.decide.serving.performance import Performance, line
@@ -12,6 +16,8 @@ from stowage.decide.serving.view import ITL_BOUNDS_SECONDS, TTFT_BOUNDS_SECONDS,
 PERFORMANCE = Performance(line(0.02, 0.0001), line(0.03, 0.0003), kv_capacity_tokens=400_000, max_running=128)
 """Prefill 20 ms and 0.1 ms per token, decode 30 ms and 0.3 ms per sequence."""
 KV_TOKENS = PERFORMANCE.kv_capacity_tokens
+SMALL_KV_TOKENS = 1_000
+"""What a replica written by hand holds."""
 
 
 def replicas(
@@ -39,6 +45,7 @@ def view(
     waiting: int = 0,
     cold_start_seconds: float = 120.0,
     begin: float = 100_000.0,
+    has_means: bool = False,
 ) -> View:
     """A role that got `rate` requests per second (of the seconds since `begin`), scraped until now."""
     arrived = 0.0
@@ -64,6 +71,7 @@ def view(
                 generated_tokens=count * output_tokens,
                 ttft_counts=_counts(TTFT_BOUNDS_SECONDS, ttft_seconds, count),
                 itl_counts=_counts(ITL_BOUNDS_SECONDS, itl_seconds, count * output_tokens),
+                mean_itl_counts=_counts(ITL_BOUNDS_SECONDS, itl_seconds, count) if has_means else (),
             )
         )
     last = scrapes[-1]
@@ -86,6 +94,73 @@ def until(seen: View, at: float, desired: int | None = None) -> View:
     now = seen.scrapes[0].at + at
     known = tuple(one for one in seen.scrapes if one.at <= now)
     return replace(seen, now=now, scrapes=known, desired=seen.desired if desired is None else desired)
+
+
+def replica(
+    number: int = 0,
+    *,
+    waiting: int = 0,
+    running: int = 0,
+    kv: int = 0,
+    ready: bool = True,
+    capacity: int = SMALL_KV_TOKENS,
+) -> ReplicaView:
+    """A replica that holds `kv` of `capacity` tokens."""
+    return ReplicaView(f"replica-{number}", ready, 600.0, waiting, running, kv, capacity)
+
+
+def starting(number: int) -> ReplicaView:
+    """A replica that was asked for a moment ago."""
+    return ReplicaView(
+        f"replica-{number}",
+        is_ready=False,
+        age_seconds=1.0,
+        waiting=0,
+        running=0,
+        kv_tokens_in_use=0,
+        kv_tokens_capacity=SMALL_KV_TOKENS,
+    )
+
+
+def loaded(*loads: tuple[int, int], kv: int = 0) -> tuple[ReplicaView, ...]:
+    """Ready replicas by (waiting, running)."""
+    return tuple(replica(number, waiting=w, running=r, kv=kv) for number, (w, r) in enumerate(loads))
+
+
+def scrape(
+    at: float,
+    *,
+    ready: int = 1,
+    waiting: int = 0,
+    running: int = 0,
+    arrived: int = 0,
+    completed: int = 0,
+    prompt_tokens: int = 0,
+    generated_tokens: int = 0,
+) -> Scrape:
+    """A sample with empty histograms."""
+    return Scrape(
+        at=at,
+        ready=ready,
+        starting=0,
+        waiting=waiting,
+        running=running,
+        kv_tokens_in_use=0,
+        kv_tokens_capacity=ready * SMALL_KV_TOKENS,
+        arrived=arrived,
+        completed=completed,
+        prompt_tokens=prompt_tokens,
+        generated_tokens=generated_tokens,
+        ttft_counts=(0,) * (len(TTFT_BOUNDS_SECONDS) + 1),
+        itl_counts=(0,) * (len(ITL_BOUNDS_SECONDS) + 1),
+    )
+
+
+def view_of(
+    now: float, those: Sequence[ReplicaView], scrapes: Sequence[Scrape] = (), *, desired: int | None = None
+) -> View:
+    """What is there at `now`; as many are asked for as there are unless told otherwise."""
+    return View(now, len(those) if desired is None else desired, tuple(those), tuple(scrapes), 120.0)
 
 
 def _counts(bounds: tuple[float, ...], value: float, count: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stowage.decide.serving.capacity import Shape, Targets, capacity
-from stowage.decide.serving.mix_demand import INPUT_EDGES, OUTPUT_EDGES, buckets, replica_rates
+from stowage.decide.serving.mix_demand import INPUT_EDGES, OUTPUT_EDGES, SHARE_OF_CLOSED_FORM, buckets, replica_rates
 from stowage.decide.serving.mix_problem import MICRO, Bucket, MixProblem, MixReason, Variant
 from stowage.decide.serving.performance import Performance, line
 from stowage.decide.serving.variant_mix import cheapest_mix
@@ -61,7 +61,9 @@ def test_what_makes_no_grid_is_refused(seconds: float, edges: tuple[int, ...], w
 def test_a_table_has_a_row_for_each_bucket() -> None:
     sizes = (Bucket(100, 50, 0.0), Bucket(20_000, 50, 3.0))
     table = replica_rates(sizes, (SLOW, FAST), TARGETS)
-    assert table[0][1] == capacity(FAST, Shape(100, 50), TARGETS).requests_per_second > table[0][0] > 0
+    alone = capacity(FAST, Shape(100, 50), TARGETS).requests_per_second
+    assert table[0][1] == SHARE_OF_CLOSED_FORM * alone > table[0][0] > 0
+    assert replica_rates(sizes, (FAST,), TARGETS, share=1.0)[0][0] == alone
     assert table[1][0] == 0.0  # its prompt takes longer than the first token may
     assert table[1][1] == 0.0
 

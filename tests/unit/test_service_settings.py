@@ -16,6 +16,7 @@ from stowage.decide.serving.settings import Role, ScheduledBounds, Settings
 PERFORMANCE = Performance(line(0.02, 1e-4), line(0.01, 1e-5), 100_000)
 TEMPLATE = {"spec": {"containers": [{"name": "engine"}]}}
 SLO = {"timeToFirstToken": "2s", "interTokenLatency": "50ms", "attainment": "0.95"}
+ALL_OF_SLO = {**SLO, "endToEnd": "20s", "quantile": "0.9", "window": "6h"}
 
 
 def spec(*roles: dict[str, Any], **fields: Any) -> ModelServiceSpec:
@@ -37,21 +38,27 @@ def test_all_that_is_written_reaches_the_decisions() -> None:
         "recommenders": ["Concurrency", "Saturation"],
         "concurrency": {"target": 24},
         "forecast": {"season": "168h"},
+        "scaleUp": {"stabilization": "30s", "maxPercentPerMinute": 100},
         "scaleDown": {"stabilization": "5m", "maxPercentPerMinute": 50},
         "costRatio": "40",
     }
-    service = spec({"bounds": {"min": 2, "max": 6}}, slo=SLO, scaling=scaling, metrics={"staleAfter": "30s"})
+    service = spec({"bounds": {"min": 2, "max": 6}}, slo=ALL_OF_SLO, scaling=scaling, metrics={"staleAfter": "30s"})
     assert settings(service) == Settings(
         PERFORMANCE,
         slo_ttft_seconds=2.0,
         slo_itl_seconds=0.05,
+        slo_e2e_seconds=20.0,
         attainment=0.95,
+        quantile=0.9,
+        attainment_window_seconds=21_600.0,
         recommenders=(Recommender.CONCURRENCY, Recommender.SATURATION),
         least=2,
         most=6,
         stale_after_seconds=30.0,
         stabilisation_seconds=300.0,
         most_percent_per_minute=50.0,
+        rise_stabilisation_seconds=30.0,
+        most_rise_percent_per_minute=100.0,
         concurrency_target=24.0,
         cost_ratio=40.0,
         season_seconds=604_800.0,

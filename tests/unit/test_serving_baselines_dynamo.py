@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.hand_made_views import replica, scrape, starting, view
+from unit.serving_views import replica, scrape, starting, view_of
 from stowage.decide.serving.performance import Performance, constant, line
 from stowage.decide.serving.view import Scrape
 from stowage.simulate.serving.baselines.autoregression import _best, next_value
@@ -84,19 +84,19 @@ def test_the_throughput_loop_sets_a_floor_every_180_seconds_that_the_load_loop_k
     policy = Dynamo(engine, 10.0, 0.050)
     idle = tuple(replica(n, capacity=10_000) for n in range(3))
     # 40 / (50 * 0.05) = 16 a second of one worker; 40 a second arrive: three workers
-    assert policy.decide(view(5, idle, history(40, 5))) == 2, "no floor yet: idle workers go"
-    assert policy.decide(view(185, idle, history(40, 185))) == 3
-    assert policy.decide(view(190, idle, history(40, 190))) == 3
-    assert policy.decide(view(365, idle[:2], history(40, 365))) == 3, "the floor lifts, too"
+    assert policy.decide(view_of(5, idle, history(40, 5))) == 2, "no floor yet: idle workers go"
+    assert policy.decide(view_of(185, idle, history(40, 185))) == 3
+    assert policy.decide(view_of(190, idle, history(40, 190))) == 3
+    assert policy.decide(view_of(365, idle[:2], history(40, 365))) == 3, "the floor lifts, too"
     starts = (*idle[:2], starting(2))
-    assert policy.decide(view(370, starts, history(40, 370))) == 3, "while one starts it only observes"
+    assert policy.decide(view_of(370, starts, history(40, 370))) == 3, "while one starts it only observes"
 
 
 def test_while_a_worker_starts_the_planner_only_observes() -> None:
     idle = tuple(replica(n, capacity=10_000) for n in range(2))
-    assert Dynamo(ENGINE, 1.0, 0.050).decide(view(5, idle)) == 1
-    assert Dynamo(ENGINE, 1.0, 0.050).decide(view(5, (*idle, starting(2)))) == 3
-    assert Dynamo(ENGINE, 1.0, 0.050).decide(view(5, idle, desired=3)) == 3
+    assert Dynamo(ENGINE, 1.0, 0.050).decide(view_of(5, idle)) == 1
+    assert Dynamo(ENGINE, 1.0, 0.050).decide(view_of(5, (*idle, starting(2)))) == 3
+    assert Dynamo(ENGINE, 1.0, 0.050).decide(view_of(5, idle, desired=3)) == 3
 
 
 def test_more_terms_must_explain_more_than_chance() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.hand_made_views import replicas, scrape, starting, view
+from unit.serving_views import loaded, scrape, starting, view_of
 from stowage.decide.serving.view import ReplicaView
 from stowage.simulate.serving.baselines.hpa import Hpa, pods_metric_replicas
 from stowage.simulate.serving.baselines.hpa_behaviour import HpaBehaviour, external_metric_replicas
@@ -100,42 +100,42 @@ def test_replicas_never_leave_what_was_recommended_lately_and_never_rise_faster_
 
 
 def hpa_after(those: Sequence[ReplicaView], desired: int | None = None) -> int:
-    return Hpa(10.0).decide(view(0, those, desired=desired))
+    return Hpa(10.0).decide(view_of(0, those, desired=desired))
 
 
 def test_hpa_reads_waiting_and_running_of_ready_replicas() -> None:
-    assert hpa_after(replicas((5, 10), (3, 12))) == 3
-    assert hpa_after((*replicas((20, 20)), starting(1))) == 4
+    assert hpa_after(loaded((5, 10), (3, 12))) == 3
+    assert hpa_after((*loaded((20, 20)), starting(1))) == 4
     assert hpa_after((starting(0), starting(1))) == 2, "no metric at all: those asked for stay"
 
 
 def test_keda_asks_for_a_replica_per_threshold_of_waiting_requests() -> None:
     policy = Keda(5.0)
-    those = replicas((6, 9), (6, 9))
-    assert policy.decide(view(0, those, [scrape(0, waiting=12, running=18)])) == 3
-    assert Keda(5.0).decide(view(0, those)) == 2, "no sample yet"
+    those = loaded((6, 9), (6, 9))
+    assert policy.decide(view_of(0, those, [scrape(0, waiting=12, running=18)])) == 3
+    assert Keda(5.0).decide(view_of(0, those)) == 2, "no sample yet"
 
 
 def test_keda_asks_for_a_hundred_replicas_at_most() -> None:
     policy = Keda(1.0)
-    asked = [policy.decide(view(0, replicas(*[(9, 9)] * 60), [scrape(0, waiting=540)], desired=60))]
-    asked.append(policy.decide(view(15, replicas(*[(9, 9)] * 100), [scrape(15, waiting=900)], desired=100)))
+    asked = [policy.decide(view_of(0, loaded(*[(9, 9)] * 60), [scrape(0, waiting=540)], desired=60))]
+    asked.append(policy.decide(view_of(15, loaded(*[(9, 9)] * 100), [scrape(15, waiting=900)], desired=100)))
     assert asked == [100, 100]
 
 
 def test_keda_in_flight_counts_running_requests_too() -> None:
-    assert KedaInFlight(10.0).decide(view(0, replicas((6, 9)), [scrape(0, waiting=12, running=18)])) == 3
+    assert KedaInFlight(10.0).decide(view_of(0, loaded((6, 9)), [scrape(0, waiting=12, running=18)])) == 3
 
 
 def test_keda_goes_down_with_an_empty_queue_after_the_window_and_asks_for_zero_after_the_cool_down() -> None:
     policy = Keda(5.0)
     for at in range(0, 301, 15):
-        assert policy.decide(view(at, replicas(*[(0, 5)] * 4), [scrape(at, running=20)])) == (4 if at < 300 else 1)
-    assert policy.decide(view(315, replicas((0, 5)), [scrape(315)])) == 0
+        assert policy.decide(view_of(at, loaded(*[(0, 5)] * 4), [scrape(at, running=20)])) == (4 if at < 300 else 1)
+    assert policy.decide(view_of(315, loaded((0, 5)), [scrape(315)])) == 0
 
 
 def test_keda_wakes_from_zero_only_where_it_polls_and_something_waits() -> None:
     policy = Keda(5.0)
-    assert policy.decide(view(0, (), [scrape(0)])) == 0
-    assert policy.decide(view(15, (), [scrape(15, waiting=3)])) == 0, "it polls every 30 seconds"
-    assert policy.decide(view(30, (), [scrape(30, waiting=3)])) == 1
+    assert policy.decide(view_of(0, (), [scrape(0)])) == 0
+    assert policy.decide(view_of(15, (), [scrape(15, waiting=3)])) == 0, "it polls every 30 seconds"
+    assert policy.decide(view_of(30, (), [scrape(30, waiting=3)])) == 1

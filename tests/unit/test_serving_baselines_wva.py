@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.hand_made_views import replica, replicas, scrape, starting, view
+from unit.serving_views import replica, loaded, scrape, starting, view_of
 from stowage.decide.serving.view import ReplicaView
 from stowage.simulate.serving.baselines.kpa import Kpa
 from stowage.simulate.serving.baselines.llumnix import Llumnix
@@ -17,7 +17,7 @@ from stowage.simulate.serving.baselines.wva_v2 import SaturationV2, wva_v2
 
 def kpa_at(policy: Kpa, now: float, in_flight: list[tuple[float, int]], ready: int) -> int:
     scrapes = [scrape(at, waiting=number // 3, running=number - number // 3) for at, number in in_flight]
-    return policy.decide(view(now, replicas(*[(0, 0)] * ready), scrapes))
+    return policy.decide(view_of(now, loaded(*[(0, 0)] * ready), scrapes))
 
 
 def test_knative_aims_at_70_percent_of_what_a_replica_can_take() -> None:
@@ -62,7 +62,7 @@ def test_knative_over_several_pods_begins_in_panic_and_does_not_go_down_at_once(
 
 
 def test_knative_without_samples_keeps_what_is_asked_for() -> None:
-    assert Kpa(10.0).decide(view(100, replicas((5, 5), (5, 5)), [scrape(0, running=90)])) == 2
+    assert Kpa(10.0).decide(view_of(100, loaded((5, 5), (5, 5)), [scrape(0, running=90)])) == 2
 
 
 def peaks(*shares: tuple[float, int]) -> list[Peak]:
@@ -85,14 +85,14 @@ def peaks(*shares: tuple[float, int]) -> list[Peak]:
     ],
 )
 def test_first_saturation_analyser(shares: list[tuple[float, int]], expected: int) -> None:
-    those = replicas(*[(0, 0)] * len(shares))
-    assert SaturationV1().wanted(view(0, those), peaks(*shares)) == expected
+    those = loaded(*[(0, 0)] * len(shares))
+    assert SaturationV1().wanted(view_of(0, those), peaks(*shares)) == expected
 
 
 def test_first_saturation_analyser_waits_for_replicas_that_start() -> None:
-    those = (*replicas(*[(0, 0)] * 3), starting(3))
-    assert SaturationV1().wanted(view(0, those), peaks(*[(0.1, 0)] * 3)) == 4
-    assert SaturationV1().wanted(view(0, those[:3], desired=4), peaks(*[(0.1, 0)] * 3)) == 4, "not there yet"
+    those = (*loaded(*[(0, 0)] * 3), starting(3))
+    assert SaturationV1().wanted(view_of(0, those), peaks(*[(0.1, 0)] * 3)) == 4
+    assert SaturationV1().wanted(view_of(0, those[:3], desired=4), peaks(*[(0.1, 0)] * 3)) == 4, "not there yet"
 
 
 # mean input 100 and output 200 tokens: N = min(8192 * 200 / 300, 256) = 256, k2 = 256 * 200 = 51,200
@@ -125,12 +125,12 @@ def big(kv: int, waiting: int = 0, capacity: int = 10_000) -> Peak:
 def test_second_saturation_analyser(those: list[Peak], desired: int, expected: int) -> None:
     ready = tuple(replica(number) for number in range(len(those)))
     coming = tuple(starting(number) for number in range(len(those), desired))
-    assert SaturationV2().wanted(view(100, (*ready, *coming), TOKENS), those) == expected
+    assert SaturationV2().wanted(view_of(100, (*ready, *coming), TOKENS), those) == expected
 
 
 def test_second_saturation_analyser_learns_capacity_from_full_queues() -> None:
     analyser = SaturationV2()
-    now = view(100, replicas((5, 20)), TOKENS)
+    now = view_of(100, loaded((5, 20)), TOKENS)
     # k2 = 2,000 seen with five waiting: (2,000 + 5 * 100) / 0.85 - 2,000 = 941: one more
     assert analyser.wanted(now, [big(2_000, waiting=5)]) == 2
     # remembered: capacity 2,000, 1,000 / 0.85 < 2,000 and 2,000 - 1,000 / 0.7 < 2,000: stay
@@ -140,36 +140,36 @@ def test_second_saturation_analyser_learns_capacity_from_full_queues() -> None:
 
 def test_both_analysers_read_the_worst_of_the_last_minute() -> None:
     seen = Peaks()
-    seen.observe(view(0, (replica(kv=900, waiting=7),)))
-    seen.observe(view(30, (replica(kv=100, waiting=1),)))
-    assert seen.of(view(30, (replica(),))) == [Peak(900, 1000, 7)]
-    seen.observe(view(60, (replica(kv=200),)))
-    assert seen.of(view(60, (replica(),))) == [Peak(200, 1000, 1)]
+    seen.observe(view_of(0, (replica(kv=900, waiting=7),)))
+    seen.observe(view_of(30, (replica(kv=100, waiting=1),)))
+    assert seen.of(view_of(30, (replica(),))) == [Peak(900, 1000, 7)]
+    seen.observe(view_of(60, (replica(kv=200),)))
+    assert seen.of(view_of(60, (replica(),))) == [Peak(200, 1000, 1)]
 
 
 def test_what_wva_wants_passes_a_horizontal_pod_autoscaler_with_its_tolerance_and_window() -> None:
     policy = wva_v1()
     full = tuple(replica(number, waiting=9, kv=950) for number in range(12))
-    assert policy.decide(view(0, full)) == 12, "13 of 12 is within 10 percent"
+    assert policy.decide(view_of(0, full)) == 12, "13 of 12 is within 10 percent"
     policy = wva_v1()
-    assert policy.decide(view(0, full[:2])) == 3
+    assert policy.decide(view_of(0, full[:2])) == 3
     idle = tuple(replica(number) for number in range(3))
-    answers = {at: policy.decide(view(at, idle)) for at in range(5, 481, 5)}
+    answers = {at: policy.decide(view_of(at, idle)) for at in range(5, 481, 5)}
     assert answers[60] == 3, "what was read a minute ago no longer counts, but the window holds"
     assert answers[375] == 2
 
 
 def test_wva_asks_for_nothing_new_between_its_rounds() -> None:
     policy = wva_v2()
-    assert policy.decide(view(0, (replica(kv=100, capacity=10_000),), TOKENS)) == 1
+    assert policy.decide(view_of(0, (replica(kv=100, capacity=10_000),), TOKENS)) == 1
     burst = (replica(kv=9_900, waiting=4, capacity=10_000),)
-    assert [policy.decide(view(at, burst, TOKENS)) for at in (15, 30, 45)] == [1, 1, 1]
-    assert policy.decide(view(60, burst, TOKENS)) == 2
+    assert [policy.decide(view_of(at, burst, TOKENS)) for at in (15, 30, 45)] == [1, 1, 1]
+    assert policy.decide(view_of(60, burst, TOKENS)) == 2
 
 
 def llumnix(those: tuple[ReplicaView, ...], desired: int | None = None) -> int:
     scrapes = [scrape(0), scrape(10, arrived=10, prompt_tokens=320)]  # 32 tokens or two blocks each
-    return Llumnix().decide(view(10, those, scrapes, desired=desired))
+    return Llumnix().decide(view_of(10, those, scrapes, desired=desired))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_every_policy_answers_a_number_that_follows_the_load(loads: list[tuple[i
     heavy = tuple(
         replica(n, waiting=w + 7, running=r + 9, kv=min(1000, kv + 300)) for n, (w, r, kv) in enumerate(loads)
     )
-    now = view(100, light, TOKENS)
+    now = view_of(100, light, TOKENS)
     low = [Peak(one.kv_tokens_in_use, 1000, one.waiting) for one in light]
     high = [Peak(one.kv_tokens_in_use, 1000, one.waiting) for one in heavy]
     assert SaturationV1().wanted(now, low) <= SaturationV1().wanted(now, high)

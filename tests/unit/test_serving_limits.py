@@ -10,7 +10,7 @@ from stowage.decide.serving.decision import Recommendation, Recommender
 from stowage.decide.serving.limits import limited
 from stowage.decide.serving.memory import Memory, Wanted
 from stowage.decide.serving.settings import Settings
-from stowage.decide.serving.stabilisation import fall, remember_fall, remember_wanted
+from stowage.decide.serving.stabilisation import fall, remember_change, remember_needed, remember_wanted, rise
 from unit.serving_views import PERFORMANCE
 
 
@@ -76,7 +76,7 @@ def test_falls(
 
 def test_the_rate_of_falls_counts_those_of_the_last_minute() -> None:
     settings = Settings(PERFORMANCE, most_percent_per_minute=20)
-    memory = remember_fall(after((40, 2), (100, 2)), 100.0, 10, 8)
+    memory = remember_change(after((40, 2), (100, 2)), settings, 100.0, 10, 8)
     memory = remember_wanted(memory, 105.0, 2, 60.0)
     assert fall(memory, settings, 105.0, 8, 2, 60.0).replicas == 8
     memory = remember_wanted(memory, 161.0, 2, 60.0)
@@ -85,3 +85,43 @@ def test_the_rate_of_falls_counts_those_of_the_last_minute() -> None:
 
 def test_the_window_forgets_what_is_older() -> None:
     assert after((10, 9), (40, 2), (100, 2)).wanted == (Wanted(40, 2), Wanted(100, 2))
+
+
+def asked(*needed: tuple[float, int], settings: Settings) -> Memory:
+    memory = Memory()
+    for at, count in needed:
+        memory = remember_needed(memory, settings, at, count)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("needed", "window", "percent", "answer"),
+    [
+        pytest.param([(100, 9)], 0, None, (9, None), id="at once, where nothing is asked for"),
+        pytest.param([(100, 9)], 60, None, (4, ScalingReason.STABILIZING), id="one look is not enough"),
+        pytest.param([(40, 9), (70, 8), (100, 9)], 60, None, (8, ScalingReason.STABILIZING), id="up to the lowest"),
+        pytest.param([(40, 9), (70, 4), (100, 9)], 60, None, (4, ScalingReason.STABILIZING), id="less did since"),
+        pytest.param([(40, 9), (100, 9)], 60, None, (9, None), id="more was needed all the time"),
+        pytest.param([(100, 9)], 0, 50, (6, ScalingReason.RATE_LIMITED), id="half as many more in a minute"),
+        pytest.param([(100, 9)], 0, 5, (5, ScalingReason.RATE_LIMITED), id="at least one in a minute"),
+    ],
+)
+def test_rises(
+    needed: list[tuple[float, int]], window: float, percent: float | None, answer: tuple[int, ScalingReason | None]
+) -> None:
+    settings = Settings(PERFORMANCE, rise_stabilisation_seconds=window, most_rise_percent_per_minute=percent)
+    found = rise(asked(*needed, settings=settings), settings, 100.0, 4, needed[-1][1])
+    assert (found.replicas, found.reason) == answer
+
+
+def test_the_rate_of_rises_counts_those_of_the_last_minute() -> None:
+    settings = Settings(PERFORMANCE, most_rise_percent_per_minute=50)
+    memory = remember_change(Memory(), settings, 100.0, 4, 6)
+    assert rise(memory, settings, 105.0, 6, 20).replicas == 6
+    memory = remember_change(memory, settings, 161.0, 6, 6)
+    assert rise(memory, settings, 161.0, 6, 20).replicas == 9
+
+
+def test_nothing_is_remembered_of_rises_that_nobody_holds_back() -> None:
+    memory = remember_change(asked((100, 9), settings=Settings(PERFORMANCE)), Settings(PERFORMANCE), 100.0, 4, 9)
+    assert (memory.needed, memory.raised) == ((), ())

@@ -113,6 +113,12 @@ def test_saturation_remembers_replicas_with_a_queue_only() -> None:
     assert remember_saturation(view(6.0, waiting=8), Memory()).saturated == ()
 
 
+def test_saturation_does_not_believe_a_replica_that_has_just_come() -> None:
+    queued = view(6.0, waiting=12)
+    young = tuple(replace(one, age_seconds=queued.cold_start_seconds + 59) for one in queued.replicas)
+    assert remember_saturation(replace(queued, replicas=young), Memory()).saturated == ()
+
+
 def test_saturation_without_a_cache_says_nothing() -> None:
     of = view(6.0)
     blind = replace(of.scrapes[-1], kv_tokens_capacity=0, kv_tokens_in_use=0)

@@ -39,22 +39,28 @@ def test_a_ramp_is_met() -> None:
     assert play(requests(Shape.RAMP, 1.0, 7.0)).attainment >= 0.985
 
 
-@pytest.mark.parametrize(
-    "failures",
-    [
-        pytest.param((MetricsOutage(600.0, 1500.0),), id="no metrics for 15 minutes"),
-        pytest.param((ReplicaLoss(900.0),), id="a replica is lost"),
-    ],
-)
-def test_faults_under_a_steady_load_cost_little(failures: tuple[MetricsOutage | ReplicaLoss, ...]) -> None:
-    steady = requests(Shape.RAMP, 4.0, 4.1, 1800.0)
-    found = play(steady, replace(SETUP, failures=failures))
-    assert found.attainment >= 0.93  # a start takes 60 s, and what was lost is missed
-    dark = [one for one in failures if isinstance(one, MetricsOutage)]
+def test_an_outage_of_metrics_costs_nothing_and_lowers_nothing() -> None:
+    dark = MetricsOutage(600.0, 1500.0)
+    found = play(requests(Shape.RAMP, 4.0, 4.1, 1800.0), replace(SETUP, failures=(dark,)))
+    assert found.attainment >= 0.99
     assert not [
-        event for event in found.scale_events for one in dark
-        if one.from_seconds + 60 < event.at < one.until_seconds and event.after < event.before
+        event for event in found.scale_events
+        if dark.from_seconds + 60 < event.at < dark.until_seconds and event.after < event.before
     ]  # fmt: skip
+
+
+def test_the_loss_of_the_only_replica_costs_its_start_and_the_queue() -> None:
+    """One replica bears the load, so that while its successor starts all requests wait too long.
+
+    Those are 60 s of 1800 s, 3.3 %; with the requests that were in the lost replica and those that come while the queue
+    is worked off, 5.0 %. The queue before a fresh replica with an empty cache is no reason to ask for hundreds.
+    """
+    found = play(requests(Shape.RAMP, 4.0, 4.1, 1800.0), replace(SETUP, failures=(ReplicaLoss(900.0),)))
+    missed = found.requests.arrival_seconds[~found.attained]
+    assert found.attainment >= 0.945
+    assert missed.min() > 880
+    assert missed.max() < 900 + 60 + 45
+    assert max(event.after for event in found.scale_events) <= 4
 
 
 def test_two_runs_are_the_same() -> None:

@@ -39,6 +39,8 @@ def falling() -> tuple[int, ...]:
         pytest.param(with_newest(arrived=math.inf), "signals_invalid", id="an infinite counter"),
         pytest.param(with_newest(running=-1), "signals_invalid", id="a negative gauge"),
         pytest.param(with_newest(ttft_counts=(math.nan,) * 23), "signals_invalid", id="a histogram of no numbers"),
+        pytest.param(with_newest(e2e_counts=(1, -2)), "signals_invalid", id="a histogram that some engines lack"),
+        pytest.param(with_newest(mean_itl_counts=falling()), "contradictions", id="one of them that falls"),
         pytest.param(with_newest(ready=1), "targets_missing", id="half of the targets are gone"),
         pytest.param(with_newest(ready=3), None, id="one that drains is still scraped"),
         pytest.param(with_newest(kv_tokens_in_use=10**9), "contradictions", id="more tokens than the caches hold"),

@@ -21,7 +21,7 @@ from msgspec import Struct
 from prometheus_api_client import PrometheusConnect
 from urllib3.util.retry import Retry
 
-from stowage.decide.samples import Sample, StaleAnswerError, UnreadableAnswerError, samples_of
+from stowage.decide.samples import Sample, StaleAnswerError, TooManySamplesError, UnreadableAnswerError, samples_of
 from stowage.observe.prometheus_session import BoundedSession, QueryError, QueryFailure
 from stowage.transport.backoff import Backoff
 
@@ -195,6 +195,8 @@ class Prometheus:
             raise QueryError(QueryFailure.UNREACHABLE, f"{type(error).__name__}: {_reason(error)}") from error
         except StaleAnswerError as error:
             raise QueryError(QueryFailure.STALE, str(error)) from error
+        except TooManySamplesError as error:
+            raise QueryError(QueryFailure.TOO_LARGE, str(error)) from error
         except UnreadableAnswerError as error:
             raise QueryError(QueryFailure.UNREADABLE, str(error)) from error
         except (

@@ -1,13 +1,16 @@
-"""How many events each job may have written: a job that fails again and again must not fill the API server."""
+"""How many events each job or service may have written: one that fails again and again must not fill the API server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct, structs
 
+from stowage.decide.serving.service_announcements import ServiceAnnouncement
 from stowage.decide.training.job_announcements import JobAnnouncement
+
+Announced = TypeVar("Announced", JobAnnouncement, ServiceAnnouncement)
 
 BURST: Final = 24
 EVERY_SECONDS: Final = 30.0
@@ -15,7 +18,7 @@ EVERY_SECONDS: Final = 30.0
 
 
 class _Account(Struct, frozen=True):
-    """What one job has left, and how many events were kept back."""
+    """What one of them has left, and how many events were kept back."""
 
     left: float
     at: float
@@ -23,7 +26,7 @@ class _Account(Struct, frozen=True):
 
 
 class EventAllowance:
-    """A bucket of tokens for each job.
+    """A bucket of tokens for each job or service.
 
     Args:
         clock: seconds that go forward.
@@ -33,7 +36,7 @@ class EventAllowance:
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
 
-    def allowed(self, key: str, announcements: Sequence[JobAnnouncement]) -> tuple[JobAnnouncement, ...]:
+    def allowed(self, key: str, announcements: Sequence[Announced]) -> tuple[Announced, ...]:
         """Those that may be written now, in order; the first after a pause says how many were not."""
         now = self._clock()
         before = self._accounts.get(key, _Account(BURST, now))
@@ -52,5 +55,5 @@ class EventAllowance:
         return told
 
     def forget(self, key: str) -> None:
-        """The job is gone."""
+        """The job or service is gone."""
         self._accounts.pop(key, None)

@@ -20,10 +20,13 @@ SEASON_BIN_SECONDS = 600.0
 KEPT_SEASON_BINS = 1_008
 LONGEST_GAP_SECONDS = 40.0
 """Between two scrapes over which a count may still be spread evenly."""
-SHAPE_WINDOW_SECONDS = 300.0
+SHAPE_WINDOWS_SECONDS = (60.0, 120.0, 300.0)
+"""Means of lengths are over the shortest of these with enough requests, else over the longest."""
+ENOUGH_REQUESTS = 300.0
 LEAST_KNOWN_SECONDS = 180.0
 DEFAULT_SHAPE = Shape(512.0, 128.0)
 """Until requests have been seen. An assumption."""
+LEAST_COMPLETED = 20.0
 _WEIGHT_OF_OLD_OUTPUT = 0.9
 
 
@@ -47,9 +50,13 @@ def is_known_for(memory: Memory, seconds: float) -> bool:
 
 def shape(memory: Memory) -> Shape:
     """Mean tokens of a request: prompts of those that came in the last minutes, outputs by the counters."""
-    prompts = memory.bins[-int(SHAPE_WINDOW_SECONDS / BIN_SECONDS) :]
-    requests = sum(one.requests_per_second for one in prompts)
-    tokens = sum(one.prompt_tokens_per_second for one in prompts)
+    requests = tokens = 0.0
+    for window in SHAPE_WINDOWS_SECONDS:
+        prompts = memory.bins[-int(window / BIN_SECONDS) :]
+        requests = sum(one.requests_per_second for one in prompts)
+        tokens = sum(one.prompt_tokens_per_second for one in prompts)
+        if requests * BIN_SECONDS >= ENOUGH_REQUESTS:
+            break
     found = (tokens / requests) if requests * BIN_SECONDS >= 1 else DEFAULT_SHAPE.prompt_tokens
     return Shape(max(1.0, found), max(1.0, memory.output_tokens or DEFAULT_SHAPE.output_tokens))
 
@@ -107,9 +114,11 @@ def _season(season: tuple[Bin, ...], bins: list[Bin]) -> tuple[Bin, ...]:
 
 def _output_tokens(view: View, known: float) -> float:
     """Tokens generated per request that ended in the last minutes, smoothed."""
-    done = view.increase("completed", SHAPE_WINDOW_SECONDS)
-    made = view.increase("generated_tokens", SHAPE_WINDOW_SECONDS)
-    if done is None or made is None or done[0] < 20 or made[0] <= 0:
-        return known
-    found = made[0] / done[0]
-    return found if known <= 0 else _WEIGHT_OF_OLD_OUTPUT * known + (1 - _WEIGHT_OF_OLD_OUTPUT) * found
+    for window in SHAPE_WINDOWS_SECONDS:
+        done, made = view.increase("completed", window), view.increase("generated_tokens", window)
+        if done is None or made is None or done[0] < LEAST_COMPLETED or made[0] <= 0:
+            continue
+        if done[0] >= ENOUGH_REQUESTS or window == SHAPE_WINDOWS_SECONDS[-1]:
+            found = made[0] / done[0]
+            return found if known <= 0 else _WEIGHT_OF_OLD_OUTPUT * known + (1 - _WEIGHT_OF_OLD_OUTPUT) * found
+    return known

@@ -137,6 +137,9 @@ class LatencyModel:
             return 1 - kept
         if settings.slo_itl_seconds is not None:
             kept *= _normal(math.log(settings.slo_itl_seconds / at.itl_seconds) / at.itl_deviation)
+        if settings.slo_e2e_seconds is not None:  # of a mean request: that longer ones take longer is not the load's
+            between = (settings.slo_e2e_seconds - at.ttft_seconds) / shape.output_tokens
+            kept *= _normal(math.log(between / at.itl_seconds) / at.itl_deviation) if between > 0 else 0.0
         noise = math.sqrt(1 / max(1.0, at.running))
         limits = self.performance
         queue = requests_per_second * (settings.slo_ttft_seconds or 0.0) / 2  # may wait for a place and be in time
@@ -247,14 +250,26 @@ _OVERLOADED = Latency(math.inf, math.inf, math.inf, math.inf, 1.0, math.inf, 1.0
 
 @lru_cache(maxsize=4096)
 def _capacity(model: LatencyModel, settings: Settings, shape: Shape) -> Capacity:
+    settings = _in_reach(model, settings, shape)
     most = _largest(model, settings, shape, HALF)
-    within = min(most, _largest(model, settings, shape, 1 - settings.attainment))
-    odds = math.log(settings.attainment / (1 - settings.attainment))
+    within = min(most, _largest(model, settings, shape, settings.may_miss_planned))
+    odds = math.log(1 / settings.may_miss_planned - 1)
     return Capacity(most, math.log(most / within) / (odds * LOGISTIC_SCALE), within)
+
+
+def _in_reach(model: LatencyModel, settings: Settings, shape: Shape) -> Settings:
+    """The settings without the targets that most requests miss on an idle replica: more replicas help none of them."""
+    targets = ("slo_ttft_seconds", "slo_itl_seconds", "slo_e2e_seconds")
+    for name in targets:
+        others: dict[str, float | None] = {other: None for other in targets if other != name}
+        if model.missed(_LEAST_RATE, shape, replace(settings, **others)) > HALF:  # type: ignore[arg-type]
+            settings = replace(settings, **{name: None})  # type: ignore[arg-type]
+    return settings
 
 
 def _largest(model: LatencyModel, settings: Settings, shape: Shape, may_miss: float) -> float:
     low, high = _LEAST_RATE, _MOST_RATE
+    may_miss += (1 - may_miss) * model.missed(low, shape, settings)  # no number of replicas avoids what idle ones miss
     while high / low > _CLOSE_RATE:
         middle = math.sqrt(low * high)
         if model.missed(middle, shape, settings) <= may_miss:

@@ -80,6 +80,8 @@ class Memory:
         saturated: tokens in use where replicas had a queue, newest last.
         wanted: what was enough at the decisions of the stabilisation window, oldest first.
         lowered: when replicas were let go in the last minute, one entry per replica.
+        needed: the replicas needed at the decisions of the window for rises, oldest first; empty without such a window.
+        raised: when replicas were asked for in the last minute, one entry per replica, where that is limited.
         last_good: replicas of the last decision that was made on sound signals.
         decisions: the last ones, oldest first; such as repeat the one before are left out.
     """
@@ -94,6 +96,8 @@ class Memory:
     saturated: tuple[Saturated, ...] = ()
     wanted: tuple[Wanted, ...] = ()
     lowered: tuple[float, ...] = ()
+    needed: tuple[Wanted, ...] = ()
+    raised: tuple[float, ...] = ()
     last_good: int | None = None
     decisions: tuple[Decision, ...] = ()
 

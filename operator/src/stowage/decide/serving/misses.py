@@ -1,8 +1,8 @@
 """How many requests missed their targets, as far as histograms tell, and what that says about the price of spares.
 
-The time to first token is counted per request. Of the time between tokens only the tokens' histogram is known, so the
-mean over running requests stands for it: requests in the engines over tokens made per second (Little's law). Single
-requests spread around that mean.
+The time to first token is counted per request, and so are the mean time between a request's tokens and the time to its
+last one where the engine has histograms of them. Where it has none of the second, the mean over running requests
+stands for it: requests in the engines over tokens made per second (Little's law), single requests around it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from stowage.decide.serving.memory import Memory, Misses
 from stowage.decide.serving.settings import Role, Settings
 from stowage.decide.serving.situation import Situation
-from stowage.decide.serving.view import TTFT_BOUNDS_SECONDS, View
+from stowage.decide.serving.view import BOUNDS_SECONDS, Histogram, View
 
 WINDOW_SECONDS = 20.0
 LEAST_REQUESTS = 10.0
@@ -22,7 +22,10 @@ TAIL = 0.02
 """Of those in a bucket, what is taken to have got to its end where nothing was counted beyond."""
 ITL_DEVIATION = 0.1
 """Of requests' mean times between tokens around the mean of all, as a logarithm."""
-HALF_LIFE_SECONDS = 1800.0
+HALF_LIFE_OF_WINDOW = 0.5
+"""After so much of the window over which attainment is counted, what was missed weighs half."""
+AIM = 0.8
+"""Of what may be missed, how much is aimed at: the rest is for what nobody can foretell."""
 PRIOR_SECONDS = 300.0
 """What may be missed is assumed to have been missed in as many requests as come in so long."""
 POWER = 1.0
@@ -42,13 +45,16 @@ def missed_share(view: View, settings: Settings, window_seconds: float) -> tuple
     counts = view.counted("ttft_counts", window_seconds)
     if counts is None or counts[-1] <= 0:
         return None
-    late = 0.0
+    kept = 1.0
     if settings.role is not Role.DECODE and settings.slo_ttft_seconds is not None:
-        late = _longer(counts, settings.slo_ttft_seconds) / counts[-1]
-    itl, slow = mean_itl_seconds(view, window_seconds), 0.0
-    if itl and settings.role is not Role.PREFILL and settings.slo_itl_seconds is not None:
-        slow = 1 / (1 + math.exp(min(60.0, math.log(settings.slo_itl_seconds / itl) / (0.55 * ITL_DEVIATION))))
-    return counts[-1], min(1.0, late + slow)
+        kept *= 1 - (_share_longer(view, "ttft_counts", settings.slo_ttft_seconds, window_seconds) or 0.0)
+    if settings.role is not Role.PREFILL and settings.slo_itl_seconds is not None:
+        slow = _share_longer(view, "mean_itl_counts", settings.slo_itl_seconds, window_seconds)
+        kept *= 1 - (_assumed_slow(view, settings.slo_itl_seconds, window_seconds) if slow is None else slow)
+    if settings.slo_e2e_seconds is not None:
+        ended_late = _share_longer(view, "e2e_counts", settings.slo_e2e_seconds, window_seconds) or 0.0
+        kept = min(kept, 1 - ended_late)  # who ends late is mostly who began late or is slow
+    return counts[-1], 1 - kept
 
 
 def missed_lately(situation: Situation) -> float | None:
@@ -69,22 +75,37 @@ def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
         return memory
     found = missed_share(view, settings, WINDOW_SECONDS + 1)
     since = WINDOW_SECONDS if known.counted_at is None else newest - known.counted_at
-    keep = 0.5 ** (since / HALF_LIFE_SECONDS)
+    keep = 0.5 ** (since / (HALF_LIFE_OF_WINDOW * settings.attainment_window_seconds))
     count, share = found or (0.0, 0.0)
     seen, missed = known.seen * keep + count, known.missed * keep + count * share
     assumed = count / WINDOW_SECONDS * PRIOR_SECONDS if count else 1.0
-    may_miss = 1 - settings.attainment
+    may_miss = AIM * settings.may_miss
     ratio = (missed + may_miss * assumed) / (seen + assumed) / may_miss
     factor = min(MOST_FACTOR, max(LEAST_FACTOR, ratio**-POWER))
     return replace(memory, misses=Misses(seen, missed, factor, newest))
 
 
-def _longer(counts: tuple[float, ...], seconds: float) -> float:
+def _assumed_slow(view: View, seconds: float, window_seconds: float) -> float:
+    itl = mean_itl_seconds(view, window_seconds)
+    return 1 / (1 + math.exp(min(60.0, math.log(seconds / itl) / (0.55 * ITL_DEVIATION)))) if itl else 0.0
+
+
+def _share_longer(view: View, histogram: Histogram, seconds: float, window_seconds: float) -> float | None:
+    """Of what a histogram counted in the window, the share that took longer; None: it does not tell."""
+    counts = view.counted(histogram, window_seconds)
+    if counts is None:
+        return None
+    return _longer(BOUNDS_SECONDS[histogram], counts, seconds) / counts[-1] if counts[-1] > 0 else 0.0
+
+
+def _longer(bounds: tuple[float, ...], counts: tuple[float, ...], seconds: float) -> float:
     """How many took longer than that: within a bucket, those left fall off exponentially, as tails do."""
     left, floor = counts[-1], 0.0
-    for bound, count in zip(TTFT_BOUNDS_SECONDS, counts, strict=False):
+    for bound, count in zip(bounds, counts, strict=False):
         after = counts[-1] - count
-        if seconds <= bound:
+        if seconds == bound:
+            return after
+        if seconds < bound:
             if left <= 0:
                 return 0.0
             return float(left * (max(after, TAIL * left) / left) ** ((seconds - floor) / (bound - floor)))

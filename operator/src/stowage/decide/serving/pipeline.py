@@ -26,7 +26,14 @@ from stowage.decide.serving.recommend_slo import recommend_slo
 from stowage.decide.serving.replicas_for_demand import price
 from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.situation import Situation
-from stowage.decide.serving.stabilisation import fall, remember_fall, remember_wanted, window_seconds
+from stowage.decide.serving.stabilisation import (
+    fall,
+    remember_change,
+    remember_needed,
+    remember_wanted,
+    rise,
+    window_seconds,
+)
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.view import View
 
@@ -103,9 +110,13 @@ def choose(view: View, settings: Settings, memory: Memory, found: tuple[Recommen
     needs, holds = both
     window = window_seconds(settings, view.cold_start_seconds)
     memory = remember_wanted(memory, view.now, holds.enough, window)
+    memory = remember_needed(memory, settings, view.now, needs.needed)
     current = view.desired
     if needs.needed > current:
         count, why, by = needs.needed, needs.reason, needs
+        if needs.recommender is not Recommender.SCHEDULE:
+            rises = rise(memory, settings, view.now, current, needs.needed)
+            count, why = rises.replicas, rises.reason or why
     elif holds.enough < current and not demand.is_known_for(memory, LEAST_KNOWN_STARTS * view.cold_start_seconds):
         count, why, by = current, ScalingReason.STABILIZING, holds
     elif holds.enough < current:
@@ -126,7 +137,7 @@ def held(view: View, settings: Settings, memory: Memory, doubt: Inputs) -> tuple
     if scheduled is not None and scheduled.needed > count:
         count, reason, by = scheduled.needed, scheduled.reason, scheduled.recommender
     count = max(settings.least, min(count, settings.most))
-    return replace(memory, wanted=()), Choice(count, reason, by, doubt, is_informed=False)
+    return replace(memory, wanted=(), needed=()), Choice(count, reason, by, doubt, is_informed=False)
 
 
 def settle(view: View, settings: Settings, memory: Memory, choice: Choice) -> tuple[Decision, Memory]:
@@ -135,7 +146,7 @@ def settle(view: View, settings: Settings, memory: Memory, choice: Choice) -> tu
     decision = Decision(
         view.now, view.desired, choice.replicas, choice.reason, choice.recommender, choice.inputs, until
     )
-    memory = remember_fall(memory, view.now, view.desired, choice.replicas)
+    memory = remember_change(memory, settings, view.now, view.desired, choice.replicas)
     if choice.is_informed:
         memory = replace(memory, last_good=choice.replicas)
     return decision, _remembered(memory, decision)

@@ -23,6 +23,8 @@ KV_THRESHOLD = 0.80
 QUEUE_THRESHOLD = 5
 QUEUE_SECONDS = 30.0
 """A queue is one that lasts: a long prompt makes others wait for a moment in an engine that is far from full."""
+SETTLED_SECONDS = 60.0
+"""After its start, a replica's cache fills for so long."""
 SCALE_UP_THRESHOLD = 0.85
 SCALE_DOWN_BOUNDARY = 0.70
 KEPT_OBSERVATIONS = 10
@@ -45,8 +47,13 @@ def recommend_saturation(situation: Situation) -> Recommendation | None:
 
 
 def remember_saturation(view: View, memory: Memory) -> Memory:
-    """The memory with the tokens of replicas that have a queue, in a role that has one."""
-    held = [float(one.kv_tokens_in_use) for one in view.replicas if one.is_ready and one.waiting >= QUEUE_THRESHOLD]
+    """The memory with the tokens of replicas that have a queue, in a role that has one.
+
+    A replica that has just come with a queue before it (all others were lost) holds few tokens, and that says nothing.
+    """
+    settled = view.cold_start_seconds + SETTLED_SECONDS
+    queued = [one for one in view.replicas if one.is_ready and one.waiting >= QUEUE_THRESHOLD]
+    held = [float(one.kv_tokens_in_use) for one in queued if one.age_seconds >= settled]
     waiting, ready = view.mean("waiting", QUEUE_SECONDS), view.mean("ready", QUEUE_SECONDS)
     if not held or waiting is None or not ready or waiting / ready < QUEUE_THRESHOLD:
         return memory

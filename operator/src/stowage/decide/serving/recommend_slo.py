@@ -34,7 +34,7 @@ def recommend_slo(situation: Situation) -> Recommendation | None:
     needed = replicas_for(Expected(rate, spread), situation.capacity, situation.price)
     reason = ScalingReason.BURST if situation.jumped else ScalingReason.SLO_HEADROOM_LOW
     missed = missed_lately(situation)
-    too_many = missed is not None and missed > MANY_MISSES_OF_BUDGET * (1 - settings.attainment)
+    too_many = missed is not None and missed > MANY_MISSES_OF_BUDGET * settings.may_miss
     if too_many and situation.ready >= needed and _is_settled(situation):
         needed, reason = situation.ready + 1, ScalingReason.SLO_MISSED
     known = inputs(

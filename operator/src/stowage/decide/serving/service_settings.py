@@ -18,6 +18,7 @@ from stowage.decide.serving.settings import Role, ScheduledBounds, Settings
 
 DEFAULT_ATTAINMENT: Final = 0.99
 """Where a service promises nothing."""
+DEFAULT_WINDOW_SECONDS: Final = 3600.0
 _LARGEST: Final = 1e15
 _ROLES: Final = {PREFILL: Role.PREFILL, DECODE: Role.DECODE}
 
@@ -26,7 +27,7 @@ def settings_of(spec: ModelServiceSpec, role: RoleSpec, performance: Performance
     """What the decisions about one role are made with.
 
     Roles other than `prefill` and `decode` do whole requests. A target that the role has no hand in is left out: the
-    first token is none of decode's, and the time between tokens none of prefill's.
+    first token is none of decode's, the time between tokens none of prefill's, and the last token's none of either.
 
     Args:
         spec: of the service.
@@ -37,12 +38,17 @@ def settings_of(spec: ModelServiceSpec, role: RoleSpec, performance: Performance
     slo, scaling = spec.slo, spec.scaling
     first_token = slo.time_to_first_token if slo is not None and kind is not Role.DECODE else None
     between_tokens = slo.inter_token_latency if slo is not None and kind is not Role.PREFILL else None
+    end_to_end = slo.end_to_end if slo is not None and kind is Role.UNIFIED else None
+    rise = scaling.scale_up.max_percent_per_minute
     stock = sum(role.bounds.max if one.max is None else one.max for one in role.variants)
     return Settings(
         performance=performance,
         slo_ttft_seconds=first_token.seconds if first_token is not None else None,
         slo_itl_seconds=between_tokens.seconds if between_tokens is not None else None,
+        slo_e2e_seconds=end_to_end.seconds if end_to_end is not None else None,
         attainment=float(slo.attainment) if slo is not None else DEFAULT_ATTAINMENT,
+        quantile=float(slo.quantile) if slo is not None and slo.quantile is not None else None,
+        attainment_window_seconds=slo.window.seconds if slo is not None else DEFAULT_WINDOW_SECONDS,
         role=kind,
         recommenders=tuple(Recommender(one.value) for one in scaling.recommenders),
         least=role.bounds.min,
@@ -50,6 +56,8 @@ def settings_of(spec: ModelServiceSpec, role: RoleSpec, performance: Performance
         stale_after_seconds=spec.metrics.stale_after.seconds,
         stabilisation_seconds=scaling.scale_down.stabilization.seconds,
         most_percent_per_minute=float(scaling.scale_down.max_percent_per_minute),
+        rise_stabilisation_seconds=scaling.scale_up.stabilization.seconds,
+        most_rise_percent_per_minute=None if rise is None else float(rise),
         concurrency_target=float(scaling.concurrency.target) if scaling.concurrency is not None else None,
         cost_ratio=float(scaling.cost_ratio) if scaling.cost_ratio is not None else None,
         season_seconds=scaling.forecast.season.seconds,

@@ -40,7 +40,10 @@ class Settings:
         performance: the profile of a replica, from which the latency model starts.
         slo_ttft_seconds: target for the time to first token; None: no target.
         slo_itl_seconds: target for the mean time between a request's tokens; None: no target.
+        slo_e2e_seconds: target for the time from arrival to last token; None: no target.
         attainment: share of requests that shall meet the targets.
+        quantile: of the latencies that a replica's load is planned for; None: `attainment`.
+        attainment_window_seconds: over how long `attainment` is counted.
         role: what a replica computes.
         recommenders: who is asked.
         least: fewest replicas.
@@ -50,6 +53,8 @@ class Settings:
         stale_after_seconds: how old the newest sample may be.
         stabilisation_seconds: for so long fewer must have done before the role shrinks; None: half a cold start.
         most_percent_per_minute: of the replicas, how many may go in a minute; at least one.
+        rise_stabilisation_seconds: for so long more must have been needed before the role grows.
+        most_rise_percent_per_minute: of the replicas, how many may come in a minute, at least one; None: no limit.
         concurrency_target: requests per replica for `Concurrency`; None: what the latency model allows.
         cost_ratio: what a miss costs over what an idle replica costs; demand is then served up to the quantile
             `cost_ratio / (cost_ratio + 1)`. None: as many are kept as are worth it, see `replicas_for_demand`.
@@ -60,7 +65,10 @@ class Settings:
     performance: Performance
     slo_ttft_seconds: float | None = 2.0
     slo_itl_seconds: float | None = 0.1
+    slo_e2e_seconds: float | None = None
     attainment: float = 0.99
+    quantile: float | None = None
+    attainment_window_seconds: float = 3600.0
     role: Role = Role.UNIFIED
     recommenders: tuple[Recommender, ...] = (Recommender.SLO, Recommender.SATURATION, Recommender.FORECAST)
     least: int = 1
@@ -70,6 +78,8 @@ class Settings:
     stale_after_seconds: float = 60.0
     stabilisation_seconds: float | None = None
     most_percent_per_minute: float = 20.0
+    rise_stabilisation_seconds: float = 0.0
+    most_rise_percent_per_minute: float | None = None
     concurrency_target: float | None = None
     cost_ratio: float | None = None
     season_seconds: float = 86_400.0
@@ -80,5 +90,19 @@ class Settings:
             raise ValueError(f"least {self.least} and most {self.most} are no bounds")
         if not 0 < self.attainment < 1:
             raise ValueError(f"attainment {self.attainment} is not between 0 and 1")
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            raise ValueError(f"quantile {self.quantile} is not between 0 and 1")
+        if self.attainment_window_seconds <= 0:
+            raise ValueError(f"attainment_window_seconds {self.attainment_window_seconds} is not more than 0")
         if self.interval_seconds <= 0 or self.stale_after_seconds <= 0:
             raise ValueError("interval_seconds and stale_after_seconds are more than 0")
+
+    @property
+    def may_miss(self) -> float:
+        """The share of requests that may miss their targets in the long run."""
+        return 1 - self.attainment
+
+    @property
+    def may_miss_planned(self) -> float:
+        """The share that a replica's load may miss by plan."""
+        return 1 - (self.attainment if self.quantile is None else self.quantile)

@@ -1,7 +1,8 @@
-"""When a role may shrink, and how fast: only what was not needed for a while goes, and not all at once.
+"""When a role may shrink or grow, and how fast: only what was not needed for a while goes, and not all at once.
 
 The count follows the highest of what was enough in the window, as in Kubernetes' HorizontalPodAutoscaler; the rate is
-limited per minute. Nothing here holds a rise back.
+limited per minute. A rise is held back only where the settings ask for it: by a window in which more must have been
+needed all the time, and by a limit per minute.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ MINUTE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fall:
-    """To how many replicas the role may go now, and why not lower; None: it may go as low as asked."""
+class Change:
+    """To how many replicas the role may go now, and why not as far as asked; None: it may."""
 
     replicas: int
     reason: ScalingReason | None
@@ -31,30 +32,69 @@ def window_seconds(settings: Settings, cold_start_seconds: float) -> float:
 
 
 def remember_wanted(memory: Memory, now: float, enough: int, window: float) -> Memory:
-    """The memory with what is enough now; the newest entry that is older than the window is kept as its begin."""
-    wanted = [*memory.wanted, Wanted(now, enough)]
-    while len(wanted) > 1 and wanted[1].at <= now - window:
-        wanted.pop(0)
-    return replace(memory, wanted=tuple(wanted))
+    """The memory with what is enough now."""
+    return replace(memory, wanted=_within(memory.wanted, now, enough, window))
 
 
-def fall(memory: Memory, settings: Settings, now: float, current: int, enough: int, window: float) -> Fall:
+def fall(memory: Memory, settings: Settings, now: float, current: int, enough: int, window: float) -> Change:
     """How far down from `current` replicas the role may go, `enough` being enough now (`remember_wanted` was told)."""
     if not memory.wanted or memory.wanted[0].at > now - window:
-        return Fall(current, ScalingReason.STABILIZING)
+        return Change(current, ScalingReason.STABILIZING)
     target = max(enough, *(one.replicas for one in memory.wanted))
     if target >= current:
-        return Fall(current, ScalingReason.STABILIZING)
+        return Change(current, ScalingReason.STABILIZING)
     lately = sum(1 for at in memory.lowered if at > now - MINUTE_SECONDS)
     may_go = max(1, math.floor((current + lately) * settings.most_percent_per_minute / 100)) - lately
     if may_go <= 0:
-        return Fall(current, ScalingReason.RATE_LIMITED)
+        return Change(current, ScalingReason.RATE_LIMITED)
     if target < current - may_go:
-        return Fall(current - may_go, ScalingReason.RATE_LIMITED)
-    return Fall(target, ScalingReason.STABILIZING if target > enough else None)
+        return Change(current - may_go, ScalingReason.RATE_LIMITED)
+    return Change(target, ScalingReason.STABILIZING if target > enough else None)
 
 
-def remember_fall(memory: Memory, now: float, before: int, after: int) -> Memory:
-    """The memory with the replicas that go now."""
-    kept = [at for at in memory.lowered if at > now - MINUTE_SECONDS]
-    return replace(memory, lowered=(*kept, *([now] * max(0, before - after))))
+def remember_needed(memory: Memory, settings: Settings, now: float, needed: int) -> Memory:
+    """The memory with what is needed now, where a rise has to be asked for all through a window."""
+    window = settings.rise_stabilisation_seconds
+    if window <= 0:
+        return memory if not memory.needed else replace(memory, needed=())
+    return replace(memory, needed=_within(memory.needed, now, needed, window))
+
+
+def rise(memory: Memory, settings: Settings, now: float, current: int, needed: int) -> Change:
+    """How far up from `current` replicas the role may go, `needed` being needed now (`remember_needed` was told)."""
+    target, reason = needed, None
+    window = settings.rise_stabilisation_seconds
+    if window > 0:
+        if not memory.needed or memory.needed[0].at > now - window:
+            return Change(current, ScalingReason.STABILIZING)
+        target = min(needed, *(one.replicas for one in memory.needed))
+        if target <= current:
+            return Change(current, ScalingReason.STABILIZING)
+        reason = ScalingReason.STABILIZING if target < needed else None
+    percent = settings.most_rise_percent_per_minute
+    if percent is not None:
+        lately = sum(1 for at in memory.raised if at > now - MINUTE_SECONDS)
+        may_come = max(1, math.floor((current - lately) * percent / 100)) - lately
+        if target > current + may_come:
+            target, reason = current + max(0, may_come), ScalingReason.RATE_LIMITED
+    return Change(target, reason)
+
+
+def remember_change(memory: Memory, settings: Settings, now: float, before: int, after: int) -> Memory:
+    """The memory with the replicas that go now, or come where that is limited."""
+    lowered = _of_the_minute(memory.lowered, now, before - after)
+    if settings.most_rise_percent_per_minute is None:
+        return replace(memory, lowered=lowered, raised=())
+    return replace(memory, lowered=lowered, raised=_of_the_minute(memory.raised, now, after - before))
+
+
+def _within(known: tuple[Wanted, ...], now: float, replicas: int, window: float) -> tuple[Wanted, ...]:
+    """With what is asked for now; the newest entry that is older than the window is kept as its begin."""
+    kept = [*known, Wanted(now, replicas)]
+    while len(kept) > 1 and kept[1].at <= now - window:
+        kept.pop(0)
+    return tuple(kept)
+
+
+def _of_the_minute(known: tuple[float, ...], now: float, count: int) -> tuple[float, ...]:
+    return (*(at for at in known if at > now - MINUTE_SECONDS), *([now] * max(0, count)))

@@ -10,7 +10,7 @@ import itertools
 import math
 
 from stowage.decide.serving.decision import Inputs, inputs
-from stowage.decide.serving.view import Scrape, View
+from stowage.decide.serving.view import BOUNDS_SECONDS, Scrape, View
 
 _NUMBERS = (
     *("at", "ready", "starting", "waiting", "running", "kv_tokens_in_use", "kv_tokens_capacity"),
@@ -30,7 +30,8 @@ def distrust(view: View, stale_after_seconds: float) -> Inputs | None:
         return inputs({"signals_missing": 1.0})
     newest = view.scrapes[-1]
     invalid = sum(not _is_sound(getattr(newest, name)) for name in _NUMBERS)
-    invalid += sum(not _is_sound(value) for row in (newest.ttft_counts, newest.itl_counts) for value in row)
+    histograms = [getattr(newest, name) for name in BOUNDS_SECONDS]
+    invalid += sum(not _is_sound(value) for row in histograms for value in row)
     if invalid:
         return inputs({"signals_invalid": float(invalid)})
     age = view.now - newest.at
@@ -49,8 +50,7 @@ def _contradictions(newest: Scrape) -> int:
     return (
         (newest.kv_tokens_capacity > 0 and newest.kv_tokens_in_use > newest.kv_tokens_capacity)
         + (newest.ready > 0 and newest.kv_tokens_capacity == 0 and newest.kv_tokens_in_use > 0)
-        + _falling(newest.ttft_counts)
-        + _falling(newest.itl_counts)
+        + sum(_falling(getattr(newest, name)) for name in BOUNDS_SECONDS)
     )
 
 

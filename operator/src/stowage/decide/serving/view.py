@@ -22,12 +22,24 @@ ITL_BOUNDS_SECONDS = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0),
     *(2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
 )
-"""Upper bounds of the buckets of `vllm:inter_token_latency_seconds`; one more bucket holds the rest."""
+"""Upper bounds of the buckets of `vllm:inter_token_latency_seconds`, and of those of requests' own means,
+`vllm:request_time_per_output_token_seconds`; one more bucket holds the rest."""
+E2E_BOUNDS_SECONDS = (
+    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
+    *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
+)
+"""Upper bounds of the buckets of `vllm:e2e_request_latency_seconds`; one more bucket holds the rest."""
 
 Counter = Literal["arrived", "completed", "prompt_tokens", "generated_tokens"]
 Gauge = Literal["ready", "starting", "waiting", "running", "kv_tokens_in_use", "kv_tokens_capacity"]
-Histogram = Literal["ttft_counts", "itl_counts"]
-_BOUNDS = {"ttft_counts": TTFT_BOUNDS_SECONDS, "itl_counts": ITL_BOUNDS_SECONDS}
+Histogram = Literal["ttft_counts", "itl_counts", "mean_itl_counts", "e2e_counts"]
+BOUNDS_SECONDS: dict[Histogram, tuple[float, ...]] = {
+    "ttft_counts": TTFT_BOUNDS_SECONDS,
+    "itl_counts": ITL_BOUNDS_SECONDS,
+    "mean_itl_counts": ITL_BOUNDS_SECONDS,
+    "e2e_counts": E2E_BOUNDS_SECONDS,
+}
+"""Of each histogram's buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,9 @@ class Scrape:
     Gauges: `ready` and `starting` replicas, `waiting` and `running` requests, tokens in the KV cache. Counters:
     requests and `prompt_tokens` when they arrive (not when they end), requests `completed`, `generated_tokens` when
     generated. Histograms are counters too: `ttft_counts[i]` requests whose time to first token was at most
-    `TTFT_BOUNDS_SECONDS[i]`, the last one all of them; `itl_counts` the same for the times between tokens.
+    `TTFT_BOUNDS_SECONDS[i]`, the last one all of them; `itl_counts` the same for the times between tokens. Not all
+    engines have `mean_itl_counts`, ended requests by the mean time between their own tokens, and `e2e_counts`, ended
+    requests by the time from arrival to last token: empty where they are not known.
     """
 
     at: float
@@ -69,6 +83,8 @@ class Scrape:
     generated_tokens: int
     ttft_counts: tuple[int, ...]
     itl_counts: tuple[int, ...]
+    mean_itl_counts: tuple[int, ...] = ()
+    e2e_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +130,7 @@ class View:
 
     def counted(self, histogram: Histogram, window_seconds: float) -> tuple[float, ...] | None:
         """The window's increase of each of a histogram's cumulative buckets; None without two samples."""
-        bounds = _BOUNDS[histogram]
+        bounds = BOUNDS_SECONDS[histogram]
         rows = [
             row
             for one in self.within(window_seconds)
@@ -136,7 +152,7 @@ class View:
         without two samples or where nothing was counted.
         """
         totals = self.counted(histogram, window_seconds)
-        return None if totals is None else bucket_quantile(_BOUNDS[histogram], totals, q)
+        return None if totals is None else bucket_quantile(BOUNDS_SECONDS[histogram], totals, q)
 
 
 def bucket_quantile(bounds: tuple[float, ...], totals: tuple[float, ...], q: float) -> float | None:

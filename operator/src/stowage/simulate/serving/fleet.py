@@ -248,6 +248,8 @@ class _Fleet:
                 generated_tokens=ledger.generated,
                 ttft_counts=tuple(accumulate(ledger.ttft_counts)),
                 itl_counts=tuple(accumulate(ledger.itl_counts)),
+                mean_itl_counts=tuple(accumulate(ledger.mean_itl_counts)),
+                e2e_counts=tuple(accumulate(ledger.e2e_counts)),
             )
         )
         while self._scrapes[0].at < at - self._setup.history_seconds:
