@@ -13,13 +13,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from stand_in.engine import Engine, Sequence
-from stowage.decide.serving.view import ITL_BOUNDS_SECONDS, TTFT_BOUNDS_SECONDS
+from stowage.decide.serving.view import E2E_BOUNDS_SECONDS, ITL_BOUNDS_SECONDS, TTFT_BOUNDS_SECONDS
 
 BLOCK_TOKENS: Final = 16
-END_TO_END_BOUNDS_SECONDS: Final = (
-    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
-    *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
-)
 TOKEN_BOUNDS: Final = tuple(float(digit * 10**power) for power in range(5) for digit in (1, 2, 5))
 
 
@@ -63,8 +59,8 @@ class EngineMetrics:
         self._between = [self._histogram(name, ITL_BOUNDS_SECONDS) for name in between]
         per_token = self._of(("request_time_per_output_token_seconds",), ())
         self._per_token = [self._histogram(name, ITL_BOUNDS_SECONDS) for name in per_token]
-        self._end_to_end = [self._histogram("e2e_request_latency_seconds", END_TO_END_BOUNDS_SECONDS)]
-        self._queued = [self._histogram("request_queue_time_seconds", END_TO_END_BOUNDS_SECONDS)]
+        self._end_to_end = [self._histogram("e2e_request_latency_seconds", E2E_BOUNDS_SECONDS)]
+        self._queued = [self._histogram("request_queue_time_seconds", E2E_BOUNDS_SECONDS)]
         self._prompts = [self._histogram("request_prompt_tokens", TOKEN_BOUNDS)]
         self._outputs = [self._histogram("request_generation_tokens", TOKEN_BOUNDS)]
         self._seen_preemptions = 0
