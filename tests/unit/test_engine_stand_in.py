@@ -3,85 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
 import pytest
-from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
 
+from harness.stand_in_engines import PERFORMANCE, client_of, engine, requests, scraped, session_to
 from harness.virtual_sockets import run
-from stand_in.client import Client, Outcome, Result, Target
+from stand_in.client import Outcome, Result
 from stand_in.engine_metrics import Names
 from stand_in.load import play
-from stand_in.process import Process, Running, serving
-from stand_in.server import Role
-from stowage.decide.serving.performance import Performance, constant, line
+from stand_in.process import Process, serving
+from stowage.decide.serving.performance import Performance, line
 from stowage.simulate.serving.ledger import Ledger
 from stowage.simulate.serving.replica import Replica
 from stowage.simulate.serving.requests import Requests
 
-PERFORMANCE = Performance(
-    prefill_seconds=line(0.02, 0.0002),
-    decode_seconds=line(0.04, 0.002),
-    kv_capacity_tokens=4000,
-    decode_seconds_per_kv_token=constant(1e-6),
-    max_running=8,
-    max_batched_tokens=512,
-)
 E2E = Path(__file__).resolve().parents[2] / "e2e"
-
-
-@contextlib.asynccontextmanager
-async def engine(folder: Path, performance: Performance = PERFORMANCE, **fields: Any) -> AsyncIterator[Running]:
-    async with serving(Process(performance, **fields), asyncio.Event()) as running:
-        await web.UnixSite(running.runner, str(folder / "engine")).start()
-        yield running
-
-
-@contextlib.asynccontextmanager
-async def session_to(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.UnixConnector(path=str(folder / "engine"), force_close=True, limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
-        yield session
-
-
-@contextlib.asynccontextmanager
-async def client_of(folder: Path, **fields: Any) -> AsyncIterator[Client]:
-    async with session_to(folder) as session:
-        yield Client(session, Target("http://engine", "stand-in", **fields))
-
-
-@contextlib.asynccontextmanager
-async def asked(folder: Path, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-    async with session_to(folder) as session, session.post(f"http://engine/v1/{path}", json=body) as answer:
-        yield answer
-
-
-def requests(*rows: tuple[float, int, int]) -> Requests:
-    at, prompts, outputs = zip(*rows, strict=True)
-    return Requests(np.array(at, float), np.array(prompts), np.array(outputs))
-
-
-async def scraped(session: aiohttp.ClientSession) -> dict[str, float]:
-    """Values by name; those with `finished_reason` or `le` by name and that label's value."""
-    async with session.get("http://engine/metrics") as answer:
-        text = await answer.text()
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            extra = [sample.labels[key] for key in ("finished_reason", "le") if key in sample.labels]
-            found[" ".join([sample.name, *extra])] = sample.value
-    return found
 
 
 # --- latencies ---
@@ -316,102 +259,3 @@ def test_a_process_ends_its_requests_after_sigterm(tmp_path: Path) -> None:
         assert process.wait() == 0
     assert len(lines) == 61
     assert lines[-1] == b"data: [DONE]\n"
-
-
-# --- prefill and decode apart ---
-
-
-def test_an_engine_for_prompts_ends_with_the_first_token(tmp_path: Path) -> None:
-    body = {"prompt": "a " * 1000, "max_tokens": 50}
-
-    async def story() -> tuple[dict[str, Any], float]:
-        async with engine(tmp_path, role=Role.PREFILL), asked(tmp_path, "completions", body) as answer:
-            return await answer.json(), asyncio.get_running_loop().time()
-
-    answer, seconds = run(story())
-    assert answer["usage"] == {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
-    assert answer["kv_transfer_params"]["do_remote_prefill"] is True
-    assert seconds == pytest.approx(PERFORMANCE.lone_prefill_seconds(1000), abs=1e-6)
-
-
-def test_an_engine_for_decoding_goes_on_from_a_prompt_that_is_computed(tmp_path: Path) -> None:
-    prefill, decode = tmp_path / "prefill", tmp_path / "decode"
-
-    async def story() -> tuple[Result, dict[str, float]]:
-        prefill.mkdir()
-        decode.mkdir()
-        async with (
-            engine(prefill, role=Role.PREFILL),
-            engine(decode, role=Role.DECODE),
-            session_to(prefill) as first,
-            session_to(decode) as then,
-        ):
-            sessions: Any = _Pair(first, then)
-            pair = Client(sessions, Target("http://decode", "stand-in", prefill_url="http://prefill"))
-            return await pair.ask(1000, 11, 0.0, 0.0), await scraped(then)
-
-    result, metrics = run(story())
-    assert result.outcome is Outcome.COMPLETED, result.why
-    first = PERFORMANCE.lone_prefill_seconds(1000) + PERFORMANCE.decode_step_seconds(1, 1000)
-    assert result.ttft_seconds == pytest.approx(first, abs=1e-6)
-    assert metrics["vllm:generation_tokens_total"] == 11
-
-
-class _Pair:
-    """Two sessions over Unix sockets as one."""
-
-    def __init__(self, prefill: aiohttp.ClientSession, decode: aiohttp.ClientSession) -> None:
-        self._by_host = {"prefill": prefill, "decode": decode}
-
-    def post(self, url: str, **fields: Any) -> Any:
-        return self._by_host[urlsplit(url).netloc].post(url, **fields)
-
-
-# --- what is asked ---
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        pytest.param("completions", {"prompt": "a b", "max_tokens": 3}, 200, id="text"),
-        pytest.param("completions", {"prompt": [1, 2], "max_tokens": 3, "model": "stand-in"}, 200, id="tokens"),
-        pytest.param("chat/completions", {"messages": [{"role": "user", "content": "a b"}]}, 200, id="a chat"),
-        pytest.param("completions", {"max_tokens": 3}, 400, id="no prompt"),
-        pytest.param("completions", {"prompt": "a", "max_tokens": 0}, 400, id="no output"),
-        pytest.param("completions", {"prompt": "a " * 4000, "max_tokens": 2}, 400, id="more than the cache holds"),
-        pytest.param("completions", {"prompt": "a", "model": "another"}, 404, id="another model"),
-    ],
-)
-def test_requests(tmp_path: Path, path: str, body: dict[str, Any], status: int) -> None:
-    async def story() -> tuple[int, dict[str, Any]]:
-        async with engine(tmp_path), asked(tmp_path, path, body) as answer:
-            return answer.status, await answer.json()
-
-    found, answer = run(story())
-    assert found == status, answer
-    if status == 200:
-        assert answer["usage"]["prompt_tokens"] == 2
-        assert answer["usage"]["completion_tokens"] == body.get("max_tokens", 16)
-
-
-def test_a_streamed_chat_names_its_role_once_and_each_token(tmp_path: Path) -> None:
-    body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 3, "stream": True}
-
-    async def story() -> list[str]:
-        async with engine(tmp_path), asked(tmp_path, "chat/completions", body) as answer:
-            return [line.decode() async for line in answer.content if line.strip()]
-
-    lines = run(story())
-    assert len(lines) == 4
-    assert ["assistant" in line for line in lines] == [True, False, False, False]
-    assert ['"length"' in line for line in lines] == [False, False, True, False]
-    assert lines[-1] == "data: [DONE]\n"
-
-
-def test_it_names_its_model(tmp_path: Path) -> None:
-    async def story() -> dict[str, Any]:
-        async with engine(tmp_path, model="llama"), session_to(tmp_path) as session:
-            answer = await session.get("http://engine/v1/models")
-            return await answer.json()
-
-    assert [one["id"] for one in run(story())["data"]] == ["llama"]
