@@ -214,7 +214,7 @@ class ServingReconciler:
         profiles = await self._profiles.of(service)
         memories = self._memories.get(service.metadata.uid or "", {})
         now = self._clock()
-        asked = asks(service, pods, deployments, memories, now)
+        asked = asks(service, pods, deployments, memories)
         looks = await self._looks(service, pods, asked, _kv_tokens(service, profiles), now)
         return Seen(
             service=service,

@@ -65,8 +65,7 @@ class ServingMetrics:
             if (one.at, one.role) in known or one.from_ == one.to:
                 continue
             direction = Direction.UP if one.to > one.from_ else Direction.DOWN
-            reason = one.reason if one.reason in ScalingReason else ScalingReason.STEADY.value
-            self._metrics.serving_decisions.labels(reason, direction.value).inc()
+            self._metrics.serving_decisions.labels(ScalingReason(one.reason).value, direction.value).inc()
 
     def gone(self, key: str) -> None:
         """The service was deleted."""

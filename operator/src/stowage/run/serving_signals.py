@@ -9,25 +9,24 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_engine import Engine
 from stowage.api.model_service_reasons import ServiceReason
 from stowage.decide.samples import Sample
-from stowage.decide.serving.signals_pod import Counting
-from stowage.decide.serving.signals_problem import Problem, problem_of
-from stowage.decide.serving.signals_role import KEPT_SECONDS, RoleSignals, Rules, Standing, looked, recalled
-from stowage.decide.serving.view import ReplicaView, View
+from stowage.decide.serving.signals_problem import Problem
+from stowage.decide.serving.signals_role import KEPT_SECONDS, RoleSignals, looked, recalled
 from stowage.observe.prometheus import OnQuery, Prometheus
 from stowage.observe.prometheus_session import QueryError, QueryFailure
-from stowage.observe.serving.names import EngineNames, Signal, names_of
+from stowage.observe.serving.names import EngineNames, names_of
 from stowage.observe.serving.queries import MAX_PODS, batches, deployment_of, of_deployments, of_pods, within
-from stowage.observe.serving.scrapes import FIELDS, pod_samples
+from stowage.observe.serving.scrapes import pod_samples
 from stowage.run.prometheus_settings import PrometheusSettings
+from stowage.run.serving_look import Look, Question, ServingPod, look_of
+
+__all__ = ["Look", "ServingPod", "ServingSignals"]
 
 LATE_SECONDS: Final = 60.0
 """Samples that come so late, by remote write, are still asked for."""
@@ -42,45 +41,8 @@ UNANSWERED_SECONDS: Final = 30.0
 """Without an answer for so long, the endpoint counts as not reachable, though what is known may be fresh."""
 _SPARE_SECONDS: Final = 1.5
 _ASKED_TOO_MUCH: Final = frozenset({QueryFailure.INVALID, QueryFailure.TOO_LARGE, QueryFailure.UNREADABLE})
-_GAUGES: Final = {"waiting": Signal.WAITING, "running": Signal.RUNNING}
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ServingPod:
-    """A pod of a role, as the API server has it.
-
-    Attributes:
-        name: of the pod.
-        uid: of the pod.
-        is_ready: it takes requests.
-        is_draining: it takes none any more, and finishes those that it has.
-        asked_at: when it was made, seconds since 1970.
-    """
-
-    name: str
-    uid: str
-    is_ready: bool
-    is_draining: bool
-    asked_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A role, as Prometheus shows it.
-
-    Attributes:
-        view: what decisions are made from; without scrapes where nothing can be known.
-        requests: by pod, those that wait and run in its newest sample, where that is fresh; draining pods too.
-        problem: what is wrong with the signals; None: nothing.
-        message: which series, pods or endpoint that is; empty where nothing is wrong.
-    """
-
-    view: View
-    requests: Mapping[str, int]
-    problem: ServiceReason | None
-    message: str
 
 
 class _Role:
@@ -93,24 +55,6 @@ class _Role:
         self.signals = RoleSignals()
         self.batch = MAX_PODS
         self.past_tries = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    service: ModelService
-    role: str
-    pods: Sequence[ServingPod]
-    standing: Standing
-    rules: Rules
-    now: float
-
-    @property
-    def namespace(self) -> str:
-        return self.service.namespace
-
-    @property
-    def port(self) -> int:
-        return self.service.spec.engine.answers_at
 
 
 class ServingSignals:
@@ -164,9 +108,7 @@ class ServingSignals:
             kv_tokens: that a replica's KV cache holds, by its profile, for engines that do not tell; 0: not known.
         """
         known = self._known(service, role)
-        question = _Question(
-            service, role, pods, _standing(pods, desired), _rules(service, known.names, kv_tokens), now
-        )
+        question = Question(service, role, pods, desired, known.names, kv_tokens, now)
         server = self._servers.get(known.endpoint)
         failure: Problem | None = None
         if server is None:
@@ -177,7 +119,7 @@ class ServingSignals:
             answered_at = known.signals.looked_at
             if error is not None and (answered_at is None or now - answered_at > UNANSWERED_SECONDS):
                 failure = (ServiceReason.PROMETHEUS_UNREACHABLE, f"Prometheus {known.endpoint}: {error}")
-        return _look(known, question, cold_start_seconds, failure)
+        return look_of(known.signals, question, cold_start_seconds, failure)
 
     def forget(self, service_uid: str) -> None:
         """Nothing is known of this service any more."""
@@ -201,7 +143,7 @@ class ServingSignals:
             known = self._roles[key] = _Role(engine, endpoint)
         return known
 
-    async def _ask(self, server: Prometheus, known: _Role, question: _Question) -> QueryError | None:
+    async def _ask(self, server: Prometheus, known: _Role, question: Question) -> QueryError | None:
         """Ask for what is new, and for the past first where it is not known; what went wrong, if anything."""
         limit_seconds = server.endpoint.timeout_seconds + _SPARE_SECONDS
         try:
@@ -214,7 +156,7 @@ class ServingSignals:
         except TimeoutError:
             return QueryError(QueryFailure.TIMED_OUT, f"no answers within {limit_seconds:g} s")
 
-    async def _recall(self, server: Prometheus, known: _Role, question: _Question) -> None:
+    async def _recall(self, server: Prometheus, known: _Role, question: Question) -> None:
         """Ask for the past, in stretches that make answers of a size that can be read.
 
         Raises:
@@ -256,7 +198,7 @@ class ServingSignals:
         )
         known.signals = recalled(found, PAST_STEP_SECONDS, question.rules, known.signals)
 
-    async def _follow(self, server: Prometheus, known: _Role, question: _Question) -> QueryError | None:
+    async def _follow(self, server: Prometheus, known: _Role, question: Question) -> QueryError | None:
         """Ask for what was scraped since the last answer, and a little further back for what came late."""
         now, before = question.now, known.signals.looked_at
         window = LATE_SECONDS if before is None else min(LONGEST_WINDOW_SECONDS, now - before + LATE_SECONDS)
@@ -305,86 +247,8 @@ async def _all(asked: Sequence[Coroutine[Any, Any, tuple[Sample, ...]]]) -> list
             task.cancel()
 
 
-def _standing(pods: Sequence[ServingPod], desired: int) -> Standing:
-    return Standing(
-        ready=frozenset(one.name for one in pods if one.is_ready and not one.is_draining),
-        draining=frozenset(one.name for one in pods if one.is_draining),
-        starting=frozenset(one.name for one in pods if not one.is_ready and not one.is_draining),
-        desired=desired,
-    )
-
-
-def _rules(service: ModelService, names: EngineNames, kv_tokens: int) -> Rules:
-    arrivals = Signal.ARRIVED if Signal.ARRIVED in names.parts else Signal.COMPLETED
-    wanted = (arrivals, Signal.PROMPT_TOKENS, Signal.GENERATED_TOKENS)
-    expected = frozenset(FIELDS[one] for one in wanted if one in names.parts)
-    counting = Counting(names.prompts_at_end, expected)
-    return Rules(counting, service.spec.metrics.stale_after.seconds, float(kv_tokens))
-
-
-def _deployments(question: _Question) -> set[str]:
+def _deployments(question: Question) -> set[str]:
     spec = question.service.spec.role(question.role)
     variants = spec.variants if spec is not None else ()
     of_spec = {f"{question.service.name}-{question.role}-{one.name}" for one in variants}
     return of_spec | {name for one in question.pods if (name := deployment_of(one.name)) is not None}
-
-
-def _look(known: _Role, question: _Question, cold_start_seconds: float, failure: Problem | None) -> Look:
-    signals, rules, now = known.signals, question.rules, question.now
-    counts_requests = {Signal.ARRIVED, Signal.COMPLETED} & known.names.parts.keys()
-    problem = failure or _problem(known, question)
-    sizes = [rules.kv_of(one.newest)[1] for one in signals.pods.values()]
-    usual = median(known_sizes) if (known_sizes := [one for one in sizes if one]) else rules.kv_tokens
-    replicas = tuple(_replica(one, signals, rules, usual, now) for one in question.pods if not one.is_draining)
-    view = View(
-        now, question.standing.desired, replicas, signals.scrapes if counts_requests else (), cold_start_seconds
-    )
-    requests = {
-        one.name: round(count.newest.requests)
-        for one in question.pods
-        if (count := signals.pods.get(one.name)) is not None
-        and count.newest.requests is not None
-        and now - count.newest.at <= rules.stale_after_seconds
-    }
-    return Look(view, requests, problem[0] if problem else None, problem[1] if problem else "")
-
-
-def _replica(pod: ServingPod, signals: RoleSignals, rules: Rules, usual: float, now: float) -> ReplicaView:
-    count = signals.pods.get(pod.name)
-    age_seconds = max(0.0, now - pod.asked_at)
-    if count is None:
-        return ReplicaView(pod.name, pod.is_ready, age_seconds, 0, 0, 0, round(usual))
-    newest = count.newest
-    used, capacity = rules.kv_of(newest)
-    return ReplicaView(
-        name=pod.name,
-        is_ready=pod.is_ready,
-        age_seconds=age_seconds,
-        waiting=round(newest.waiting or 0.0),
-        running=round(newest.running or 0.0),
-        kv_tokens_in_use=round(used),
-        kv_tokens_capacity=round(capacity or usual),
-    )
-
-
-def _problem(known: _Role, question: _Question) -> Problem | None:
-    names, standing, stale = known.names, question.standing, question.rules.stale_after_seconds
-    if not {Signal.ARRIVED, Signal.COMPLETED} & names.parts.keys():
-        words = "engine.metrics names neither requestsArrived nor requestsCompleted, so no requests can be counted"
-        return ServiceReason.SIGNALS_MISSING, words
-    words_of = {name: names.words(signal) for name, signal in _GAUGES.items()}
-    words_of |= {field: names.words(signal) for signal, field in FIELDS.items()}
-    due = [
-        one.name
-        for one in question.pods
-        if one.is_ready and not one.is_draining and question.now - one.asked_at > 2 * stale
-    ]
-    found = problem_of(known.signals, due, question.rules, words_of, question.now)
-    if found is not None or standing.is_empty:
-        return found
-    scrapes = known.signals.scrapes
-    if scrapes and question.now - scrapes[-1].at <= stale:
-        return None
-    if not standing.ready:
-        return ServiceReason.SIGNALS_MISSING, "no replica is ready, so none says how it is"
-    return ServiceReason.SIGNALS_MISSING, "the replicas that are ready have not been scraped yet"

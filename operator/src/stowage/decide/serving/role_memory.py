@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from stowage.decide.serving.memory import Memory, Wanted
+from stowage.decide.serving.memory import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,8 @@ class RoleMemory:
         decisions: what the decisions remember.
         starts: of replicas, the oldest first.
         idle_since: since when no request has come or run; None: not idle, or not known.
-        more_wanted: how many were asked for lately, where a rise has to wait.
-        raised: when replicas were added in the last minute, one entry for each.
     """
 
-    decisions: Memory = Memory()
+    decisions: Memory = field(default_factory=Memory)
     starts: tuple[Start, ...] = ()
     idle_since: float | None = None
-    more_wanted: tuple[Wanted, ...] = ()
-    raised: tuple[float, ...] = ()

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from stowage.api.names import (
-    DELETION_COST_ANNOTATION,
     GROUP,
     ROLE_LABEL,
     TAKES_REQUESTS_LABEL,
@@ -18,6 +17,8 @@ from stowage_scheduler.cluster import Pod
 
 DRAINING_SINCE_ANNOTATION: Final = f"{GROUP}/draining-since"
 """Of a pod: when its label became `"false"`, as RFC 3339."""
+LEAVING_COST_ANNOTATION: Final = f"{GROUP}/leaving-cost"
+"""Of a pod: the deletion cost that was written together with it. Snapshots keep annotations of Stowage's own alone."""
 OUT_OF_STOCK_UNTIL_ANNOTATION: Final = f"{GROUP}/out-of-stock-until"
 """Of a Deployment: no room was found for its pods, and until then no more are asked for."""
 
@@ -69,7 +70,7 @@ class PodFact:
         unschedulable_message: kube-scheduler's words.
         trouble: why a container of it waits, of `TROUBLES`; empty: none does.
         restarts: of its containers, as far as they are told.
-        deletion_cost: its annotation; None: it has none.
+        deletion_cost: that Stowage gave it; None: none.
     """
 
     ref: PodRef
@@ -159,7 +160,7 @@ def pod_fact(pod: Pod) -> PodFact | None:
         unschedulable_message=pod.unschedulable_message,
         trouble=next((reason for _, reason in waits if reason in TROUBLES), ""),
         restarts=sum(one.restarts for one in ends),
-        deletion_cost=_whole(pod.annotations.get(DELETION_COST_ANNOTATION)),
+        deletion_cost=_whole(pod.annotations.get(LEAVING_COST_ANNOTATION)),
     )
 
 

@@ -86,6 +86,7 @@ class PodCount:
         started: when the process began, where that was told.
         levels: requests and prompt tokens that had come in this life of the process, at the most.
         active_since: time of the sample since which it has had something to do in this life; None: nothing yet.
+        every_seconds: between its newest sample and the one before; None: it has only one.
     """
 
     newest: PodSample
@@ -96,6 +97,7 @@ class PodCount:
     started: float | None
     levels: tuple[float, float]
     active_since: float | None
+    every_seconds: float | None = None
 
     def lacking(self, counting: Counting) -> tuple[str, ...]:
         """Counters that should be there by now and are not."""
@@ -177,6 +179,7 @@ def _added(count: PodCount, sample: PodSample, counting: Counting, begins: froze
         started=count.started if sample.started is None else sample.started,
         levels=levels,
         active_since=sample.at if count.active_since is None and is_active else count.active_since,
+        every_seconds=sample.at - count.newest.at if sample.at > count.newest.at else None,
     )
 
 

@@ -18,6 +18,8 @@ def problem_of(
 ) -> Problem | None:
     """The first of: pods without series, pods whose samples are old, impossible numbers, series that are not there.
 
+    All of these make `distrust` miss a target, so that nothing falls.
+
     Args:
         known: of the role.
         due: names of pods that have been ready for long enough to have been scraped.
@@ -37,22 +39,43 @@ def problem_of(
     if old:
         oldest = max(ages[pod] for pod in old)
         return ServiceReason.SIGNALS_STALE, f"the newest sample of {_named(old)} is up to {oldest:.0f} s old"
-    unsound = {pod: one.newest.unsound for pod, one in seen.items() if one.newest.unsound}
-    if unsound:
-        series = sorted({name for names in unsound.values() for name in names})
-        return (
-            ServiceReason.SIGNALS_CONTRADICTORY,
-            f"{_named(series)} of {_named(list(unsound))} cannot be: negative or no number",
-        )
+    wrong: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {}
     for pod, one in seen.items():
-        gauges = [name for name in ("waiting", "running") if getattr(one.newest, name) is None]
-        for name in (*gauges, *one.lacking(rules.counting)):
+        for name in ("waiting", "running"):
+            if getattr(one.newest, name) is None:
+                (wrong if one.newest.unsound else absent).setdefault(name, []).append(pod)
+        for name in one.lacking(rules.counting):
             absent.setdefault(name, []).append(pod)
+    if wrong:
+        return ServiceReason.SIGNALS_CONTRADICTORY, f"negative, or no number: {_told(wrong, words)}"
     if absent:
-        told = "; ".join(f"{words.get(name, name)} of {_named(pods)}" for name, pods in sorted(absent.items()))
-        return ServiceReason.SIGNALS_MISSING, f"Prometheus has no {told}"
+        return ServiceReason.SIGNALS_MISSING, f"Prometheus has no {_told(absent, words)}"
     return None
+
+
+def wanting(known: RoleSignals, ready: Collection[str], wanted: Collection[str], words: Mapping[str, str]) -> str:
+    """In words, what is wished for and is not there, in replicas that have ended requests; empty: nothing.
+
+    Args:
+        known: of the role.
+        ready: names of its pods.
+        wanted: histograms of `Scrape`, and `kv_share`.
+        words: by what names series go.
+    """
+    pods = [known.pods[pod] for pod in ready if pod in known.pods]
+    busy = [one for one in pods if any(name == "completed" and value > 0 for (name, _), value in one.values.items())]
+    if not busy:
+        return ""
+    seen = {name for one in busy for name, _ in one.rows}
+    if any(one.newest.kv_share is not None or one.newest.kv_used is not None for one in busy):
+        seen.add("kv_share")
+    lost = sorted(words.get(name, name) for name in wanted if name not in seen)
+    return f"no replica has {'; '.join(lost)}" if lost else ""
+
+
+def _told(found: Mapping[str, Collection[str]], words: Mapping[str, str]) -> str:
+    return "; ".join(f"{words.get(name, name)} of {_named(pods)}" for name, pods in sorted(found.items()))
 
 
 def _named(names: Collection[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 from stowage.decide.serving.signals_buckets import Row, plus
 from stowage.decide.serving.signals_pod import COUNTERS, Counting, PodCount, PodSample, advanced, begun
-from stowage.decide.serving.view import Scrape
+from stowage.decide.serving.view import BOUNDS_SECONDS, Histogram, Scrape
 
 SPACING_SECONDS: Final = 5.0
 """Between two scrapes of a role that are made from the samples of one look."""
@@ -26,9 +26,11 @@ KEPT_WHOLE_SECONDS: Final = 600.0
 """Older scrapes are kept without histograms, and further apart: only demand is looked up there."""
 KEPT_SPACING_SECONDS: Final = 10.0
 MAX_SCRAPES: Final = 1000
+LEAST_CURRENT_SECONDS: Final = 10.0
+MISSED_SCRAPES: Final = 2.5
+"""Times what lies between two samples, after which another one should have come."""
 FORGOTTEN_SECONDS: Final = 900.0
 """After so long without a sample, what a pod counted is kept and the pod is not."""
-_HISTOGRAMS: Final = ("ttft_counts", "itl_counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,12 @@ class Rules:
             and not count.lacking(self.counting)
         )
 
+    def is_current(self, count: PodCount, at: float) -> bool:
+        """Whether the newest sample is one of a target that is still scraped as often as it was."""
+        every = self.stale_after_seconds if count.every_seconds is None else count.every_seconds
+        longest = min(self.stale_after_seconds, max(LEAST_CURRENT_SECONDS, MISSED_SCRAPES * every))
+        return count.newest.requests is not None and at - count.newest.at <= longest
+
     def kv_of(self, sample: PodSample) -> tuple[float, float]:
         """Tokens in the KV cache, and that it holds; 0 where that is not known."""
         capacity = self.kv_tokens if sample.kv_tokens is None else sample.kv_tokens
@@ -132,7 +140,7 @@ def looked(
     if is_first and newest is not None:
         _append(scrapes, _scrape(newest, pods, known, standing, rules))
     if standing.is_empty:
-        _append(scrapes, _nothing(now, pods, known))
+        _append(scrapes, _made(now, (0, 0), (0.0, 0.0, 0.0, 0.0), pods, known))  # that it has nothing is known
     there = standing.ready | standing.draining | standing.starting
     left = [pod for pod, one in pods.items() if pod not in there and now - one.newest.at > FORGOTTEN_SECONDS]
     gone, gone_histograms = _totals([pods.pop(pod) for pod in left], known)
@@ -207,27 +215,45 @@ def _scrape(
     if not ready:
         return None
     caches = [rules.kv_of(one) for one in ready]
+    gauges = (
+        sum(one.waiting or 0.0 for one in whole.values()),
+        sum(one.running or 0.0 for one in whole.values()),
+        sum(one[0] for one in caches),
+        sum(one[1] for one in caches),
+    )
+    return _made(at, (len(ready), len(standing.starting)), gauges, pods, known)
+
+
+def _made(
+    at: float,
+    replicas: tuple[int, int],
+    gauges: tuple[float, float, float, float],
+    pods: Mapping[str, PodCount],
+    known: RoleSignals,
+) -> Scrape:
+    """A scrape from ready and starting replicas, requests that wait and run, tokens in the caches and their size."""
     totals, histograms = _totals(pods.values(), known)
+    waiting, running, in_use, capacity = map(round, gauges)
+
+    def row(name: Histogram) -> tuple[int, ...]:
+        return tuple(map(round, histograms.get(name, ())))
+
     return Scrape(
         at=at,
-        ready=len(ready),
-        starting=len(standing.starting),
-        waiting=_whole(sum(one.waiting or 0.0 for one in whole.values())),
-        running=_whole(sum(one.running or 0.0 for one in whole.values())),
-        kv_tokens_in_use=_whole(sum(one[0] for one in caches)),
-        kv_tokens_capacity=_whole(sum(one[1] for one in caches)),
-        **{name: _whole(totals[name]) for name in COUNTERS},
-        **{name: tuple(map(_whole, histograms.get(name, ()))) for name in _HISTOGRAMS},
-    )
-
-
-def _nothing(now: float, pods: Mapping[str, PodCount], known: RoleSignals) -> Scrape:
-    """A role that is at zero and shall be: that it has nothing is known."""
-    totals, histograms = _totals(pods.values(), known)
-    return Scrape(
-        *(now, 0, 0, 0, 0, 0, 0),
-        **{name: _whole(totals[name]) for name in COUNTERS},
-        **{name: tuple(map(_whole, histograms.get(name, ()))) for name in _HISTOGRAMS},
+        ready=replicas[0],
+        starting=replicas[1],
+        waiting=waiting,
+        running=running,
+        kv_tokens_in_use=in_use,
+        kv_tokens_capacity=capacity,
+        arrived=round(totals["arrived"]),
+        completed=round(totals["completed"]),
+        prompt_tokens=round(totals["prompt_tokens"]),
+        generated_tokens=round(totals["generated_tokens"]),
+        ttft_counts=row("ttft_counts"),
+        itl_counts=row("itl_counts"),
+        mean_itl_counts=row("mean_itl_counts"),
+        e2e_counts=row("e2e_counts"),
     )
 
 
@@ -254,10 +280,11 @@ def _kept(scrapes: Sequence[Scrape], now: float) -> tuple[Scrape, ...]:
         if one.at > now - KEPT_WHOLE_SECONDS:
             kept.append(one)
         elif one.at > now - KEPT_SECONDS and (not kept or one.at - kept[-1].at >= KEPT_SPACING_SECONDS):
-            has_histograms = any(getattr(one, name) for name in _HISTOGRAMS)
-            kept.append(replace(one, **dict.fromkeys(_HISTOGRAMS, ())) if has_histograms else one)
+            kept.append(_without_histograms(one))
     return tuple(kept[-MAX_SCRAPES:])
 
 
-def _whole(value: float) -> int:
-    return round(value)
+def _without_histograms(one: Scrape) -> Scrape:
+    if not any(getattr(one, name) for name in BOUNDS_SECONDS):
+        return one
+    return replace(one, ttft_counts=(), itl_counts=(), mean_itl_counts=(), e2e_counts=())

@@ -40,13 +40,6 @@ class Signal(StrEnum):
     E2E = "e2e"
 
 
-GAUGES: Final = frozenset(
-    {
-        *(Signal.WAITING, Signal.RUNNING, Signal.KV_SHARE, Signal.KV_USED, Signal.KV_TOKENS),
-        *(Signal.KV_BLOCKS, Signal.KV_BLOCK_SIZE, Signal.KV_INFO, Signal.STARTED),
-    }
-)
-COUNTERS: Final = frozenset({Signal.ARRIVED, Signal.COMPLETED, Signal.PROMPT_TOKENS, Signal.GENERATED_TOKENS})
 HISTOGRAMS: Final = frozenset({Signal.TTFT, Signal.ITL, Signal.MEAN_ITL, Signal.E2E})
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,127}")
 BUCKET: Final = "_bucket"

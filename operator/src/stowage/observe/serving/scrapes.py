@@ -15,8 +15,8 @@ from typing import Final
 from stowage.decide.samples import Sample
 from stowage.decide.serving.signals_buckets import Row, on_bounds
 from stowage.decide.serving.signals_pod import Key, PodSample
-from stowage.decide.serving.view import ITL_BOUNDS_SECONDS, TTFT_BOUNDS_SECONDS
-from stowage.observe.serving.names import COUNTERS, HISTOGRAMS, EngineNames, Place, Signal
+from stowage.decide.serving.view import BOUNDS_SECONDS, Histogram
+from stowage.observe.serving.names import EngineNames, Place, Signal
 
 NAMESPACE_LABEL: Final = "namespace"
 POD_LABEL: Final = "pod"
@@ -33,16 +33,20 @@ LATE_SECONDS: Final = 30.0
 """A target whose newest sample is so much older than another's is no longer scraped."""
 AHEAD_SECONDS: Final = 1.0
 _HIGHEST_SHARE: Final = 1.001
-FIELDS: Final = {
+OF_HISTOGRAMS: Final[Mapping[Signal, Histogram]] = {
+    Signal.TTFT: "ttft_counts",
+    Signal.ITL: "itl_counts",
+    Signal.MEAN_ITL: "mean_itl_counts",
+    Signal.E2E: "e2e_counts",
+}
+"""Fields of `Scrape`."""
+OF_COUNTERS: Final[Mapping[Signal, str]] = {
     Signal.ARRIVED: "arrived",
     Signal.COMPLETED: "completed",
     Signal.PROMPT_TOKENS: "prompt_tokens",
     Signal.GENERATED_TOKENS: "generated_tokens",
-    Signal.TTFT: "ttft_counts",
-    Signal.ITL: "itl_counts",
 }
-"""Of `Scrape`; signals that are not here are not kept."""
-_BOUNDS: Final = {"ttft_counts": TTFT_BOUNDS_SECONDS, "itl_counts": ITL_BOUNDS_SECONDS}
+"""Fields of `Scrape`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class _Scraped:
 
     gauges: dict[tuple[Signal, int, str, str], float] = field(default_factory=dict)
     counters: dict[Key, float] = field(default_factory=dict)
-    buckets: dict[Key, dict[float, float]] = field(default_factory=dict)
+    buckets: dict[tuple[Histogram, str], dict[float, float]] = field(default_factory=dict)
     info: dict[str, float] = field(default_factory=dict)
     unsound: set[str] = field(default_factory=set)
 
@@ -163,10 +167,10 @@ def _is_sound(signal: Signal, value: float) -> bool:
 def _putter(one: _Series, names: EngineNames) -> Callable[[_Scraped, float], None]:
     """How a point of this series is put into a scrape."""
     signal, engine = one.place.signal, one.engine
-    if signal in COUNTERS:
-        key = (FIELDS[signal], one.own)
+    if signal in OF_COUNTERS:
+        key = (OF_COUNTERS[signal], one.own)
         return lambda scraped, value: scraped.counters.__setitem__(key, max(value, scraped.counters.get(key, 0.0)))
-    if signal in HISTOGRAMS:
+    if signal in OF_HISTOGRAMS:
         return _bucket_putter(one)
     if signal is Signal.KV_INFO:
         tokens = _product(one.labels, names.info_labels)
@@ -176,14 +180,13 @@ def _putter(one: _Series, names: EngineNames) -> Callable[[_Scraped, float], Non
 
 
 def _bucket_putter(one: _Series) -> Callable[[_Scraped, float], None]:
-    name = FIELDS.get(one.place.signal)
     try:
         bound = float(one.labels.get("le", ""))
     except ValueError:
         bound = math.nan
-    if name is None or math.isnan(bound):
+    if math.isnan(bound):
         return lambda _scraped, _value: None
-    key = (name, one.own)
+    key = (OF_HISTOGRAMS[one.place.signal], one.own)
 
     def put(scraped: _Scraped, value: float) -> None:
         buckets = scraped.buckets.setdefault(key, {})
@@ -205,7 +208,7 @@ def _sample(at: float, scraped: _Scraped, *, is_partial: bool) -> PodSample:
     rows: dict[Key, Row] = {}
     for key, buckets in scraped.buckets.items():
         bounds = sorted(buckets)
-        row = on_bounds(bounds, [buckets[one] for one in bounds], _BOUNDS[key[0]])
+        row = on_bounds(bounds, [buckets[one] for one in bounds], BOUNDS_SECONDS[key[0]])
         if row is not None:
             rows[key] = row
     share, used, tokens = _cache(scraped)

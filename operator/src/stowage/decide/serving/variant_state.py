@@ -1,0 +1,173 @@
+"""One variant of a role as it is: what it may have more of now, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stowage.api.model_service_reasons import ScalingReason
+from stowage.api.model_service_role import Role, Variant
+from stowage.decide.serving.service_facts import (
+    OUT_OF_STOCK_UNTIL_ANNOTATION,
+    DeploymentFact,
+    PodFact,
+    seconds_of,
+)
+from stowage.decide.serving.split import VariantShare, split
+
+STUCK_SECONDS: Final = 120.0
+"""For so long a replica may find no node before another variant is tried: autoscalers of nodes need about as long."""
+OUT_OF_STOCK_SECONDS: Final = 600.0
+"""For so long the variant is then asked for no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantState:
+    """Of one role.
+
+    Attributes:
+        spec: the variant.
+        deployment: its Deployment; None: not made yet.
+        pods: that are there; such as have been deleted are not.
+    """
+
+    spec: Variant
+    deployment: DeploymentFact | None
+    pods: tuple[PodFact, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the variant."""
+        return self.spec.name
+
+    @property
+    def replicas(self) -> int:
+        """That its Deployment asks for."""
+        return self.deployment.replicas if self.deployment is not None else 0
+
+    @property
+    def current(self) -> int:
+        """Replicas that it shall have so far: those that leave are not among them."""
+        return max(0, self.replicas - sum(one.is_draining for one in self.pods))
+
+    @property
+    def foreign(self) -> str:
+        """Who else owns the number of its replicas; empty: nobody."""
+        return self.deployment.replicas_manager if self.deployment is not None else ""
+
+    @property
+    def failure(self) -> str:
+        """Why pods of it can not be made, in the API server's words; empty: they can."""
+        return self.deployment.failure if self.deployment is not None else ""
+
+    @property
+    def is_quota_full(self) -> bool:
+        """Whether a ResourceQuota is why."""
+        return "exceeded quota" in self.failure
+
+    @property
+    def failing(self) -> tuple[PodFact, ...]:
+        """Pods newer than any that is ready, where each of them can not start: more would fail the same way."""
+        newest = max((one.created_at for one in self.pods if one.is_ready), default=float("-inf"))
+        fresh = tuple(one for one in self.pods if one.created_at > newest and not one.is_ready)
+        return fresh if fresh and all(one.trouble for one in fresh) else ()
+
+    def stuck(self, now: float) -> tuple[PodFact, ...]:
+        """Pods for which no node was found for long."""
+        return tuple(
+            one
+            for one in self.pods
+            if one.node is None
+            and one.unschedulable_since is not None
+            and now - one.unschedulable_since >= STUCK_SECONDS
+        )
+
+    def out_of_stock_until(self, now: float) -> float | None:
+        """Until when no more of it are asked for, as was decided before; None: nothing was, or it is over."""
+        annotations = self.deployment.annotations if self.deployment is not None else {}
+        until = seconds_of(annotations.get(OUT_OF_STOCK_UNTIL_ANNOTATION))
+        return until if until is not None and until > now else None
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Where a role's replicas go.
+
+    Attributes:
+        counts: by variant.
+        out_of_stock_until: by variant, those that are asked for no more for a while.
+        short: why fewer are asked for than were decided; None: as many are.
+    """
+
+    counts: Mapping[str, int]
+    out_of_stock_until: Mapping[str, float]
+    short: ScalingReason | None
+
+
+def place(
+    count: int,
+    role: Role,
+    states: Sequence[VariantState],
+    prices: Mapping[str, float | None],
+    capacities: Mapping[str, float],
+    now: float,
+) -> Placing:
+    """A role's count over its variants.
+
+    A variant whose new replicas can not start grows no more; one without room gives what it could not place to others,
+    and keeps asking only for what those can not take. Replicas that somebody else counts stay as many as they are.
+
+    Args:
+        count: replicas of the role.
+        role: which one.
+        states: of its variants, in the spec's order.
+        prices: by variant, of a replica.
+        capacities: by variant, what a replica serves.
+        now: the time.
+    """
+    foreign = {one.name: one.replicas for one in states if one.foreign}
+    own = [one for one in states if not one.foreign and one.spec.group is None]
+    most = {one.name: _most(one, role) for one in own}
+    until: dict[str, float] = {}
+    for one in own:
+        known = one.out_of_stock_until(now)
+        elsewhere = any(other is not one and most[other.name] > other.current for other in own)
+        if known is not None:
+            until[one.name] = known
+        elif one.stuck(now) and elsewhere:
+            until[one.name] = now + OUT_OF_STOCK_SECONDS
+    wanted = max(0, count - sum(foreign.values()))
+
+    def shares(currents: Mapping[str, int], mosts: Mapping[str, int]) -> list[VariantShare]:
+        return [
+            VariantShare(one.name, prices[one.name], capacities[one.name], currents[one.name], mosts[one.name])
+            for one in own
+        ]
+
+    currents = {one.name: one.current for one in own}
+    in_stock = {one.name: min(most[one.name], _placed(one)) if one.name in until else most[one.name] for one in own}
+    counts = dict(split(wanted, shares(currents, in_stock)))
+    if sum(counts.values()) < wanted:
+        counts = dict(split(wanted, shares(counts, most)))
+    short = _why_short(own) if sum(counts.values()) < wanted else None
+    return Placing({**counts, **foreign}, until, short)
+
+
+def _most(state: VariantState, role: Role) -> int:
+    most = state.spec.max if state.spec.max is not None else max(role.bounds.max, state.current)
+    held = bool(state.failing or state.failure)
+    return min(most, state.current) if held else most
+
+
+def _placed(state: VariantState) -> int:
+    """Replicas that have found a node, and do not leave."""
+    return sum(one.node is not None and not one.is_draining for one in state.pods)
+
+
+def _why_short(states: Sequence[VariantState]) -> ScalingReason:
+    if any(one.failing or (one.failure and not one.is_quota_full) for one in states):
+        return ScalingReason.REPLICAS_FAILING
+    if any(one.is_quota_full for one in states):
+        return ScalingReason.QUOTA_REACHED
+    return ScalingReason.OUT_OF_STOCK
