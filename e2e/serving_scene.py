@@ -284,7 +284,9 @@ class Service:
 
         return await eventually(there, timeout_seconds=SLOWLY_SECONDS, what=f"{self.name}: {what}")
 
-    async def until_settled(self, replicas: int, role: str = "unified") -> None:
+    async def until_settled(
+        self, replicas: int, role: str = "unified", timeout_seconds: float = SLOWLY_SECONDS
+    ) -> None:
         """Wait until a role shall have so many replicas, has them all, and no pod leaves."""
 
         async def settled() -> bool:
@@ -299,7 +301,7 @@ class Service:
             return True
 
         what = f"{self.name}: {role} has settled at {replicas}"
-        await eventually(settled, timeout_seconds=SLOWLY_SECONDS, what=what)
+        await eventually(settled, timeout_seconds=timeout_seconds, what=what)
 
     async def until_gone(self) -> None:
         """Wait until nobody has it any more."""
