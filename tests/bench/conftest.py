@@ -23,7 +23,7 @@ TAKEN = pytest.StashKey[Measurements]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benches")
     group.addoption("--jobs", type=int, default=500, help="training jobs of the fleet")
-    group.addoption("--failing-seconds", type=float, default=60.0, help="three of four jobs of the fleet fail within")
+    group.addoption("--failing-seconds", type=float, default=300.0, help="three of four jobs that train fail within")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -100,3 +100,23 @@ async def test_a_pass_that_is_cancelled_has_begun_nothing_that_nobody_awaits() -
     with pytest.raises(asyncio.CancelledError):
         await going
     assert len(begun) == WRITES_AT_ONCE
+
+
+async def test_a_job_that_nobody_else_changed_is_read_once() -> None:
+    """Its own writes are answered with the whole job; a change that the watch tells has it read again."""
+    job = Life(1).run().job
+    made, asked = reconciler(), 0
+
+    async def get(_path: str) -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return job.to_document()
+
+    api: Any = SimpleNamespace(get=get)
+    made._api = api
+    for _ in range(2):
+        assert (await made._read(job.key, made._known.changes(job.key))) == job
+    assert asked == 1
+    made.changed(job.key)
+    assert (await made._read(job.key, made._known.changes(job.key))) == job
+    assert asked == 2

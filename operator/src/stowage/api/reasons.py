@@ -199,7 +199,7 @@ class StepReason(StrEnum):
     NODE_GONE = "NodeGone"
     """Failed: the target node is gone, cordoned or not ready."""
     LANDED_ELSEWHERE = "LandedElsewhere"
-    """Failed: the pod or its replacement was bound to another node."""
+    """Done: the replacement took the slot of a later step, and leaves it this one's. Void: the pod went elsewhere."""
     LOST_RACE = "LostRace"
     """Failed: the room on the target node was taken by a pod outside the plan."""
     EVICTION_REFUSED = "EvictionRefused"

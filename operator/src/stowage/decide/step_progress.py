@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from msgspec import structs
 
@@ -47,7 +47,7 @@ class Progress:
         self.balance: SlotBalance = self._balance()
         self.temporary = temporary_slots(plan.steps)
         # a settled step may let another one take its turn, or free its slot
-        while self._settle_places() or self._settle_detours():
+        while self._settle_places() or self._settle_strayed() or self._settle_detours():
             self.balance = self._balance()
 
     @property
@@ -130,6 +130,48 @@ class Progress:
             settling |= self._settle_place(place, steps)
         return settling
 
+    def _settle_strayed(self) -> bool:
+        """Take the replacement of an eviction as come that took the slot of a later one of its class.
+
+        While the extender is away, a replacement goes anywhere. The later eviction, which may have to wait for the
+        earlier one, sends its own pod to the slot that is left over.
+
+        Returns:
+            Whether a step was settled.
+        """
+        uncounted = self._uncounted()
+        early = {self.slots_by_id[slot_id].slot_class for slot_id in self._taken_before_their_turn()}
+        settling = False
+        for step in self.unsettled:
+            slot = self.slot_of(step)
+            if slot is None or slot.id not in self.balance.open or slot.slot_class not in early:
+                continue
+            if step.action is Action.EVICT and self.gone(step) and uncounted[slot.slot_class] > 0:
+                uncounted[slot.slot_class] -= 1
+                self.set(step, StepState.DONE, StepReason.LANDED_ELSEWHERE)
+                settling = True
+        return settling
+
+    def _counted_for_another(self, of_class: SlotClass) -> bool:
+        """Whether a pod of a class strayed, and all that came to its slots were taken as come for some step."""
+        words = (StepState.DONE, StepReason.LANDED_ELSEWHERE)
+        strayed = [step for step in self.plan.steps if (self.steps[step.id].state, self.steps[step.id].reason) == words]
+        classes = {slot.slot_class for slot in map(self.slot_of, strayed) if slot is not None}
+        return of_class in classes and self._uncounted()[of_class] <= 0
+
+    def _taken_before_their_turn(self) -> frozenset[str]:
+        """Slots of evictions that have not begun and are filled already."""
+        waiting = [step for step in self.unsettled if self.steps[step.id].state is StepState.WAITING]
+        standing = {step.slot or "" for step in waiting if step.action is Action.EVICT and self.still_stands(step)}
+        return self.balance.filled & standing
+
+    def _uncounted(self) -> Counter[SlotClass]:
+        """By class, how many pods came to its slots beyond those that steps were done for."""
+        came = Counter(self.slots_by_id[slot_id].slot_class for slot_id in self.balance.filled)
+        over = (step for step in self.plan.steps if self.steps[step.id].state is StepState.DONE)
+        came.subtract(slot.slot_class for slot in map(self.slot_of, over) if slot and slot.id not in self._spent)
+        return came
+
     def _settle_detours(self) -> bool:
         """Learn who has come to temporary places, and give up the ways on from those where nobody will come.
 
@@ -189,6 +231,8 @@ class Progress:
         for step in sorted(unsettled, key=self._turn)[:left]:
             filled_left -= 1
             if step.action is Action.EVICT and not self.gone(step):
+                continue
+            if filled_left >= 0 and self._counted_for_another(place[0]):
                 continue
             settling = True
             if filled_left >= 0:

@@ -178,6 +178,8 @@ class Operator:
 
     def _ring(self, kind: str, name: str, gone: bool) -> None:  # noqa: FBT001 - the shape of a Ring
         key = (kind, name)
+        if kind == "training":
+            self.controller.training.changed(name)
         if gone:
             self._known.discard(key)
         else:

@@ -35,6 +35,7 @@ from stowage.run.coordinator_pods import CoordinatorPods
 from stowage.run.coordinators import Coordinators
 from stowage.run.cordons import Cordons
 from stowage.run.event_allowance import EventAllowance
+from stowage.run.known_jobs import KnownJobs
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.node_records import NodeRecords
@@ -102,6 +103,7 @@ class TrainingReconciler:
         )
         self._cordons = Cordons(api=api, store=store, lease=lease, may_touch_nodes=not settings.watch_namespaces)
         self._gates = OpenGates(api=api, clock=clock)
+        self._known = KnownJobs(clock)
         self._places = Places(store.pods)
         self._records = NodeRecords()
         self._released: dict[str, set[str]] = {}  # by key: UIDs of pods
@@ -141,8 +143,9 @@ class TrainingReconciler:
         namespace, _, name = key.partition("/")
         if self._settings.watch_namespaces and namespace not in self._settings.watch_namespaces:
             return None
+        changes = self._known.changes(key)
         try:
-            job = await get_job(self._api, namespace, name)
+            job = await self._read(key, changes)
         except InvalidObjectError as error:
             leads = term_of(self._lease)
             await refuse_unreadable(self._api, namespace, name, error, now=self._clock(), leads=leads)
@@ -162,7 +165,10 @@ class TrainingReconciler:
             written = await write_job_status(self._api, job, step.status, leads=term_of(self._lease))
             self._progress_at[key] = seen.now
         if written is None:
+            self._known.changed(key)
             return AGAIN_SECONDS
+        if written is not job:
+            self._known.keep(written, changes)
         self._wrote(job, written, seen)
         self._tell(job, written)
         self._queries.listen(written)
@@ -176,6 +182,21 @@ class TrainingReconciler:
             progress_seconds = self.coordinators.progress_seconds()
             return min(progress_seconds, again if again is not None else progress_seconds)  # it is told then
         return again
+
+    async def _read(self, key: str, changes: int) -> TrainingJob | None:
+        """The job as it is now; None when it is gone or going."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        namespace, _, name = key.partition("/")
+        job = await get_job(self._api, namespace, name)
+        if job is not None:
+            self._known.keep(job, changes)
+        return job
+
+    def changed(self, key: str) -> None:
+        """Somebody else changed a job, or it is gone."""
+        self._known.changed(key)
 
     def is_own(self, key: str, version: str) -> bool:
         """Whether a version of a job is what this process wrote last, and so nothing to look at."""
@@ -192,6 +213,7 @@ class TrainingReconciler:
     def stand_by(self) -> None:
         """Somebody else leads: what is remembered of jobs will be old, and of some that are gone by then."""
         self.coordinators.drop_all()
+        self._known.clear()
         self._queries.clear()
         self._records = NodeRecords()
         for memory in (self._released, self._refused, self._progress_at, self._written, self._rung_at):
@@ -204,6 +226,7 @@ class TrainingReconciler:
         self._metrics.gone(key)
         self._events.forget(key)
         self._queries.forget(key)
+        self._known.forget(key)
         self._places.stands_on(key, ())
         self._records.forget(key)
         for memory in (self._refused, self._progress_at, self._written, self._rung_at):
