@@ -96,7 +96,7 @@ bench-serving: $(INSTALLED) ## compare autoscalers; PYTEST_ARGUMENTS="--workload
 	$(PYTEST) tests/bench/serving
 
 verify: lint type ## check style, types, imports, generated files, chart, alerts and the rules of the repository
-	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile e2e/jax_image/Dockerfile
+	$(BIN)/hadolint Dockerfile e2e/prometheus/Dockerfile e2e/jax_image/Dockerfile e2e/stand_in_image/Dockerfile
 	$(BIN)/shellcheck .ci/run
 	$(BIN)/python -m stowage.api --check
 	$(BIN)/python -m stowage.api --directory helm/stowage/files/crds --check

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import prometheus_scene
 from harness.waiting import eventually
 from harness.workbench import Workbench
 from kind_cluster import KindCluster
@@ -58,7 +59,7 @@ def programs() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    release = item.funcargs.get("release")
+    release = item.funcargs.get("installed")
     if report.failed and isinstance(release, Release):
         keep_artifacts(release, re.sub(r"\W+", "-", item.name))
     return report
@@ -73,6 +74,7 @@ def keep_artifacts(release: Release, name: str) -> None:
         "stowage.log": release.logs,
         "events.txt": lambda: cluster.kubectl("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
         "plans.yaml": lambda: cluster.kubectl("get", "packingplans,packingpolicies", "--output", "yaml"),
+        "services.yaml": lambda: cluster.kubectl("get", "modelservices", "--all-namespaces", "--output", "yaml"),
         "jobs.yaml": lambda: cluster.kubectl("get", "trainingjobs", "--all-namespaces", "--output", "yaml"),
         "pods.txt": lambda: cluster.kubectl("get", "pods", "--all-namespaces", "--output", "wide"),
         "stowage-pods.txt": lambda: cluster.kubectl("describe", "pods", "--namespace", release.namespace),
@@ -156,6 +158,14 @@ def installed(cluster: KindCluster, image: str, restricted_namespace: str) -> Re
 def release(installed: Release) -> Release:
     """The release, as it was installed or as the test before it left it."""
     return installed
+
+
+@pytest.fixture(scope="module")
+def prometheus(cluster: KindCluster) -> Iterator[KindCluster]:
+    """The cluster, with a Prometheus in it."""
+    prometheus_scene.start(cluster)
+    yield cluster
+    prometheus_scene.end(cluster)
 
 
 @pytest.fixture

@@ -94,7 +94,11 @@ class KindCluster:
 
     def kill(self, node: str, command: str) -> None:
         """SIGKILL to the processes of a node with these words in their command line."""
-        run("docker", "exec", node, "pkill", "--signal", "KILL", "--full", command)
+        self.signal(node, "KILL", command)
+
+    def signal(self, node: str, name: str, command: str) -> None:
+        """A signal to the processes of a node with these words in their command line."""
+        run("docker", "exec", node, "pkill", "--signal", name, "--full", command)
 
     def stop(self, node: str) -> None:
         """End a node as if its power were cut."""

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import quote
-
-import pytest
 
 from harness.promql import names
 from harness.waiting import eventually
 from kind_cluster import KindCluster
-from programs import ROOT, run
+from prometheus_scene import query
 from release import CHART, Release
 from scene import GPUS, SLOWLY_SECONDS, Scene
 from training_scene import TrainingScene
 
-FOLDER = ROOT / "e2e" / "prometheus"
-IMAGE = "stowage-e2e-prometheus:1"
-QUERY = "/api/v1/namespaces/default/pods/prometheus:9090/proxy/api/v1/query?query="
 # metrics with labels have no series before the first time: something went wrong, or Prometheus was asked for a rule
 NOT_AT_FIRST = {
     "stowage_solver_failures_total",
@@ -31,28 +23,6 @@ NOT_AT_FIRST = {
     "stowage_query_seconds_bucket",
     "stowage_query_seconds_count",
 }
-
-
-@pytest.fixture(scope="module")
-def prometheus(cluster: KindCluster) -> Iterator[KindCluster]:
-    """Prometheus in the cluster, with the chart's alerts."""
-    run("docker", "build", "--network", "host", "--tag", IMAGE, FOLDER, timeout_seconds=900)
-    cluster.load(IMAGE)
-    rules = CHART / "alerts" / "stowage.yaml"
-    cluster.kubectl("create", "configmap", "prometheus-rules", f"--from-file=rules.yml={rules}")
-    cluster.kubectl("apply", "--filename", FOLDER / "prometheus.yaml")
-    cluster.wait("condition=Ready", "pod/prometheus")
-    yield cluster
-    cluster.kubectl("delete", "configmap", "prometheus-rules")
-    cluster.kubectl("delete", "--filename", FOLDER / "prometheus.yaml", "--grace-period=1")
-
-
-def query(cluster: KindCluster, expression: str) -> list[dict[str, Any]]:
-    """What an instant query answers; it fails if Prometheus does not take it."""
-    answer = json.loads(cluster.kubectl("get", "--raw", QUERY + quote(expression, safe="")))
-    assert answer["status"] == "success", answer
-    found: list[dict[str, Any]] = answer["data"]["result"]
-    return found
 
 
 def dashboard_expressions() -> dict[str, str]:

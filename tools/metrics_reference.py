@@ -15,6 +15,7 @@ from dashboards.extender import EXTENDER
 from dashboards.operator import OPERATOR
 from dashboards.packing import PACKING
 from dashboards.parts import Board, Panel
+from dashboards.serving import SERVING
 from dashboards.training import TRAINING
 
 from stowage.run.catalogue import CATALOGUE
@@ -22,7 +23,7 @@ from stowage.run.metric import Kind, Metric, Process
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = Path("docs/metrics.md")
-BOARDS: Final = (PACKING, TRAINING, OPERATOR, EXTENDER)
+BOARDS: Final = (PACKING, TRAINING, SERVING, OPERATOR, EXTENDER)
 DASHBOARDS: Final = Path("helm/stowage/dashboards")
 PREFIX: Final = "stowage-"  # of the boards' UIDs, which share one space with all other boards
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}

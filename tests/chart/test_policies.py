@@ -49,12 +49,19 @@ def test_cis_5_1_3_no_role_has_a_wildcard(values: Values) -> None:
             assert not [one for one in rule.get(field, ()) if "*" in one], role
 
 
-def test_cis_5_1_4_nobody_but_the_operator_for_jobs_creates_pods(values: Values) -> None:
+OF_WORKLOADS = (
+    ({"pods"}, {"create", "delete"}),
+    ({"deployments"}, {"get", "create", "patch", "delete"}),
+)
+"""Pods of training jobs, Deployments of model services, and what is done with them."""
+
+
+def test_cis_5_1_4_nobody_but_the_operator_for_jobs_and_services_creates_pods(values: Values) -> None:
     makers = {"pods", "deployments", "daemonsets", "statefulsets", "replicasets", "jobs", "cronjobs", "pods/exec"}
     for role, rule in rules(objects(values)):
         if set(rule["verbs"]) & {"create", "update", "deletecollection"}:
-            of_jobs = {"pods"} if WORKLOADS.fullmatch(role) and set(rule["verbs"]) == {"create", "delete"} else set()
-            assert makers & set(rule["resources"]) <= of_jobs, role
+            made = makers & set(rule["resources"])
+            assert not made or (WORKLOADS.fullmatch(role) and (made, set(rule["verbs"])) in OF_WORKLOADS), role
 
 
 def test_cis_5_1_5_no_pod_uses_the_default_service_account(values: Values) -> None:

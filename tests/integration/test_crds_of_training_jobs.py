@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stowage.act.training import job_keys
+from stowage.act.listing import keys_in
 from stowage.api.training_job import TrainingJob
 from stowage.transport import Api, ApiError
 from stowage.transport.paths import NAMESPACES, TRAINING_JOBS, in_namespace, named
@@ -112,7 +112,7 @@ async def test_the_table_of_jobs(api: Api, stored: str) -> None:
 @pytest.mark.usefixtures("stored")
 async def test_names_of_all_jobs_are_read_without_their_specs(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "get", None)
-    assert await job_keys(api) == ("default/stored",)
+    assert await keys_in(api, TRAINING_JOBS) == ("default/stored",)
 
 
 async def test_jobs_live_in_namespaces_and_go_by_tj(api: Api) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from stowage.admission.judge import judge
 from stowage.admission.known import Known
-from stowage.admission.model_services import NOT_ACTED_ON
 from stowage.admission.performance_profiles import NOT_USED
 from stowage.admission.verdict import Verdict
 from unit.admission_requests import changed, request
@@ -61,7 +60,7 @@ def verdict(document: Document, before: Document | None = None) -> Verdict:
 
 def test_a_sensible_service_is_let_through_and_told_that_nothing_is_done_with_it() -> None:
     found = verdict(service())
-    assert (found.allowed, found.warnings) == (True, (NOT_ACTED_ON,))
+    assert (found.allowed, found.warnings) == (True, ())
 
 
 @pytest.mark.parametrize(
@@ -301,7 +300,7 @@ def test_what_can_run_is_not_refused(document: Document) -> None:
     ],
 )
 def test_what_is_most_likely_not_meant_is_told(document: Document, words: str) -> None:
-    assert verdict(document).warnings == (NOT_ACTED_ON, words)
+    assert verdict(document).warnings == (words,)
 
 
 @pytest.mark.parametrize(
@@ -322,12 +321,12 @@ def test_what_is_most_likely_not_meant_is_told(document: Document, words: str) -
     ],
 )
 def test_nothing_more_is_told_of_what_is_meant(document: Document) -> None:
-    assert verdict(document).warnings == (NOT_ACTED_ON,)
+    assert verdict(document).warnings == ()
 
 
 def test_nothing_running_by_hand_is_below_the_bounds_on_purpose() -> None:
     by_hand = "spec.replicas = 0: role unified does not follow its load until it is taken away"
-    assert verdict(service(replicas=0)).warnings == (NOT_ACTED_ON, by_hand)
+    assert verdict(service(replicas=0)).warnings == (by_hand,)
 
 
 def test_replicas_by_hand_below_the_bounds_are_told_of_too() -> None:

@@ -19,6 +19,7 @@ from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.cli.app import app
 from stowage.cli.rights import ALL_RIGHTS, Process
 from stowage.decide.announcements import Announcement, EventReason
+from stowage.decide.serving.service_announcements import ServiceAnnouncement, ServiceEventReason
 from stowage.decide.training.job_announcements import JobAnnouncement, JobEventReason
 from stowage.decide.training.recovery_reasons import RecoveryReason
 from stowage.observe.trouble import TroubleReason
@@ -152,6 +153,7 @@ def first_cells(text: str) -> list[str]:
         pytest.param("Why a pod stays pending", Reason, id="why a pod stays pending"),
         pytest.param("Events on pods", EventReason, id="events on pods"),
         pytest.param("Events on training jobs", JobEventReason, id="events on training jobs"),
+        pytest.param("Events on model services", ServiceEventReason, id="events on model services"),
         pytest.param("A policy", PolicyReason, id="conditions of a policy"),
         pytest.param("A plan", PlanReason, id="a plan's phase"),
         pytest.param("A step", StepReason, id="a step's state"),
@@ -174,6 +176,9 @@ def test_events_that_are_warnings_are_set_in_bold() -> None:
     text = sections(DOCS / "reasons.md")["Events on training jobs"]
     bold = re.findall(r"^\| \*\*`([^`]+)`\*\* \|", text, re.MULTILINE)
     assert set(bold) == {reason.value for reason in JobEventReason if JobAnnouncement(reason, "").warning}
+    text = sections(DOCS / "reasons.md")["Events on model services"]
+    bold = re.findall(r"^\| \*\*`([^`]+)`\*\* \|", text, re.MULTILINE)
+    assert set(bold) == {reason.value for reason in ServiceEventReason if ServiceAnnouncement(reason, "").warning}
 
 
 def test_each_type_of_condition_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What is read of the health of nodes and of the pods of training jobs."""
+"""What is read of the health of nodes and of the pods of training jobs and model services."""
 
 from __future__ import annotations
 
@@ -147,3 +147,16 @@ def test_a_deletion_was_asked_for_before_its_grace_period() -> None:
 
 def test_other_pods_are_not_asked() -> None:
     assert health(labels={"app": "web"}, containerStatuses=[{"name": "t", "lastState": ENDED}]) is None
+
+
+def test_pods_of_services_tell_how_far_their_start_is() -> None:
+    serves = {"stowage.dev/service": "chat"}
+    running = {"name": "engine", "restartCount": 0, "state": {"running": {"startedAt": AT}}}
+    begun = {"type": "Initialized", "status": "True", "lastTransitionTime": AT}
+    found = health(serves, containerStatuses=[running], conditions=[begun])
+    assert found == PodHealth(started_at=SECONDS), "without init containers the condition says nothing"
+    ended = {"name": "weights", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}
+    found = health(serves, containerStatuses=[running], initContainerStatuses=[ended], conditions=[begun])
+    assert found is not None
+    assert (found.started_at, found.initialized_at) == (SECONDS, SECONDS)
+    assert health(containerStatuses=[running], conditions=[begun]) is None, "jobs have no use for it"

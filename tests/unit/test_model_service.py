@@ -15,6 +15,7 @@ from stowage.admission.judge import judge
 from stowage.admission.known import Known
 from stowage.api.model_service import ModelService, Ratio
 from stowage.api.model_service_engine import Engine
+from stowage.api.names import API_VERSION
 from stowage.api.performance_profile import PerformanceProfile
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.profile_resource import performance_of
@@ -187,10 +188,10 @@ def test_where_an_engine_answers(engine: dict[str, Any], port: int) -> None:
 
 
 def examples() -> list[Any]:
-    """Whole resources on the page about serving."""
+    """Whole resources of Stowage's own kinds on the page about serving."""
     text = (FOLDER.parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    return [pytest.param(one, id=one["metadata"]["name"]) for one in blocks if "kind" in one]
+    return [pytest.param(one, id=one["metadata"]["name"]) for one in blocks if one.get("apiVersion") == API_VERSION]
 
 
 @pytest.mark.parametrize("document", examples())

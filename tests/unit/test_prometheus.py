@@ -279,6 +279,28 @@ async def test_a_server_may_ask_for_a_longer_rest_within_bounds(asker: Asker) ->
     assert await client.ask("up") == ()
 
 
+async def test_a_server_of_several_tenants_is_told_whose_series_are_meant(asker: Asker) -> None:
+    await asker.client(tenant="team-a").ask("up")
+    await asker.client().ask("up")
+    first, second = asker.fake.questions
+    assert first.headers["x-scope-orgid"] == "team-a"
+    assert "x-scope-orgid" not in second.headers
+
+
+async def test_an_answer_of_too_many_samples_is_too_large(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stowage.decide.samples.MAX_SAMPLES", 1)
+    asker.fake.behaviour = vector((LABELS, 1), (LABELS, 2))
+    with failing(QueryFailure.TOO_LARGE, "more than 1 samples"):
+        await asker.client().ask("up")
+
+
+async def test_a_range_selector_gives_samples_with_their_own_times(asker: Asker) -> None:
+    points = [[NOW - 65, "1"], [NOW - 5, "2"]]
+    asker.fake.behaviour = always(answer([{"metric": LABELS, "values": points}], "matrix"))
+    found = await asker.client().ask("loss[90s]")
+    assert [(one.at, one.value) for one in found] == [(NOW - 65, 1.0), (NOW - 5, 2.0)]
+
+
 class TestTokens:
     @pytest.fixture
     def token(self, tmp_path: Path) -> Path:

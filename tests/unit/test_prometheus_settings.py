@@ -22,6 +22,7 @@ endpoints:
   bearerTokenFile: /etc/stowage/prometheus/gpus/token
   caFile: /etc/stowage/prometheus/gpus/ca.crt
   timeout: 2s
+  tenant: team-a|team-b
 rules:
 - {name: loss-spike, query: "loss > 10"}
 - name: xid
@@ -41,7 +42,9 @@ def test_a_whole_file(tmp_path: Path) -> None:
     folder = Path("/etc/stowage/prometheus/gpus")
     assert list(found.endpoints.values()) == [
         Endpoint("default", "http://prometheus.monitoring.svc:9090"),
-        Endpoint("gpus", "https://thanos.example/prometheus", folder / "token", folder / "ca.crt", 2.0),
+        Endpoint(
+            "gpus", "https://thanos.example/prometheus", folder / "token", folder / "ca.crt", 2.0, "team-a|team-b"
+        ),
     ]
     assert list(found.rules.values()) == [
         PromqlRule("loss-spike", "loss > 10", for_seconds=60.0),
@@ -80,6 +83,9 @@ def test_no_file_and_an_empty_file_name_no_servers(tmp_path: Path) -> None:
         pytest.param("endpoints: [{url: 'http://a', bearerTokenFile: /t}]", "over https only", id="a token for all"),
         pytest.param("endpoints: [{url: 'http://a'}, {url: 'http://b'}]", "must not occur twice", id="a name twice"),
         pytest.param("endpoints: [{url: 'http://a', timeout: 5m}]", "between 100ms and 60s", id="an age"),
+        pytest.param(
+            'endpoints: [{url: "http://a", tenant: "a\\nb"}]', r"endpoints\[0\]\.tenant", id="a line in a tenant"
+        ),
         pytest.param("rules: [{name: a, query: up}]", "endpoint default, which is not in endpoints", id="no server"),
         pytest.param(SERVER + "rules: [{name: a, query: ' '}]", r"rules\[0\]\.query.*at least 1", id="no query"),
         pytest.param(SERVER + 'rules: [{name: a, query: "a\\u0000"}]', "printable", id="a query of odd characters"),

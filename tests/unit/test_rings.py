@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from stowage.act.training import job_keys
+from stowage.act.listing import keys_in
 from stowage.run import controller
 from stowage.run.controller import LOOK_AT_ALL_SECONDS, Controller, pause_seconds
 from stowage.run.doorbell import Doorbell
 from stowage.run.training_places import Places
-from stowage.transport import Api
+from stowage.transport import Api, paths
 from unit.builders import pod
 
 
@@ -41,10 +41,10 @@ async def test_a_job_that_was_deleted_while_nobody_led_is_rung_by_its_pods(monke
     async def nothing(_: object) -> tuple[str, ...]:
         return ()
 
-    async def there(_: object) -> tuple[str, ...]:
-        return ("team/there",)
+    async def there(_: object, collection: str) -> tuple[str, ...]:
+        return ("team/there",) if collection == paths.TRAINING_JOBS else ("team/chat",)
 
-    for name, answer in (("list_policies", nothing), ("plan_names", nothing), ("job_keys", there)):
+    for name, answer in (("list_policies", nothing), ("plan_names", nothing), ("keys_in", there)):
         monkeypatch.setattr(controller, name, answer)
     rung: list[Any] = []
     fake = SimpleNamespace(
@@ -55,7 +55,7 @@ async def test_a_job_that_was_deleted_while_nobody_led_is_rung_by_its_pods(monke
         training=SimpleNamespace(with_pods=places.jobs),
     )
     await Controller._ring_all(cast("Controller", fake))
-    assert rung == [("training", "team/gone"), ("training", "team/there")]
+    assert rung == [("training", "team/gone"), ("training", "team/there"), ("serving", "team/chat")]
     pods.clear()
     places.pod_changed("team/gone-s0-1")
     assert places.jobs() == ()
@@ -73,7 +73,7 @@ async def test_names_of_all_jobs(answer: bytes, keys: tuple[str, ...]) -> None:
         assert metadata_only
         return answer
 
-    assert await job_keys(cast("Api", SimpleNamespace(get_bytes=get_bytes))) == keys
+    assert await keys_in(cast("Api", SimpleNamespace(get_bytes=get_bytes)), paths.TRAINING_JOBS) == keys
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@
 - apiGroups: [stowage.dev]
   resources: [trainingjobs]
   verbs: [get, list, watch]
+- apiGroups: [stowage.dev]
+  resources: [modelservices, performanceprofiles]
+  verbs: [get, list, watch]
 {{- end }}
 
 {{/* policies and plans, which belong to the cluster */}}
@@ -89,6 +92,18 @@
 - apiGroups: ['']
   resources: [secrets]
   verbs: [get, create]
+- apiGroups: [stowage.dev]
+  resources: [modelservices/status]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, create, patch, delete]
+- apiGroups: ['']
+  resources: [services]
+  verbs: [list, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch, delete]
 {{- end }}
 
 {{/* leading */}}

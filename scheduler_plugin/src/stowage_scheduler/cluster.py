@@ -292,7 +292,7 @@ class Pod(Struct, frozen=True, gc=False):
     shared_volume: bool = False  # one that a single node may attach, and another pod uses it too
     unbound_volume: bool = False  # kube-scheduler chooses a volume together with the node
     quota_marks: QuotaMarks = NO_QUOTA_MARKS
-    health: PodHealth | None = None  # of seats
+    health: PodHealth | None = None  # of seats and of services
 
     @property
     def key(self) -> str:

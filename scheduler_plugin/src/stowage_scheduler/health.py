@@ -1,4 +1,4 @@
-"""What nodes and pods say of their health: read by the recovery of training jobs, not by packing."""
+"""What nodes and pods say of their health: read by training jobs and model services, not by packing."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class ContainerEnd(Struct, frozen=True, order=True, gc=False):
 
 
 class PodHealth(Struct, frozen=True, gc=False):
-    """What the status of a seat's pod says beside its phase.
+    """What the status of a pod says beside its phase.
 
     `waiting` are containers with the reason why they do not run; `devices` names of unhealthy devices
     (`allocatedResourcesStatus`, KEP-4680); `disruption` is the reason of the condition `DisruptionTarget`; `reason`
     that of the status, like `Evicted`; `deleted_at` is when somebody asked to delete it. `ready_since` is when it
-    became Ready, where it is.
+    became Ready, where it is. Of pods of services only: `initialized_at` is when its init containers had ended,
+    `started_at` when the last of its containers that run was started.
     """
 
     ends: tuple[ContainerEnd, ...] = ()
@@ -49,3 +50,5 @@ class PodHealth(Struct, frozen=True, gc=False):
     reason: str = ""
     deleted_at: float | None = None
     ready_since: float | None = None
+    initialized_at: float | None = None
+    started_at: float | None = None

@@ -25,6 +25,7 @@ _OF_ONE_POD = frozenset(
         "nominated_node",
         "gates",
         "disruption_target",
+        "health",
     }
 )
 _MAPPINGS = ("requests", "labels", "annotations", "node_selector")

@@ -1,4 +1,4 @@
-"""Kubernetes Events (events.k8s.io/v1) on the pods that a plan touches or a packing leaves pending, and on jobs.
+"""Kubernetes Events (events.k8s.io/v1): on pods that a plan touches or a packing leaves pending, on jobs and services.
 
 The name of an event follows from what it says: told twice, by another process too, it is one event.
 """
@@ -14,11 +14,13 @@ from typing import Any
 from msgspec import Struct
 
 from stowage.api.durations import instant
+from stowage.api.model_service import ModelService
 from stowage.api.names import API_VERSION, TRACE_ANNOTATION
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.training_job import TrainingJob
 from stowage.decide.announcements import Announcement
+from stowage.decide.serving.service_announcements import ServiceAnnouncement
 from stowage.decide.training.job_announcements import JobAnnouncement
 from stowage.transport import Api, ApiError, Conflict, paths
 
@@ -71,13 +73,32 @@ async def announce_job(
     api: Api, job: TrainingJob, announcements: Iterable[JobAnnouncement], *, identity: str, now: float
 ) -> None:
     """Write events on a job, as `announce` does on pods."""
-    regarding = _object(API_VERSION, job.kind, job.namespace, job.name, job.metadata.uid or "")
+    await _announce_on(api, job, "Train", announcements, identity=identity, now=now)
+
+
+async def announce_service(
+    api: Api, service: ModelService, announcements: Iterable[ServiceAnnouncement], *, identity: str, now: float
+) -> None:
+    """Write events on a service, as `announce` does on pods."""
+    await _announce_on(api, service, "Scale", announcements, identity=identity, now=now)
+
+
+async def _announce_on(
+    api: Api,
+    about: TrainingJob | ModelService,
+    action: str,
+    announcements: Iterable[JobAnnouncement] | Iterable[ServiceAnnouncement],
+    *,
+    identity: str,
+    now: float,
+) -> None:
+    regarding = _object(API_VERSION, about.kind, about.namespace, about.name, about.metadata.uid or "")
     writes = [
         _write(
             api,
-            f"{job.metadata.uid}/{one.reason}/{one.key}",
+            f"{about.metadata.uid}/{one.reason}/{one.key}",
             {
-                "action": "Train",
+                "action": action,
                 "reason": one.reason.value,
                 "note": one.note[:LONGEST_NOTE],
                 "type": "Warning" if one.warning else "Normal",
@@ -88,7 +109,7 @@ async def announce_job(
         )
         for one in announcements
     ]
-    await _all(writes, f"{job.kind} {job.key}")
+    await _all(writes, f"{about.kind} {about.key}")
 
 
 async def _all(writes: list[Coroutine[Any, Any, None]], subject: str) -> None:

@@ -9,12 +9,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
-
-from stowage.act.readable import read, tell_once
-from stowage.api.durations import instant
-from stowage.api.fields import MAX_MESSAGE
+from stowage.act.readable import read
+from stowage.act.unreadable import tell_unreadable
 from stowage.api.names import OPERATOR_MANAGER, TRACKING_FINALIZER
 from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
@@ -31,29 +27,6 @@ logger = logging.getLogger(__name__)
 
 class NameTaken(Exception):  # noqa: N818 - named after what happened
     """An object of the name that the job needs is there, and is not the job's."""
-
-
-class _Named(Struct):
-    namespace: str
-    name: str
-
-
-class _Listed(Struct):
-    metadata: _Named
-
-
-class _Jobs(Struct):
-    items: tuple[_Listed, ...] | None = None
-    """The API server writes an empty list of metadata as null."""
-
-
-_read_jobs = msgspec.json.Decoder(_Jobs).decode
-
-
-async def job_keys(api: Api) -> tuple[str, ...]:
-    """`namespace/name` of all jobs, those that cannot be used among them; specs and statuses are not read."""
-    found = _read_jobs(await api.get_bytes(paths.TRAINING_JOBS, metadata_only=True))
-    return tuple(f"{one.metadata.namespace}/{one.metadata.name}" for one in found.items or ())
 
 
 async def get_job(api: Api, namespace: str, name: str) -> TrainingJob | None:
@@ -103,34 +76,8 @@ async def refuse_unreadable(
         now: seconds since 1970.
         leads: whether this process still leads.
     """
-    try:
-        raw = await api.get(paths.training_job(namespace, name))
-    except NotFound:
-        return
-    tell_once(raw, error)
-    metadata, status = raw["metadata"], raw.get("status") or {}
-    generation = metadata.get("generation", 0)
-    others = [one for one in status.get("conditions") or () if one.get("type") != JobCondition.ACCEPTED]
-    told = {
-        "type": JobCondition.ACCEPTED.value,
-        "status": "False",
-        "reason": JobReason.INVALID_SPEC.value,
-        "message": str(error)[:MAX_MESSAGE],
-        "lastTransitionTime": f"{instant(now):%Y-%m-%dT%H:%M:%SZ}",
-        "observedGeneration": generation,
-    }
-    before = [one for one in status.get("conditions") or () if one not in others]
-    if any((one.get("reason"), one.get("observedGeneration")) == (told["reason"], generation) for one in before):
-        return
-    if not leads():
-        return
-    metadata.pop("managedFields", None)  # absent means untouched
-    try:
-        await api.replace(
-            paths.training_job_status(namespace, name), {**raw, "status": {**status, "conditions": [*others, told]}}
-        )
-    except (Conflict, NotFound):
-        logger.debug("job %s/%s was changed meanwhile", namespace, name)
+    path = paths.training_job(namespace, name)
+    await tell_unreadable(api, path, error, JobCondition.ACCEPTED, JobReason.INVALID_SPEC, now=now, leads=leads)
 
 
 async def delete_job(api: Api, job: TrainingJob) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 from stowage.admission.mounts import mounts_of_nothing
 from stowage.admission.serving_bounds import budget_too_small, ratio_cannot_hold, stock_too_small
@@ -14,8 +13,6 @@ from stowage.api.model_service_role import ServingContainer, ServingPodSpec, Var
 from stowage.api.model_service_scaling import Minimize, Recommender
 from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.gpu_facts import WHOLE
-
-NOT_ACTED_ON: Final = "this version keeps ModelServices and does not act on them: no replica is started or changed"
 
 
 def problems(service: ModelService) -> tuple[Problem, ...]:
@@ -31,7 +28,7 @@ def problems(service: ModelService) -> tuple[Problem, ...]:
 
 def warnings(service: ModelService) -> tuple[str, ...]:
     """What is most likely not meant, or has effects that are easily missed."""
-    return (NOT_ACTED_ON, *_by_its_targets(service), *_by_its_bounds(service), *_by_its_templates(service))
+    return (*_by_its_targets(service), *_by_its_bounds(service), *_by_its_templates(service))
 
 
 def _templates(service: ModelService) -> Iterator[Problem]:

@@ -213,7 +213,7 @@ _NAME_RULE: Final = (
 
 
 class ModelService(Resource):
-    """A model that answers requests, with latency targets. This version keeps it and does not act on it yet."""
+    """A model that answers requests, with as many replicas as its latency targets need."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -238,7 +238,12 @@ class ModelService(Resource):
     @property
     def key(self) -> str:
         """`namespace/name`."""
-        return f"{self.metadata.namespace or ''}/{self.name}"
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`."""
+        return self.metadata.namespace or ""
 
     @property
     def served_name(self) -> str:

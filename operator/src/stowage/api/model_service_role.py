@@ -152,7 +152,10 @@ class Variant(SpecFields):
     power_watts: Annotated[Integer, Field(ge=0, le=10_000_000)] | None = None
     """Power that one replica draws under load."""
     profile: ResourceName | None = None
-    """PerformanceProfile of the model on this variant; absent: what replicas do is learned as they run."""
+    """
+    PerformanceProfile of the model on this variant. Where no variant has one, the recommenders are Saturation and
+    Concurrency, and one replica more while too many requests miss their targets.
+    """
     max: ReplicaCount | None = None
     """Most replicas of this variant, for example what is in stock; absent: as many as the role may have."""
 

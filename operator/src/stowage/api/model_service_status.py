@@ -181,7 +181,7 @@ def _sum(counts: Iterable[int]) -> int:
 
 
 class ModelServiceStatus(StatusFields):
-    """How a service is, and the last decisions about it. This version does not write it yet."""
+    """How a service is, and the last decisions about it."""
 
     observed_generation: Count = 0
     """`metadata.generation` that this status speaks of."""

@@ -51,6 +51,15 @@ TRACKING_FINALIZER: Final = f"{GROUP}/tracking"
 GANG_GATE: Final = f"{GROUP}/gang"
 """Scheduling gate of pods that wait for their whole gang."""
 
+# on the pods of a ModelService
+SERVICE_LABEL: Final = f"{GROUP}/service"
+ROLE_LABEL: Final = f"{GROUP}/role"
+VARIANT_LABEL: Final = f"{GROUP}/variant"
+TAKES_REQUESTS_LABEL: Final = f"{GROUP}/takes-requests"
+"""`"true"`: Services send requests to the pod; `"false"` while it drains."""
+DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""A ReplicaSet that shrinks deletes pods of lower cost first (KEP-2255)."""
+
 # on namespaces
 SCHEDULER_LABEL: Final = f"{GROUP}/scheduler"
 SCHEDULER_ENABLED: Final = "enabled"

@@ -177,7 +177,7 @@ class PerformanceProfileStatus(StatusFields):
 
 
 class PerformanceProfile(Resource):
-    """How fast a model is on an accelerator, measured or fitted. This version keeps it and does not use it yet."""
+    """How fast a model is on an accelerator, measured or fitted: where decisions about ModelServices begin."""
 
     plural: ClassVar[str] = "performanceprofiles"
     max_name_length: ClassVar[int] = 253

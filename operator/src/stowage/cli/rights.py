@@ -80,6 +80,18 @@ NEEDED_RIGHTS: Final = (
     Right(Process.OPERATOR, "", ("pods",), ("create", "delete"), on_workloads=True),
     Right(Process.OPERATOR, "", ("services",), ("get", "create", "patch"), on_workloads=True),
     Right(Process.OPERATOR, "", ("secrets",), ("get", "create"), on_workloads=True),
+    # serving: services, the profiles that they name, and what they are made of
+    Right(Process.OPERATOR, GROUP, ("modelservices", "performanceprofiles"), ("get", *_READ)),
+    Right(Process.OPERATOR, GROUP, ("modelservices/status",), ("update",), on_workloads=True),
+    Right(Process.OPERATOR, "apps", ("deployments",), ("get", "create", "patch", "delete"), on_workloads=True),
+    Right(Process.OPERATOR, "", ("services",), ("list", "delete"), on_workloads=True),
+    Right(
+        Process.OPERATOR,
+        "policy",
+        ("poddisruptionbudgets",),
+        ("get", "create", "patch", "delete"),
+        on_workloads=True,
+    ),
     # leading, and who leads among the schedulers
     Right(Process.OPERATOR, _LEASES, ("leases",), ("get", "update"), Scope.OPERATOR_LEASE, one_object=True),
     Right(Process.OPERATOR, _LEASES, ("leases",), ("create", "list"), Scope.OPERATOR_LEASE),

@@ -1,4 +1,4 @@
-"""`stowage why KIND/NAME`: why a pod is pending, whether a node can be emptied, and what became of a job."""
+"""`stowage why KIND/NAME`: why a pod is pending, whether a node can be emptied, how a job or a service is and why."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from stowage.cli.job_answer import JobAnswer
     from stowage.cli.node_answer import NodeAnswer
     from stowage.cli.pod_answer import Answer
+    from stowage.cli.service_answer import ServiceAnswer
     from stowage.transport.api import Api
     from stowage_scheduler.cluster import Pod, Snapshot
 
-_Answered = TypeVar("_Answered", "Answer", "JobAnswer", "NodeAnswer")
+_Answered = TypeVar("_Answered", "Answer", "JobAnswer", "NodeAnswer", "ServiceAnswer")
 
 _PODS = {"pod", "pods", "po"}
 _NODES = {"node", "nodes", "no"}
 _JOBS = {"trainingjob", "trainingjobs", "tj"}
+_SERVICES = {"modelservice", "modelservices", "msvc"}
 _WORDS = {
     "InsufficientCpu": "too little CPU free",
     "InsufficientMemory": "too little memory free",
@@ -59,10 +61,15 @@ _WORDS = {
 
 def why(
     what: Annotated[
-        str, typer.Argument(help="What to explain: pod/NAME, trainingjob/NAME or node/NAME.", metavar="KIND/NAME")
+        str,
+        typer.Argument(
+            help="What to explain: pod/NAME, trainingjob/NAME, modelservice/NAME or node/NAME.", metavar="KIND/NAME"
+        ),
     ],
     *,
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace of the pod or job.")] = "default",
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", help="Namespace of the pod, job or service.")
+    ] = "default",
     file: FileOption = None,
     policy: PolicyOption = None,
     budget: Annotated[
@@ -77,23 +84,28 @@ def why(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Explain why a pod is pending, and the cheapest help; whether a node can be emptied; what became of a job.
+    """Explain why a pod is pending, and the cheapest help; whether a node can be emptied; how a job or service is.
 
     Of a pod: which rule excludes how many nodes; exit code 0 when it runs or a plan would place it, 1 when it stays
     pending. Of a node: who runs there, who may move, which plan keeps it; exit code 0 when it can be emptied, else 1.
     Of a TrainingJob: why it waits, and the story of its last failure; exit code 1 when it is paused, has failed, or
-    waits for nodes in vain. Name a pod or job of another namespace as KIND/NAMESPACE/NAME.
+    waits for nodes in vain. Of a ModelService: why each role has as many replicas as it has; exit code 1 when it lacks
+    replicas, misses its targets or is not acted on. Name one of another namespace as KIND/NAMESPACE/NAME.
     """
     kind, slash, name = what.partition("/")
     if kind.lower() in _NODES and name and "/" not in name:
         _node(name, file, policy, budget, now, output, (kubeconfig, context))
         return
-    if not slash or kind.lower() not in _PODS | _JOBS or not name:
-        raise InputError(f"{what[:80]}: must be pod/NAME, trainingjob/NAME, KIND/NAMESPACE/NAME or node/NAME")
+    if not slash or kind.lower() not in _PODS | _JOBS | _SERVICES or not name:
+        kinds = "pod/NAME, trainingjob/NAME, modelservice/NAME, KIND/NAMESPACE/NAME or node/NAME"
+        raise InputError(f"{what[:80]}: must be {kinds}")
     if "/" in name:
         namespace, _, name = name.partition("/")
     if kind.lower() in _JOBS:
         _job((namespace, name), file, policy, budget, now, output, (kubeconfig, context))
+        return
+    if kind.lower() in _SERVICES:
+        _service((namespace, name), file, output, (kubeconfig, context))
         return
     from stowage.cli.facts import choose, load
     from stowage.cli.pod_answer import document, explain
@@ -153,6 +165,31 @@ def _job(
     with progress("looking for places"):
         found = job_answer.explain(facts, job, policy, seconds)
     _end(found, output, job_text.show, job_answer.document)
+
+
+def _service(name: tuple[str, str], file: Path | None, output: Output, cluster: tuple[str | None, str | None]) -> None:
+    """`why modelservice/NAME`; `name` is namespace and name, `cluster` the kubeconfig and its context."""
+    from stowage.api.resource import InvalidObjectError
+    from stowage.cli import service_answer, service_text
+    from stowage.cli.cluster import with_cluster
+    from stowage.cli.server_time import server_time
+
+    if file is not None:
+        raise InputError("--file: dumps hold no ModelServices; leave it out to ask the cluster")
+
+    async def read(api: Api) -> ServiceAnswer:
+        from stowage.act.serving import get_service
+
+        service = await get_service(api, *name)
+        if service is None:
+            raise InputError(f"modelservice {'/'.join(name)}: not found")
+        return service_answer.explain(service, await server_time(api))
+
+    try:
+        found = with_cluster(*cluster, read)
+    except InvalidObjectError as error:
+        raise InputError(str(error)) from error
+    _end(found, output, service_text.show, service_answer.document)
 
 
 def _end(

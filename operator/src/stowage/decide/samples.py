@@ -17,6 +17,10 @@ class UnreadableAnswerError(ValueError):
     """What came is no answer to a query, or more of one than anybody can use."""
 
 
+class TooManySamplesError(UnreadableAnswerError):
+    """The answer has more than `MAX_SAMPLES` samples."""
+
+
 class StaleAnswerError(ValueError):
     """The answer is about another time than the one that was asked for."""
 
@@ -45,7 +49,8 @@ def samples_of(result: object, asked_at: float | None = None) -> tuple[Sample, .
 
     Raises:
         StaleAnswerError: it is of another time.
-        UnreadableAnswerError: it is something else, such as a scalar, which belongs to no series, or too long.
+        TooManySamplesError: it is too long.
+        UnreadableAnswerError: it is something else, such as a scalar, which belongs to no series.
     """
     if not isinstance(result, list):
         raise UnreadableAnswerError("the result is no list of series")
@@ -59,7 +64,7 @@ def samples_of(result: object, asked_at: float | None = None) -> tuple[Sample, .
         if not isinstance(points, list):
             raise UnreadableAnswerError("a series has no list of values")
         if len(found) + len(points) > MAX_SAMPLES:
-            raise UnreadableAnswerError(f"more than {MAX_SAMPLES} samples")
+            raise TooManySamplesError(f"more than {MAX_SAMPLES} samples")
         samples = [_sample(labels, point) for point in points]
         if of_vector and asked_at is not None and not abs(samples[0].at - asked_at) <= STALE_SECONDS:
             raise StaleAnswerError(f"evaluated {asked_at - samples[0].at:.0f} s before the time that was asked for")

@@ -21,7 +21,7 @@ from msgspec import Struct
 from prometheus_api_client import PrometheusConnect
 from urllib3.util.retry import Retry
 
-from stowage.decide.samples import Sample, StaleAnswerError, UnreadableAnswerError, samples_of
+from stowage.decide.samples import Sample, StaleAnswerError, TooManySamplesError, UnreadableAnswerError, samples_of
 from stowage.observe.prometheus_session import BoundedSession, QueryError, QueryFailure
 from stowage.transport.backoff import Backoff
 
@@ -32,6 +32,7 @@ FAILURES_TO_REST: Final = 3
 FIRST_REST_SECONDS: Final = 5.0
 LONGEST_REST_SECONDS: Final = 60.0
 LONGEST_ASKED_REST_SECONDS: Final = 600.0
+TENANT_HEADER: Final = "X-Scope-OrgID"
 MAX_TOKEN_BYTES: Final = 16 * 1024
 _SPARE_SECONDS: Final = 1.0  # for the thread to come to its own end
 
@@ -49,6 +50,7 @@ class Endpoint(Struct, frozen=True):
         token_file: file with a bearer token, read for each request, for tokens are renewed; None: none is sent.
         ca_file: certificates that it is trusted by; None: those of requests.
         timeout_seconds: for one query, from asking to the end of the answer.
+        tenant: whose series are asked for, where a server (Mimir, Cortex) holds those of several; None: it does not.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Endpoint(Struct, frozen=True):
     token_file: Path | None = None
     ca_file: Path | None = None
     timeout_seconds: float = 5.0
+    tenant: str | None = None
 
 
 OnQuery = Callable[[str, str, float], None]
@@ -195,6 +198,8 @@ class Prometheus:
             raise QueryError(QueryFailure.UNREACHABLE, f"{type(error).__name__}: {_reason(error)}") from error
         except StaleAnswerError as error:
             raise QueryError(QueryFailure.STALE, str(error)) from error
+        except TooManySamplesError as error:
+            raise QueryError(QueryFailure.TOO_LARGE, str(error)) from error
         except UnreadableAnswerError as error:
             raise QueryError(QueryFailure.UNREADABLE, str(error)) from error
         except (
@@ -224,9 +229,10 @@ class Prometheus:
         return client
 
     def _headers(self) -> dict[str, str]:
-        path = self.endpoint.token_file
+        path, tenant = self.endpoint.token_file, self.endpoint.tenant
+        headers = {} if tenant is None else {TENANT_HEADER: tenant}
         if path is None:
-            return {}
+            return headers
         try:
             with path.open("rb") as file:
                 token = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
@@ -235,7 +241,7 @@ class Prometheus:
             raise QueryError(QueryFailure.REFUSED, words) from error
         if not token or not token.isprintable() or " " in token:
             raise QueryError(QueryFailure.REFUSED, f"the token of {self.endpoint.name} is none")
-        return {"Authorization": f"Bearer {token}"}
+        return {**headers, "Authorization": f"Bearer {token}"}
 
 
 def _reason(error: requests.RequestException) -> str:

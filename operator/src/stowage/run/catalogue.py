@@ -20,6 +20,7 @@ from stowage.run.metric import OPERATOR, Kind, Label, Metric, Process, Unit
 from stowage.run.metric import counter as _counter
 from stowage.run.metric import gauge as _gauge
 from stowage.run.metric import histogram as _seconds
+from stowage.run.serving_catalogue import OF_SERVING
 from stowage.run.training_catalogue import OF_TRAINING
 from stowage_scheduler.extender import Outcome
 from stowage_scheduler.packing import Reason
@@ -97,11 +98,12 @@ _REASON: Final = Label("reason", _values(Reason))
 _COLLECTED: Final = (*(one.kind for one in COLLECTIONS), "PackingPlan")
 _KIND: Final = Label("kind", tuple(one.kind for one in COLLECTIONS))
 _COLLECTION: Final = Label("collection", _COLLECTED)
-_FOLLOWED: Final = Label("collection", (*_COLLECTED, "packingpolicies", "packingplans", "trainingjobs"))
+_RESOURCES: Final = ("packingpolicies", "packingplans", "trainingjobs", "modelservices", "performanceprofiles")
+_FOLLOWED: Final = Label("collection", (*_COLLECTED, *_RESOURCES))
 _TROUBLE: Final = Label("reason", _values(TroubleReason))
 _METHOD: Final = Label("method", ("GET", "POST", "PUT", "PATCH", "DELETE", "WATCH"))
 _STATUS: Final = Label("status", open_for="the status codes of HTTP, and 0 where no answer came")
-_KEY: Final = Label("kind", ("policy", "plan", "training", "cluster"))
+_KEY: Final = Label("kind", ("policy", "plan", "training", "serving", "profile", "cluster"))
 _WORKED: Final = Label("outcome", ("ok", "error"))
 _VERB: Final = Label("verb", ("filter", "preempt"))
 _ANSWERED: Final = Label("outcome", _values(Outcome))
@@ -205,10 +207,10 @@ DEGRADED: Final = _gauge(
     "degraded", Unit.BOOLEAN, "1 while something is not followed: nothing new is begun", _FOLLOWED, _TROUBLE
 )
 DOORBELL_STARTS: Final = _counter(
-    "doorbell_starts", Unit.TIMES, "How often the watch of policies and plans was started"
+    "doorbell_starts", Unit.TIMES, "How often the watch of the custom resources was started"
 )
 UNHEARD: Final = _counter(
-    "doorbell_unheard_changes", Unit.EVENTS, "Changes of policies and plans that only the audit has told"
+    "doorbell_unheard_changes", Unit.EVENTS, "Changes of custom resources that only the audit has told"
 )
 API_REQUESTS: Final = _counter(
     "api_requests", Unit.REQUESTS, "Requests to the API server; status 0: no answer", _METHOD, _STATUS, processes=BOTH
@@ -282,6 +284,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     *(PACKINGS, SOLVE, EVENT_TO_PLAN, GAP, PENDING, PACKER_FAULTS, SOLVER_FAILURES, REJECTED),
     *(PLANS, PLAN_EXECUTION, PLANNED, MOVES, CONSOLIDATIONS, EMPTIED, EVICTIONS, BINDINGS, UNGATINGS),
     *OF_TRAINING,
+    *OF_SERVING,
     *(QUEUE_DEPTH, FAILING_KEYS, RECONCILE, LEADER, EPOCH, CLOCK_OFFSET, BUILD),
     *(WATCH_AGE, WATCH_CONNECTED, WATCH_FAILURES, WATCH_LISTS, WATCH_REPEATED),
     *(DEGRADED, DOORBELL_STARTS, UNHEARD, API_REQUESTS, API_SECONDS),

@@ -1,7 +1,7 @@
 """The controller: every cause only rings a key, and one `reconcile` answers for all of them.
 
-Keys are `("policy", name)`, `("plan", name)`, `("training", "namespace/name")` and `("cluster",)`, which stands for all
-of them.
+Keys are `("policy", name)`, `("plan", name)`, `("training", "namespace/name")`, `("serving", "namespace/name")`,
+`("profile", name)` and `("cluster",)`, which stands for all of them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from stowage.act.listing import keys_in
 from stowage.act.plans import list_plans, plan_names
 from stowage.act.policies import list_policies
 from stowage.act.taints import release
-from stowage.act.training import job_keys
 from stowage.api.names import SCHEDULER_NAME
 from stowage.decide.reservation import holder_of, keeps_nodes, leftovers
 from stowage.observe.store import Store
@@ -26,10 +26,12 @@ from stowage.run.queries import Queries
 from stowage.run.queue import Key, WorkQueue
 from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
+from stowage.run.reconcile_serving import ServingReconciler
 from stowage.run.reconcile_training import TrainingReconciler
+from stowage.run.serving_signals import ServingSignals
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
-from stowage.transport import Api
+from stowage.transport import Api, paths
 from stowage_scheduler.kube.ledger import POD_GROUP_KINDS
 
 CLUSTER: Final[Key] = ("cluster",)
@@ -44,12 +46,12 @@ logger = logging.getLogger(__name__)
 
 
 def pause_seconds(jobs: int) -> float:
-    """Between two looks, when all jobs are looked at in case a ring was lost; they take half of the time at most."""
+    """Between two looks, when all jobs or services are looked at in case a ring was lost; half of the time at most."""
     return min(1 / JOB_LOOKS_A_SECOND, LOOK_AT_ALL_SECONDS / 2 / max(1, jobs))
 
 
 class Controller:
-    """Reconciles policies and plans, only while this process leads.
+    """Reconciles policies, plans, jobs and services, only while this process leads.
 
     Args:
         api: the connection.
@@ -63,6 +65,7 @@ class Controller:
         settings: of the process.
         sight: what is not seen now: then nothing new is begun.
         queries: the PromQL rules of training jobs.
+        signals: what services' engines say of themselves.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Controller:
         settings: OperatorSettings,
         sight: Sight,
         queries: Queries,
+        signals: ServingSignals,
     ) -> None:
         self._api = api
         self._sight = sight
@@ -123,6 +127,17 @@ class Controller:
             generator=random.Random(),  # noqa: S311 - jitter only
         )
 
+        self.serving = ServingReconciler(
+            api=api,
+            store=store,
+            lease=lease,
+            metrics=metrics,
+            clock=clock,
+            settings=settings,
+            ring=lambda service, seconds: queue.add(("serving", service), seconds),
+            signals=signals,
+        )
+
         metrics.extenders.set_function(lambda: float(self._extenders if lease.leading else 0))
         metrics.scheduler_waiting_pods.set_function(self._waiting_for_scheduler)
 
@@ -133,7 +148,7 @@ class Controller:
         if not self._store.synced and not self._sight.troubles():
             return SYNC_POLL_SECONDS  # a start takes a moment; when it can not end, policies shall say why
         match key:
-            case ("plan", _) if not self._store.synced:
+            case ("plan" | "training" | "serving", _) if not self._store.synced:
                 return SYNC_POLL_SECONDS  # what is not listed yet would seem to be gone
             case ("plan", name):
                 policy = self._plans.under_way.get(name)
@@ -141,10 +156,13 @@ class Controller:
                 if policy is not None and name not in self._plans.under_way:
                     self._queue.add(("policy", policy))  # the next plan may be made
                 return again
-            case ("training", _) if not self._store.synced:
-                return SYNC_POLL_SECONDS
             case ("training", job):
                 return await self.training.reconcile(job)
+            case ("serving", service):
+                return await self.serving.reconcile(service)
+            case ("profile", name):
+                self.serving.profile_changed(name)
+                return None
             case ("policy", name):
                 again, plans = await self._policies.reconcile(name)
                 for plan in plans:
@@ -156,6 +174,7 @@ class Controller:
     def on_store_event(self, kind: str, key: str) -> None:
         """Ring what a change of the cluster may concern."""
         self.training.on_store_event(kind, key)
+        self.serving.on_store_event(kind, key)
         for plan in self._plans.under_way:
             self._queue.add(("plan", plan), PLAN_DELAY_SECONDS)
         pod = self._store.pods.get(key) if kind == "Pod" else None
@@ -171,9 +190,12 @@ class Controller:
         for name in await plan_names(self._api):
             self._queue.add(("plan", name))
         # jobs that were deleted while nobody led have pods that somebody has to let go, and nothing else that rings
-        jobs = sorted({*await job_keys(self._api), *self.training.with_pods()})
+        jobs = sorted({*await keys_in(self._api, paths.TRAINING_JOBS), *self.training.with_pods()})
         for number, job in enumerate(jobs):  # all at once would keep what happens meanwhile waiting
             self._queue.add(("training", job), number * pause_seconds(len(jobs)))
+        services = await keys_in(self._api, paths.MODEL_SERVICES)
+        for number, service in enumerate(services):
+            self._queue.add(("serving", service), number * pause_seconds(len(services)))
         self._extenders = len(await self._pulses.alive())
         if self._store.synced:
             await self._sweep()

@@ -30,12 +30,20 @@ logger = logging.getLogger(__name__)
 
 GROUP: Final = "stowage.dev"
 VERSION: Final = "v1alpha1"
-KINDS: Final = {"packingpolicies": "policy", "packingplans": "plan", "trainingjobs": "training"}
+KINDS: Final = {
+    "packingpolicies": "policy",
+    "packingplans": "plan",
+    "trainingjobs": "training",
+    "modelservices": "serving",
+    "performanceprofiles": "profile",
+}
 """What is watched, and the first part of the key that it rings."""
 COLLECTIONS: Final = {
     "policy": paths.PACKING_POLICIES,
     "plan": paths.PACKING_PLANS,
     "training": paths.TRAINING_JOBS,
+    "serving": paths.MODEL_SERVICES,
+    "profile": paths.PERFORMANCE_PROFILES,
 }
 
 # kopf would put the name of the system's user into it, and the user of an image has none

@@ -1,13 +1,16 @@
-"""How many events each job may have written: a job that fails again and again must not fill the API server."""
+"""How many events each job or service may have written: one that fails again and again must not fill the API server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct, structs
 
+from stowage.decide.serving.service_announcements import ServiceAnnouncement
 from stowage.decide.training.job_announcements import JobAnnouncement
+
+Announced = TypeVar("Announced", JobAnnouncement, ServiceAnnouncement)
 
 BURST: Final = 24
 EVERY_SECONDS: Final = 30.0
@@ -15,7 +18,7 @@ EVERY_SECONDS: Final = 30.0
 
 
 class _Account(Struct, frozen=True):
-    """What one job has left, and how many events were kept back."""
+    """What one of them has left, and how many events were kept back."""
 
     left: float
     at: float
@@ -23,7 +26,7 @@ class _Account(Struct, frozen=True):
 
 
 class EventAllowance:
-    """A bucket of tokens for each job.
+    """A bucket of tokens for each job or service.
 
     Args:
         clock: seconds that go forward.
@@ -33,24 +36,21 @@ class EventAllowance:
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
 
-    def allowed(self, key: str, announcements: Sequence[JobAnnouncement]) -> tuple[JobAnnouncement, ...]:
+    def allowed(self, key: str, announcements: Sequence[Announced]) -> tuple[Announced, ...]:
         """Those that may be written now, in order; the first after a pause says how many were not."""
         now = self._clock()
         before = self._accounts.get(key, _Account(BURST, now))
         left = min(float(BURST), before.left + max(0.0, now - before.at) / EVERY_SECONDS)
-        told = tuple(announcements[: int(left)])
+        told: list[Announced] = list(announcements[: int(left)])
         kept_back = before.kept_back
         if told and kept_back:
-            told = (
-                structs.replace(told[0], note=f"{told[0].note} ({kept_back} events before were not told)"),
-                *told[1:],
-            )
+            told[0] = structs.replace(told[0], note=f"{told[0].note} ({kept_back} events before were not told)")
             kept_back = 0
         kept_back += len(announcements) - len(told)
         if announcements:
             self._accounts[key] = _Account(left - len(told), now, kept_back)
-        return told
+        return tuple(told)
 
     def forget(self, key: str) -> None:
-        """The job is gone."""
+        """The job or service is gone."""
         self._accounts.pop(key, None)

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from stowage import __version__
-from stowage.run import catalogue, training_catalogue
+from stowage.run import catalogue, serving_catalogue, training_catalogue
 from stowage.run.metric import Metric, Process
 
 MOST_AT_NOUGHT: Final = 128
@@ -106,6 +106,14 @@ class Metrics:
         self.training_cordoned_nodes = self._gauge(training_catalogue.CORDONED)
         self.coordinator_links = self._gauge(training_catalogue.LINKS)
         self.coordinator_reconnects = self._kept(training_catalogue.RECONNECTS)
+        self.serving_services = self._gauge(serving_catalogue.SERVICES)
+        self.serving_roles = self._gauge(serving_catalogue.ROLES)
+        self.serving_replicas = self._gauge(serving_catalogue.REPLICAS)
+        self.serving_decisions = self._counter(serving_catalogue.DECISIONS)
+        self.serving_signal_age_seconds = self._gauge(serving_catalogue.SIGNAL_AGE)
+        self.serving_attainment_ratio = self._gauge(serving_catalogue.ATTAINMENT)
+        self.serving_cold_start_seconds = self._gauge(serving_catalogue.COLD_START)
+        self.serving_drain_seconds = self._histogram(serving_catalogue.DRAIN)
         self.queue_keys = self._gauge(catalogue.QUEUE_DEPTH)
         self.failing_keys = self._gauge(catalogue.FAILING_KEYS)
         self.reconcile_seconds = self._histogram(catalogue.RECONCILE)

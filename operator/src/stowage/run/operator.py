@@ -29,6 +29,7 @@ from stowage.run.metrics import Metrics
 from stowage.run.prometheus_settings import read_settings
 from stowage.run.queries import Queries
 from stowage.run.queue import Key, WorkQueue
+from stowage.run.serving_signals import ServingSignals
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
 from stowage.run.webhook_server import AdmissionServer, WebhookOptions
@@ -92,8 +93,12 @@ class Operator:
             api, self._ring, is_own=self._is_own, generator=generator, audit_seconds=settings.audit_seconds
         )
         self.sight = Sight(self.reflectors, monotonic, lambda: self.doorbell.troubles)
+        prometheus = read_settings(settings.prometheus_config)
+        self.signals = ServingSignals(
+            prometheus, clock=clock, monotonic=monotonic, generator=generator, on_query=metrics.asked
+        )
         self.queries = Queries(
-            read_settings(settings.prometheus_config),
+            prometheus,
             lambda job, seconds: self.queue.add(("training", job), seconds),
             clock=clock,
             monotonic=monotonic,
@@ -112,6 +117,7 @@ class Operator:
             settings=settings,
             sight=self.sight,
             queries=self.queries,
+            signals=self.signals,
         )
         self.store.subscribe(self.controller.on_store_event)
         self.webhook = self._webhook(generator) if settings.webhook_port is not None else None
@@ -139,7 +145,10 @@ class Operator:
         parts["queries"] = self.queries.run()
         if self.webhook is not None:
             parts["webhook"] = self.webhook.run()
-        await process.run_parts(parts, stop)
+        try:
+            await process.run_parts(parts, stop)
+        finally:
+            self.signals.close()
 
     async def _keep_warm(self) -> None:
         """Load the solver workers beside everything else: the execution of plans need not wait for them."""
@@ -179,6 +188,8 @@ class Operator:
 
     def _is_own(self, kind: str, name: str, version: str) -> bool:
         """Whether a version is what this process wrote, and has acted on already."""
+        if kind == "serving":
+            return self.controller.serving.is_own(name, version)
         return kind == "training" and self.controller.training.is_own(name, version)
 
     def _lead(self, epoch: int) -> None:
@@ -187,9 +198,10 @@ class Operator:
         self._ring_known()
 
     def _follow(self) -> None:
-        """A term ended: whoever leads now talks to the coordinators."""
+        """A term ended: whoever leads now talks to the coordinators, and asks for signals."""
         self._metrics.epoch.set(0)
         self.controller.training.stand_by()
+        self.controller.serving.stand_by()
 
     def _ring_known(self) -> None:
         for key in sorted(self._known):

@@ -23,6 +23,8 @@ from stowage.run.settings import SettingsError
 MAX_FILE_BYTES: Final = 512 * 1024
 MAX_ENDPOINTS: Final = 8
 MAX_RULES: Final = 32
+TENANT: Final = r"^[A-Za-z0-9!._*'()|-]+$"
+"""Characters of a tenant of Mimir; `|` between several."""
 _KIND: Final = "file of Prometheus servers and rules"
 
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
@@ -47,6 +49,7 @@ class EndpointFields(SpecFields):
     bearer_token_file: Path | None = None
     ca_file: Path | None = None
     timeout: Annotated[Duration, within("100ms", "60s")] = Duration("5s")
+    tenant: Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=TENANT)] | None = None
 
     @model_validator(mode="after")
     def _token_is_not_seen(self) -> Self:
@@ -139,7 +142,8 @@ def read_settings(path: Path | None) -> PrometheusSettings:
 
 
 def _endpoint(fields: EndpointFields) -> Endpoint:
-    return Endpoint(fields.name, fields.url, fields.bearer_token_file, fields.ca_file, fields.timeout.seconds)
+    seconds = fields.timeout.seconds
+    return Endpoint(fields.name, fields.url, fields.bearer_token_file, fields.ca_file, seconds, fields.tenant)
 
 
 def _rule(fields: RuleFields) -> PromqlRule:

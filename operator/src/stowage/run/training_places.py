@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from stowage.api.names import JOB_LABEL, SEAT_LABEL
+from stowage.run.labelled_pods import LabelledPods, drop
 from stowage_scheduler.cluster import Pod
 
 
@@ -19,34 +20,21 @@ class Places:
     """
 
     def __init__(self, pods: Mapping[str, Pod]) -> None:
-        self._pods = pods
-        self._pods_of: dict[str, set[str]] = {}
-        self._job_of: dict[str, str] = {}  # by pod: known still when the pod is gone
+        self._pods = LabelledPods(pods, JOB_LABEL)
         self._nodes_of: dict[str, frozenset[str]] = {}
         self._jobs_on: dict[str, set[str]] = {}
 
     def pod_changed(self, key: str) -> tuple[str, ...]:
         """A pod came, changed or is gone; the keys of the jobs that it may concern."""
-        pod = self._pods.get(key)
-        name = pod.labels.get(JOB_LABEL) if pod is not None else None
-        now = f"{pod.namespace}/{name}" if pod is not None and name is not None else None
-        before = self._job_of.get(key)
-        if before is not None and before != now:
-            _drop(self._pods_of, before, key)
-            del self._job_of[key]
-        if now is not None and before != now:
-            self._job_of[key] = now
-            self._pods_of.setdefault(now, set()).add(key)
-        return tuple(sorted({job for job in (before, now) if job is not None}))
+        return self._pods.changed(key)
 
     def pods_of(self, job: str) -> tuple[Pod, ...]:
         """The pods with the labels of a job's seats, whoever owns them, by name."""
-        found = (self._pods.get(key) for key in sorted(self._pods_of.get(job, ())))
-        return tuple(pod for pod in found if pod is not None and SEAT_LABEL in pod.labels)
+        return tuple(pod for pod in self._pods.of(job) if SEAT_LABEL in pod.labels)
 
     def jobs(self) -> tuple[str, ...]:
         """The keys of all jobs that have a pod, whether they are there or not."""
-        return tuple(sorted(self._pods_of))
+        return self._pods.names()
 
     def stands_on(self, job: str, nodes: Iterable[str]) -> None:
         """The nodes of a job's seats, from its status."""
@@ -54,7 +42,7 @@ class Places:
         if now == before:
             return
         for node in before - now:
-            _drop(self._jobs_on, node, job)
+            drop(self._jobs_on, node, job)
         for node in now - before:
             self._jobs_on.setdefault(node, set()).add(job)
         if now:
@@ -65,9 +53,3 @@ class Places:
     def jobs_on(self, node: str) -> tuple[str, ...]:
         """The jobs that have a seat on a node."""
         return tuple(sorted(self._jobs_on.get(node, ())))
-
-
-def _drop(table: dict[str, set[str]], key: str, one: str) -> None:
-    table[key].discard(one)
-    if not table[key]:
-        del table[key]

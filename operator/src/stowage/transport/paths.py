@@ -104,6 +104,21 @@ def training_job_status(namespace: str, name: str) -> str:
     return training_job(namespace, name) + "/status"
 
 
+def model_service(namespace: str, name: str) -> str:
+    """The path of a ModelService."""
+    return named(in_namespace(MODEL_SERVICES, namespace), name)
+
+
+def model_service_status(namespace: str, name: str) -> str:
+    """The status subresource of a ModelService."""
+    return model_service(namespace, name) + "/status"
+
+
+def performance_profile(name: str) -> str:
+    """The path of a PerformanceProfile."""
+    return named(PERFORMANCE_PROFILES, name)
+
+
 def packing_plan_status(name: str) -> str:
     """The status subresource of a PackingPlan."""
     return packing_plan(name) + "/status"

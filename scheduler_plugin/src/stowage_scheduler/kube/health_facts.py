@@ -11,8 +11,9 @@ from stowage_scheduler.health import ContainerEnd, NodeCondition, PodHealth
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.metadata import condition, seconds
 
-SEAT_LABEL = "stowage.dev/seat"
-"""Only pods that have it are asked for their health: all others would be larger facts that change more often."""
+_SERVICE_LABEL = "stowage.dev/service"
+_ASKED_LABELS = frozenset({"stowage.dev/seat", _SERVICE_LABEL})
+"""Only pods that have one are asked for their health: all others would be larger facts that change more often."""
 
 _GOOD_WHEN_TRUE = frozenset({"Ready"})
 _LONGEST_MESSAGE = 512
@@ -39,12 +40,14 @@ def node_conditions(status: objects.NodeStatus) -> tuple[NodeCondition, ...]:
 
 
 def pod_health(raw: objects.Pod) -> PodHealth | None:
-    """The health of a seat's pod; None for pods of others, and while there is nothing to tell."""
-    if SEAT_LABEL not in (raw.metadata.labels or {}) or raw.status is None:
+    """The health of a pod of a job's seat or of a service; None for pods of others, and while nothing is to tell."""
+    labels = raw.metadata.labels or {}
+    if _ASKED_LABELS.isdisjoint(labels) or raw.status is None:
         return None
     status = raw.status
     own, init = status.container_statuses or (), status.init_container_statuses or ()
     ready = condition(status.conditions, "Ready")
+    serves = _SERVICE_LABEL in labels
     disrupted = condition(status.conditions, "DisruptionTarget")
     if disrupted is not None and disrupted.status != "True":
         disrupted = None
@@ -56,9 +59,22 @@ def pod_health(raw: objects.Pod) -> PodHealth | None:
         disrupted_at=seconds(disrupted.last_transition_time) if disrupted is not None else None,
         reason=status.reason or "",
         deleted_at=_asked_to_go_at(raw.metadata),
-        ready_since=seconds(ready.last_transition_time) if ready is not None and ready.status == "True" else None,
+        ready_since=_since(ready),
+        initialized_at=_since(condition(status.conditions, "Initialized")) if serves and init else None,
+        started_at=max(_starts(own), default=None) if serves else None,
     )
     return health if health != PodHealth() else None
+
+
+def _since(one: objects.Condition | None) -> float | None:
+    return seconds(one.last_transition_time) if one is not None and one.status == "True" else None
+
+
+def _starts(statuses: Iterable[objects.ContainerStatus]) -> Iterator[float]:
+    for one in statuses:
+        at = seconds(one.state.running.started_at) if one.state is not None and one.state.running is not None else None
+        if at is not None:
+            yield at
 
 
 def _asked_to_go_at(metadata: objects.ObjectMeta) -> float | None:

@@ -36,9 +36,16 @@ class Terminated(Part, frozen=True):
             force_setattr(self, "message", words[-MOST_MESSAGE:] if self.reason in NOT_STARTED else None)
 
 
-class ContainerState(Part, frozen=True):
-    """state and lastState of a container; neither: it runs."""
+class Running(Part, frozen=True):
+    """A container that runs."""
 
+    started_at: Time | None = None
+
+
+class ContainerState(Part, frozen=True):
+    """state and lastState of a container; none of them: nobody has told."""
+
+    running: Running | None = None
     waiting: Waiting | None = None
     terminated: Terminated | None = None
 

@@ -1,0 +1,193 @@
+"""The answer of `stowage why modelservice/NAME`: how a service is, and the story of the last decision of each role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, structs
+
+if TYPE_CHECKING:
+    from stowage.api.conditions import Condition
+    from stowage.api.model_service import ModelService
+    from stowage.api.model_service_status import DecisionRecord, ModelServiceStatus, RoleStatus
+
+_LONGEST = 300
+_MOST_EARLIER = 4
+
+
+class DecisionStory(Struct, frozen=True):
+    """One decision; times in seconds since 1970."""
+
+    at: float
+    before: int
+    after: int
+    reason: str
+    recommender: str = ""
+    words: str = ""
+    inputs: Mapping[str, str] = {}
+    recommendations: Mapping[str, int] = {}
+    valid_until: float | None = None
+
+
+class RoleStory(Struct, frozen=True):
+    """One role: its replicas, why there are so many, and its decisions, the newest first."""
+
+    role: str
+    desired: int
+    ready: int
+    starting: int
+    draining: int
+    reason: str = ""
+    words: str = ""
+    since: float | None = None
+    variants: Mapping[str, tuple[int, int]] = {}
+    """Desired and ready by variant."""
+    decisions: tuple[DecisionStory, ...] = ()
+
+
+class ServiceAnswer(Struct, frozen=True):
+    """What is to be said of a service; `now` and times in seconds since 1970."""
+
+    service: str
+    now: float
+    conditions: tuple[tuple[str, str, str, str], ...] = ()
+    """Type, status, reason and message."""
+    roles: tuple[RoleStory, ...] = ()
+    attainment: float | None = None
+    requests: int = 0
+    cold_start_seconds: tuple[float, float] | None = None
+    """Median and nine of ten."""
+    signal_at: float | None = None
+    help: str = ""
+
+    @property
+    def positive(self) -> bool:
+        """Whether the service is acted on, and has the replicas that it needs."""
+        bad = {kind for kind, status, _, _ in self.conditions if status == "False"}
+        return bool(self.roles) and not bad & {"Accepted", "Available", "TargetsMet"}
+
+
+def explain(service: ModelService, now: float) -> ServiceAnswer:
+    """What the status of a service tells.
+
+    Args:
+        service: as it is stored.
+        now: seconds since 1970.
+    """
+    status = service.status
+    slo, start = status.slo, status.cold_start
+    return ServiceAnswer(
+        service=service.key,
+        now=now,
+        conditions=tuple(_condition(one) for one in status.conditions),
+        roles=tuple(_role(one, status) for one in status.roles),
+        attainment=float(slo.attainment) if slo is not None and slo.attainment is not None else None,
+        requests=slo.requests if slo is not None else 0,
+        cold_start_seconds=(start.p50.seconds, start.p90.seconds) if start is not None else None,
+        signal_at=status.last_signal_at.timestamp() if status.last_signal_at is not None else None,
+        help=_help(service),
+    )
+
+
+def _condition(one: Condition) -> tuple[str, str, str, str]:
+    from stowage.decide.training.job_announcements import one_line
+
+    return one.type, one.status.value, one.reason, one_line(one.message, _LONGEST)
+
+
+def _role(one: RoleStatus, status: ModelServiceStatus) -> RoleStory:
+    from stowage.decide.training.job_announcements import one_line
+
+    made = [_decision(record) for record in reversed(status.decisions) if record.role == one.name]
+    return RoleStory(
+        role=one.name,
+        desired=one.desired,
+        ready=one.ready,
+        starting=one.starting,
+        draining=one.draining,
+        reason=one.reason or "",
+        words=one_line(one.message, _LONGEST),
+        since=one.since.timestamp() if one.since is not None else None,
+        variants={variant.name: (variant.desired, variant.ready) for variant in one.variants},
+        decisions=tuple(made[: 1 + _MOST_EARLIER]),
+    )
+
+
+def _decision(one: DecisionRecord) -> DecisionStory:
+    from stowage.decide.training.job_announcements import one_line
+
+    return DecisionStory(
+        at=one.at.timestamp(),
+        before=one.from_,
+        after=one.to,
+        reason=one.reason,
+        recommender=one.recommender or "",
+        words=one_line(one.message, _LONGEST),
+        inputs=dict(sorted(one.inputs.items())),
+        recommendations={asked.recommender: asked.replicas for asked in one.recommendations},
+        valid_until=one.valid_until.timestamp() if one.valid_until is not None else None,
+    )
+
+
+def _help(service: ModelService) -> str:
+    """What to do first about a service that is not as it shall be."""
+    from stowage.api.model_service_reasons import ServiceReason
+
+    if not service.status.conditions:
+        return "the operator has not looked at it yet: kubectl stowage doctor says whether one runs"
+    words = {
+        ServiceReason.MANUAL_OVERRIDE: "spec.replicas fixes the first role; take it away to let it follow its load",
+        ServiceReason.PAUSED: "scaling.paused: false lets replicas change",
+        ServiceReason.UNKNOWN_ENDPOINT: "define the endpoint in prometheus.endpoints of the chart",
+        ServiceReason.SIGNALS_MISSING: "see to it that Prometheus scrapes the replicas",
+        ServiceReason.FOREIGN_EDIT: "one writer alone: take the other autoscaler away, then scale the Deployment back",
+        ServiceReason.PROFILE_MISSING: "kubectl get pprof shows the profiles that there are",
+    }
+    reasons = [one.reason for one in service.status.conditions]
+    return next((text for reason, text in words.items() if reason in reasons), "")
+
+
+def document(answer: ServiceAnswer) -> dict[str, Any]:
+    """The answer as JSON values; times are seconds since 1970."""
+    start = answer.cold_start_seconds
+    return {
+        "service": answer.service,
+        "conditions": [
+            {"type": kind, "status": status, "reason": reason, "message": message}
+            for kind, status, reason, message in answer.conditions
+        ],
+        "roles": [_role_document(one) for one in answer.roles],
+        "attainment": answer.attainment,
+        "requests": answer.requests,
+        "coldStartSeconds": {"p50": start[0], "p90": start[1]} if start is not None else None,
+        "lastSignalAt": answer.signal_at,
+        "help": answer.help,
+    }
+
+
+def _role_document(one: RoleStory) -> dict[str, Any]:
+    return {
+        "role": one.role,
+        "desired": one.desired,
+        "ready": one.ready,
+        "starting": one.starting,
+        "draining": one.draining,
+        "reason": one.reason,
+        "message": one.words,
+        "since": one.since,
+        "variants": {name: {"desired": desired, "ready": ready} for name, (desired, ready) in one.variants.items()},
+        "decisions": [
+            {
+                **{name: value for name, value in structs.asdict(story).items() if name not in _RENAMED},
+                "from": story.before,
+                "to": story.after,
+                "message": story.words,
+                "validUntil": story.valid_until,
+            }
+            for story in one.decisions
+        ],
+    }
+
+
+_RENAMED = frozenset({"before", "after", "words", "valid_until"})

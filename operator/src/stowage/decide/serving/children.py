@@ -1,0 +1,170 @@
+"""The objects that a ModelService is made of, as they are applied: Deployments, Services, disruption budgets."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from stowage.api.model_service import ModelService
+from stowage.api.model_service_role import Role, Variant
+from stowage.api.names import API_VERSION, ROLE_LABEL, SERVICE_LABEL, TAKES_REQUESTS_LABEL, VARIANT_LABEL
+from stowage.api.pod_parts import DEFAULT_GRACE_SECONDS
+from stowage.api.resource import part_to_document
+from stowage.decide.serving.service_facts import OUT_OF_STOCK_UNTIL_ANNOTATION, written
+
+Document = dict[str, Any]
+
+PORT_NAME: Final = "http"
+FORGET_SECONDS: Final = 10
+"""Until all proxies have forgotten a pod that goes: they learn of it from EndpointSlices, while it still answers."""
+ROLL_OUT_SECONDS: Final = 3600
+"""A roll-out that has not come on for so long counts as stuck; weights may take long to load."""
+KEPT_REVISIONS: Final = 3
+
+
+def deployment_name(service: str, role: str, variant: str) -> str:
+    """The name of the Deployment of one variant."""
+    return f"{service}-{role}-{variant}"
+
+
+def role_name(service: str, role: str) -> str:
+    """The name of a role's Service and PodDisruptionBudget."""
+    return f"{service}-{role}"
+
+
+def names(service: ModelService) -> frozenset[tuple[str, str]]:
+    """(kind, name) of all children that the spec asks for."""
+    found = [("Service", service.name)]
+    for role in service.spec.roles:
+        found += [
+            ("Service", role_name(service.name, role.name)),
+            ("PodDisruptionBudget", role_name(service.name, role.name)),
+        ]
+        found += [
+            ("Deployment", deployment_name(service.name, role.name, one.name))
+            for one in role.variants
+            if one.group is None
+        ]
+    return frozenset(found)
+
+
+def selector_text(service: str, role: str) -> str:
+    """Selects the pods of a role, as `/scale` writes it."""
+    return f"{SERVICE_LABEL}={service},{ROLE_LABEL}={role}"
+
+
+def deployment(
+    service: ModelService, role: Role, variant: Variant, replicas: int | None, out_of_stock_until: float | None = None
+) -> Document:
+    """The Deployment of one variant.
+
+    New pods come before old ones go (`maxUnavailable: 0`), and its selector is without the label that drains take away.
+
+    Args:
+        service: whose.
+        role: which one.
+        variant: of it.
+        replicas: to have; None: somebody else owns the field, and it is left out.
+        out_of_stock_until: until when no more of it are asked for.
+    """
+    labels = _labels(service, role.name) | {VARIANT_LABEL: variant.name}
+    metadata = _metadata(service, deployment_name(service.name, role.name, variant.name), labels)
+    if out_of_stock_until is not None:
+        metadata["annotations"] = {OUT_OF_STOCK_UNTIL_ANNOTATION: written(out_of_stock_until)}
+    template = variant.template.metadata
+    pods: Document = {"labels": {**template.labels, **labels, TAKES_REQUESTS_LABEL: "true"}}
+    if template.annotations:
+        pods["annotations"] = dict(template.annotations)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            **({} if replicas is None else {"replicas": replicas}),
+            "revisionHistoryLimit": KEPT_REVISIONS,
+            "progressDeadlineSeconds": ROLL_OUT_SECONDS,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": pods, "spec": _pod_spec(variant)},
+        },
+    }
+
+
+def services(service: ModelService) -> tuple[Document, ...]:
+    """The Service of each role, and before them that of the first role under the service's own name."""
+    first = service.spec.roles[0].name
+    return (
+        _service(service, service.name, first),
+        *(_service(service, role_name(service.name, one.name), one.name) for one in service.spec.roles),
+    )
+
+
+def disruption_budget(service: ModelService, role: Role) -> Document:
+    """One replica of the role at a time may be evicted, and such as do not answer at any time.
+
+    With one replica that means an outage: the other way, its node could never be drained.
+    """
+    labels = _labels(service, role.name)
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(service, role_name(service.name, role.name), labels),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": labels},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def _labels(service: ModelService, role: str) -> dict[str, str]:
+    return {SERVICE_LABEL: service.name, ROLE_LABEL: role}
+
+
+def _metadata(service: ModelService, name: str, labels: dict[str, str]) -> Document:
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": service.kind,
+        "name": service.name,
+        "uid": service.metadata.uid or "",
+        "controller": True,
+    }
+    return {
+        "name": name,
+        "namespace": service.metadata.namespace,
+        "labels": dict(labels),
+        "ownerReferences": [owner],
+    }
+
+
+def _service(service: ModelService, name: str, role: str) -> Document:
+    port = service.spec.engine.answers_at
+    labels = _labels(service, role)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(service, name, labels),
+        "spec": {
+            "selector": {**labels, TAKES_REQUESTS_LABEL: "true"},
+            "ports": [{"name": PORT_NAME, "port": port, "targetPort": port, "protocol": "TCP"}],
+        },
+    }
+
+
+def _pod_spec(variant: Variant) -> Document:
+    """The template, with time for proxies to forget the pod where the template says nothing about its end."""
+    spec = part_to_document(variant.template.spec)
+    engine = variant.template.spec.engine.name
+    grace = spec.get("terminationGracePeriodSeconds")
+    if grace is None:
+        spec["terminationGracePeriodSeconds"] = grace = FORGET_SECONDS + DEFAULT_GRACE_SECONDS
+    forget = min(FORGET_SECONDS, grace // 2)
+    if forget > 0:
+        spec["containers"] = [
+            _forgotten_first(one, forget) if one["name"] == engine else one for one in spec["containers"]
+        ]
+    return spec
+
+
+def _forgotten_first(container: Document, seconds: int) -> Document:
+    lifecycle = container.get("lifecycle") or {}
+    return {**container, "lifecycle": {"preStop": {"sleep": {"seconds": seconds}}, **lifecycle}}

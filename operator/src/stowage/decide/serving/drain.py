@@ -1,0 +1,131 @@
+"""How a variant shrinks without a request lost: replicas leave the Services, end what they have, and then go.
+
+The state is in the pods: a label keeps Services away, an annotation says since when, and the deletion cost makes the
+ReplicaSet controller remove exactly those. A count is lowered only once pods are seen with label and cost, so that the
+controller can have seen them too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stowage.decide.serving.service_facts import PodFact, PodRef
+from stowage.decide.serving.victims import controllers_class, in_order_of_leaving
+
+ENDPOINTS_SECONDS: Final = 5.0
+"""Proxies may still send requests for so long after the label is gone."""
+LEAVING_COST: Final = -1000
+GONE_COST: Final = -2000
+"""Of replicas that have ended all they had: lower than of those that still answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What is known of requests in replicas.
+
+    Attributes:
+        requests: by pod, those that run and wait in its newest sample, where that is fresh.
+        sampled_at: by pod, the time of that sample; a pod may be missing.
+        stale_after_seconds: no sample in `requests` is older.
+    """
+
+    requests: Mapping[str, int]
+    sampled_at: Mapping[str, float]
+    stale_after_seconds: float
+
+    def is_empty(self, pod: PodFact, since: float, now: float) -> bool:
+        """Whether the pod is known to have had no request at a time later than `since`."""
+        if self.requests.get(pod.ref.name) != 0:
+            return False
+        return self.sampled_at.get(pod.ref.name, now - self.stale_after_seconds) > since
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The replicas of one variant.
+
+    Attributes:
+        replicas: that its Deployment asks for now.
+        pods: that are there; such as have been deleted are not.
+        may_shrink: whether its controller would remove those that are chosen: not in the middle of a roll-out.
+        may_leave: of those that answer, how many may begin to leave now; None: any. What replaces them has to answer
+            first, where a role only moves from one variant to another.
+    """
+
+    replicas: int
+    pods: Sequence[PodFact]
+    may_shrink: bool = True
+    may_leave: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of a variant: replicas that its Deployment shall ask for, and pods that leave or come back.
+
+    `cost` holds only those whose cost changes; 0: none any more.
+    """
+
+    replicas: int
+    drain: tuple[PodRef, ...]
+    undrain: tuple[PodRef, ...]
+    cost: Mapping[PodRef, int]
+
+
+def change(
+    target: int,
+    fleet: Fleet,
+    samples: Samples,
+    *,
+    deadline_seconds: float,
+    now: float,
+    free_gpus: Mapping[str, int] | None = None,
+) -> Change:
+    """The way to `target` serving replicas.
+
+    More are there at once, and whoever drains comes back first. Fewer leave one by one as their last requests end, or
+    `deadline_seconds` after they were asked to; replicas that were not made yet, or do not answer, go first.
+    """
+    pods = in_order_of_leaving(fleet.pods, samples.requests, free_gpus or {})
+    there = max(fleet.replicas, len(pods))
+    surplus = max(0, there - target)
+    not_made = there - len(pods)
+    leaving = pods[: max(0, surplus - not_made)]
+    if not fleet.may_shrink:
+        leaving = tuple(one for one in leaving if one.is_draining)
+    if fleet.may_leave is not None:
+        stay = {one.ref for one in [one for one in leaving if one.is_ready and not one.is_draining][fleet.may_leave :]}
+        leaving = tuple(one for one in leaving if one.ref not in stay)
+    done = {one.ref for one in leaving if _is_done(one, samples, deadline_seconds, now)}
+    cost = {one.ref: GONE_COST if one.ref in done else LEAVING_COST for one in leaving}
+    gone = sorted(leaving, key=lambda one: (controllers_class(one), one.ref not in done))
+    going = list(itertools.takewhile(lambda one: one.ref in done and one.deletion_cost == GONE_COST, gone))
+    replicas = max(target, there - min(not_made, surplus) - len(going))
+    if target < fleet.replicas:
+        replicas = min(replicas, fleet.replicas) if fleet.may_shrink else fleet.replicas
+    else:
+        replicas = target
+    return Change(
+        replicas=replicas,
+        drain=tuple(one.ref for one in leaving if not one.is_draining or one.draining_since is None),
+        undrain=tuple(one.ref for one in pods if one.is_draining and one.ref not in cost),
+        cost={
+            **{one.ref: cost[one.ref] for one in leaving if one.deletion_cost != cost[one.ref]},
+            **{one.ref: 0 for one in pods if one.ref not in cost and one.deletion_cost in {LEAVING_COST, GONE_COST}},
+        },
+    )
+
+
+def _is_done(pod: PodFact, samples: Samples, deadline_seconds: float, now: float) -> bool:
+    """Whether a pod that leaves has nothing left to end, or no time left."""
+    has_requests = samples.requests.get(pod.ref.name, 0) > 0
+    if not pod.is_ready and not has_requests:
+        return True
+    since = pod.draining_since
+    if not pod.is_draining or since is None:
+        return False
+    if now - since >= deadline_seconds:
+        return True
+    return samples.is_empty(pod, since + ENDPOINTS_SECONDS, now)

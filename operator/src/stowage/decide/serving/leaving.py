@@ -1,0 +1,72 @@
+"""Which replicas of a service leave, all its roles and variants together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from stowage.decide.serving.drain import Change, Fleet, Samples, change
+from stowage.decide.serving.service_facts import PodFact
+from stowage.decide.serving.variant_state import VariantState
+
+_UNKNOWN: Final = Samples({}, {}, 0.0)
+
+
+class Leaving:
+    """Who leaves, role by role: no more of those that answer than a role has beyond what it shall have.
+
+    So replicas that only move to another variant, or whose variant is gone from the spec, stay until others answer.
+
+    Args:
+        pods: of the service.
+        desired: by role of its spec, replicas that it shall have.
+        samples: by role, what is known of requests.
+        free_gpus: by node.
+        deadline_seconds: for how long a replica may take to end its requests.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        pods: Sequence[PodFact],
+        desired: Mapping[str, int],
+        samples: Mapping[str, Samples],
+        free_gpus: Mapping[str, int],
+        *,
+        deadline_seconds: float,
+        now: float,
+    ) -> None:
+        answering = Counter(one.role for one in pods if one.is_ready and one.takes_requests and not one.is_terminating)
+        self._beyond = {name: max(0, answering[name] - count) for name, count in desired.items()}
+        self._samples = samples
+        self._free_gpus = free_gpus
+        self._deadline_seconds = deadline_seconds
+        self._now = now
+        self.changes: list[Change] = []
+
+    def of(self, role: str, state: VariantState, target: int) -> int:
+        """What the Deployment of a variant shall ask for, to have `target` replicas that serve."""
+        found = state.deployment
+        may_shrink = found is not None and (found.is_settled or found.is_stalled) and not found.replicas_manager
+        return self._change(role, target, Fleet(state.replicas, state.pods, may_shrink, self._beyond[role]))
+
+    def left_over(self, pods: Sequence[PodFact]) -> int:
+        """How many replicas of a variant that is gone from the spec are still needed."""
+        role = pods[0].role if pods else ""
+        return self._change(role, 0, Fleet(len(pods), pods, may_leave=self._beyond.get(role)))
+
+    def _change(self, role: str, target: int, fleet: Fleet) -> int:
+        step = change(
+            target,
+            fleet,
+            self._samples.get(role, _UNKNOWN),
+            deadline_seconds=self._deadline_seconds,
+            now=self._now,
+            free_gpus=self._free_gpus,
+        )
+        self.changes.append(step)
+        if role in self._beyond:
+            leaves = {*step.drain}
+            self._beyond[role] -= sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
+        return step.replicas

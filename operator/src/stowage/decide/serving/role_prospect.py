@@ -1,0 +1,132 @@
+"""A role as it is before it is decided: its variants, how many it has, how fast they are and how long starts take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stowage.api.model_service import ModelService, ModelServiceSpec
+from stowage.api.model_service_reasons import ScalingReason
+from stowage.api.model_service_role import Role
+from stowage.api.model_service_scaling import Minimize
+from stowage.decide.serving import demand
+from stowage.decide.serving.children import deployment_name
+from stowage.decide.serving.cold_start import expected_seconds
+from stowage.decide.serving.latency_model import LatencyModel, Shape
+from stowage.decide.serving.memory import Corrections
+from stowage.decide.serving.performance import Performance
+from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.service_facts import DeploymentFact, PodFact
+from stowage.decide.serving.service_settings import settings_of
+from stowage.decide.serving.settings import Settings
+from stowage.decide.serving.spend import COST, POWER, uses
+from stowage.decide.serving.unknown_performance import ASSUMED, RECOMMENDERS
+from stowage.decide.serving.variant_state import VariantState
+
+
+def states_of(
+    service: ModelService, role: Role, pods: Sequence[PodFact], deployments: Mapping[str, DeploymentFact]
+) -> tuple[VariantState, ...]:
+    """The variants of a role with their pods, those that have been deleted left out."""
+    told = {
+        one.name: one.desired for known in service.status.roles if known.name == role.name for one in known.variants
+    }
+    return tuple(
+        VariantState(
+            spec=one,
+            deployment=deployments.get(deployment_name(service.name, role.name, one.name)),
+            pods=tuple(
+                pod for pod in pods if (pod.role, pod.variant) == (role.name, one.name) and not pod.is_terminating
+            ),
+            told=told.get(one.name),
+        )
+        for one in role.variants
+    )
+
+
+def desired_now(service: ModelService, role: Role, states: Sequence[VariantState]) -> int:
+    """What was decided last: by the status, else by the Deployments, else the least that the role may have."""
+    told = next((one for one in service.status.roles if one.name == role.name), None)
+    if told is not None:
+        return told.desired
+    if any(one.deployment is not None for one in states):
+        return sum(one.current for one in states)
+    return role.bounds.min
+
+
+def was_idle(service: ModelService, role: Role) -> bool:
+    """Whether the role has been without replicas because nothing was asked for."""
+    told = next((one for one in service.status.roles if one.name == role.name), None)
+    return told is not None and told.desired == 0 and told.reason == ScalingReason.IDLE.value
+
+
+def cold_start_seconds(service: ModelService, role: Role, states: Sequence[VariantState], memory: RoleMemory) -> float:
+    """What a new replica is expected to take: of variants that have some, of all where none has."""
+    in_use = [one.name for one in states if one.current > 0] or [one.name for one in states]
+    return expected_seconds(role.name, in_use, memory.starts, service.status.cold_start)
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a role's decisions are made with.
+
+    Attributes:
+        settings: of the role.
+        has_profile: whether what a replica does was measured.
+        capacities: by variant, what a replica serves; all alike where that is not known of each.
+        prices: by variant, what a replica costs, in what the service shall save; None: not told.
+        missing_profiles: names that variants give, and that are not there.
+    """
+
+    settings: Settings
+    has_profile: bool
+    capacities: Mapping[str, float]
+    prices: Mapping[str, float | None]
+    missing_profiles: tuple[str, ...]
+
+
+def prospect(
+    spec: ModelServiceSpec,
+    role: Role,
+    states: Sequence[VariantState],
+    profiles: Mapping[str, Performance],
+    memory: RoleMemory,
+) -> Prospect:
+    """The settings of a role, by the slowest variant that is in use.
+
+    Replicas of unlike variants are counted as if all were as slow as that: a mix bears at least what it is taken for,
+    and what is measured of it corrects the rest.
+    """
+    known = {
+        one.name: profiles[one.spec.profile]
+        for one in states
+        if one.spec.profile is not None and one.spec.profile in profiles
+    }
+    shape = demand.shape(memory.decisions)
+    bears = {name: _bears(settings_of(spec, role, performance), shape) for name, performance in known.items()}
+    usable = [one for one in states if one.spec.group is None]
+    pool = [one.name for one in usable if one.current > 0] or [one.name for one in usable]
+    in_use = [name for name in pool if name in known]
+    has_profile = len(in_use) == len(pool) and bool(pool)
+    if has_profile:
+        found = settings_of(spec, role, known[min(in_use, key=lambda name: (bears[name], name))])
+    else:
+        found = replace(settings_of(spec, role, ASSUMED), recommenders=RECOMMENDERS)
+    price = POWER if spec.scaling.minimize is Minimize.POWER else COST
+    return Prospect(
+        settings=found,
+        has_profile=has_profile,
+        capacities=bears
+        if len(bears) == len(states) and min(bears.values()) > 0
+        else {one.name: 1.0 for one in states},
+        prices={one.name: uses(one.spec).get(price) for one in states},
+        missing_profiles=tuple(
+            one.spec.profile for one in states if one.spec.profile is not None and one.spec.profile not in profiles
+        ),
+    )
+
+
+def _bears(settings: Settings, shape: Shape) -> float:
+    """Requests per second within the targets, by the profile alone."""
+    model = LatencyModel(settings.performance, Corrections(), settings.role)
+    return model.capacity(settings, shape).within_targets_per_second

@@ -1,0 +1,192 @@
+"""The conditions of a ModelService."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stowage.api.conditions import Conditions, ConditionStatus, with_condition
+from stowage.api.durations import instant
+from stowage.api.model_service import ModelService
+from stowage.api.model_service_reasons import ServiceCondition, ServiceReason
+from stowage.api.model_service_status import ServiceLevelStatus
+from stowage.decide.serving.cold_start import phase_of
+from stowage.decide.serving.decision import Decision, Inputs
+from stowage.decide.serving.service_facts import PodFact
+from stowage.decide.serving.targets_met import LEAST_REQUESTS
+from stowage.decide.serving.unsupported import unsupported
+from stowage.decide.serving.variant_state import VariantState
+
+Told = tuple[ConditionStatus, ServiceReason, str]
+_CONTRADICTIONS = frozenset({"contradictions", "signals_invalid", "signals_from_future_seconds"})
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTold:
+    """What conditions are made from, of one role.
+
+    Attributes:
+        name: of the role.
+        least: ready replicas that make it available.
+        decision: about it.
+        states: of its variants.
+        problem: with its signals; None: none.
+        problem_words: the same in words.
+        doubt: what speaks against its newest sample; None: nothing does.
+    """
+
+    name: str
+    least: int
+    decision: Decision
+    states: Sequence[VariantState]
+    problem: ServiceReason | None
+    problem_words: str
+    doubt: Inputs | None
+
+    @property
+    def pods(self) -> tuple[PodFact, ...]:
+        """Those that are there."""
+        return tuple(pod for state in self.states for pod in state.pods)
+
+    @property
+    def ready(self) -> int:
+        """Replicas that take requests."""
+        return sum(one.is_ready and one.takes_requests for one in self.pods)
+
+
+def with_service_conditions(
+    service: ModelService,
+    roles: Sequence[RoleTold],
+    level: ServiceLevelStatus | None,
+    *,
+    missing_profiles: Sequence[str],
+    refused: str,
+    now: float,
+) -> Conditions:
+    """The conditions as they are now; times of those whose status is the same stay.
+
+    Args:
+        service: with its last status.
+        roles: all of them.
+        level: how well targets are met.
+        missing_profiles: names that variants give, and that are not there.
+        refused: the API server's words about a child.
+        now: the time.
+    """
+    told: dict[ServiceCondition, Told] = {
+        ServiceCondition.ACCEPTED: _accepted(service, roles, missing_profiles, refused),
+        ServiceCondition.AVAILABLE: _available(roles),
+        ServiceCondition.OBSERVED: _observed(roles),
+        ServiceCondition.SCALING: _scaling(service, roles),
+    }
+    if service.spec.slo is not None:
+        told[ServiceCondition.TARGETS_MET] = _targets_met(float(service.spec.slo.attainment), level)
+    found = tuple(
+        one for one in service.status.conditions if one.type != ServiceCondition.TARGETS_MET or service.spec.slo
+    )
+    for kind, (status, reason, message) in told.items():
+        found = with_condition(
+            found,
+            kind,
+            status,
+            reason,
+            message,
+            now=instant(now),
+            observed_generation=service.metadata.generation or 0,
+        )
+    return found
+
+
+def _accepted(service: ModelService, roles: Sequence[RoleTold], missing: Sequence[str], refused: str) -> Told:
+    foreign = [
+        f"{one.deployment.name} ({one.foreign})"
+        for role in roles
+        for one in role.states
+        if one.deployment is not None and one.foreign
+    ]
+    if refused:
+        return ConditionStatus.FALSE, ServiceReason.CHILD_REFUSED, refused
+    if foreign:
+        message = (
+            f"somebody else writes spec.replicas of {', '.join(foreign)}, so that stays as it is; end what writes it, "
+            "then scale the Deployment to its number in status.roles[].variants[].desired"
+        )
+        return ConditionStatus.FALSE, ServiceReason.FOREIGN_EDIT, message
+    if missing:
+        message = f"there is no PerformanceProfile {', '.join(missing)}; what a replica serves is not known meanwhile"
+        return ConditionStatus.FALSE, ServiceReason.PROFILE_MISSING, message
+    vain = unsupported(service.spec)
+    if vain:
+        return ConditionStatus.TRUE, ServiceReason.NOT_SUPPORTED, f"not acted on: {', '.join(vain)}"
+    return ConditionStatus.TRUE, ServiceReason.ACCEPTED, ""
+
+
+def _available(roles: Sequence[RoleTold]) -> Told:
+    short = [one for one in roles if one.ready < min(one.least, one.decision.to_replicas)]
+    counts = ", ".join(f"{one.ready} of {one.decision.to_replicas} {one.name}" for one in roles)
+    if not short:
+        if all(one.decision.to_replicas == 0 for one in roles):
+            return ConditionStatus.TRUE, ServiceReason.AT_ZERO, "there is no replica, and there shall be none"
+        return ConditionStatus.TRUE, ServiceReason.REPLICAS_READY, f"{counts} ready"
+    states = [state for role in short for state in role.states]
+    pods = [pod for role in short for pod in role.pods if not pod.is_ready]
+    for one in states:
+        if one.is_quota_full:
+            return ConditionStatus.FALSE, ServiceReason.QUOTA_FULL, f"{counts} ready: {one.failure}"
+    broken = next((one.failure for one in states if one.failure), "")
+    troubled = [f"{pod.ref.name} ({pod.trouble})" for pod in pods if pod.trouble]
+    if broken or troubled:
+        message = f"{counts} ready: {broken or ', '.join(troubled)}"
+        return ConditionStatus.FALSE, ServiceReason.REPLICAS_FAILING, message
+    unplaced = [pod for pod in pods if pod.unschedulable_since is not None and pod.node is None]
+    if unplaced:
+        why = next((pod.unschedulable_message for pod in unplaced if pod.unschedulable_message), "no node has room")
+        message = f"{counts} ready: {len(unplaced)} without a node: {why}"
+        return ConditionStatus.FALSE, ServiceReason.REPLICAS_UNPLACED, message
+    phases: dict[str, int] = {}
+    for pod in pods:
+        phases[phase_of(pod).value] = phases.get(phase_of(pod).value, 0) + 1
+    doing = ", ".join(f"{count} in phase {name}" for name, count in phases.items())
+    return ConditionStatus.FALSE, ServiceReason.REPLICAS_STARTING, f"{counts} ready{': ' if doing else ''}{doing}"
+
+
+def _observed(roles: Sequence[RoleTold]) -> Told:
+    if all(one.decision.to_replicas == 0 and not one.pods for one in roles):
+        return ConditionStatus.UNKNOWN, ServiceReason.SIGNALS_MISSING, "there is no replica that could tell"
+    for one in roles:
+        if one.problem is not None:
+            return ConditionStatus.FALSE, one.problem, f"{one.name}: {one.problem_words}"
+    for one in roles:
+        if one.doubt is not None:
+            names = {name for name, _ in one.doubt}
+            reason = ServiceReason.SIGNALS_MISSING
+            if names & _CONTRADICTIONS:
+                reason = ServiceReason.SIGNALS_CONTRADICTORY
+            elif "signals_age_seconds" in names:
+                reason = ServiceReason.SIGNALS_STALE
+            numbers = ", ".join(f"{name}: {value:g}" for name, value in one.doubt)
+            return ConditionStatus.FALSE, reason, f"{one.name}: {numbers}"
+    return ConditionStatus.TRUE, ServiceReason.SIGNALS_FRESH, ""
+
+
+def _scaling(service: ModelService, roles: Sequence[RoleTold]) -> Told:
+    if service.spec.replicas is not None:
+        words = f"spec.replicas fixes {roles[0].name} at {service.spec.replicas}"
+        return ConditionStatus.FALSE, ServiceReason.MANUAL_OVERRIDE, words
+    if service.spec.scaling.paused:
+        return ConditionStatus.FALSE, ServiceReason.PAUSED, "scaling.paused is true"
+    frozen = [one.name for one in roles if one.problem is not None or one.doubt is not None]
+    if frozen and any(one.decision.to_replicas for one in roles):
+        return ConditionStatus.FALSE, ServiceReason.FROZEN, f"without signals of {', '.join(frozen)} nothing falls"
+    return ConditionStatus.TRUE, ServiceReason.FOLLOWS_SIGNALS, ""
+
+
+def _targets_met(asked: float, level: ServiceLevelStatus | None) -> Told:
+    if level is None or level.attainment is None or level.requests < LEAST_REQUESTS:
+        count = level.requests if level is not None else 0
+        return ConditionStatus.UNKNOWN, ServiceReason.TOO_FEW_REQUESTS, f"{count} requests were counted"
+    attained = float(level.attainment)
+    words = f"{attained:.2%} of {level.requests} requests met the targets; {asked:.2%} shall"
+    if attained >= asked:
+        return ConditionStatus.TRUE, ServiceReason.WITHIN_TARGETS, words
+    return ConditionStatus.FALSE, ServiceReason.BELOW_ATTAINMENT, words

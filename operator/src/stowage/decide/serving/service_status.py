@@ -1,0 +1,153 @@
+"""The status of a ModelService: what it has, what was decided and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stowage.api.conditions import Condition, ConditionStatus, condition_of
+from stowage.api.durations import instant
+from stowage.api.model_service import ModelService
+from stowage.api.model_service_reasons import ServiceCondition
+from stowage.api.model_service_status import (
+    MAX_DECISIONS,
+    ColdStart,
+    DecisionRecord,
+    ModelServiceStatus,
+    RoleStatus,
+    ServiceLevelStatus,
+    SpendStatus,
+    VariantStatus,
+)
+from stowage.decide.serving.children import selector_text
+from stowage.decide.serving.decision_words import words
+from stowage.decide.serving.service_conditions import RoleTold, with_service_conditions
+from stowage.decide.serving.service_settings import decision_record
+from stowage.decide.serving.spend import COST, GPUS, POWER, uses
+from stowage.decide.serving.variant_state import VariantState
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a status is made from.
+
+    Attributes:
+        service: with its last status.
+        roles: all of them, in the spec's order.
+        targets: by role and variant, replicas that it shall have.
+        level: how well targets are met.
+        cold_start: how long starts take.
+        missing_profiles: names that variants give, and that are not there.
+        refused: the API server's words about a child.
+        last_signal_at: time of the newest sample.
+        now: the time.
+    """
+
+    service: ModelService
+    roles: Sequence[RoleTold]
+    targets: Mapping[str, Mapping[str, int]]
+    level: ServiceLevelStatus | None
+    cold_start: ColdStart | None
+    missing_profiles: Sequence[str]
+    refused: str
+    last_signal_at: float | None
+    now: float
+
+
+def status_of(report: Report) -> ModelServiceStatus:
+    """The status as it is now."""
+    service, roles = report.service, report.roles
+    first = roles[0]
+    conditions = with_service_conditions(
+        service,
+        roles,
+        report.level,
+        missing_profiles=report.missing_profiles,
+        refused=report.refused,
+        now=report.now,
+    )
+    wrong = _what_is_wrong(conditions)
+    return ModelServiceStatus(
+        observed_generation=service.metadata.generation or 0,
+        reason=wrong.reason if wrong is not None else first.decision.reason.value,
+        message=wrong.message if wrong is not None else words(first.decision),
+        replicas=len(first.pods),
+        selector=selector_text(service.name, first.name),
+        roles=tuple(_role(report, one) for one in roles),
+        decisions=_decisions(service.status.decisions, roles),
+        cold_start=report.cold_start,
+        slo=report.level,
+        spend=_spend([state for role in roles for state in role.states]),
+        last_signal_at=instant(report.last_signal_at)
+        if report.last_signal_at is not None
+        else service.status.last_signal_at,
+        conditions=conditions,
+    )
+
+
+def _what_is_wrong(conditions: tuple[Condition, ...]) -> Condition | None:
+    """What people should look at before any decision: children that cannot be made, or that nothing comes of."""
+    for kind in (ServiceCondition.ACCEPTED, ServiceCondition.AVAILABLE):
+        one = condition_of(conditions, kind)
+        if one is not None and one.status is ConditionStatus.FALSE:
+            return one
+    return None
+
+
+def _role(report: Report, role: RoleTold) -> RoleStatus:
+    before = next((one for one in report.service.status.roles if one.name == role.name), None)
+    desired = role.decision.to_replicas
+    targets = report.targets[role.name]
+    is_same = before is not None and before.desired == desired and before.since is not None
+    pods = role.pods
+    draining = sum(one.is_draining for one in pods)
+    return RoleStatus(
+        name=role.name,
+        desired=desired,
+        ready=role.ready,
+        starting=max(0, desired - role.ready),
+        draining=draining,
+        reason=role.decision.reason.value,
+        message=words(role.decision),
+        since=before.since if before is not None and is_same else instant(float(int(report.now))),
+        variants=tuple(
+            VariantStatus(
+                name=one.name,
+                desired=targets.get(one.name, 0),
+                ready=sum(pod.is_ready and pod.takes_requests for pod in one.pods),
+            )
+            for one in role.states
+        ),
+    )
+
+
+def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) -> tuple[DecisionRecord, ...]:
+    """The last ones; of a role that stays as it is for the same reason, the newest alone."""
+    found = list(before)
+    for role in roles:
+        record = decision_record(role.decision, role.name).model_copy(update={"message": words(role.decision)})
+        last = next((one for one in reversed(found) if one.role == role.name), None)
+        repeats = (
+            last is not None
+            and record.from_ == record.to == last.to == last.from_
+            and (record.reason, record.recommender) == (last.reason, last.recommender)
+        )
+        if repeats and last is not None:
+            found.remove(last)
+        found.append(record)
+    return tuple(sorted(found, key=lambda one: one.at))[-MAX_DECISIONS:]
+
+
+def _spend(states: Sequence[VariantState]) -> SpendStatus:
+    totals: dict[str, float] = {GPUS: 0.0, COST: 0.0, POWER: 0.0}
+    is_known = dict.fromkeys(totals, True)
+    for one in states:
+        used = uses(one.spec)
+        for name in totals:
+            is_known[name] = is_known[name] and name in used
+            totals[name] += len(one.pods) * used.get(name, 0.0)
+    return SpendStatus(
+        gpus=int(totals[GPUS]),
+        cost_per_hour=f"{totals[COST]:.6f}".rstrip("0").rstrip(".") if is_known[COST] else None,
+        power_watts=int(totals[POWER]) if is_known[POWER] else None,
+    )

@@ -1,0 +1,377 @@
+"""One look at a ModelService, and what to do about it: from what is seen to children, drains and status.
+
+Pure: what was seen before is in the status, in labels and annotations of pods and Deployments, and, where losing it
+costs nothing but time, in `RoleMemory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Protocol
+
+from stowage.api.model_service import ModelService
+from stowage.api.model_service_reasons import ScalingReason, ServiceReason
+from stowage.api.model_service_role import Role
+from stowage.api.model_service_status import ModelServiceStatus
+from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
+from stowage.decide.serving import children
+from stowage.decide.serving.cold_start import cold_start_status, with_starts
+from stowage.decide.serving.decision import Decision, inputs
+from stowage.decide.serving.drain import Samples
+from stowage.decide.serving.leaving import Leaving
+from stowage.decide.serving.left_over import left_over
+from stowage.decide.serving.performance import Performance
+from stowage.decide.serving.role_decision import RoleSeen, decide_roles
+from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.role_prospect import (
+    Prospect,
+    cold_start_seconds,
+    desired_now,
+    prospect,
+    states_of,
+    was_idle,
+)
+from stowage.decide.serving.service_conditions import RoleTold
+from stowage.decide.serving.service_facts import (
+    DRAINING_SINCE_ANNOTATION,
+    LEAVING_COST_ANNOTATION,
+    ChildRef,
+    DeploymentFact,
+    PodFact,
+    PodRef,
+    written,
+)
+from stowage.decide.serving.service_status import Report, status_of
+from stowage.decide.serving.spend import Claim, limits_of, paid_for, uses
+from stowage.decide.serving.targets_met import service_level
+from stowage.decide.serving.trust import distrust
+from stowage.decide.serving.variant_state import Placing, VariantState, place
+from stowage.decide.serving.view import ReplicaView, View
+
+BUSY_SECONDS: Final = 5.0
+"""Until the next look while replicas follow the load: how often decisions are made in simulations too."""
+QUIET_SECONDS: Final = 30.0
+"""The same where the number is fixed and nothing is under way."""
+
+Document = dict[str, Any]
+
+
+class Look(Protocol):
+    """What the signals of one role say."""
+
+    @property
+    def view(self) -> View:
+        """The role, with what was scraped of it so far."""
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """By pod: requests that run and wait in its newest sample, where that is fresh; draining pods too."""
+
+    @property
+    def sampled_at(self) -> Mapping[str, float]:
+        """By pod of `requests`: the time of that sample; a pod may be missing."""
+
+    @property
+    def problem(self) -> ServiceReason | None:
+        """Why they can not be relied on; None: they can."""
+
+    @property
+    def message(self) -> str:
+        """What is missing, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A service at the instant `now` (seconds since 1970).
+
+    Attributes:
+        service: as it is stored, its last status included.
+        pods: of the service, those that have ended left out.
+        deployments: by name, all that the service owns, those of variants that are gone from the spec included.
+        looks: by role; a role without one is decided without signals.
+        profiles: by name, those that are there.
+        now: the time.
+        memories: by role, as the last step gave them; empty at first.
+        others: Services and PodDisruptionBudgets that the service owns.
+        free_gpus: by node, GPUs that nobody uses; which replica goes depends on it, and nothing else.
+        refused: the API server's words where it refused a child the last time; empty: it took all of them.
+    """
+
+    service: ModelService
+    pods: tuple[PodFact, ...]
+    deployments: Mapping[str, DeploymentFact]
+    looks: Mapping[str, Look]
+    profiles: Mapping[str, Performance]
+    now: float
+    memories: Mapping[str, RoleMemory] = field(default_factory=dict)
+    others: tuple[ChildRef, ...] = ()
+    free_gpus: Mapping[str, int] = field(default_factory=dict)
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStep:
+    """What to do: patch pods (`pod_patches`), then apply children, delete what is left over, write the status.
+
+    Attributes:
+        status: to be written.
+        apply: children, whole. `spec.replicas` of a Deployment is left out where somebody else owns it, so all of them
+            may be applied by force.
+        drain: pods that get no new requests from now on.
+        undrain: pods that get requests again.
+        cost: by pod, its deletion cost; 0 takes the annotation away.
+        delete: children that the spec no longer asks for, and that nothing needs any more.
+        memories: by role, for the next step.
+        again_seconds: when to look again at the latest.
+    """
+
+    status: ModelServiceStatus
+    apply: tuple[Document, ...]
+    drain: tuple[PodRef, ...]
+    undrain: tuple[PodRef, ...]
+    cost: Mapping[PodRef, int]
+    delete: tuple[ChildRef, ...]
+    memories: Mapping[str, RoleMemory]
+    again_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What signals are asked for with: replicas that the role shall have now, and how long a new one takes."""
+
+    desired: int
+    cold_start_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _NoLook:
+    """Of a role that nobody asked signals of."""
+
+    view: View
+    requests: Mapping[str, int] = field(default_factory=dict)
+    sampled_at: Mapping[str, float] = field(default_factory=dict)
+    problem: ServiceReason | None = ServiceReason.SIGNALS_MISSING
+    message: str = "nobody asked for them"
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """A role on its way through a step."""
+
+    spec: Role
+    states: tuple[VariantState, ...]
+    memory: RoleMemory
+    look: Look
+    prospect: Prospect
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def placed(self, count: int, now: float) -> Placing:
+        return place(count, self.spec, self.states, self.prospect.prices, self.prospect.capacities, now)
+
+    def spend(self, count: int, now: float) -> Mapping[str, float]:
+        """What so many replicas use together."""
+        placing, total = self.placed(count, now), dict[str, float]()
+        for one in self.states:
+            for name, amount in uses(one.spec).items():
+                total[name] = total.get(name, 0.0) + amount * placing.counts.get(one.name, 0)
+        return total
+
+
+def asks(
+    service: ModelService,
+    pods: Sequence[PodFact],
+    deployments: Mapping[str, DeploymentFact],
+    memories: Mapping[str, RoleMemory],
+) -> Mapping[str, Ask]:
+    """By role, what `ServingSignals.look` is to be told beside the pods."""
+    found: dict[str, Ask] = {}
+    for role in service.spec.roles:
+        states = states_of(service, role, pods, deployments)
+        memory = _with_starts(memories.get(role.name, RoleMemory()), states)
+        found[role.name] = Ask(desired_now(service, role, states), cold_start_seconds(service, role, states, memory))
+    return found
+
+
+def next_step(seen: Seen) -> ServiceStep:
+    """What to do about a service as it is."""
+    service, now = seen.service, seen.now
+    stale = service.spec.metrics.stale_after.seconds
+    roles = [_role(seen, one) for one in service.spec.roles]
+    decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles])
+    decisions = {name: decision for name, (decision, _) in decided.items()}
+    decisions = _within_budget(service, roles, decisions, now)
+    placings = {one.name: one.placed(decisions[one.name].to_replicas, now) for one in roles}
+    decisions = {name: _as_placed(decision, placings[name]) for name, decision in decisions.items()}
+    leaving = Leaving(
+        seen.pods,
+        {name: decision.to_replicas for name, decision in decisions.items()},
+        {name: Samples(one.requests, one.sampled_at, stale) for name, one in seen.looks.items()},
+        seen.free_gpus,
+        deadline_seconds=service.spec.scaling.scale_down.drain_deadline.seconds,
+        now=now,
+    )
+    delete = left_over(
+        service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over
+    )
+    documents: list[Document] = [*children.services(service)]
+    for role in roles:
+        documents.append(children.disruption_budget(service, role.spec))
+        placing = placings[role.name]
+        for one in role.states:
+            if one.spec.group is not None:
+                continue
+            replicas = leaving.of(role.name, one, placing.counts.get(one.name, 0))
+            until = placing.out_of_stock_until.get(one.name)
+            documents.append(
+                children.deployment(service, role.spec, one.spec, None if one.foreign else replicas, until)
+            )
+    changes = leaving.changes
+    memories = {name: memory for name, (_, memory) in decided.items()}
+    status = _status(seen, roles, decisions, placings, memories)
+    return ServiceStep(
+        status=status,
+        apply=tuple(documents),
+        drain=tuple(ref for one in changes for ref in one.drain),
+        undrain=tuple(ref for one in changes for ref in one.undrain),
+        cost={ref: cost for one in changes for ref, cost in one.cost.items()},
+        delete=delete,
+        memories=memories,
+        again_seconds=_again_seconds(service, seen.pods, decisions),
+    )
+
+
+def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
+    """By pod, one merge patch with its drain, undrain and cost, its UID in it as a precondition."""
+    found: dict[PodRef, Document] = {}
+
+    def metadata(ref: PodRef) -> Document:
+        document = found.setdefault(ref, {"metadata": {"uid": ref.uid, "labels": {}, "annotations": {}}})
+        part: Document = document["metadata"]
+        return part
+
+    for ref in step.drain:
+        metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "false"
+        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = written(now)
+    for ref in step.undrain:
+        metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "true"
+        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = None
+    for ref, cost in step.cost.items():
+        for name in (DELETION_COST_ANNOTATION, LEAVING_COST_ANNOTATION):
+            metadata(ref)["annotations"][name] = str(cost) if cost else None
+    return found
+
+
+def _role(seen: Seen, spec: Role) -> _Role:
+    states = states_of(seen.service, spec, seen.pods, seen.deployments)
+    memory = _with_starts(seen.memories.get(spec.name, RoleMemory()), states)
+    look = seen.looks.get(spec.name)
+    if look is None:
+        desired = desired_now(seen.service, spec, states)
+        cold = cold_start_seconds(seen.service, spec, states, memory)
+        replicas = tuple(
+            ReplicaView(pod.ref.name, pod.is_ready, seen.now - pod.created_at, 0, 0, 0, 0)
+            for state in states
+            for pod in state.pods
+            if not pod.is_draining
+        )
+        look = _NoLook(View(seen.now, desired, replicas, (), cold))
+    return _Role(spec, states, memory, look, prospect(seen.service.spec, spec, states, seen.profiles, memory))
+
+
+def _with_starts(memory: RoleMemory, states: Sequence[VariantState]) -> RoleMemory:
+    return replace(memory, starts=with_starts(memory.starts, [pod for one in states for pod in one.pods]))
+
+
+def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
+    return RoleSeen(
+        name=role.name,
+        settings=role.prospect.settings,
+        view=role.look.view,
+        memory=role.memory,
+        problem=role.look.problem,
+        has_profile=role.prospect.has_profile,
+        was_idle=was_idle(service, role.spec),
+    )
+
+
+def _within_budget(
+    service: ModelService, roles: Sequence[_Role], decisions: Mapping[str, Decision], now: float
+) -> dict[str, Decision]:
+    limits = limits_of(service.spec.scaling.budget)
+    if not limits:
+        return dict(decisions)
+    claims = [
+        Claim(one.name, one.spec.bounds.min, decisions[one.name].to_replicas, partial(one.spend, now=now))
+        for one in roles
+    ]
+    paid = paid_for(claims, limits)
+    return {
+        name: decision
+        if paid[name] == decision.to_replicas
+        else _replaced(decision, paid[name], ScalingReason.BUDGET_REACHED)
+        for name, decision in decisions.items()
+    }
+
+
+def _as_placed(decision: Decision, placing: Placing) -> Decision:
+    """The decision with what the variants may have, where that is less."""
+    count = sum(placing.counts.values())
+    if placing.short is None or count >= decision.to_replicas:
+        return decision
+    return _replaced(decision, count, placing.short)
+
+
+def _replaced(decision: Decision, count: int, reason: ScalingReason) -> Decision:
+    known = inputs({**dict(decision.inputs), "replicas_decided": float(decision.to_replicas)})
+    return replace(decision, to_replicas=count, reason=reason, inputs=known)
+
+
+def _status(
+    seen: Seen,
+    roles: Sequence[_Role],
+    decisions: Mapping[str, Decision],
+    placings: Mapping[str, Placing],
+    memories: Mapping[str, RoleMemory],
+) -> ModelServiceStatus:
+    service = seen.service
+    stale = service.spec.metrics.stale_after.seconds
+    newest = [one.look.view.scrapes[-1].at for one in roles if one.look.view.scrapes]
+    told = service.status.cold_start
+    report = Report(
+        service=service,
+        roles=[
+            RoleTold(
+                name=one.name,
+                least=one.spec.bounds.min,
+                decision=decisions[one.name],
+                states=one.states,
+                problem=one.look.problem,
+                problem_words=one.look.message,
+                doubt=distrust(one.look.view, stale),
+            )
+            for one in roles
+        ],
+        targets={name: placing.wanted for name, placing in placings.items()},
+        level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
+        cold_start=cold_start_status(
+            [(name, memory.starts) for name, memory in memories.items()], told, seen.pods, seen.now
+        ),
+        missing_profiles=[name for one in roles for name in one.prospect.missing_profiles],
+        refused=seen.refused,
+        last_signal_at=max(newest, default=None),
+        now=seen.now,
+    )
+    return status_of(report)
+
+
+def _again_seconds(service: ModelService, pods: Sequence[PodFact], decisions: Mapping[str, Decision]) -> float:
+    spec = service.spec
+    is_fixed = spec.scaling.paused or (spec.replicas is not None and len(spec.roles) == 1)
+    is_at_zero = all(one.to_replicas == 0 for one in decisions.values())
+    is_under_way = any(one.is_draining or not one.is_ready for one in pods)
+    return QUIET_SECONDS if (is_fixed or is_at_zero) and not is_under_way else BUSY_SECONDS

@@ -1,0 +1,28 @@
+"""Fields of a ModelService that this version does not act on, by their paths."""
+
+from __future__ import annotations
+
+from stowage.api.model_service import ModelServiceSpec
+from stowage.decide.serving.zero import is_woken_by_schedule
+
+
+def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
+    """What the spec asks for in vain, in order, each with what happens instead."""
+    found: list[str] = []
+    for role in spec.roles:
+        path = f"roles[{role.name}]"
+        found += [
+            f"{path}.variants[{one.name}].group (no replica of it is made)"
+            for one in role.variants
+            if one.group is not None
+        ]
+        if role.warm.pods:
+            found.append(f"{path}.warm.pods (none is kept)")
+        if role.warm.nodes:
+            found.append(f"{path}.warm.nodes (none is kept)")
+    if spec.scaling.scale_to_zero is not None:
+        if is_woken_by_schedule(spec):
+            found.append("scaling.scaleToZero.hold (requests at zero are refused; a schedule wakes the service)")
+        else:
+            found.append("scaling.scaleToZero (no schedule would wake the service, so bounds.min replicas stay)")
+    return tuple(found)

@@ -1,0 +1,37 @@
+"""When a service has nothing to do, and may have no replica at all.
+
+Nothing holds requests that come at zero, and replicas that are not there tell of no queue: what wakes a service is a
+schedule, somebody by hand, or a queue in front of it that its metrics tell of. So only a service with a schedule that
+wakes it goes to zero by itself.
+"""
+
+from __future__ import annotations
+
+from stowage.api.model_service import ModelServiceSpec
+from stowage.decide.serving.view import View
+
+
+def is_woken_by_schedule(spec: ModelServiceSpec) -> bool:
+    """Whether a schedule asks for replicas at some time."""
+    return any(one.min is not None for one in spec.scaling.schedules)
+
+
+def idle_since(view: View, before: float | None, *, is_sound: bool) -> float | None:
+    """Since when no request has come or run, by the scrapes and by what was known `before`.
+
+    None: one runs, or the scrapes can not be trusted: lack of knowledge is no idleness.
+    """
+    if not is_sound or not view.scrapes:
+        return None
+    newest = view.scrapes[-1]
+    since: float | None = None
+    for one in reversed(view.scrapes):
+        if one.running + one.waiting > 0 or one.arrived != newest.arrived:
+            return since
+        since = one.at
+    return since if before is None or since is None else min(before, since)
+
+
+def has_queue(view: View) -> bool:
+    """Whether the newest scrape tells of requests that wait or run."""
+    return bool(view.scrapes) and view.scrapes[-1].waiting + view.scrapes[-1].running > 0

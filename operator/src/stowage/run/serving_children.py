@@ -1,0 +1,195 @@
+"""What a ModelService consists of: known without asking again and again, applied only where it has to be.
+
+What is remembered here saves requests and nothing else: a new process lists and applies once, which changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from stowage.act.serving import Document, apply_child, delete_child, list_children
+from stowage.api.model_service import ModelService
+from stowage.decide.serving.service_facts import ChildRef, DeploymentFact
+from stowage.observe.deployment_facts import deployment_fact
+from stowage.observe.store import Store
+from stowage.transport import Api, Conflict
+
+LISTED_SECONDS: Final = 60.0
+"""Deployments are listed anew after so long, in case an event was lost …"""
+SHORT_SECONDS: Final = 10.0
+"""… or after so long while pods are fewer than asked for: the Deployment's status says why, and rings nobody."""
+APPLIED_SECONDS: Final = 600.0
+"""A child is applied anew after so long: what somebody changed or deleted meanwhile comes back."""
+OTHER_KINDS: Final = ("Service", "PodDisruptionBudget")
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class _Applied(Struct, frozen=True):
+    """How a child was applied: what was sent, and what it became."""
+
+    sent: bytes
+    at: float
+    uid: str
+    generation: int
+
+
+class _Known:
+    """What is known of one service's children."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.deployments: dict[str, Document] = {}
+        self.listed_at: float | None = None
+        self.others: tuple[ChildRef, ...] = ()
+        self.others_of: int | None = None  # generation of the spec that they were listed for
+        self.applied: dict[tuple[str, str], _Applied] = {}
+
+
+class ServingChildren:
+    """Children of all services.
+
+    Args:
+        api: the connection.
+        store: facts of the cluster.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, api: Api, store: Store, clock: Callable[[], float]) -> None:
+        self._api = api
+        self._store = store
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._service_of: dict[str, str] = {}  # by key of a Deployment: of the service that owns it, or did
+
+    def deployment_changed(self, key: str) -> str | None:
+        """A Deployment came, changed or is gone; the key of the service that it concerns."""
+        namespace, _, name = key.partition("/")
+        workload = self._store.workload("Deployment", namespace, name)
+        owner = workload.owner if workload is not None else None
+        if owner is not None and owner.kind == ModelService.kind_name():
+            self._service_of[key] = f"{namespace}/{owner.name}"
+        service = self._service_of.get(key)
+        if workload is None:
+            self._service_of.pop(key, None)
+        if service in self._known:
+            self._known[service].listed_at = None
+        return service
+
+    async def deployments(self, service: ModelService, pods: int) -> Mapping[str, DeploymentFact]:
+        """The Deployments that the service owns, by name.
+
+        Args:
+            service: whose.
+            pods: how many it has.
+        """
+        known, now = self._of(service), self._clock()
+        asked_for = sum(int((one.get("spec") or {}).get("replicas", 1)) for one in known.deployments.values())
+        lasts = SHORT_SECONDS if pods < asked_for else LISTED_SECONDS
+        if known.listed_at is None or now - known.listed_at >= lasts:
+            listed = await list_children(self._api, service, "Deployment")
+            known.deployments = {one["metadata"]["name"]: one for one in listed if _stays(one)}
+            known.listed_at = now
+        wanted = _wanted(service)
+        return {name: deployment_fact(one, wanted.get(name)) for name, one in known.deployments.items()}
+
+    async def others(self, service: ModelService) -> tuple[ChildRef, ...]:
+        """Services and PodDisruptionBudgets that the service owns; they change with its spec alone."""
+        known = self._of(service)
+        if known.others_of != service.metadata.generation:
+            found = [
+                ChildRef(kind, one["metadata"]["name"], one["metadata"]["uid"])
+                for kind in OTHER_KINDS
+                for one in await list_children(self._api, service, kind)
+                if _stays(one)
+            ]
+            known.others, known.others_of = tuple(sorted(found)), service.metadata.generation
+        return known.others
+
+    async def apply(self, service: ModelService, documents: Sequence[Document]) -> None:
+        """Apply the children that are not as they were applied last; in order, the first error ends it.
+
+        Raises:
+            ChildTaken: another object has the name of a child.
+            ApiError: the API server refuses one, or does not answer.
+        """
+        known = self._of(service)
+        for document in documents:
+            kind, name = document["kind"], document["metadata"]["name"]
+            sent = _encode(document)
+            before = known.applied.get((kind, name))
+            if before is not None and before.sent == sent and not self._has_changed(known, kind, name, before):
+                continue
+            uid = before.uid if before is not None else self._uid(known, kind, name)
+            try:
+                now_there = await apply_child(self._api, service, document, uid)
+            except Conflict:  # gone, or another one: it is looked for before it is made anew
+                known.applied.pop((kind, name), None)
+                now_there = await apply_child(self._api, service, document, None)
+            metadata = now_there["metadata"]
+            known.applied[kind, name] = _Applied(sent, self._clock(), metadata["uid"], metadata.get("generation", 0))
+            if kind == "Deployment":
+                known.deployments[name] = now_there
+
+    async def delete(self, service: ModelService, children: Sequence[ChildRef]) -> None:
+        """Delete children that nobody asks for any more.
+
+        Raises:
+            ApiError: the API server refuses, or does not answer.
+        """
+        known = self._of(service)
+        for child in children:
+            await delete_child(self._api, service.namespace, child)
+            known.applied.pop((child.kind, child.name), None)
+            known.deployments.pop(child.name, None) if child.kind == "Deployment" else None
+            known.others = tuple(one for one in known.others if one != child)
+
+    def forget(self, key: str) -> None:
+        """The service is gone: its children are the garbage collector's."""
+        self._known.pop(key, None)
+
+    def clear(self) -> None:
+        """Somebody else leads: what is known will be old."""
+        self._known.clear()
+
+    def _of(self, service: ModelService) -> _Known:
+        known = self._known.get(service.key)
+        uid = service.metadata.uid or ""
+        if known is None or known.uid != uid:
+            known = self._known[service.key] = _Known(uid)
+        return known
+
+    def _has_changed(self, known: _Known, kind: str, name: str, before: _Applied) -> bool:
+        """Whether somebody changed or deleted a child since, or may have."""
+        if self._clock() - before.at >= APPLIED_SECONDS:
+            return True
+        if kind != "Deployment" or known.listed_at is None:
+            return False
+        there = known.deployments.get(name)
+        if there is None or there["metadata"]["uid"] != before.uid:
+            return True
+        generation: int = there["metadata"].get("generation", 0)
+        return generation != before.generation
+
+    @staticmethod
+    def _uid(known: _Known, kind: str, name: str) -> str | None:
+        if kind == "Deployment" and name in known.deployments:
+            return str(known.deployments[name]["metadata"]["uid"])
+        return next((one.uid for one in known.others if (one.kind, one.name) == (kind, name)), None)
+
+
+def _wanted(service: ModelService) -> dict[str, int]:
+    """By name of the Deployment, what the last status asked of it."""
+    return {
+        f"{service.name}-{role.name}-{variant.name}": variant.desired
+        for role in service.status.roles
+        for variant in role.variants
+    }
+
+
+def _stays(document: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" not in document["metadata"]

@@ -1,0 +1,273 @@
+"""The life of ModelServices on a real control plane, with simulated nodes and engines that the test plays."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.model_service import Service
+from harness.played_engines import CACHE_TOKENS, PlayedEngines
+from harness.prometheus_server import FakePrometheus, fake_prometheus
+from harness.waiting import always, eventually
+from harness.workbench import Document, Workbench
+from stowage.api.model_service import ModelService
+from stowage.demo.processes import ManagedProcess, free_port
+from stowage.transport import paths
+from stowage.transport.errors import NotFound
+
+Start = Callable[..., ManagedProcess]
+
+BY_TOKENS: Document = {
+    "recommenders": ["Saturation"],
+    "scaleDown": {"stabilization": "0s", "maxPercentPerMinute": 100},
+}
+"""What replicas there are follows at once from the tokens in their caches."""
+TAKES = "stowage.dev/takes-requests"
+CONFIGURATION = "prometheus.yaml"
+
+
+@pytest.fixture
+async def prometheus() -> AsyncIterator[FakePrometheus]:
+    async with fake_prometheus() as fake:
+        yield fake
+
+
+@pytest.fixture
+def engines(prometheus: FakePrometheus) -> PlayedEngines:
+    played = PlayedEngines(time.time)  # noqa: TID251 - as the operator's clock has it
+    prometheus.behaviour = played.behave
+    return played
+
+
+@pytest.fixture
+def arguments(prometheus: FakePrometheus, tmp_path: Path) -> tuple[str, ...]:
+    """Of an operator that asks that Prometheus; with the same lease each time."""
+    settings = {"endpoints": [{"url": f"http://127.0.0.1:{prometheus.port}"}]}
+    (tmp_path / CONFIGURATION).write_text(yaml.safe_dump(settings))
+    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "6")
+    terms = ("--renew-within-seconds", "4", "--lease-retry-seconds", "1")
+    return (*lease, *terms, "--solver-workers", "1", "--prometheus-config", str(tmp_path / CONFIGURATION))
+
+
+@pytest.fixture
+def begin(start: Start, arguments: tuple[str, ...]) -> Callable[[], ManagedProcess]:
+    """Starts an operator."""
+
+    def begin_one() -> ManagedProcess:
+        port = str(free_port())
+        url = f"http://127.0.0.1:{port}/readyz"
+        return start("operator", "--metrics-port", port, *arguments, ready_url=url)
+
+    return begin_one
+
+
+@pytest.fixture
+async def service(
+    workbench: Workbench, engines: PlayedEngines, begin: Callable[[], ManagedProcess]
+) -> AsyncIterator[Service]:
+    assert engines.tokens == 0
+    await workbench.nodes(2, cpu="16", labels={"story": workbench.namespace})
+    begin()
+    made = Service(workbench)
+    yield made
+    await made.delete()
+
+
+async def test_five_lines_are_a_deployment_with_one_replica_behind_a_service(service: Service) -> None:
+    await service.apply()
+    (pod,) = (await service.until_ready(1)).values()
+    found = await service.deployment()
+    assert found["spec"]["replicas"] == 1
+    (owner,) = found["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["controller"]) == ("ModelService", "chat", True)
+    served = await service.child(paths.SERVICES, "chat")
+    assert (served["spec"]["selector"][TAKES], served["spec"]["ports"][0]["port"]) == ("true", 8000)
+    assert pod["metadata"]["labels"][TAKES] == "true"
+    await service.until_condition("Available", "True", "ReplicasReady")
+    await service.until_condition("Accepted", "True", "Accepted")
+    await service.until_condition("Observed", "True", "SignalsFresh")
+    read = ModelService.parse_stored(await service.read())
+    assert read.unread == (), "what the operator writes has the form that it reads"
+    assert [(one.name, one.desired, one.ready) for one in read.status.roles] == [("unified", 1, 1)]
+    assert "stowage.dev/service=chat" in read.status.selector
+
+
+async def test_replicas_follow_the_load_and_leave_once_their_requests_have_ended(
+    service: Service, engines: PlayedEngines
+) -> None:
+    await service.apply(scaling=BY_TOKENS)
+    await service.until_ready(1)
+    await service.until_condition("Observed", "True", "SignalsFresh")
+    engines.tokens = 2 * CACHE_TOKENS
+    before = await service.until_more_than(1)
+    engines.held = dict.fromkeys(before, 3)
+    engines.tokens = 1000
+
+    async def leaving() -> set[str]:
+        return {name for name, pod in (await service.pods()).items() if pod["metadata"]["labels"][TAKES] == "false"}
+
+    # nothing falls before the demand of three minutes is known
+    victims = await eventually(leaving, timeout_seconds=240, what="a replica takes no new requests")
+    there = await service.deployment()
+    assert there["spec"]["replicas"] == len(before), "those that leave are there until their last request has ended"
+    engines.held = {}
+    await service.until_ready(1, within_seconds=120)
+    assert not victims & set(await service.pods())
+    decisions = (await service.status())["decisions"]
+    assert {"CapacityUnused"} & {one["reason"] for one in decisions}, decisions
+
+
+async def test_without_signals_nothing_falls_and_the_condition_says_why(
+    service: Service, engines: PlayedEngines
+) -> None:
+    await service.apply(scaling=BY_TOKENS, metrics={"staleAfter": "5s"})
+    await service.until_ready(1)
+    await service.until_condition("Observed", "True", "SignalsFresh")
+    engines.tokens = 2 * CACHE_TOKENS
+    before = await service.until_more_than(1)
+    engines.is_down = True
+    engines.tokens = 0
+    found = await service.condition("Observed")
+    reason = found["reason"]
+    assert reason
+
+    async def told() -> bool:
+        found = await service.condition("Observed")
+        return found["status"] == "False" and found["reason"] in {"PrometheusUnreachable", "SignalsStale"}
+
+    await eventually(told, timeout_seconds=60, what="the signals are said to be away")
+    await service.until_condition("Scaling", "False", "Frozen")
+    assert set(await service.pods()) >= set(before)
+
+
+async def test_kubectl_scale_fixes_the_first_role_until_it_is_taken_away(service: Service) -> None:
+    await service.apply()
+    await service.until_ready(1)
+    await service.bench.api.merge_patch(f"{service.path}/scale", {"spec": {"replicas": 3}})
+    await service.until_ready(3)
+    await service.until_condition("Scaling", "False", "ManualOverride")
+    scale = await service.bench.api.get(f"{service.path}/scale")
+    assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (3, 3)
+    await service.set_spec(replicas=None)
+
+    async def follows() -> bool:
+        return (await service.condition("Scaling"))["reason"] != "ManualOverride"
+
+    await eventually(follows, what="the role follows its load again")
+
+
+async def test_who_else_writes_replicas_is_named_and_not_overruled(service: Service) -> None:
+    await service.apply()
+    await service.until_ready(1)
+    path = paths.named(paths.in_namespace(paths.DEPLOYMENTS, service.bench.namespace), "chat-unified-default")
+    await service.bench.api.merge_patch(f"{path}/scale", {"spec": {"replicas": 2}}, {"fieldManager": "another"})
+    await service.until_condition("Accepted", "False", "ForeignEdit", "another")
+
+    async def untouched() -> bool:
+        return bool((await service.deployment())["spec"]["replicas"] == 2)
+
+    await always(untouched, for_seconds=6.0)
+    await service.bench.api.merge_patch(f"{path}/scale", {"spec": {"replicas": 1}}, {"fieldManager": "another"})
+    await service.until_condition("Accepted", "True", "Accepted")
+
+
+async def test_a_name_that_is_taken_is_told_and_left_alone(service: Service) -> None:
+    taken = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "chat"}, "spec": {"ports": [{"port": 1}]}}
+    await service.bench.api.create(paths.in_namespace(paths.SERVICES, service.bench.namespace), taken)
+    await service.apply()
+    await service.until_condition("Accepted", "False", "ChildRefused", "not of this service")
+    found = await service.child(paths.SERVICES, "chat")
+    assert found["spec"]["ports"][0]["port"] == 1
+    await service.bench.api.delete(paths.named(paths.in_namespace(paths.SERVICES, service.bench.namespace), "chat"))
+    await service.until_condition("Accepted", "True", "Accepted")
+
+
+async def test_a_profile_that_is_missing_is_named_until_it_is_there(service: Service) -> None:
+    name = f"fast-{service.bench.namespace}"
+    await service.apply(roles=[{"variants": [service.variant(profile=name)]}])
+    await service.until_condition("Accepted", "False", "ProfileMissing", name)
+    rows = {
+        "prefill": [{"tokens": 512, "milliseconds": "20"}],
+        "decode": [{"running": 1, "kvTokens": 1000, "milliseconds": "7"}],
+    }
+    spec = {"model": "m", "accelerator": "h100", "kvCacheTokens": CACHE_TOKENS, "measured": rows}
+    document = {"apiVersion": "stowage.dev/v1alpha1", "kind": "PerformanceProfile", "metadata": {"name": name}}
+    await service.bench.create(paths.PERFORMANCE_PROFILES, {**document, "spec": spec})
+    await service.until_condition("Accepted", "True", "Accepted")
+
+
+async def test_it_rests_while_nothing_changes_and_a_new_operator_changes_nothing(
+    workbench: Workbench, engines: PlayedEngines, begin: Callable[[], ManagedProcess]
+) -> None:
+    await workbench.nodes(1, cpu="16", labels={"story": workbench.namespace})
+    engines.tokens = 1000
+    operator = begin()
+    service = Service(workbench)
+    await service.apply(replicas=2)
+    pods = await service.until_ready(2)
+    await service.until_condition("Observed", "True", "SignalsFresh")
+    before = await service.settled()
+
+    async def is_still() -> bool:
+        after = await service.versions()
+        return {name for name in before if before[name] != after[name]} <= {"ModelService"} and len(after) == len(
+            before
+        )
+
+    await always(is_still, for_seconds=12.0)
+    status = await service.status()
+    operator.stop()
+    begin()
+    await service.bench.api.merge_patch(service.path, {"metadata": {"annotations": {"look": "now"}}})
+    await always(is_still, for_seconds=12.0)
+    assert set(await service.pods()) == set(pods)
+    after = await service.status()
+    assert [(one["name"], one["desired"], one["since"]) for one in after["roles"]] == [
+        (one["name"], one["desired"], one["since"]) for one in status["roles"]
+    ]
+    await service.delete()
+
+
+async def test_a_deployment_that_was_deleted_or_changed_comes_back(service: Service) -> None:
+    await service.apply()
+    await service.until_ready(1)
+    path = paths.named(paths.in_namespace(paths.DEPLOYMENTS, service.bench.namespace), "chat-unified-default")
+    spec = {"template": {"spec": {"containers": [{"name": "engine", "image": "other:1"}]}}}
+    await service.bench.api.strategic_patch(path, {"spec": spec})
+
+    async def is_mended() -> bool:
+        found = await service.deployment()
+        return bool(found["spec"]["template"]["spec"]["containers"][0]["image"] == "vllm:1")
+
+    await eventually(is_mended, what="the image is that of the service again")
+    before = (await service.deployment())["metadata"]["uid"]
+    await service.bench.api.delete(path)
+
+    async def is_new() -> bool:
+        with contextlib.suppress(NotFound):
+            return bool((await service.deployment())["metadata"]["uid"] != before)
+        return False
+
+    await eventually(is_new, what="the Deployment is made anew")
+    await service.until_ready(1)
+
+
+async def test_variants_and_roles_that_are_gone_from_the_spec_go(service: Service) -> None:
+    await service.apply(roles=[{"variants": [service.variant(name="a"), service.variant(name="b")]}])
+    await service.until_ready(1)
+    assert (await service.deployment(variant="b"))["spec"]["replicas"] in {0, 1}
+    await service.set_spec(roles=[{"name": "all", "variants": [service.variant(name="a")]}])
+
+    async def only_the_new_ones() -> bool:
+        found = {name.rpartition("/")[2] for name in await service.versions() if paths.PODS not in name}
+        assert found == {"ModelService", "chat-all-a", "chat", "chat-all"}, found
+        return True
+
+    await eventually(only_the_new_ones, timeout_seconds=60, what="what is left over has gone")
+    await service.until_ready(1)

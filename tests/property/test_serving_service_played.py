@@ -1,0 +1,167 @@
+"""A whole service in a played cluster: by hand, with stocks that are too small, its count is reached and then rests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+
+from harness.serving_children import NOW, pod, role, service, variant
+from stowage.api.model_service import ModelService
+from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.service_facts import (
+    OUT_OF_STOCK_UNTIL_ANNOTATION,
+    DeploymentFact,
+    PodFact,
+    PodRef,
+    seconds_of,
+)
+from stowage.decide.serving.service_step import Document, Seen, ServiceStep, next_step, pod_patches
+
+STEP_SECONDS = 15.0
+STARTS_SECONDS = 40.0
+LONG_STEPS = 60
+"""So many steps are longer than any wait: drains, pods without a node, variants that are out of stock."""
+
+
+class World:
+    """Controllers and kube-scheduler for one role; a variant has so many nodes, a replica takes a whole one."""
+
+    def __init__(self, stocks: dict[str, int]) -> None:
+        self.stocks = stocks
+        self.now = NOW
+        self.deployments: dict[str, DeploymentFact] = {}
+        self.pods: dict[PodRef, PodFact] = {}
+        self.made = 0
+        self.memories: dict[str, RoleMemory] = {}
+
+    def look(self, of: ModelService) -> tuple[ModelService, ServiceStep]:
+        """One step of the operator, all of it carried out, and what follows in the cluster."""
+        step = next_step(
+            Seen(of, tuple(self.pods.values()), dict(self.deployments), {}, {}, self.now, memories=self.memories)
+        )
+        self.memories = dict(step.memories)
+        for ref, patch in pod_patches(step, self.now).items():
+            self._patch(ref, patch["metadata"])
+        for document in step.apply:
+            if document["kind"] == "Deployment":
+                self._apply(document)
+        for child in step.delete:
+            del self.deployments[child.name]
+            gone = child.name.removeprefix("llama-unified-")
+            self.pods = {ref: one for ref, one in self.pods.items() if one.variant != gone}
+        self._control()
+        self.now += STEP_SECONDS
+        return of.model_copy(update={"status": step.status}), step
+
+    def _patch(self, ref: PodRef, metadata: Document) -> None:
+        one = self.pods[ref]
+        labels, annotations = metadata["labels"], metadata["annotations"]
+        changes: dict[str, Any] = {}
+        if "stowage.dev/takes-requests" in labels:
+            changes["takes_requests"] = labels["stowage.dev/takes-requests"] == "true"
+        if "stowage.dev/draining-since" in annotations:
+            changes["draining_since"] = seconds_of(annotations["stowage.dev/draining-since"])
+        if "stowage.dev/leaving-cost" in annotations:
+            cost = annotations["stowage.dev/leaving-cost"]
+            changes["deletion_cost"] = None if cost is None else int(cost)
+        self.pods[ref] = replace(one, **changes)
+
+    def _apply(self, document: Document) -> None:
+        name = document["metadata"]["name"]
+        until = document["metadata"].get("annotations", {}).get(OUT_OF_STOCK_UNTIL_ANNOTATION)
+        known = {OUT_OF_STOCK_UNTIL_ANNOTATION: until} if until is not None else {}
+        self.deployments[name] = DeploymentFact(name, f"uid-{name}", document["spec"]["replicas"], annotations=known)
+
+    def _control(self) -> None:
+        for name, fact in self.deployments.items():
+            kind = name.removeprefix("llama-unified-")
+            own = [one for one in self.pods.values() if one.variant == kind]
+            ranked = sorted(own, key=lambda one: (one.node is not None, one.is_ready, one.deletion_cost or 0))
+            for one in ranked[: max(0, len(own) - fact.replicas)]:
+                del self.pods[one.ref]
+            for _ in range(fact.replicas - len(own)):
+                self._make(kind)
+            self._place(kind)
+
+    def _make(self, kind: str) -> None:
+        self.made += 1
+        one = pod(
+            self.made, variant=kind, created_at=self.now, node=None, phase="Pending", is_ready=False, ready_at=None,
+            scheduled_at=None,
+        )  # fmt: skip
+        self.pods[one.ref] = one
+
+    def _place(self, kind: str) -> None:
+        own = [one for one in self.pods.values() if one.variant == kind]
+        room = self.stocks[kind] - sum(one.node is not None for one in own)
+        for one in own:
+            if one.node is None and room > 0:
+                room -= 1
+                known = replace(one, node=f"n-{one.ref.name}", phase="Running", scheduled_at=self.now)
+                self.pods[one.ref] = replace(known, unschedulable_since=None)
+            elif one.node is None:
+                self.pods[one.ref] = replace(one, unschedulable_since=one.unschedulable_since or self.now)
+            elif not one.is_ready and self.now - (one.scheduled_at or 0.0) >= STARTS_SECONDS:
+                self.pods[one.ref] = replace(one, is_ready=True, ready_at=self.now)
+
+
+def asking_for(of: ModelService, replicas: int) -> ModelService:
+    return of.model_copy(update={"spec": of.spec.model_copy(update={"replicas": replicas})})
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(1, 25)), min_size=1, max_size=6),
+    st.tuples(st.integers(0, 6), st.integers(0, 6)),
+)
+def test_a_count_by_hand_is_reached_as_far_as_nodes_allow_and_rests(
+    asked: list[tuple[int, int]], stocks: tuple[int, int]
+) -> None:
+    world = World({"cheap": stocks[0], "dear": stocks[1]})
+    of = service(
+        role(most=8, variants=[variant("cheap", costPerHour="1"), variant("dear", costPerHour="4")]),
+        scaling={"scaleDown": {"drainDeadline": "60s"}},
+    )
+    for count, steps in asked:
+        of = asking_for(of, count)
+        for _ in range(steps):
+            of, step = world.look(of)
+            serving = sum(one.takes_requests for one in world.pods.values())
+            assert serving == count, "pods that are asked for and do not leave"
+    for _ in range(LONG_STEPS):
+        of, step = world.look(of)
+    count = asked[-1][0]
+    if sum(stocks) < count:
+        return  # variants are tried in turn, as long as nobody has room
+    before = set(world.pods)
+    assert len(before) == count
+    assert all(one.is_ready and one.takes_requests for one in world.pods.values())
+    for _ in range(LONG_STEPS):
+        of, step = world.look(of)
+        assert set(world.pods) == before, "nothing comes and goes once the count is there"
+        assert not {*step.drain, *step.undrain, *step.cost}
+    assert of.status.roles[0].desired == of.status.roles[0].ready == count
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 4))
+def test_a_variant_that_is_replaced_leaves_as_fast_as_the_other_one_answers(count: int, more: int) -> None:
+    def of_variant(name: str, status: ModelService | None = None) -> ModelService:
+        fresh = service(role(most=8, variants=[variant(name)]), scaling={"scaleDown": {"drainDeadline": "60s"}})
+        fresh = asking_for(fresh, count)
+        return fresh if status is None else fresh.model_copy(update={"status": status.status})
+
+    world = World({"cheap": count, "dear": count + more})
+    of = of_variant("cheap")
+    for _ in range(10):
+        of, _ = world.look(of)
+    of = of_variant("dear", of)
+    for _ in range(40):
+        of, _ = world.look(of)
+        assert sum(one.is_ready and one.takes_requests for one in world.pods.values()) >= count
+    assert {one.variant for one in world.pods.values()} == {"dear"}
+    assert len(world.pods) == count
+    assert set(world.deployments) == {"llama-unified-dear"}

@@ -1,0 +1,102 @@
+"""`stowage why modelservice/NAME`: the story of the last decisions, for people and for programs."""
+
+from __future__ import annotations
+
+import pytest
+
+from stowage.api.durations import Duration, instant
+from stowage.api.model_service_status import ColdStart, ModelServiceStatus, Recommendation, ServiceLevelStatus
+from stowage.cli import run
+from stowage.cli.service_answer import document, explain
+from stowage.cli.service_text import lines
+from unit.serving_services import NOW, condition, decision, role, service
+
+RISEN = ModelServiceStatus(
+    roles=(role(3, 2, starting=1, reason="SloHeadroomLow", message="12.1 requests a second", since=instant(NOW - 65)),),
+    decisions=(
+        decision(1, 2, "ForecastHigher", NOW - 600),
+        decision(2, 2, "Steady", NOW - 70),
+        decision(
+            2,
+            3,
+            "SloHeadroomLow",
+            NOW - 65,
+            recommender="Slo",
+            inputs={"arrivalsPerSecond": "12.1"},
+            recommendations=(Recommendation(recommender="Slo", replicas=3),),
+            valid_until=instant(NOW - 50),
+        ),
+    ),
+    conditions=(
+        condition("Accepted", "True", "Accepted"),
+        condition("Available", "False", "ReplicasStarting", "2 of 3 unified ready"),
+    ),
+    slo=ServiceLevelStatus(attainment="0.9912", requests=1200),
+    cold_start=ColdStart(p50=Duration("94s"), p90=Duration("130s")),
+    last_signal_at=instant(NOW - 4),
+)
+
+
+def test_the_story_of_a_rise() -> None:
+    answer = explain(service(RISEN), NOW)
+    assert "\n".join(lines(answer)) == (
+        "modelservice team/chat: 2 of 3 replicas ready\n"
+        "  Available False, ReplicasStarting: 2 of 3 unified ready\n"
+        "  99.12% of 1200 requests met every target\n"
+        "  a replica takes 1 min 34 s to start, nine of ten at most 2 min 10 s\n"
+        "  newest signal: 4.0 s ago\n"
+        "role unified: 3 replicas, for 1 min 5 s (2 ready, 1 starting)\n"
+        "  because: SloHeadroomLow, 12.1 requests a second\n"
+        "  last decision, 1 min 5 s ago: from 2 to 3, SloHeadroomLow, as Slo asked\n"
+        "    asked for: Slo 3\n"
+        "    numbers: arrivalsPerSecond 12.1\n"
+        "    it is too old to be repeated: no newer signals for 50 s\n"
+        "  before that, 1 min 10 s ago: from 2 to 2, Steady\n"
+        "  before that, 10 min ago: from 1 to 2, ForecastHigher"
+    )
+    assert not answer.positive
+
+
+def test_the_same_for_programs() -> None:
+    found = document(explain(service(RISEN), NOW))
+    (one,) = found["roles"]
+    last = one["decisions"][0]
+    assert (last["from"], last["to"], last["reason"], last["recommender"]) == (2, 3, "SloHeadroomLow", "Slo")
+    assert (last["inputs"], last["validUntil"]) == ({"arrivalsPerSecond": "12.1"}, NOW - 50)
+    assert not {"before", "after", "words", "valid_until"} & set(last)
+    assert (one["desired"], one["variants"]) == (3, {"default": {"desired": 3, "ready": 3}} | one["variants"])
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "positive"),
+    [
+        pytest.param(ModelServiceStatus(), "kubectl stowage doctor", False, id="nobody has looked yet"),
+        pytest.param(
+            ModelServiceStatus(roles=(role(),), conditions=(condition("Scaling", "False", "ManualOverride"),)),
+            "take it away to let it follow its load",
+            True,
+            id="fixed by hand",
+        ),
+        pytest.param(
+            ModelServiceStatus(roles=(role(),), conditions=(condition("Accepted", "False", "ForeignEdit", "hpa"),)),
+            "one writer alone",
+            False,
+            id="two writers",
+        ),
+        pytest.param(
+            ModelServiceStatus(roles=(role(),), conditions=(condition("Observed", "False", "UnknownEndpoint"),)),
+            "prometheus.endpoints",
+            True,
+            id="signals are no outage",
+        ),
+    ],
+)
+def test_what_helps(status: ModelServiceStatus, words: str, positive: bool) -> None:
+    answer = explain(service(status), NOW)
+    assert words in answer.help
+    assert answer.positive is positive
+
+
+def test_a_dump_has_no_services(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["why", "msvc/team/chat", "-f", "dump.json"]) == 2
+    assert "dumps hold no ModelServices" in capsys.readouterr().err

@@ -1,0 +1,267 @@
+"""Passes over a service against a server in memory: what is written, in which order, and that a rest is a rest."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from stowage.api.model_service import ModelService
+from stowage.api.model_service_reasons import ServiceReason
+from stowage.decide.serving.view import View
+from stowage.observe.reflector import Absent, ObjectKey, Present
+from stowage.observe.store import Store
+from stowage.run.lease import Lease
+from stowage.run.metrics import Metrics
+from stowage.run.reconcile_serving import BETWEEN_SECONDS, REFUSED_SECONDS, ServingReconciler
+from stowage.run.serving_signals import Look, ServingPod
+from stowage.run.settings import OperatorSettings
+from stowage.transport import Api, Forbidden, NotFound
+from stowage_scheduler.cluster import OwnerRef, Pod
+from unit.builders import pod as any_pod
+from unit.serving_services import NOW, service
+
+Document = dict[str, Any]
+SERVICE = "/apis/stowage.dev/v1alpha1/namespaces/team/modelservices/chat"
+DEPLOYMENT = "/apis/apps/v1/namespaces/team/deployments/chat-unified-default"
+
+
+class Server:
+    """Objects by path with versions, and the writes that were asked for."""
+
+    def __init__(self) -> None:
+        document = service().to_document()
+        document["metadata"]["generation"] = 1
+        self.objects: dict[str, Document] = {SERVICE: document}
+        self.writes: list[tuple[str, str]] = []
+        self.reads = 0
+        self.forbids = ""
+        self._versions = iter(range(100, 10_000))
+
+    async def get(self, path: str, query: dict[str, str] | None = None) -> Document:
+        self.reads += 1
+        if query is not None:
+            found = [one for at, one in self.objects.items() if at.startswith(path + "/")]
+            return {"items": copy.deepcopy(found)}
+        if path not in self.objects:
+            raise NotFound(path, status=404)
+        return copy.deepcopy(self.objects[path])
+
+    async def replace(self, path: str, body: Document) -> Document:
+        target = path.removesuffix("/status")
+        self.writes.append(("status", target.rpartition("/")[2]))
+        self.objects[target]["status"] = body["status"]
+        return self._touched(target)
+
+    async def apply(self, path: str, body: Document, *, field_manager: str) -> Document:
+        assert field_manager
+        if self.forbids and self.forbids in path:
+            raise Forbidden(path, status=403, message="exceeded quota: services")
+        self.writes.append(("apply", path.rpartition("/")[2]))
+        there = self.objects.get(path, {"metadata": {"uid": f"uid-{next(self._versions)}", "generation": 0}})
+        metadata = {**there["metadata"], **body["metadata"]}
+        changed = there.get("spec") != body["spec"]
+        metadata["generation"] = there["metadata"]["generation"] + changed
+        self.objects[path] = {**body, "metadata": metadata}
+        return self._touched(path)
+
+    async def merge_patch(self, path: str, body: Document) -> Document:
+        self.writes.append(("patch", path.rpartition("/")[2]))
+        return body
+
+    async def create(self, path: str, body: Document) -> Document:
+        assert path.endswith("/events")
+        self.writes.append(("event", body["reason"]))
+        return body
+
+    def _touched(self, path: str) -> Document:
+        self.objects[path]["metadata"]["resourceVersion"] = str(next(self._versions))
+        return copy.deepcopy(self.objects[path])
+
+    def told(self) -> list[tuple[str, str]]:
+        writes, self.writes = self.writes, []
+        return writes
+
+
+class Silence:
+    """Signals of which there are none."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[ServingPod, ...]]] = []
+        self.cleared = 0
+
+    async def look(
+        self,
+        _service: ModelService,
+        role: str,
+        pods: tuple[ServingPod, ...],
+        desired: int,
+        cold_start_seconds: float,
+        now: float,
+        *,
+        kv_tokens: int = 0,
+    ) -> Look:
+        assert kv_tokens >= 0
+        self.asked.append((role, pods))
+        view = View(now, desired, (), (), cold_start_seconds)
+        return Look(view=view, requests={}, problem=ServiceReason.SIGNALS_MISSING, message="nobody", sampled_at={})
+
+    def forget(self, _service_uid: str) -> None:
+        self.cleared += 1
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+
+class Theatre:
+    def __init__(self) -> None:
+        self.now = NOW
+        self.server, self.signals = Server(), Silence()
+        self.store = Store(now=lambda: self.now)
+        self.rung: list[str] = []
+        self.reconciler = ServingReconciler(
+            api=cast("Api", self.server),
+            store=self.store,
+            lease=cast("Lease", SimpleNamespace(leading=True, epoch=1)),
+            metrics=Metrics(),
+            clock=lambda: self.now,
+            settings=OperatorSettings(),
+            ring=lambda key, _: self.rung.append(key),
+            signals=self.signals,
+        )
+        self.store.subscribe(self.reconciler.on_store_event)
+
+    async def look(self, seconds: float = 5.0) -> list[tuple[str, str]]:
+        """One pass a while later; what it wrote."""
+        self.now += seconds
+        self.again = await self.reconciler.reconcile("team/chat")
+        return self.server.told()
+
+    def show(self, one: Pod, *, gone: bool = False) -> None:
+        key = ObjectKey(one.namespace, one.name)
+        self.store.handle("Pod", Absent(key) if gone else Present(key, one))
+
+    @property
+    def status(self) -> Document:
+        return dict(self.server.objects[SERVICE]["status"])
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        (one,) = [one for one in self.status["conditions"] if one["type"] == kind]
+        return one["status"], one["reason"]
+
+
+def replica(name: str = "chat-unified-default-1-a", **fields: Any) -> Pod:
+    labels = {
+        "stowage.dev/service": "chat",
+        "stowage.dev/role": "unified",
+        "stowage.dev/variant": "default",
+        "stowage.dev/takes-requests": "true",
+    }
+    owner = OwnerRef("ReplicaSet", "chat-unified-default-1", "rs-1")
+    return any_pod(name, "n1", labels=labels, owner=owner, **fields)
+
+
+async def test_the_status_is_written_before_anything_is_made() -> None:
+    theatre = Theatre()
+    writes = await theatre.look()
+    assert writes[0] == ("status", "chat")
+    assert sorted(writes[1:]) == [
+        ("apply", "chat"),
+        ("apply", "chat-unified"),
+        ("apply", "chat-unified"),
+        ("apply", "chat-unified-default"),
+    ]
+    assert theatre.server.objects[DEPLOYMENT]["spec"]["replicas"] == 1
+    assert (theatre.status["desiredReplicas"], theatre.condition("Available")) == (1, ("False", "ReplicasStarting"))
+
+
+async def test_a_service_at_rest_is_written_nowhere_and_read_once_a_look() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(replica())
+    await theatre.look()
+    await theatre.look()
+    theatre.server.reads = 0
+    for _ in range(5):
+        assert await theatre.look() == []
+    assert theatre.server.reads == 5
+
+
+async def test_pods_ring_their_service_and_passes_keep_a_distance() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(replica())
+    theatre.show(any_pod("web", "n1"))
+    assert theatre.rung == ["team/chat"]
+    theatre.server.reads = 0
+    assert await theatre.look(BETWEEN_SECONDS / 4) == []
+    assert (theatre.server.reads, theatre.again) == (0, pytest.approx(BETWEEN_SECONDS * 3 / 4))
+    await theatre.look(BETWEEN_SECONDS)
+    assert theatre.status["readyReplicas"] == 1
+    (role, (pod,)) = theatre.signals.asked[-1]
+    assert (role, pod.name, pod.is_ready, pod.is_draining) == ("unified", "chat-unified-default-1-a", True, False)
+
+
+async def test_pods_that_somebody_else_made_do_not_count() -> None:
+    theatre = Theatre()
+    theatre.show(structs.replace(replica(), owner=OwnerRef("ReplicaSet", "fake-1", "rs-2")))
+    await theatre.look()
+    assert theatre.status["readyReplicas"] == 0
+
+
+async def test_what_the_server_refuses_is_told_in_its_words() -> None:
+    theatre = Theatre()
+    theatre.server.forbids = "/services/"
+    await theatre.look()
+    assert theatre.again == REFUSED_SECONDS
+    assert theatre.rung == ["team/chat"]
+    writes = await theatre.look()
+    assert theatre.condition("Accepted") == ("False", "ChildRefused")
+    assert ("event", "NotAccepted") in writes
+    theatre.server.forbids = ""
+    await theatre.look()
+    await theatre.look()
+    assert theatre.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_replicas_that_go_are_patched_before_their_deployment_shrinks() -> None:
+    theatre = Theatre()
+    theatre.server.objects[SERVICE]["spec"]["replicas"] = 2
+    await theatre.look()
+    replicas = [replica(f"chat-unified-default-1-{name}") for name in "ab"]
+    for one in replicas:
+        theatre.show(one)
+    await theatre.look()
+    document = theatre.server.objects[SERVICE]
+    document["spec"]["replicas"], document["metadata"]["generation"] = 1, 2
+    await theatre.look()
+    writes = await theatre.look()
+    assert theatre.server.objects[DEPLOYMENT]["spec"]["replicas"] == 2, "its pods have not been seen with the label yet"
+    assert [one for one in writes if one[0] == "apply" and one[1].endswith("default")] == []
+
+
+async def test_what_is_own_does_not_ring_and_what_is_gone_is_forgotten() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    version = theatre.server.objects[SERVICE]["metadata"]["resourceVersion"]
+    assert theatre.reconciler.is_own("team/chat", version)
+    del theatre.server.objects[SERVICE]
+    assert await theatre.look() == []
+    assert (theatre.again, theatre.signals.cleared) == (None, 1)
+    assert not theatre.reconciler.is_own("team/chat", version)
+
+
+async def test_who_leads_again_applies_once_and_nothing_changes() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(replica())
+    await theatre.look()
+    before = copy.deepcopy({path: one.get("spec") for path, one in theatre.server.objects.items()})
+    theatre.reconciler.stand_by()
+    writes = await theatre.look()
+    assert {verb for verb, _ in writes} <= {"apply"}
+    assert {path: one.get("spec") for path, one in theatre.server.objects.items()} == before
+    assert await theatre.look() == []

@@ -1,0 +1,476 @@
+"""One look at a service: how many replicas of what, who leaves, and what people read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.serving_children import (
+    COLD_START_SECONDS,
+    NOW,
+    PERFORMANCE,
+    Told,
+    deployment,
+    pod,
+    quiet_view,
+    role,
+    service,
+    starting,
+    unplaced,
+    variant,
+)
+from stowage.api.conditions import Condition
+from stowage.api.model_service import ModelService
+from stowage.api.model_service_reasons import ServiceReason
+from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact
+from stowage.decide.serving.service_step import Look, Seen, ServiceStep, asks, next_step, pod_patches
+from stowage.decide.serving.spend import uses
+from unit.serving_views import view
+
+PODS = [pod(number) for number in range(3)]
+
+
+def stepped(
+    of: ModelService,
+    pods: Sequence[PodFact] = (),
+    deployments: Sequence[DeploymentFact] = (),
+    looks: Mapping[str, Look] | None = None,
+    **seen: Any,
+) -> ServiceStep:
+    return next_step(
+        Seen(
+            of, tuple(pods), {one.name: one for one in deployments}, looks or {}, **{"profiles": {}, "now": NOW, **seen}
+        )
+    )
+
+
+def told(
+    desired: int, name: str = "unified", reason: str = "Steady", variants: Sequence[tuple[str, int]] = ()
+) -> dict[str, Any]:
+    """A status of one role."""
+    known = [{"name": variant, "desired": count} for variant, count in variants]
+    return {"roles": [{"name": name, "desired": desired, "reason": reason, "variants": known}]}
+
+
+def replicas(step: ServiceStep) -> dict[str, int | None]:
+    return {
+        one["metadata"]["name"].removeprefix("llama-"): one["spec"].get("replicas")
+        for one in step.apply
+        if one["kind"] == "Deployment"
+    }
+
+
+def condition(step: ServiceStep, kind: str) -> Condition:
+    return next(one for one in step.status.conditions if one.type == kind)
+
+
+def busy(rate: float, desired: int) -> Told:
+    """Signals of `desired` replicas that get so many requests a second."""
+    seen = view(rate, ready=desired, begin=NOW - 900.0)
+    return Told(replace(seen, desired=desired))
+
+
+def test_a_new_service_gets_its_least_replicas_and_all_its_children() -> None:
+    step = stepped(service(role(least=2)))
+    assert replicas(step) == {"unified-default": 2}
+    assert [(one["kind"], one["metadata"]["name"]) for one in step.apply] == [
+        ("Service", "llama"),
+        ("Service", "llama-unified"),
+        ("PodDisruptionBudget", "llama-unified"),
+        ("Deployment", "llama-unified-default"),
+    ]
+    assert condition(step, "Available").reason == ServiceReason.REPLICAS_STARTING
+    assert condition(step, "Observed").reason == ServiceReason.SIGNALS_MISSING
+    assert condition(step, "Accepted").status == "True"
+    assert not step.drain
+    assert not step.delete
+
+
+def test_what_signals_are_asked_for_with() -> None:
+    of = service(role(least=2), status=told(4))
+    assert asks(of, (), {}, {})["unified"].desired == 4
+    pods = [pod(number, created_at=NOW - 4000.0, ready_at=NOW - 3950.0) for number in range(2)]
+    found = asks(service(role(least=2)), pods, {"llama-unified-default": deployment(3)}, {})["unified"]
+    assert (found.desired, found.cold_start_seconds) == (3, 50.0)
+
+
+def test_more_load_means_more_replicas_and_says_why() -> None:
+    of = service(role(variants=[variant(profile="p")]), status=told(1))
+    step = stepped(of, PODS[:1], [deployment(1)], {"unified": busy(20.0, 1)}, profiles={"p": PERFORMANCE})
+    count = replicas(step)["unified-default"]
+    assert count is not None
+    assert count > 1
+    record = step.status.decisions[-1]
+    assert (record.from_, record.to, record.role) == (1, count, "unified")
+    assert f"1 to {count} replicas" in record.message
+    assert "requests/s" in record.message
+    assert step.status.roles[0].desired == count
+    assert step.status.roles[0].starting == count - 1
+    assert condition(step, "Scaling").reason == ServiceReason.FOLLOWS_SIGNALS
+    assert step.memories["unified"].decisions.last_good == count
+
+
+def quiet_until_one_leaves(problem: ServiceReason | None = None) -> ServiceStep:
+    """The first step that lets a replica go after a time without requests; `problem` is with its signals alone."""
+    of = service(role(variants=[variant(profile="p")]), status=told(3))
+    requests = {one.ref.name: 0 for one in PODS}
+    memories: Mapping[str, RoleMemory] = {}
+    for second in range(0, 300, 10):
+        at = NOW + second
+        known = {"profiles": {"p": PERFORMANCE}, "now": at, "memories": memories}
+        look = Told(quiet_view(PODS, 3, at, 3600.0), requests)
+        step = stepped(of, PODS, [deployment(3)], {"unified": look}, **known)
+        if step.drain:
+            break
+        memories = step.memories
+    return stepped(of, PODS, [deployment(3)], {"unified": replace(look, problem=problem)}, **known)
+
+
+def test_replicas_that_are_quiet_for_long_leave_one_by_one() -> None:
+    step = quiet_until_one_leaves()
+    assert len(step.drain) == 1
+    assert replicas(step) == {"unified-default": 3}, "it is asked to leave before it goes"
+    patch = pod_patches(step, NOW)[step.drain[0]]
+    assert patch["metadata"]["uid"] == step.drain[0].uid
+    assert patch["metadata"]["labels"] == {"stowage.dev/takes-requests": "false"}
+    assert patch["metadata"]["annotations"] == {
+        "stowage.dev/draining-since": "1970-01-12T13:46:40Z",
+        "stowage.dev/leaving-cost": "-1000",
+        "controller.kubernetes.io/pod-deletion-cost": "-1000",
+    }
+
+
+def test_what_would_leave_stays_where_signals_are_known_to_be_incomplete() -> None:
+    """The scrapes that are there are sound, and those that are not there may tell of a thousand requests."""
+    step = quiet_until_one_leaves(ServiceReason.SIGNALS_MISSING)
+    assert not step.drain
+    assert step.status.roles[0].desired == 3
+    assert step.status.roles[0].reason == "SignalsMissing"
+
+
+MISSING = [
+    pytest.param({}, id="nobody asked"),
+    pytest.param(
+        {"unified": Told(quiet_view(PODS, 3), problem=ServiceReason.PROMETHEUS_UNREACHABLE, message="refused")},
+        id="the server does not answer, and old scrapes look sound",
+    ),
+    pytest.param({"unified": Told(replace(quiet_view(PODS, 3), now=NOW + 400.0))}, id="stale"),
+]
+
+
+@pytest.mark.parametrize("looks", MISSING)
+def test_without_signals_nothing_falls(looks: Mapping[str, Look]) -> None:
+    of = service(role(variants=[variant(profile="p")]), status=told(3))
+    memories: Mapping[str, RoleMemory] = {}
+    for _ in range(3):
+        step = stepped(of, PODS, [deployment(3)], looks, memories=memories, profiles={"p": PERFORMANCE})
+        memories = step.memories
+        assert replicas(step) == {"unified-default": 3}
+        assert condition(step, "Observed").status == "False"
+        assert condition(step, "Scaling").reason == ServiceReason.FROZEN
+
+
+@pytest.mark.parametrize("asked", [0, 1, 5])
+def test_replicas_by_hand(asked: int) -> None:
+    step = stepped(service(replicas=asked, status=told(3)), PODS, [deployment(3)])
+    assert step.status.roles[0].desired == asked
+    assert step.status.roles[0].reason == "ManualOverride"
+    assert condition(step, "Scaling").reason == ServiceReason.MANUAL_OVERRIDE
+    assert len(step.drain) == max(0, 3 - asked)
+    assert replicas(step) == {"unified-default": max(3, asked)}
+
+
+def test_a_paused_service_stays_as_it_is() -> None:
+    of = service(role(variants=[variant(profile="p")]), scaling={"paused": True}, status=told(1))
+    step = stepped(of, PODS[:1], [deployment(1)], {"unified": busy(40.0, 1)}, profiles={"p": PERFORMANCE})
+    assert replicas(step) == {"unified-default": 1}
+    assert step.status.reason == "Paused"
+    assert condition(step, "Scaling").reason == ServiceReason.PAUSED
+
+
+def test_prefill_and_decode_are_decided_together() -> None:
+    roles = [role(name, variants=[variant(profile="p")]) for name in ("prefill", "decode")]
+    of = service(*roles, ratio={"prefill": 1, "decode": 3, "tolerance": "0"}, status=told(1, "prefill"))
+    looks = {"prefill": busy(30.0, 1), "decode": busy(30.0, 1)}
+    pods = [pod(0, role=name) for name in looks]
+    children = [deployment(1, role=name) for name in looks]
+    step = stepped(of, pods, children, looks, profiles={"p": PERFORMANCE})
+    found = replicas(step)
+    assert (found["decode-default"] or 0) >= 3 * (found["prefill-default"] or 0) or found["decode-default"] == 10
+
+
+ZERO = {"scaleToZero": {"after": "10m"}}
+MORNING = {"name": "morning", "start": "08:00", "end": "09:00", "min": 2}
+NOON = {"name": "now", "start": "13:30", "end": "14:00", "min": 2}  # `NOW` is 13:46 in UTC
+
+
+def test_a_service_that_a_schedule_wakes_goes_to_zero_when_nothing_is_asked_for() -> None:
+    of = service(scaling=ZERO | {"schedules": [MORNING]}, status=told(1))
+    step = stepped(of, PODS[:1], [deployment(1)], {"unified": Told(quiet_view(PODS[:1], 1))})
+    assert step.status.roles[0].reason == "Idle"
+    assert step.status.roles[0].desired == 0
+    assert step.drain == (PODS[0].ref,)
+    assert "scaleToZero.hold" in condition(step, "Accepted").message
+
+
+NOT_TO_ZERO = [
+    pytest.param(ZERO, {}, id="nothing would wake it"),
+    pytest.param(ZERO | {"schedules": [NOON]}, {}, id="a schedule holds"),
+    pytest.param({"scaleToZero": {"after": "30m"}, "schedules": [MORNING]}, {}, id="not for long enough"),
+    pytest.param(
+        ZERO | {"schedules": [MORNING]}, {"problem": ServiceReason.SIGNALS_STALE}, id="nobody knows whether it is idle"
+    ),
+]
+
+
+@pytest.mark.parametrize(("scaling", "look"), NOT_TO_ZERO)
+def test_what_keeps_a_service_from_zero(scaling: dict[str, Any], look: dict[str, Any]) -> None:
+    of = service(scaling=scaling, status=told(1))
+    step = stepped(of, PODS[:1], [deployment(1)], {"unified": Told(quiet_view(PODS[:1], 1), **look)})
+    assert step.status.roles[0].desired >= 1
+    assert condition(step, "Accepted").reason == ServiceReason.NOT_SUPPORTED
+
+
+WAKES = [
+    pytest.param({"schedules": [MORNING]}, None, 0, id="nothing: it stays"),
+    pytest.param({"schedules": [NOON]}, None, 2, id="a schedule"),
+    pytest.param({"schedules": [MORNING]}, 3, 3, id="a hand"),
+]
+
+
+@pytest.mark.parametrize(("scaling", "by_hand", "count"), WAKES)
+def test_what_wakes_a_service_at_zero(scaling: dict[str, Any], by_hand: int | None, count: int) -> None:
+    spec = {} if by_hand is None else {"replicas": by_hand}
+    step = stepped(service(scaling=ZERO | scaling, status=told(0, reason="Idle"), **spec), (), [deployment(0)])
+    assert replicas(step) == {"unified-default": count}
+    if count == 0:
+        assert condition(step, "Available").reason == ServiceReason.AT_ZERO
+        assert condition(step, "Observed").status == "Unknown"
+
+
+def test_a_budget_cuts_in_the_order_of_roles_and_keeps_their_least() -> None:
+    roles = [role("first", least=1), role("second", least=2)]
+    status = {"roles": [{"name": "first", "desired": 5}, {"name": "second", "desired": 5}]}
+    step = stepped(service(*roles, scaling={"budget": {"gpus": 10}}, status=status))
+    assert replicas(step) == {"first-default": 3, "second-default": 2}
+    assert [one.reason for one in step.status.roles] == ["BudgetReached", "BudgetReached"]
+    assert "5 were decided" in step.status.roles[0].message
+
+
+CRASHING = [
+    starting(9, trouble="CrashLoopBackOff", restarts=4),
+    starting(8, trouble="ImagePullBackOff", phase="Pending"),
+]
+
+
+@pytest.mark.parametrize("broken", [*CRASHING, starting(7, restarts=2)])
+def test_no_more_replicas_are_asked_for_while_new_ones_can_not_start(broken: PodFact) -> None:
+    of = service(role(variants=[variant(profile="p")]), status=told(2))
+    pods = [pod(0), broken]
+    step = stepped(of, pods, [deployment(2)], {"unified": busy(60.0, 2)}, profiles={"p": PERFORMANCE})
+    assert replicas(step) == {"unified-default": 2}
+    assert step.status.roles[0].reason == "ReplicasFailing"
+    assert step.status.roles[0].desired == 2
+    works = stepped(of, [pod(0), starting(9)], [deployment(2)], {"unified": busy(60.0, 2)}, profiles={"p": PERFORMANCE})
+    assert (replicas(works)["unified-default"] or 0) > 2
+
+
+def test_a_service_without_one_that_answers_says_what_is_wrong() -> None:
+    step = stepped(service(status=told(2)), CRASHING, [deployment(2)])
+    assert condition(step, "Available").reason == ServiceReason.REPLICAS_FAILING
+    assert "unified-default-9 (CrashLoopBackOff)" in step.status.message
+
+
+def test_a_full_quota_holds_the_count_and_is_named() -> None:
+    of = service(role(least=2, variants=[variant(profile="p")]), status=told(2))
+    full = deployment(2, failure='pods "x" is forbidden: exceeded quota: gpus')
+    step = stepped(of, PODS[:1], [full], {"unified": busy(60.0, 2)}, profiles={"p": PERFORMANCE})
+    assert replicas(step) == {"unified-default": 2}
+    assert step.status.roles[0].reason == "QuotaReached"
+    assert condition(step, "Available").reason == ServiceReason.QUOTA_FULL
+
+
+TWO = [variant("cheap", costPerHour="1"), variant("dear", costPerHour="4")]
+
+
+def test_what_finds_no_node_for_long_is_made_of_another_variant() -> None:
+    of = service(role(least=3, variants=TWO), status=told(3))
+    pods = [pod(0, variant="cheap"), *(unplaced(number, seconds=130.0, variant="cheap") for number in (1, 2))]
+    step = stepped(of, pods, [deployment(3, variant="cheap"), deployment(0, variant="dear")])
+    found = replicas(step)
+    assert found["unified-dear"] == 2
+    annotations = next(one for one in step.apply if one["metadata"]["name"] == "llama-unified-cheap")["metadata"]
+    assert annotations["annotations"] == {"stowage.dev/out-of-stock-until": "1970-01-12T13:56:40Z"}
+    assert {one.name for one in step.drain} == {"unified-cheap-1", "unified-cheap-2"}
+    early = [pod(0, variant="cheap"), *(unplaced(number, seconds=110.0, variant="cheap") for number in (1, 2))]
+    waits = stepped(of, early, [deployment(3, variant="cheap"), deployment(0, variant="dear")])
+    assert replicas(waits) == {"unified-cheap": 3, "unified-dear": 0}
+
+
+def test_a_variant_out_of_stock_is_not_asked_again_for_a_while() -> None:
+    of = service(role(least=4, variants=TWO), status=told(4))
+    pods = [pod(0, variant="cheap"), pod(1, variant="dear"), pod(2, variant="dear")]
+    for until, dear in (("1970-01-12T13:50:00Z", 3), ("1970-01-12T13:40:00Z", 2)):
+        known = {"stowage.dev/out-of-stock-until": until}
+        children = [deployment(1, variant="cheap", annotations=known), deployment(2, variant="dear")]
+        assert replicas(stepped(of, pods, children))["unified-dear"] == dear
+
+
+def test_without_another_variant_replicas_wait_for_a_node() -> None:
+    pods = [pod(0), unplaced(1, seconds=900.0)]
+    step = stepped(service(role(least=2), status=told(2)), pods, [deployment(2)])
+    assert replicas(step) == {"unified-default": 2}
+    assert condition(step, "Available").reason == ServiceReason.REPLICAS_UNPLACED
+    assert "Insufficient nvidia.com/gpu" in condition(step, "Available").message
+
+
+def test_replicas_that_somebody_else_writes_are_left_and_reported() -> None:
+    of = service(role(least=2, variants=TWO), status=told(4, variants=[("cheap", 3), ("dear", 1)]))
+    children = [
+        deployment(7, variant="cheap", replicas_manager="kube-controller-manager"),
+        deployment(1, variant="dear"),
+    ]
+    pods = [pod(number, variant="cheap") for number in range(7)]
+    step = stepped(of, [*pods, pod(0, variant="dear")], children)
+    assert replicas(step)["unified-cheap"] is None
+    assert not [one for one in step.drain if "cheap" in one.name]
+    accepted = condition(step, "Accepted")
+    assert (accepted.status, accepted.reason) == ("False", ServiceReason.FOREIGN_EDIT)
+    assert "llama-unified-cheap (kube-controller-manager)" in accepted.message
+    wanted = {one.name: one.desired for one in step.status.roles[0].variants}
+    assert wanted == {"cheap": 3, "dear": 1}, "what the Deployment is to be scaled to, to be followed again"
+
+
+def test_a_variant_that_is_gone_drains_before_its_deployment_is_deleted() -> None:
+    old = deployment(1, variant="old")
+    stays = pod(0, variant="old")
+    step = stepped(service(status=told(1)), [stays, pod(0)], [deployment(1), old])
+    assert step.drain == (stays.ref,)
+    assert not step.delete
+    gone = replace(stays, takes_requests=False, draining_since=NOW - 400.0, deletion_cost=-2000)
+    last = stepped(service(status=told(1)), [gone, pod(0)], [deployment(1), old])
+    assert last.delete == (ChildRef("Deployment", "llama-unified-old", "uid-llama-unified-old"),)
+
+
+MOVES = [
+    pytest.param([starting(0)], 1, 0, id="the new one starts: the old one stays"),
+    pytest.param([pod(0)], 1, 1, id="the new one answers: the old one leaves"),
+    pytest.param([pod(0), starting(1)], 2, 1, id="of two old ones leave as many as new ones answer"),
+]
+
+
+@pytest.mark.parametrize(("new", "desired", "leave"), MOVES)
+def test_replicas_of_a_variant_that_is_gone_stay_until_others_answer(
+    new: list[PodFact], desired: int, leave: int
+) -> None:
+    old = [pod(number, variant="old") for number in range(desired)]
+    children = [deployment(desired), deployment(desired, variant="old")]
+    of = service(role(least=desired), status=told(desired))
+    step = stepped(of, [*old, *new], children)
+    assert len(step.drain) == leave
+    assert not step.delete
+
+
+def test_children_of_a_role_that_is_gone_are_deleted() -> None:
+    others = (ChildRef("Service", "llama", "s"), ChildRef("Service", "llama-old", "t"))
+    step = stepped(service(), others=others)
+    assert step.delete == (others[1],)
+
+
+def test_fields_that_are_not_acted_on_are_named() -> None:
+    grouped = variant("wide", group={"size": 2})
+    of = service(role(variants=[variant(), grouped]) | {"warm": {"pods": 1}})
+    step = stepped(of)
+    accepted = condition(step, "Accepted")
+    assert (accepted.status, accepted.reason) == ("True", ServiceReason.NOT_SUPPORTED)
+    assert "roles[unified].variants[wide].group" in accepted.message
+    assert "roles[unified].warm.pods" in accepted.message
+    assert set(replicas(step)) == {"unified-default"}
+
+
+def test_a_profile_that_is_missing_is_named() -> None:
+    step = stepped(service(role(variants=[variant(profile="fast")])))
+    assert condition(step, "Accepted").reason == ServiceReason.PROFILE_MISSING
+    assert "fast" in condition(step, "Accepted").message
+
+
+def test_a_refused_child_is_told_in_the_words_of_the_server() -> None:
+    step = stepped(service(), refused="Deployment.apps is invalid: spec.x")
+    assert condition(step, "Accepted").message == "Deployment.apps is invalid: spec.x"
+    assert step.status.reason == ServiceReason.CHILD_REFUSED
+
+
+def test_without_a_profile_misses_add_one_replica_at_a_time() -> None:
+    late = replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=8.0), desired=2)
+    of = service(slo={"timeToFirstToken": "2s"}, status=told(2))
+    step = stepped(of, PODS[:2], [deployment(2)], {"unified": Told(late)})
+    assert replicas(step) == {"unified-default": 3}
+    assert step.status.roles[0].reason == "SloMissed"
+    fresh = [replace(one, age_seconds=COLD_START_SECONDS) for one in late.replicas]
+    young = Told(replace(late, replicas=tuple(fresh)))
+    assert replicas(stepped(of, PODS[:2], [deployment(2)], {"unified": young})) == {"unified-default": 2}
+    met = Told(replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=0.4), desired=2))
+    assert replicas(stepped(of, PODS[:2], [deployment(2)], {"unified": met})) == {"unified-default": 2}
+
+
+def test_targets_are_counted_from_histograms() -> None:
+    of = service(slo={"timeToFirstToken": "2s", "attainment": "0.9"}, status=told(2))
+    for ttft, reason in ((0.4, ServiceReason.WITHIN_TARGETS), (8.0, ServiceReason.BELOW_ATTAINMENT)):
+        seen = Told(replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=ttft), desired=2))
+        step = stepped(of, PODS[:2], [deployment(2)], {"unified": seen})
+        assert condition(step, "TargetsMet").reason == reason
+        assert step.status.slo is not None
+        assert step.status.slo.requests > 1000
+        assert step.status.last_signal_at is not None
+
+
+def test_ten_decisions_are_kept_and_repeated_ones_are_one() -> None:
+    of = service(status=told(3))
+    for number in range(60):
+        wanted = 3 + (number // 5) % 2
+        step = stepped(
+            of.model_copy(update={"spec": of.spec.model_copy(update={"replicas": wanted})}), now=NOW + number
+        )
+        of = of.model_copy(update={"status": step.status})
+    decisions = of.status.decisions
+    assert len(decisions) == 10
+    assert [one.at for one in decisions] == sorted(one.at for one in decisions)
+    assert sum(one.from_ == one.to for one in decisions) <= 5
+
+
+def test_what_replicas_use_is_added_up_with_those_that_start_and_drain() -> None:
+    of = service(role(variants=[variant(costPerHour="3.5", powerWatts=700)]), status=told(2))
+    step = stepped(of, [pod(0), starting(1), pod(2, takes_requests=False)], [deployment(3)])
+    assert step.status.spend is not None
+    assert (step.status.spend.gpus, step.status.spend.cost_per_hour, step.status.spend.power_watts) == (6, "10.5", 2100)
+    assert uses(of.spec.roles[0].variants[0]) == {"gpus": 2.0, "cost_per_hour": 3.5, "power_watts": 700.0}
+
+
+def test_the_status_for_scale() -> None:
+    step = stepped(service(status=told(2)), [*PODS, pod(7, is_terminating=True)], [deployment(3)])
+    assert step.status.replicas == 3
+    assert step.status.selector == "stowage.dev/service=llama,stowage.dev/role=unified"
+    assert step.status.observed_generation == 3
+
+
+def test_the_same_is_seen_and_the_same_is_done() -> None:
+    of = service(role(variants=[variant(profile="p")]), slo={"timeToFirstToken": "2s"}, status=told(3))
+    looks = {"unified": busy(9.0, 3)}
+    first = stepped(of, PODS, [deployment(3)], looks, profiles={"p": PERFORMANCE})
+    second = stepped(of, list(reversed(PODS)), [deployment(3)], looks, profiles={"p": PERFORMANCE})
+    assert first == second
+    again = stepped(
+        of.model_copy(update={"status": first.status}),
+        PODS,
+        [deployment(3)],
+        looks,
+        profiles={"p": PERFORMANCE},
+        memories=first.memories,
+    )
+    assert [one.last_transition_time for one in again.status.conditions] == [
+        one.last_transition_time for one in first.status.conditions
+    ]
