@@ -24,13 +24,13 @@ ITL_DEVIATION = 0.1
 """Of requests' mean times between tokens around the mean of all, as a logarithm."""
 HALF_LIFE_OF_WINDOW = 0.5
 """After so much of the window over which attainment is counted, what was missed weighs half."""
-AIM = 0.6
+AIM = 0.5
 """Of what may be missed, how much is aimed at: the rest is for what nobody can foretell."""
-PRIOR_SECONDS = 300.0
+PRIOR_SECONDS = 1200.0
 """What may be missed is assumed to have been missed in as many requests as come in so long."""
-POWER, POWER_OVER = 1.0, 2.0
+POWER, POWER_OVER = 1.0, 8.0
 """Of the price over the share of the aim that was missed: up to the aim, and beyond it."""
-LEAST_FACTOR, MOST_FACTOR = 0.1, 6.0
+LEAST_FACTOR, MOST_FACTOR = 0.0001, 6.0
 
 
 def mean_itl_seconds(view: View, window_seconds: float) -> float | None:
@@ -68,7 +68,7 @@ def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     """The memory with the requests since the last look counted, and the price that follows.
 
     Where fewer missed than is aimed at, idle replicas are dearer than thought, and the other way round: the price falls
-    with the share of the aim that was missed, and with its square once that is more than all of it.
+    with the share of the aim that was missed, and steeply once that is more than all of it, before the promise breaks.
     """
     known = memory.misses
     newest = view.scrapes[-1].at if view.scrapes else None

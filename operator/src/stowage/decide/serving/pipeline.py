@@ -41,7 +41,7 @@ VALID_INTERVALS = 3.0
 """A decision is good for so many intervals, unless another is made."""
 LEAST_KNOWN_STARTS = 1.5
 """Nothing falls before demand is known for so many cold starts: a shorter past says too little about the future."""
-BOLD_START_SECONDS = 120.0
+BOLD_START_SECONDS = 80.0
 """Up to such a cold start, what was spared wrongly is mended soon enough."""
 LAXEST_FALL = 6.0
 """Times the price of an idle replica that a fall may count on, however few requests missed lately."""
