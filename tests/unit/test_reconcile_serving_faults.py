@@ -17,7 +17,7 @@ from stowage.run.serving_signals import Look
 from stowage.transport import Api, NotFound
 from unit.builders import NOW
 from unit.serving_services import service
-from unit.test_reconcile_serving import DEPLOYMENT, Server, Silence, Theatre, replica
+from unit.test_reconcile_serving import DEPLOYMENT, SERVICE, Server, Silence, Theatre, replica
 
 
 class _Elections(Silence):
@@ -136,3 +136,11 @@ async def test_long_words_of_the_server_fit_into_the_status() -> None:
     await theatre.look()
     assert all(len(one["message"]) <= 32_768 for one in theatre.status["conditions"])
     assert len(theatre.status.get("message", "")) <= 32_768
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+async def test_more_gpus_than_can_be_counted_do_not_end_the_pass(digits: int) -> None:
+    theatre = Theatre()
+    (container,) = theatre.server.objects[SERVICE]["spec"]["roles"][0]["variants"][0]["template"]["spec"]["containers"]
+    container["resources"] = {"limits": {"nvidia.com/gpu": "9" * digits}}
+    assert ("status", "chat") in await theatre.look()
