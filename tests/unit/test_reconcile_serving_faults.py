@@ -8,7 +8,9 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from stowage.act.events import announce_service
 from stowage.api.model_service import ModelService
+from stowage.decide.serving.service_announcements import ServiceAnnouncement, ServiceEventReason
 from stowage.decide.serving.service_facts import LEAVING_COST_ANNOTATION, pod_fact, seconds_of, written
 from stowage.run.lease import Lease
 from stowage.run.serving_children import ServingChildren
@@ -144,3 +146,17 @@ async def test_more_gpus_than_can_be_counted_do_not_end_the_pass(digits: int) ->
     (container,) = theatre.server.objects[SERVICE]["spec"]["roles"][0]["variants"][0]["template"]["spec"]["containers"]
     container["resources"] = {"limits": {"nvidia.com/gpu": "9" * digits}}
     assert ("status", "chat") in await theatre.look()
+
+
+async def test_an_event_in_words_of_another_language_is_as_short_as_the_server_takes_it() -> None:
+    notes: list[str] = []
+
+    async def create(_path: str, body: dict[str, Any]) -> dict[str, Any]:
+        notes.append(body["note"])
+        return body
+
+    told = ServiceAnnouncement(ServiceEventReason.UNAVAILABLE, "kein Knoten für\u2026" * 60)
+    api = cast("Api", SimpleNamespace(create=create))
+    await announce_service(api, service(), [told], identity="a", now=NOW)
+    (note,) = notes
+    assert 1000 < len(note.encode()) <= 1024
