@@ -382,3 +382,15 @@ def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> Non
 )
 def test_what_is_odd_about_a_profile_is_told(spec: Document, words: tuple[str, ...]) -> None:
     assert verdict(profile(**spec)).warnings == (NOT_USED, *words)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param({"ports": 8000}, id="a port where a list of ports belongs"),
+        pytest.param({"resources": {"limits": {"nvidia.com/gpu": "9" * 5000}}}, id="GPUs beyond what can be read"),
+    ],
+)
+def test_fields_that_are_handed_on_may_hold_anything(engine: Document) -> None:
+    found = verdict(service(role("unified", variant(template=template(**engine)))))
+    assert found.allowed

@@ -67,3 +67,17 @@ def test_nothing_is_known_when_somebody_else_leads(known: KnownJobs, job: Traini
     known.keep(job, known.changes(job.key))
     known.clear()
     assert known.get(job.key) is None
+
+
+def test_a_standby_that_is_told_of_many_jobs_and_asks_for_none_keeps_nothing(known: KnownJobs) -> None:
+    for number in range(1000):
+        known.changed(f"team/job-{number}")
+    assert known._changes == {}
+
+
+def test_what_is_read_while_a_term_ends_is_not_kept(known: KnownJobs, job: TrainingJob) -> None:
+    before = known.changes(job.key)
+    known.clear()
+    known.changed(job.key)
+    known.keep(job, before)
+    assert known.get(job.key) is None

@@ -12,7 +12,7 @@ from stowage.run import controller
 from stowage.run.controller import LOOK_AT_ALL_SECONDS, Controller, pause_seconds
 from stowage.run.doorbell import Doorbell
 from stowage.run.training_places import Places
-from stowage.transport import Api, paths
+from stowage.transport import Api, NotFound, paths
 from unit.builders import pod
 
 
@@ -86,3 +86,11 @@ async def test_names_of_all_jobs(answer: bytes, keys: tuple[str, ...]) -> None:
 )
 def test_looks_at_all_jobs_are_spread(jobs: int, seconds: float) -> None:
     assert pause_seconds(jobs) == seconds
+
+
+async def test_there_are_no_services_where_their_definition_is_not_installed() -> None:
+    async def get_bytes(path: str, *, metadata_only: bool) -> bytes:
+        assert metadata_only
+        raise NotFound(path, status=404)
+
+    assert await keys_in(cast("Api", SimpleNamespace(get_bytes=get_bytes)), paths.MODEL_SERVICES) == ()

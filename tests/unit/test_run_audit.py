@@ -12,6 +12,7 @@ import pytest
 
 from harness import virtual_time
 from stowage.run.audit import Audit
+from stowage.run.doorbell import Doorbell
 from stowage.transport import Api, ApiError, Forbidden, NotFound, TooManyRequests
 
 SECONDS = 20.0
@@ -152,3 +153,27 @@ def test_a_busy_server_is_asked_no_sooner_than_it_wants() -> None:
     gaps = [later - sooner for sooner, later in zip(watched.server.asked, watched.server.asked[1:], strict=False)]
     assert min(gaps) >= 45.0
     assert len(gaps) >= 7
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["never installed", "its objects were heard of"])
+def test_a_definition_that_may_be_missing_is_a_trouble_only_where_it_had_objects(heard: bool) -> None:
+    watched = Watched()
+    watched.audit._optional = frozenset({"plan"})
+    watched.server.error = NotFound("GET", status=404)
+    if heard:
+        watched.audit.heard("plan", "a", "1", gone=False)
+
+    async def script() -> None:
+        await asyncio.sleep(100)
+        assert bool(watched.audit.troubles) is heard
+        watched.server.error = None
+        watched.server.versions["b"] = 2
+        await asyncio.sleep(100)
+        assert ("b", False) in watched.rung
+
+    watched.play(script)
+
+
+def test_an_older_cluster_without_the_newer_definitions_is_packed() -> None:
+    bell = Doorbell(cast("Api", None), lambda *_: None)
+    assert bell._audit._optional == {"training", "serving", "profile"}

@@ -249,3 +249,16 @@ def test_buckets_of_another_engine_are_spread() -> None:
 def test_the_start_of_the_process_is_read() -> None:
     found = one(series("process_start_time_seconds", (5, NOW - 500)), series("vllm:num_requests_running", (5, 0)))
     assert found.started == NOW - 500
+
+
+def test_numbers_beyond_all_counting_neither_raise_nor_count() -> None:
+    digits = "9" * 400  # a whole number, and none that a float holds
+    found = one(
+        series("vllm:num_requests_waiting", (5, 1.7e308), engine="0"),
+        series("vllm:num_requests_waiting", (5, 1.7e308), engine="1"),
+        series("vllm:num_requests_running", (5, 1)),
+        series("vllm:cache_config_info", (5, 1), num_gpu_blocks=digits, block_size="16"),
+        series("vllm:request_success_total", (5, 1.7e308)),
+    )
+    assert (found.waiting, found.running, found.kv_tokens, dict(found.counters)) == (None, 1, None, {})
+    assert "vllm:num_requests_waiting" in found.unsound

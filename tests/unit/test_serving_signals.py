@@ -463,3 +463,34 @@ async def test_what_targets_want_and_the_engine_does_not_tell_is_no_problem_and_
     assert look.message == (
         "no replica has vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc; vllm:time_to_first_token_seconds"
     )
+
+
+async def test_roles_that_are_gone_from_the_spec_are_forgotten_in_time(bench: Bench) -> None:
+    await bench.look([pod(A)])
+    for number in range(5):
+        bench.now += 4000.0
+        await bench.signals.look(service(), f"role-{number}", [], 0, 60.0, bench.now)
+    assert len(bench.signals._roles) == 1
+
+
+async def test_a_long_gap_of_many_pods_is_asked_for_whole_after_a_short_one_of_few(bench: Bench) -> None:
+    def reach_seconds() -> float:
+        begins = [float(one.asked["start"]) for one in bench.fake.questions if "start" in one.asked]
+        bench.fake.questions.clear()
+        return bench.now - min(begins)
+
+    bench.serve(A, -3600, 0, per_second=2)
+    await bench.look([pod(A)])
+    bench.now += 300.0
+    bench.scrape(A, bench.now, done=9000)
+    await bench.look([pod(A)])
+    bench.now += 3600.0
+    reach_seconds()
+    await bench.look([pod(A), *(pod(f"{HEAD}-{number:05d}") for number in range(60))])
+    assert reach_seconds() > 3400
+
+
+async def test_the_last_pod_of_a_role_that_is_gone_ends_while_a_new_leader_looks(bench: Bench) -> None:
+    """It is no longer among those asked for, and the spec names no Deployment of that role."""
+    look = await bench.signals.look(service(), "decode", [], 0, 60.0, bench.now)
+    assert (look.problem, look.requests) == (None, {})

@@ -25,7 +25,7 @@ from stowage.decide.training.job_announcements import JobAnnouncement
 from stowage.transport import Api, ApiError, Conflict, paths
 
 CONTROLLER = "stowage.dev/operator"
-LONGEST_NOTE = 1024
+LONGEST_NOTE = 1024  # bytes: a longer one is refused
 LONGEST_POD_NAME = 200
 WRITE_WITHIN_SECONDS = 2.0
 
@@ -100,7 +100,7 @@ async def _announce_on(
             {
                 "action": action,
                 "reason": one.reason.value,
-                "note": one.note[:LONGEST_NOTE],
+                "note": _note(one.note),
                 "type": "Warning" if one.warning else "Normal",
                 "regarding": regarding,
             },
@@ -127,13 +127,17 @@ async def _announce(api: Api, subject: Subject, announcement: Announcement, iden
     fields = {
         "action": subject.action,
         "reason": announcement.reason.value,
-        "note": announcement.note[:LONGEST_NOTE],
+        "note": _note(announcement.note),
         "type": "Warning" if announcement.warning else "Normal",
         "regarding": _object("v1", "Pod", pod.namespace, pod.name, pod.uid),
         "related": {"apiVersion": API_VERSION, "kind": subject.kind, "name": subject.name, "uid": subject.uid},
     }
     said = f"{subject.uid}/{pod.uid}/{announcement.reason}/{announcement.key}"
     await _write(api, said, fields, identity, now, {TRACE_ANNOTATION: subject.trace} if subject.trace else {})
+
+
+def _note(words: str) -> str:
+    return words.encode()[:LONGEST_NOTE].decode(errors="ignore")
 
 
 def _object(api_version: str, kind: str, namespace: str, name: str, uid: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from stowage.transport import Api
+from stowage.transport import Api, NotFound
 
 
 class _Named(Struct):
@@ -26,6 +26,12 @@ _read = msgspec.json.Decoder(_Found).decode
 
 
 async def keys_in(api: Api, collection: str) -> tuple[str, ...]:
-    """`namespace/name` of all objects of a namespaced collection, those that cannot be used among them."""
-    found = _read(await api.get_bytes(collection, metadata_only=True))
+    """`namespace/name` of all objects of a namespaced collection, those that cannot be used among them.
+
+    There are none where their definition is not installed: an upgrade may have left it out.
+    """
+    try:
+        found = _read(await api.get_bytes(collection, metadata_only=True))
+    except NotFound:
+        return ()
     return tuple(f"{one.metadata.namespace}/{one.metadata.name}" for one in found.items or ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from stowage.admission.mounts import mounts_of_nothing
 from stowage.admission.serving_bounds import budget_too_small, ratio_cannot_hold, stock_too_small
@@ -13,6 +14,9 @@ from stowage.api.model_service_role import ServingContainer, ServingPodSpec, Var
 from stowage.api.model_service_scaling import Minimize, Recommender
 from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.gpu_facts import WHOLE
+
+MOST_DIGITS: Final = 9
+"""Of a count of GPUs; what is longer is none."""
 
 
 def problems(service: ModelService) -> tuple[Problem, ...]:
@@ -69,7 +73,7 @@ def _amount(container: ServingContainer, name: str) -> int:
         return 0
     for part in ("limits", "requests"):
         text = str((resources.get(part) or {}).get(name, ""))
-        if text.isdecimal():
+        if text.isdecimal() and len(text) <= MOST_DIGITS:
             return int(text)
     return 0
 
@@ -115,7 +119,8 @@ def _by_its_templates(service: ModelService) -> Iterator[str]:
         place = f"{path}.template: container {engine.name}"
         if not extra.get("readinessProbe"):
             yield f"{place} has no readinessProbe: replicas count as ready before the model is loaded"
-        ports = [one.get("containerPort") for one in extra.get("ports") or () if isinstance(one, Mapping)]
+        told = extra.get("ports")
+        ports = [one.get("containerPort") for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
         if ports and port not in ports:
             yield f"{place} names ports, and not {port}, where spec.engine answers"
         if not _gpus_asked_for(variant) and variant.gpus is None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
 
 from stowage.observe.trouble import Trouble, trouble_of
-from stowage.transport import Api, ApiError
+from stowage.transport import Api, ApiError, NotFound
 from stowage.transport.backoff import Backoff
 
 AUDIT_SECONDS: Final = 20.0
@@ -61,6 +61,7 @@ class Audit:
         deaf: called with a kind whose watch has missed something.
         generator: source of the jitter.
         seconds: between two audits.
+        optional: kinds whose definition need not be installed; where no object was heard of, that is no trouble.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Audit:
         api: Api,
         collections: Mapping[str, str],
         *,
+        optional: Collection[str] = (),
         ring: Ring,
         deaf: Callable[[str], None],
         generator: random.Random,
@@ -79,9 +81,11 @@ class Audit:
         self._deaf = deaf
         self._generator = generator
         self._seconds = seconds
+        self._optional = frozenset(optional)
         self._heard: dict[str, dict[str, str]] = {kind: {} for kind in collections}
         self._waiting: dict[str, dict[str, str]] = {kind: {} for kind in collections}
         self.troubles: dict[str, Trouble] = {}  # by kind: why the server does not give a list
+        self._absent: set[str] = set()  # kinds whose definition is not installed
         self.found = 0  # changes that the audit alone has told
 
     def heard(self, kind: str, name: str, version: str, *, gone: bool) -> None:
@@ -105,16 +109,27 @@ class Audit:
             try:
                 versions = await self._versions(self._collections[kind])
             except ApiError as error:
+                if isinstance(error, NotFound) and kind in self._optional and not self._heard[kind]:
+                    self._not_installed(kind)
+                    await asyncio.sleep(pause_seconds)
+                    continue
                 pause_seconds = backoff.next_seconds(error.retry_after_seconds)
                 known, now = self.troubles.get(kind), trouble_of(error)
                 logger.log(logging.DEBUG if known and known.reason is now.reason else logging.WARNING, "%s", error)
                 self.troubles[kind] = now
             else:
                 backoff.reset()
+                self._absent.discard(kind)
                 if self.troubles.pop(kind, None) is not None:
                     logger.info("%s: answered again", self._collections[kind])
                 self._compare(kind, versions)
             await asyncio.sleep(pause_seconds)
+
+    def _not_installed(self, kind: str) -> None:
+        self.troubles.pop(kind, None)
+        if kind not in self._absent:
+            self._absent.add(kind)
+            logger.warning("%s: the definition is not installed, so there are none", self._collections[kind])
 
     async def _versions(self, path: str) -> dict[str, str]:
         found: dict[str, str] = {}

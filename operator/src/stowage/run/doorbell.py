@@ -46,6 +46,9 @@ COLLECTIONS: Final = {
     "profile": paths.PERFORMANCE_PROFILES,
 }
 
+OPTIONAL: Final = frozenset({"training", "serving", "profile"})
+"""Kinds that packing does without: clusters whose definitions are older than the operator lack some."""
+
 # kopf would put the name of the system's user into it, and the user of an image has none
 IDENTITY: Final[Any] = "stowage"
 STOP_SECONDS: Final = 8.0  # kopf gives its own tasks 5 s when it is not told to end
@@ -205,7 +208,13 @@ class Doorbell:
         self._generator = generator or random.Random()  # noqa: S311 - jitter only
         self._deaf = asyncio.Event()
         self._audit = Audit(
-            api, COLLECTIONS, ring=ring, deaf=self._is_deaf, generator=self._generator, seconds=audit_seconds
+            api,
+            COLLECTIONS,
+            ring=ring,
+            deaf=self._is_deaf,
+            generator=self._generator,
+            seconds=audit_seconds,
+            optional=OPTIONAL,
         )
         self.starts = 0  # of kopf
 

@@ -7,7 +7,6 @@ exactly the version that is known here.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -27,7 +26,7 @@ class KnownJobs:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._jobs: dict[str, tuple[TrainingJob, float]] = {}
-        self._changes: Counter[str] = Counter()
+        self._changes: dict[str, int] = {}  # of jobs that somebody asks for
 
     def get(self, key: str) -> TrainingJob | None:
         """The job, if it is known as it is now, as far as anybody has told."""
@@ -36,7 +35,7 @@ class KnownJobs:
 
     def changes(self, key: str) -> int:
         """How often somebody else has changed a job so far; to be asked before it is read."""
-        return self._changes[key]
+        return self._changes.setdefault(key, 0)
 
     def keep(self, job: TrainingJob, changes: int) -> None:
         """Know a job that was read or written just now, unless somebody changed it meanwhile.
@@ -45,12 +44,13 @@ class KnownJobs:
             job: as the API server has it.
             changes: what `changes` said before it was read.
         """
-        if self._changes[job.key] == changes:
+        if self._changes.get(job.key) == changes:
             self._jobs[job.key] = (job, self._clock())
 
     def changed(self, key: str) -> None:
         """Somebody else changed a job, or may have."""
-        self._changes[key] += 1
+        if key in self._changes:
+            self._changes[key] += 1
         self._jobs.pop(key, None)
 
     def forget(self, key: str) -> None:

@@ -169,6 +169,7 @@ class ServingReconciler:
         if service is None:
             self._let_go(key)
             return None
+        leads = term_of(self._lease)  # what is found now is no longer worth anything when this term is over
         self._begin(service)
         self._seen_at[key] = self._clock()
         seen = await self._seen(service)
@@ -177,13 +178,13 @@ class ServingReconciler:
         if late_seconds > 0:
             written: ModelService | None = service
         else:
-            written = await write_service_status(self._api, service, step.status, leads=term_of(self._lease))
-        if written is None:
+            written = await write_service_status(self._api, service, step.status, leads=leads)
+        if written is None or not leads():
             return AGAIN_SECONDS
         self._memories[service.metadata.uid or ""] = step.memories
         self._wrote(service, written, step, seen)
         try:
-            again = await self._act(written, step, seen.now)
+            again = await self._act(written, step, seen.now, leads)
         finally:
             await self._announce(service, written, seen.now)
         return min(again, late_seconds) if late_seconds > 0 else again
@@ -272,11 +273,16 @@ class ServingReconciler:
         told = self._events.allowed(after.key, service_announcements(before, after))
         await announce_service(self._api, after, told, identity=self._settings.identity, now=now)
 
-    async def _act(self, service: ModelService, step: ServiceStep, now: float) -> float:
+    async def _act(self, service: ModelService, step: ServiceStep, now: float, leads: Callable[[], bool]) -> float:
         """Pods first: a ReplicaSet that shrinks has to know whom to take."""
         try:
             await self._patch(service.key, pod_patches(step, now))
-            await self._children.apply(service, step.apply)
+            for document in step.apply:
+                if not leads():
+                    return AGAIN_SECONDS
+                await self._children.apply(service, (document,))
+            if not leads():
+                return AGAIN_SECONDS
             await self._children.delete(service, step.delete)
             self._refused.pop(service.key, None)
         except ChildTaken as error:
@@ -290,8 +296,8 @@ class ServingReconciler:
     async def _patch(self, key: str, patches: Mapping[PodRef, Document]) -> None:
         """Patches that were not sent before; the first error is raised when all have ended."""
         sent = self._sent.get(key, {})
-        there = {pod.uid for pod in self._pods.of(key)}
-        self._sent[key] = sent = {uid: patch for uid, patch in sent.items() if uid in there}
+        asked_for = {pod.uid for pod in patches}  # what is not asked for has been seen, and may be asked for again
+        self._sent[key] = sent = {uid: patch for uid, patch in sent.items() if uid in asked_for}
 
         async def one(pod: PodRef, patch: Document) -> None:
             async with self._writes:

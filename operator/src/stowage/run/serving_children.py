@@ -91,9 +91,13 @@ class ServingChildren:
         asked_for = sum(int((one.get("spec") or {}).get("replicas", 1)) for one in known.deployments.values())
         lasts = SHORT_SECONDS if pods < asked_for else LISTED_SECONDS
         if known.listed_at is None or now - known.listed_at >= lasts:
-            listed = await list_children(self._api, service, "Deployment")
+            known.listed_at = now  # a change that is told while the list is on its way takes it back
+            try:
+                listed = await list_children(self._api, service, "Deployment")
+            except BaseException:
+                known.listed_at = None
+                raise
             known.deployments = {one["metadata"]["name"]: one for one in listed if _stays(one)}
-            known.listed_at = now
         wanted = _wanted(service)
         return {name: deployment_fact(one, wanted.get(name)) for name, one in known.deployments.items()}
 

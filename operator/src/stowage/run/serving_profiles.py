@@ -42,6 +42,7 @@ class Profiles:
         self._clock = clock
         self._asked: dict[str, _Asked] = {}
         self._named_by: dict[str, frozenset[str]] = {}  # by key of a service
+        self._changes = 0
 
     async def of(self, service: ModelService) -> Mapping[str, Performance]:
         """The profiles that a service names, by name; those that are not there or cannot be used are left out."""
@@ -55,6 +56,7 @@ class Profiles:
     def changed(self, name: str) -> tuple[str, ...]:
         """A profile came, changed or is gone; the keys of the services that name it."""
         self._asked.pop(name, None)
+        self._changes += 1
         return tuple(sorted(key for key, named in self._named_by.items() if name in named))
 
     def forget(self, key: str) -> None:
@@ -67,6 +69,7 @@ class Profiles:
         """Somebody else leads: what is known will be old."""
         self._asked.clear()
         self._named_by.clear()
+        self._changes += 1
 
     async def _performance(self, name: str) -> Performance | None:
         before, now = self._asked.get(name), self._clock()
@@ -74,7 +77,7 @@ class Profiles:
             lasts = MISSING_SECONDS if before.performance is None else AGAIN_SECONDS
             if now - before.at < lasts:
                 return before.performance
-        performance, fault = None, ""
+        performance, fault, changes = None, "", self._changes
         try:
             profile = await get_profile(self._api, name)
             performance = performance_of(profile.spec) if profile is not None else None
@@ -82,5 +85,6 @@ class Profiles:
             fault = str(error)
             if before is None or before.fault != fault:
                 logger.warning("PerformanceProfile %s cannot be used: %s", name, fault)
-        self._asked[name] = _Asked(performance, now, fault)
+        if self._changes == changes:  # else the answer may be older than what was told meanwhile
+            self._asked[name] = _Asked(performance, now, fault)
         return performance

@@ -123,7 +123,7 @@ class ServingSignals:
             now: seconds since 1970.
             kv_tokens: that a replica's KV cache holds, by its profile, for engines that do not tell; 0: not known.
         """
-        known = self._known(service, role)
+        known = self._known(service, role, now)
         question = Question(service, role, pods, desired, known.names, kv_tokens, now)
         server = self._servers.get(known.endpoint)
         failure: Problem | None = None
@@ -152,13 +152,20 @@ class ServingSignals:
         for server in self._servers.values():
             server.close()
 
-    def _known(self, service: ModelService, role: str) -> _Role:
+    def _known(self, service: ModelService, role: str, now: float) -> _Role:
         key = (service.metadata.uid or service.key, role)
         engine, endpoint = service.spec.engine, service.spec.metrics.prometheus
         known = self._roles.get(key)
         if known is None or known.engine != engine or known.endpoint != endpoint:
+            self._forget_old(key[0], now)
             known = self._roles[key] = _Role(engine, endpoint)
         return known
+
+    def _forget_old(self, uid: str, now: float) -> None:
+        """Roles that are gone from a service's spec have no end of their own: nobody asks for them any more."""
+        for key, one in list(self._roles.items()):
+            if key[0] == uid and (one.asked_at is None or now - one.asked_at > KEPT_SECONDS):
+                del self._roles[key]
 
     async def _ask(self, server: Prometheus, known: _Role, question: Question) -> QueryError | None:
         """Ask for what is new, and for the past where it is not known; what went wrong, if anything."""
@@ -185,6 +192,7 @@ class ServingSignals:
         signals = known.signals
         if past is not None:
             if past.error is None:
+                known.past_samples = PAST_SAMPLES  # the next gap may be longer, and of more pods
                 signals = await asyncio.to_thread(_with_past, signals, known.names, question, past.samples)
             elif past.error.failure not in _HOPELESS and known.past_tries + 1 < PAST_TRIES:
                 known.past_tries += answers.count > 0  # else the server may be away as a whole
@@ -222,7 +230,9 @@ async def _all(asked: Sequence[Coroutine[Any, Any, tuple[Sample, ...]]]) -> _Ans
 
 def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Coroutine[Any, Any, tuple[Sample, ...]]]:
     """Questions about the past, in stretches that make answers of a size that can be read."""
-    names = known.names.without_histograms
+    names, deployments = known.names.without_histograms, _deployments(question)
+    if not deployments:  # a role that is gone from the spec, and so are its pods
+        return []
     end = question.now - LATE_SECONDS
     before = known.signals.looked_at
     begin = question.now - KEPT_SECONDS if before is None else max(question.now - KEPT_SECONDS, before)
@@ -231,7 +241,7 @@ def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Corou
     steps = max(1, known.past_samples // series)
     seconds = steps * PAST_STEP_SECONDS
     count = min(MOST_PAST_QUERIES, math.ceil((end - begin) / seconds))
-    selector = of_deployments(names, question.namespace, _deployments(question))
+    selector = of_deployments(names, question.namespace, deployments)
     ends = [end - number * seconds for number in reversed(range(count))]
     return [
         server.ask_past(selector, max(begin, one - seconds + PAST_STEP_SECONDS), one, PAST_STEP_SECONDS) for one in ends

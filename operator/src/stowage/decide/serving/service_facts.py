@@ -172,12 +172,15 @@ def written(seconds: float) -> str:
 
 
 def seconds_of(text: str | None) -> float | None:
-    """A time from an annotation; None where there is none, or what stands there is no time."""
+    """A time from an annotation; None where there is none, or what stands there is no time that `written` can write."""
     try:
-        return None if text is None else datetime.fromisoformat(text).timestamp()
-    except ValueError:
+        return None if text is None else datetime.fromisoformat(text).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
         return None
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.removeprefix("-").isdecimal() else None
+    try:
+        return None if text is None else int(text)
+    except ValueError:  # of thousands of digits too
+        return None

@@ -13,6 +13,8 @@ GPUS: Final = "gpus"
 COST: Final = "cost_per_hour"
 POWER: Final = "power_watts"
 _ROUNDING: Final = 1e-9
+_MOST_DIGITS: Final = 9
+"""Of a count of GPUs: what is longer is no count, and the API server says so when it is asked for such pods."""
 
 
 def uses(variant: Variant) -> Mapping[str, float]:
@@ -36,8 +38,9 @@ def _gpus(container: Mapping[str, Any]) -> int:
     found = 0
     for name, amount in amounts.items():
         vendor, slash, what = name.partition("/")
-        if slash and ("gpu" in what or "gpu" in vendor) and str(amount).isdecimal():
-            found += int(amount)
+        text = str(amount)
+        if slash and ("gpu" in what or "gpu" in vendor) and text.isdecimal() and len(text) <= _MOST_DIGITS:
+            found += int(text)
     return found
 
 

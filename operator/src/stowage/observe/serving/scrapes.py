@@ -33,6 +33,8 @@ LATE_SECONDS: Final = 30.0
 """A target whose newest sample is so much older than another's is no longer scraped."""
 AHEAD_SECONDS: Final = 1.0
 _HIGHEST_SHARE: Final = 1.001
+_HIGHEST: Final = 1e15
+"""More than this no engine can count; sums and products of such numbers stay finite."""
 OF_HISTOGRAMS: Final[Mapping[Signal, Histogram]] = {
     Signal.TTFT: "ttft_counts",
     Signal.ITL: "itl_counts",
@@ -161,7 +163,7 @@ def _read(
 
 
 def _is_sound(signal: Signal, value: float) -> bool:
-    return math.isfinite(value) and 0 <= value <= (_HIGHEST_SHARE if signal is Signal.KV_SHARE else math.inf)
+    return math.isfinite(value) and 0 <= value <= (_HIGHEST_SHARE if signal is Signal.KV_SHARE else _HIGHEST)
 
 
 def _putter(one: _Series, names: EngineNames) -> Callable[[_Scraped, float], None]:
@@ -201,7 +203,7 @@ def _product(labels: Mapping[str, str], wanted: tuple[str, str]) -> float:
         blocks, size = (int(labels.get(name, "")) for name in wanted)
     except ValueError:
         return 0.0
-    return float(blocks * size) if blocks > 0 and size > 0 else 0.0
+    return float(blocks * size) if blocks > 0 and size > 0 and blocks * size <= _HIGHEST else 0.0
 
 
 def _sample(at: float, scraped: _Scraped, *, is_partial: bool) -> PodSample:

@@ -1,0 +1,162 @@
+"""Passes over a service where something goes wrong in their midst: who no longer leads, what others have written."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from stowage.act.events import announce_service
+from stowage.api.model_service import ModelService
+from stowage.decide.serving.service_announcements import ServiceAnnouncement, ServiceEventReason
+from stowage.decide.serving.service_facts import LEAVING_COST_ANNOTATION, pod_fact, seconds_of, written
+from stowage.run.lease import Lease
+from stowage.run.serving_children import ServingChildren
+from stowage.run.serving_profiles import Profiles
+from stowage.run.serving_signals import Look
+from stowage.transport import Api, NotFound
+from unit.builders import NOW
+from unit.serving_services import service
+from unit.test_reconcile_serving import DEPLOYMENT, SERVICE, Server, Silence, Theatre, replica
+
+
+class _Elections(Silence):
+    """Signals that take so long that somebody else leads when they are there."""
+
+    def __init__(self, theatre: Theatre) -> None:
+        super().__init__()
+        self.lease = SimpleNamespace(leading=True, epoch=1)
+        self.again = False
+        self.theatre = theatre
+
+    async def look(self, *args: Any, **options: Any) -> Look:
+        found = await super().look(*args, **options)
+        self.lease.leading = False
+        self.theatre.reconciler.stand_by()
+        if self.again:
+            self.lease.leading, self.lease.epoch = True, self.lease.epoch + 1
+        return found
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["somebody else leads", "and then this process again"])
+async def test_who_lost_the_lease_during_a_pass_writes_no_more(again: bool) -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(replica())
+    await theatre.look()
+    assert await theatre.look() == [], "the status is as it should be, so that nothing asks who leads to write it"
+    elections = _Elections(theatre)
+    elections.again = again
+    theatre.reconciler._signals = elections
+    theatre.reconciler._lease = cast("Lease", elections.lease)
+    theatre.server.objects[DEPLOYMENT]["spec"]["replicas"] = 3
+    assert await theatre.look() == []
+    assert theatre.reconciler._memories == {}, "what was found before the term ended is not remembered after it"
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "0001-01-01", "soon"])
+def test_an_annotation_that_is_no_time_of_this_world_is_none(text: str) -> None:
+    found = seconds_of(text)
+    assert found is None or written(found)
+
+
+def test_a_cost_of_thousands_of_digits_is_none() -> None:
+    pod = structs.replace(replica(), annotations={LEAVING_COST_ANNOTATION: "9" * 5000})
+    found = pod_fact(pod)
+    assert found is not None
+    assert found.deletion_cost is None
+
+
+async def test_a_pod_that_is_taken_out_twice_by_hand_comes_back_twice() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(replica())
+    await theatre.look()
+    out = structs.replace(replica(), labels={**replica().labels, "stowage.dev/takes-requests": "false"})
+    for _ in range(2):
+        theatre.show(out)
+        writes = await theatre.look()
+        assert ("patch", replica().name) in writes
+        theatre.show(replica())
+        await theatre.look()
+
+
+async def test_a_deployment_that_changes_while_it_is_listed_is_listed_again() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    wanted = service()
+    children = ServingChildren(cast("Api", theatre.server), theatre.store, lambda: theatre.now)
+    get = theatre.server.get
+    lists = 0
+
+    async def slow(path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+        nonlocal lists
+        found = await get(path, query)
+        lists += 1
+        if lists == 1:
+            children._service_of["team/chat-unified-default"] = "team/chat"
+            children.deployment_changed("team/chat-unified-default")
+        return found
+
+    theatre.server.get = slow  # type: ignore[method-assign]
+    await children.deployments(wanted, 1)
+    await children.deployments(wanted, 1)
+    assert lists == 2
+    await children.deployments(wanted, 1)
+    assert lists == 2
+
+
+async def test_a_profile_that_changes_while_it_is_asked_for_is_asked_for_again() -> None:
+    asked = 0
+
+    class Slow(Server):
+        async def get(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+            nonlocal asked
+            assert query is None
+            asked += 1
+            if asked == 1:
+                profiles.changed("fast")  # told while the answer is on its way
+            raise NotFound(path, status=404)
+
+    profiles = Profiles(cast("Api", Slow()), lambda: NOW)
+    document = service().to_document()
+    document["spec"]["roles"][0]["variants"][0]["profile"] = "fast"
+    named = ModelService.parse(document)
+    await profiles.of(named)
+    await profiles.of(named)
+    assert asked == 2
+    await profiles.of(named)
+    assert asked == 2
+
+
+async def test_long_words_of_the_server_fit_into_the_status() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.reconciler._refused["team/chat"] = "no " * 40_000
+    await theatre.look()
+    assert all(len(one["message"]) <= 32_768 for one in theatre.status["conditions"])
+    assert len(theatre.status.get("message", "")) <= 32_768
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+async def test_more_gpus_than_can_be_counted_do_not_end_the_pass(digits: int) -> None:
+    theatre = Theatre()
+    (container,) = theatre.server.objects[SERVICE]["spec"]["roles"][0]["variants"][0]["template"]["spec"]["containers"]
+    container["resources"] = {"limits": {"nvidia.com/gpu": "9" * digits}}
+    assert ("status", "chat") in await theatre.look()
+
+
+async def test_an_event_in_words_of_another_language_is_as_short_as_the_server_takes_it() -> None:
+    notes: list[str] = []
+
+    async def create(_path: str, body: dict[str, Any]) -> dict[str, Any]:
+        notes.append(body["note"])
+        return body
+
+    told = ServiceAnnouncement(ServiceEventReason.UNAVAILABLE, "kein Knoten für\u2026" * 60)
+    api = cast("Api", SimpleNamespace(create=create))
+    await announce_service(api, service(), [told], identity="a", now=NOW)
+    (note,) = notes
+    assert 1000 < len(note.encode()) <= 1024
