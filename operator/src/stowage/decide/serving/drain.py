@@ -93,7 +93,7 @@ def change(
     surplus = max(0, there - target)
     not_made = there - len(pods)
     leaving = pods[: max(0, surplus - not_made)]
-    if not fleet.may_shrink:
+    if not fleet.may_shrink or target >= fleet.replicas:  # pods beyond that number are a roll-out's, or go already
         leaving = tuple(one for one in leaving if one.is_draining)
     if fleet.may_leave is not None:
         stay = {one.ref for one in [one for one in leaving if one.is_ready and not one.is_draining][fleet.may_leave :]}

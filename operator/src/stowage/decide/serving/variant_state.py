@@ -52,8 +52,13 @@ class VariantState:
 
     @property
     def current(self) -> int:
-        """Replicas that it shall have so far: those that leave are not among them."""
-        return max(0, self.replicas - sum(one.is_draining for one in self.pods))
+        """Replicas that it shall have so far: those that leave are not among them.
+
+        One that has left the Deployment's number may still be seen, and must not be taken off it once more.
+        """
+        found = max(0, self.replicas - sum(one.is_draining for one in self.pods))
+        beyond = max(0, len(self.pods) - self.replicas)
+        return max(found, min(self.told or 0, self.replicas, found + beyond))
 
     @property
     def foreign(self) -> str:
