@@ -6,6 +6,7 @@ import pytest
 
 from harness.serving_children import (
     NOW,
+    PERFORMANCE,
     Told,
     deployment,
     pod,
@@ -19,7 +20,7 @@ from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.drain import GONE_COST
 from stowage.decide.serving.service_facts import ChildRef, PodFact
 from stowage.decide.serving.zero import is_woken_by_schedule
-from unit.test_serving_step import PODS, ZERO, condition, replicas, stepped, told
+from unit.test_serving_step import PODS, ZERO, busy, condition, replicas, stepped, told
 
 TWO = [variant("cheap", costPerHour="1"), variant("dear", costPerHour="4")]
 
@@ -130,3 +131,12 @@ def test_a_role_whose_variant_is_renamed_is_available_by_those_of_the_old_name()
     step = stepped(of, PODS, [deployment(3)])
     assert condition(step, "Available").status == "True"
     assert step.status.roles[0].ready == 3
+
+
+@pytest.mark.parametrize(("is_settled", "grows"), [(False, True), (True, False)])
+def test_a_roll_out_that_fails_does_not_keep_those_that_answer_from_growing(is_settled: bool, grows: bool) -> None:
+    of = service(role(variants=[variant(profile="p")]), status=told(2))
+    pods = [*PODS[:2], starting(4, trouble="ImagePullBackOff", phase="Pending")]
+    children = [deployment(2, is_settled=is_settled)]
+    step = stepped(of, pods, children, {"unified": busy(60.0, 2)}, profiles={"p": PERFORMANCE})
+    assert (step.status.roles[0].desired > 2) is grows

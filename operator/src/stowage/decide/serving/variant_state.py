@@ -82,6 +82,11 @@ class VariantState:
         fresh = tuple(one for one in self.pods if one.created_at > newest and not one.is_ready)
         return fresh if fresh and all(one.trouble or one.restarts >= MANY_RESTARTS for one in fresh) else ()
 
+    @property
+    def is_rolling_out(self) -> bool:
+        """Whether pods of an older template answer yet: its controller gives them most of what is added meanwhile."""
+        return self.deployment is not None and not self.deployment.is_settled and any(one.is_ready for one in self.pods)
+
     def stuck(self, now: float) -> tuple[PodFact, ...]:
         """Pods for which no node was found for long."""
         return tuple(
@@ -171,7 +176,7 @@ def place(
 
 def _most(state: VariantState, role: Role) -> int:
     most = state.spec.max if state.spec.max is not None else max(role.bounds.max, state.current)
-    held = bool(state.failing or state.failure)
+    held = bool(state.failure or (state.failing and not state.is_rolling_out))
     return min(most, state.current) if held else most
 
 
