@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from stowage.decide.serving.performance import Performance, line
-from stowage.decide.serving.view import TTFT_BOUNDS_SECONDS, View
+from stowage.decide.serving.view import E2E_BOUNDS_SECONDS, ITL_BOUNDS_SECONDS, TTFT_BOUNDS_SECONDS, View
 from stowage.simulate.serving.fleet import run
+from stowage.simulate.serving.ledger import Ledger
 from stowage.simulate.serving.outcome import COMPLETED, REJECTED, UNFINISHED, Outcome, ReplicaLife
 from stowage.simulate.serving.policy import Policy
 from stowage.simulate.serving.requests import Requests
@@ -225,3 +226,14 @@ def test_more_replicas_attain_more(shape: Shape) -> None:
     )
     assert all(more >= fewer - 0.001 for fewer, more in itertools.pairwise(found))
     assert found[0] < 0.9 < found[-1]
+
+
+def test_histograms_of_ends_and_of_requests_own_means_count_every_request() -> None:
+    ledger = Ledger(Requests(np.array([0.0, 0.0]), np.array([10, 10]), np.array([11, 1])))
+    for index, (first, last) in enumerate([(1.0, 2.2), (3.0, 3.0)]):
+        ledger.first_token(index, first)
+        ledger.finish(index, last)
+    assert ledger.mean_itl_counts[ITL_BOUNDS_SECONDS.index(0.15)] == 1, "1.2 s for ten tokens"
+    assert ledger.mean_itl_counts[0] == 1, "with one token there is no time between"
+    assert ledger.e2e_counts[E2E_BOUNDS_SECONDS.index(2.5)] == 1
+    assert ledger.e2e_counts[E2E_BOUNDS_SECONDS.index(5.0)] == 1

@@ -125,3 +125,31 @@ def test_long_prompts_share_the_work_with_outputs() -> None:
 def test_a_profile_without_decode_cost_has_an_answer() -> None:
     free = Performance(line(0.001, 0.0), line(0.001, 0.0), kv_capacity_tokens=10**9, max_running=1000)
     assert LatencyModel(free, KNOWN).capacity(Settings(free), LONG).within_targets_per_second > 10
+
+
+OUT_OF_REACH = Settings(PERFORMANCE, slo_itl_seconds=0.01)
+"""Decoding takes 30 ms alone."""
+
+
+@pytest.mark.parametrize(
+    ("tight", "without"),
+    [
+        pytest.param(OUT_OF_REACH, replace(SETTINGS, slo_itl_seconds=None), id="between tokens"),
+        pytest.param(
+            replace(SETTINGS, slo_ttft_seconds=0.01), replace(SETTINGS, slo_ttft_seconds=None), id="the first"
+        ),
+        pytest.param(replace(SETTINGS, slo_e2e_seconds=0.5), SETTINGS, id="the last"),
+    ],
+)
+def test_a_target_that_an_idle_replica_misses_asks_for_no_replicas(tight: Settings, without: Settings) -> None:
+    assert MODEL.capacity(tight, LONG) == MODEL.capacity(without, LONG)
+
+
+def test_a_tight_end_to_end_target_is_borne_at_less_load() -> None:
+    ends = replace(SETTINGS, slo_e2e_seconds=LONG.output_tokens * 0.06)
+    assert MODEL.capacity(ends, LONG).requests_per_second < 0.9 * MODEL.capacity(SETTINGS, LONG).requests_per_second
+
+
+def test_a_lower_quantile_is_planned_at_more_load() -> None:
+    lax = MODEL.capacity(replace(SETTINGS, quantile=0.9), LONG).within_targets_per_second
+    assert lax > MODEL.capacity(SETTINGS, LONG).within_targets_per_second

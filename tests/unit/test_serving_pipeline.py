@@ -10,7 +10,7 @@ import pytest
 from stowage.api.model_service_reasons import ScalingReason
 from stowage.decide.serving.decision import Decision, Recommender
 from stowage.decide.serving.memory import KEPT_DECISIONS, Memory, from_json, to_json
-from stowage.decide.serving.pipeline import decide
+from stowage.decide.serving.pipeline import decide, observe, situation
 from stowage.decide.serving.settings import ScheduledBounds, Settings
 from stowage.decide.serving.view import View
 from unit.serving_views import PERFORMANCE, later, replicas, until, view
@@ -53,7 +53,7 @@ def test_a_fall_waits_for_the_window_and_goes_step_by_step() -> None:
     falls = [one for one in made if one.to_replicas < one.from_replicas]
     assert falls[0].at >= 100_560  # a window after the first decision
     assert all(one.from_replicas - one.to_replicas <= 2 for one in falls)
-    assert made[-1].to_replicas <= 2
+    assert made[-1].to_replicas <= 3
     assert {one.reason for one in falls} <= {
         ScalingReason.CAPACITY_UNUSED, ScalingReason.STABILIZING, ScalingReason.RATE_LIMITED,
     }  # fmt: skip
@@ -170,3 +170,12 @@ def test_memory_is_text_between_processes() -> None:
     assert from_json(to_json(memory)) == memory
     now = until(seen, 1405, made[-1].to_replicas)
     assert decide(now, SETTINGS, from_json(to_json(memory))) == decide(now, SETTINGS, memory)
+
+
+def test_idle_replicas_cost_less_where_starts_are_long() -> None:
+    def idle(cold_start_seconds: float) -> float:
+        of = view(4.0, cold_start_seconds=cold_start_seconds)
+        return situation(of, SETTINGS, observe(of, SETTINGS, Memory())).price.idle
+
+    assert idle(30.0) == idle(80.0)
+    assert idle(240.0) == pytest.approx(idle(120.0) / 4)

@@ -142,7 +142,7 @@ def test_slo_sees_a_jump_within_seconds() -> None:
 
 
 def test_slo_counts_what_waits() -> None:
-    found, before = recommend_slo(seen(view(4.0, waiting=400))), recommend_slo(seen(view(4.0)))
+    found, before = recommend_slo(seen(view(4.0, waiting=1000))), recommend_slo(seen(view(4.0)))
     assert found is not None
     assert before is not None
     assert found.needed > before.needed

@@ -315,7 +315,11 @@ def _corrected(known: Corrections, weights: tuple[float, float], seen: float, at
     return Corrections(
         decode=_bounded(known.decode + gains[0] * innovation),
         prefill=_bounded(known.prefill + gains[1] * innovation),
-        variance=(decode - gains[0] * to_decode, cross - gains[0] * to_prefill, prefill - gains[1] * to_prefill),
+        variance=(
+            max(0.0, decode - gains[0] * to_decode),  # rounding may leave a little less than nothing
+            cross - gains[0] * to_prefill,
+            max(0.0, prefill - gains[1] * to_prefill),
+        ),
         refused=max(0, known.refused - 1),
         learned_at=at,
     )

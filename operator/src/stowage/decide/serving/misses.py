@@ -24,12 +24,13 @@ ITL_DEVIATION = 0.1
 """Of requests' mean times between tokens around the mean of all, as a logarithm."""
 HALF_LIFE_OF_WINDOW = 0.5
 """After so much of the window over which attainment is counted, what was missed weighs half."""
-AIM = 0.8
+AIM = 0.5
 """Of what may be missed, how much is aimed at: the rest is for what nobody can foretell."""
-PRIOR_SECONDS = 300.0
+PRIOR_SECONDS = 1200.0
 """What may be missed is assumed to have been missed in as many requests as come in so long."""
-POWER = 1.0
-LEAST_FACTOR, MOST_FACTOR = 0.3, 6.0
+POWER, POWER_OVER = 1.0, 8.0
+"""Of the price over the share of the aim that was missed: up to the aim, and beyond it."""
+LEAST_FACTOR, MOST_FACTOR = 0.0001, 6.0
 
 
 def mean_itl_seconds(view: View, window_seconds: float) -> float | None:
@@ -66,8 +67,8 @@ def missed_lately(situation: Situation) -> float | None:
 def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     """The memory with the requests since the last look counted, and the price that follows.
 
-    Where fewer missed than may, idle replicas are dearer than thought, and the other way round: the price changes with
-    the square root of the share of the budget that is left.
+    Where fewer missed than is aimed at, idle replicas are dearer than thought, and the other way round: the price falls
+    with the share of the aim that was missed, and steeply once that is more than all of it, before the promise breaks.
     """
     known = memory.misses
     newest = view.scrapes[-1].at if view.scrapes else None
@@ -81,7 +82,7 @@ def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     assumed = count / WINDOW_SECONDS * PRIOR_SECONDS if count else 1.0
     may_miss = AIM * settings.may_miss
     ratio = (missed + may_miss * assumed) / (seen + assumed) / may_miss
-    factor = min(MOST_FACTOR, max(LEAST_FACTOR, ratio**-POWER))
+    factor = min(MOST_FACTOR, max(LEAST_FACTOR, ratio ** -(POWER_OVER if ratio > 1 else POWER)))
     return replace(memory, misses=Misses(seen, missed, factor, newest))
 
 

@@ -15,10 +15,11 @@ from stowage.decide.serving.forecast_models import Forecast, forecast, trailing_
 from stowage.decide.serving.replicas_for_demand import Expected, Price, replicas_for
 from stowage.decide.serving.situation import Situation
 
-WIDTH_BINS = 6
-"""The mean of a minute is forecast: what varies faster by chance is part of what a replica was found to bear."""
+WIDTH_BINS = 3
+"""The mean of half a minute is forecast, about as long as a request takes: what varies faster is part of what a replica
+was found to bear."""
 
-HIGHEST_PLANNED = 1.15
+HIGHEST_PLANNED = 1.3
 """Times the highest minute of the last hour, or what is expected if that is more: demand that jumps to and fro has a
 spread that would call for far more than ever came."""
 

@@ -18,7 +18,7 @@ from stowage.decide.serving.view import View
 
 LEVEL_SECONDS = 60.0
 RECENT_SECONDS = 20.0
-JUMP_DEVIATIONS = 2.5
+JUMP_DEVIATIONS = 5.0
 """So much above the last minute, the last seconds are a jump and not chance."""
 SIZE_DEVIATION = 1.3
 """Assumed of the work of single requests: standard deviation of a count's noise over that of a Poisson count."""
