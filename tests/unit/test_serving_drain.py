@@ -72,7 +72,10 @@ DONE = [
     pytest.param(leaving(1, seconds=300.0), 9, NOW - 1.0, True, id="the deadline is over"),
     pytest.param(leaving(1, seconds=299.0), None, NOW, False, id="without signals the deadline is waited for"),
     pytest.param(leaving(1, seconds=301.0), None, NOW, True, id="and no longer"),
-    pytest.param(leaving(1, seconds=30.0, is_ready=False), None, NOW, True, id="it does not answer"),
+    pytest.param(leaving(1, seconds=30.0, is_ready=False), 0, NOW - 40.0, True, id="it does not answer, and is empty"),
+    pytest.param(
+        leaving(1, seconds=30.0, is_ready=False, trouble="CrashLoopBackOff"), None, NOW, True, id="its engine is gone"
+    ),
     pytest.param(leaving(1, seconds=30.0, is_ready=False), 2, NOW, False, id="it does not answer, but requests run"),
 ]
 
@@ -132,3 +135,9 @@ def test_a_label_without_its_time_is_written_again() -> None:
     pods = [pod(0), pod(1, takes_requests=False)]
     found = changed(1, pods, samples(pods, [1, 1]))
     assert found.drain == (pods[1].ref,)
+
+
+def test_one_that_answered_and_fails_its_probe_waits_while_nobody_knows_its_requests() -> None:
+    for seconds, is_done in ((30.0, False), (301.0, True)):
+        pods = [pod(0), leaving(1, seconds=seconds, is_ready=False)]
+        assert bool(changed(1, pods, samples(pods, [5, None])).cost) is is_done

@@ -117,6 +117,7 @@ _BUDGET_POWER_RULE: Final = (
 )
 _CACHE_RULE: Final = "model.uri must be given with warm.nodes: it says what nodes shall hold"
 _HISTOGRAM_RULE: Final = "engine.metrics must name the histogram of every target of slo with type Custom"
+_CHILD_RULE: Final = "names of role and variant, joined by -, must be unique: Deployments are called so"
 _HAS_ROLE: Final = "self.roles.exists(one, one.name == '{0}')"
 _EACH_VARIANT: Final = "self.roles.all(role, role.variants.all(one, has(one.{0})))"
 _BUDGET: Final = "has(self.scaling.budget) && has(self.scaling.budget.{0})"
@@ -176,6 +177,9 @@ class ModelServiceSpec(SpecFields):
             raise ValueError(_RATIO_RULE)
         if self.replicas is not None and self.replicas > self.roles[0].bounds.max:
             raise ValueError(_REPLICAS_RULE)
+        children = [f"{role.name}-{one.name}" for role in self.roles for one in role.variants]
+        if len({*children}) < len(children):
+            raise ValueError(_CHILD_RULE)
         return self
 
     @model_validator(mode="after")

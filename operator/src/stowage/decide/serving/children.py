@@ -89,11 +89,16 @@ def deployment(
     }
 
 
-def services(service: ModelService) -> tuple[Document, ...]:
-    """The Service of each role, and before them that of the first role under the service's own name."""
+def services(service: ModelService, stands_in: str = "") -> tuple[Document, ...]:
+    """The Service of each role, and before them that of the first role under the service's own name.
+
+    Args:
+        service: whose.
+        stands_in: a role that is gone from the spec, and answers under that name until the first role does; or empty.
+    """
     first = service.spec.roles[0].name
     return (
-        _service(service, service.name, first),
+        _service(service, service.name, stands_in or first),
         *(_service(service, role_name(service.name, one.name), one.name) for one in service.spec.roles),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from stowage.api.durations import lasting
+from stowage.api.model_service import ModelServiceSpec
 from stowage.api.model_service_status import ColdStart, ColdStartPhase, PhaseTime, VariantColdStart
 from stowage.decide.serving.role_memory import Start
 from stowage.decide.serving.service_facts import PodFact
@@ -86,6 +87,15 @@ def expected_seconds(role: str, variants: Iterable[str], starts: Sequence[Start]
         elif name in before:
             found.append(before[name])
     return min(LONGEST_SECONDS, max(found)) if found else DEFAULT_SECONDS
+
+
+def still_asked_for(spec: ModelServiceSpec, told: ColdStart | None) -> ColdStart | None:
+    """What was told without variants that are gone from the spec: a status has room for those of one spec alone."""
+    if told is None:
+        return None
+    asked = {(role.name, one.name) for role in spec.roles for one in role.variants}
+    kept = tuple(one for one in told.variants if (one.role, one.variant) in asked)
+    return told.model_copy(update={"variants": kept})
 
 
 def cold_start_status(

@@ -93,7 +93,7 @@ def change(
     surplus = max(0, there - target)
     not_made = there - len(pods)
     leaving = pods[: max(0, surplus - not_made)]
-    if not fleet.may_shrink:
+    if not fleet.may_shrink or target >= fleet.replicas:  # pods beyond that number are a roll-out's, or go already
         leaving = tuple(one for one in leaving if one.is_draining)
     if fleet.may_leave is not None:
         stay = {one.ref for one in [one for one in leaving if one.is_ready and not one.is_draining][fleet.may_leave :]}
@@ -121,7 +121,10 @@ def change(
 def _is_done(pod: PodFact, samples: Samples, deadline_seconds: float, now: float) -> bool:
     """Whether a pod that leaves has nothing left to end, or no time left."""
     has_requests = samples.requests.get(pod.ref.name, 0) > 0
-    if not pod.is_ready and not has_requests:
+    # one that answered when it was asked to leave may only fail its probe, with requests that nobody tells of
+    may_work = pod.is_draining and pod.deletion_cost == LEAVING_COST and pod.phase == "Running" and not pod.trouble
+    is_told = pod.ref.name in samples.requests
+    if not pod.is_ready and not has_requests and (is_told or not may_work):
         return True
     since = pod.draining_since
     if not pod.is_draining or since is None:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from stowage.api.model_service import ModelService
+from stowage.decide.serving.children import selector_text
 from stowage.decide.serving.drain import Change, Fleet, Samples, change
 from stowage.decide.serving.service_facts import PodFact
 from stowage.decide.serving.variant_state import VariantState
@@ -17,14 +19,20 @@ class Leaving:
     """Who leaves, role by role: no more of those that answer than a role has beyond what it shall have.
 
     So replicas that only move to another variant, or whose variant is gone from the spec, stay until others answer.
+    Where the first role was renamed, those of the old name stay until the new one answers in full, and a step longer:
+    the Service is turned over first.
 
     Args:
         pods: of the service.
-        desired: by role of its spec, replicas that it shall have.
+        desired: by role of its spec, in its order, replicas that it shall have.
         samples: by role, what is known of requests.
         free_gpus: by node.
+        stood_in: a role that is gone from the spec, and that answered for the first one so far; empty: none did.
         deadline_seconds: for how long a replica may take to end its requests.
         now: the time.
+
+    Attributes:
+        stands_in: the role that goes on to do so; empty: the first role answers itself.
     """
 
     def __init__(
@@ -34,11 +42,15 @@ class Leaving:
         samples: Mapping[str, Samples],
         free_gpus: Mapping[str, int],
         *,
+        stood_in: str,
         deadline_seconds: float,
         now: float,
     ) -> None:
         answering = Counter(one.role for one in pods if one.is_ready and one.takes_requests and not one.is_terminating)
         self._beyond = {name: max(0, answering[name] - count) for name, count in desired.items()}
+        first, count = next(iter(desired.items()))
+        self._is_handed_over = not answering[stood_in]
+        self.stands_in = stood_in if answering[stood_in] and answering[first] < count else ""
         self._samples = samples
         self._free_gpus = free_gpus
         self._deadline_seconds = deadline_seconds
@@ -54,7 +66,8 @@ class Leaving:
     def left_over(self, pods: Sequence[PodFact]) -> int:
         """How many replicas of a variant that is gone from the spec are still needed."""
         role = pods[0].role if pods else ""
-        return self._change(role, 0, Fleet(len(pods), pods, may_leave=self._beyond.get(role)))
+        may_leave = self._beyond.get(role, None if self._is_handed_over else 0)
+        return self._change(role, 0, Fleet(len(pods), pods, may_leave=may_leave))
 
     def _change(self, role: str, target: int, fleet: Fleet) -> int:
         step = change(
@@ -70,3 +83,9 @@ class Leaving:
             leaves = {*step.drain}
             self._beyond[role] -= sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
         return step.replicas
+
+
+def stood_in(service: ModelService, pods: Sequence[PodFact]) -> str:
+    """The role that is gone from the spec, and that the status names as the one that answers; empty: there is none."""
+    gone = {one.role for one in pods if service.spec.role(one.role) is None}
+    return next((one for one in gone if selector_text(service.name, one) == service.status.selector), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from stowage.decide.serving.children import deployment_name
+from stowage.decide.serving.children import deployment_name, role_name
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact
 
 
@@ -17,6 +17,8 @@ def left_over(
     leave: Callable[[Sequence[PodFact]], int],
 ) -> tuple[ChildRef, ...]:
     """Which children can be deleted now.
+
+    A Service and a disruption budget of a role stay as long as it has a pod.
 
     Args:
         service: its name.
@@ -33,5 +35,6 @@ def left_over(
         own = [one for one in pods if deployment_name(service, one.role, one.variant) == name]
         if leave([one for one in own if not one.is_terminating]) == 0:
             delete.append(ChildRef("Deployment", name, fact.uid))
-    delete += [one for one in others if (one.kind, one.name) not in kept]
+    still = {role_name(service, one.role) for one in pods if not one.is_terminating}
+    delete += [one for one in others if (one.kind, one.name) not in kept and one.name not in still]
     return tuple(delete)

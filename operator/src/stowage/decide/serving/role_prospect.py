@@ -45,12 +45,18 @@ def states_of(
 
 
 def desired_now(service: ModelService, role: Role, states: Sequence[VariantState]) -> int:
-    """What was decided last: by the status, else by the Deployments, else the least that the role may have."""
+    """What was decided last: by the status, else by the Deployments, else the least that the role may have.
+
+    A first role under a new name begins with what the first one had before.
+    """
     told = next((one for one in service.status.roles if one.name == role.name), None)
     if told is not None:
         return told.desired
     if any(one.deployment is not None for one in states):
         return sum(one.current for one in states)
+    before = service.status.roles[0] if service.status.roles else None
+    if role is service.spec.roles[0] and before is not None and service.spec.role(before.name) is None:
+        return max(role.bounds.min, min(role.bounds.max, before.desired))
     return role.bounds.min
 
 

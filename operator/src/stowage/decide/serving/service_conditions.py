@@ -33,6 +33,7 @@ class RoleTold:
         problem: with its signals; None: none.
         problem_words: the same in words.
         doubt: what speaks against its newest sample; None: nothing does.
+        elsewhere: replicas of variants that are gone from the spec, and that still take requests.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RoleTold:
     problem: ServiceReason | None
     problem_words: str
     doubt: Inputs | None
+    elsewhere: int = 0
 
     @property
     def pods(self) -> tuple[PodFact, ...]:
@@ -51,7 +53,7 @@ class RoleTold:
     @property
     def ready(self) -> int:
         """Replicas that take requests."""
-        return sum(one.is_ready and one.takes_requests for one in self.pods)
+        return self.elsewhere + sum(one.is_ready and one.takes_requests for one in self.pods)
 
 
 def with_service_conditions(

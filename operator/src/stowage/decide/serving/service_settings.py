@@ -15,6 +15,7 @@ from stowage.api.model_service_status import MAX_INPUTS, DecisionRecord
 from stowage.decide.serving.decision import Decision, Recommender
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.settings import Role, ScheduledBounds, Settings
+from stowage.decide.serving.zero import what_is_unknown
 
 DEFAULT_ATTAINMENT: Final = 0.99
 """Where a service promises nothing."""
@@ -61,7 +62,9 @@ def settings_of(spec: ModelServiceSpec, role: RoleSpec, performance: Performance
         concurrency_target=float(scaling.concurrency.target) if scaling.concurrency is not None else None,
         cost_ratio=float(scaling.cost_ratio) if scaling.cost_ratio is not None else None,
         season_seconds=scaling.forecast.season.seconds,
-        schedules=tuple(_bounds(one) for one in scaling.schedules if spec.role(one.role) is role),
+        schedules=tuple(
+            _bounds(one) for one in scaling.schedules if spec.role(one.role) is role and not what_is_unknown(spec, one)
+        ),
     )
 
 

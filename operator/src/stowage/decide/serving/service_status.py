@@ -34,6 +34,7 @@ class Report:
     Attributes:
         service: with its last status.
         roles: all of them, in the spec's order.
+        answers: the role whose replicas answer under the service's own name.
         targets: by role and variant, replicas that it shall have.
         level: how well targets are met.
         cold_start: how long starts take.
@@ -45,6 +46,7 @@ class Report:
 
     service: ModelService
     roles: Sequence[RoleTold]
+    answers: str
     targets: Mapping[str, Mapping[str, int]]
     level: ServiceLevelStatus | None
     cold_start: ColdStart | None
@@ -72,7 +74,7 @@ def status_of(report: Report) -> ModelServiceStatus:
         reason=wrong.reason if wrong is not None else first.decision.reason.value,
         message=wrong.message if wrong is not None else words(first.decision),
         replicas=len(first.pods),
-        selector=selector_text(service.name, first.name),
+        selector=selector_text(service.name, report.answers),
         roles=tuple(_role(report, one) for one in roles),
         decisions=_decisions(service.status.decisions, roles),
         cold_start=report.cold_start,

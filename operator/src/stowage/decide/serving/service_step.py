@@ -17,14 +17,14 @@ from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import ModelServiceStatus
 from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
 from stowage.decide.serving import children
-from stowage.decide.serving.cold_start import cold_start_status, with_starts
+from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
 from stowage.decide.serving.decision import Decision, inputs
 from stowage.decide.serving.drain import Samples
-from stowage.decide.serving.leaving import Leaving
+from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_decision import RoleSeen, decide_roles
-from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.role_memory import RoleMemory, Start
 from stowage.decide.serving.role_prospect import (
     Prospect,
     cold_start_seconds,
@@ -212,13 +212,14 @@ def next_step(seen: Seen) -> ServiceStep:
         {name: decision.to_replicas for name, decision in decisions.items()},
         {name: Samples(one.requests, one.sampled_at, stale) for name, one in seen.looks.items()},
         seen.free_gpus,
+        stood_in=stood_in(service, seen.pods),
         deadline_seconds=service.spec.scaling.scale_down.drain_deadline.seconds,
         now=now,
     )
     delete = left_over(
         service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over
     )
-    documents: list[Document] = [*children.services(service)]
+    documents: list[Document] = [*children.services(service, leaving.stands_in)]
     for role in roles:
         documents.append(children.disruption_budget(service, role.spec))
         placing = placings[role.name]
@@ -232,7 +233,7 @@ def next_step(seen: Seen) -> ServiceStep:
             )
     changes = leaving.changes
     memories = {name: memory for name, (_, memory) in decided.items()}
-    status = _status(seen, roles, decisions, placings, memories)
+    status = _status(seen, roles, decisions, placings, memories, leaving.stands_in)
     return ServiceStep(
         status=status,
         apply=tuple(documents),
@@ -287,6 +288,11 @@ def _with_starts(memory: RoleMemory, states: Sequence[VariantState]) -> RoleMemo
     return replace(memory, starts=with_starts(memory.starts, [pod for one in states for pod in one.pods]))
 
 
+def _of_variants(starts: Sequence[Start], states: Sequence[VariantState]) -> tuple[Start, ...]:
+    names = {one.name for one in states}
+    return tuple(one for one in starts if one.variant in names)
+
+
 def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
     return RoleSeen(
         name=role.name,
@@ -303,7 +309,7 @@ def _within_budget(
     service: ModelService, roles: Sequence[_Role], decisions: Mapping[str, Decision], now: float
 ) -> dict[str, Decision]:
     limits = limits_of(service.spec.scaling.budget)
-    if not limits:
+    if not limits or service.spec.scaling.paused:
         return dict(decisions)
     claims = [
         Claim(one.name, one.spec.bounds.min, decisions[one.name].to_replicas, partial(one.spend, now=now))
@@ -337,11 +343,12 @@ def _status(
     decisions: Mapping[str, Decision],
     placings: Mapping[str, Placing],
     memories: Mapping[str, RoleMemory],
+    stands_in: str,
 ) -> ModelServiceStatus:
     service = seen.service
     stale = service.spec.metrics.stale_after.seconds
     newest = [one.look.view.scrapes[-1].at for one in roles if one.look.view.scrapes]
-    told = service.status.cold_start
+    told = still_asked_for(service.spec, service.status.cold_start)
     report = Report(
         service=service,
         roles=[
@@ -353,13 +360,18 @@ def _status(
                 problem=one.look.problem,
                 problem_words=one.look.message,
                 doubt=distrust(one.look.view, stale),
+                elsewhere=_elsewhere(one, seen.pods),
             )
             for one in roles
         ],
+        answers=stands_in or roles[0].name,
         targets={name: placing.wanted for name, placing in placings.items()},
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
         cold_start=cold_start_status(
-            [(name, memory.starts) for name, memory in memories.items()], told, seen.pods, seen.now
+            [(one.name, _of_variants(memories[one.name].starts, one.states)) for one in roles],
+            told,
+            seen.pods,
+            seen.now,
         ),
         missing_profiles=[name for one in roles for name in one.prospect.missing_profiles],
         refused=seen.refused,
@@ -367,6 +379,15 @@ def _status(
         now=seen.now,
     )
     return status_of(report)
+
+
+def _elsewhere(role: _Role, pods: Sequence[PodFact]) -> int:
+    own = {one.name for one in role.states}
+    return sum(
+        one.role == role.name and one.variant not in own and one.is_ready and one.takes_requests
+        for one in pods
+        if not one.is_terminating
+    )
 
 
 def _again_seconds(service: ModelService, pods: Sequence[PodFact], decisions: Mapping[str, Decision]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stowage.api.model_service import ModelServiceSpec
-from stowage.decide.serving.zero import is_woken_by_schedule
+from stowage.decide.serving.zero import is_woken_by_schedule, what_is_unknown
 
 
 def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
@@ -20,6 +20,11 @@ def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
             found.append(f"{path}.warm.pods (none is kept)")
         if role.warm.nodes:
             found.append(f"{path}.warm.nodes (none is kept)")
+    found += [
+        f"scaling.schedules[{one.name}] ({why})"
+        for one in spec.scaling.schedules
+        if (why := what_is_unknown(spec, one))
+    ]
     if spec.scaling.scale_to_zero is not None:
         if is_woken_by_schedule(spec):
             found.append("scaling.scaleToZero.hold (requests at zero are refused; a schedule wakes the service)")

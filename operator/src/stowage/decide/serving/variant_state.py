@@ -52,8 +52,13 @@ class VariantState:
 
     @property
     def current(self) -> int:
-        """Replicas that it shall have so far: those that leave are not among them."""
-        return max(0, self.replicas - sum(one.is_draining for one in self.pods))
+        """Replicas that it shall have so far: those that leave are not among them.
+
+        One that has left the Deployment's number may still be seen, and must not be taken off it once more.
+        """
+        found = max(0, self.replicas - sum(one.is_draining for one in self.pods))
+        beyond = max(0, len(self.pods) - self.replicas)
+        return max(found, min(self.told or 0, self.replicas, found + beyond))
 
     @property
     def foreign(self) -> str:
@@ -76,6 +81,11 @@ class VariantState:
         newest = max((one.created_at for one in self.pods if one.is_ready), default=float("-inf"))
         fresh = tuple(one for one in self.pods if one.created_at > newest and not one.is_ready)
         return fresh if fresh and all(one.trouble or one.restarts >= MANY_RESTARTS for one in fresh) else ()
+
+    @property
+    def is_rolling_out(self) -> bool:
+        """Whether pods of an older template answer yet: its controller gives them most of what is added meanwhile."""
+        return self.deployment is not None and not self.deployment.is_settled and any(one.is_ready for one in self.pods)
 
     def stuck(self, now: float) -> tuple[PodFact, ...]:
         """Pods for which no node was found for long."""
@@ -166,7 +176,7 @@ def place(
 
 def _most(state: VariantState, role: Role) -> int:
     most = state.spec.max if state.spec.max is not None else max(role.bounds.max, state.current)
-    held = bool(state.failing or state.failure)
+    held = bool(state.failure or (state.failing and not state.is_rolling_out))
     return min(most, state.current) if held else most
 
 

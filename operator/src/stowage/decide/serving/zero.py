@@ -7,13 +7,27 @@ wakes it goes to zero by itself.
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 from stowage.api.model_service import ModelServiceSpec
+from stowage.api.model_service_scaling import Schedule
 from stowage.decide.serving.view import View
 
 
 def is_woken_by_schedule(spec: ModelServiceSpec) -> bool:
     """Whether a schedule asks for replicas at some time."""
-    return any(one.min is not None for one in spec.scaling.schedules)
+    return any(one.min is not None and not what_is_unknown(spec, one) for one in spec.scaling.schedules)
+
+
+def what_is_unknown(spec: ModelServiceSpec, schedule: Schedule) -> str:
+    """Why a schedule holds never, where admission did not see it; empty: it holds at its times."""
+    if spec.role(schedule.role) is None:
+        return f"there is no role {schedule.role}"
+    try:
+        ZoneInfo(schedule.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return f"there is no time zone {schedule.time_zone}"
+    return ""
 
 
 def idle_since(view: View, before: float | None, *, is_sound: bool) -> float | None:
