@@ -66,7 +66,19 @@ class Story:
             assert phase in phases, f"{plan['metadata']['name']}: {phase} {plan.get('status', {}).get('message')}"
             return plan
 
-        return await eventually(found, timeout_seconds=timeout_seconds, what=f"a plan is {' or '.join(phases)}")
+        try:
+            return await eventually(found, timeout_seconds=timeout_seconds, what=f"a plan is {' or '.join(phases)}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; pods: {await self._pods_in_words()}") from error
+
+    async def _pods_in_words(self) -> list[str]:
+        """Who is where, and what the scheduler says of those that are nowhere."""
+        told = []
+        for pod in await self.bench.pods():
+            scheduled = [one for one in pod["status"].get("conditions", ()) if one["type"] == "PodScheduled"]
+            words = scheduled[0].get("message", "") if scheduled else "the scheduler has said nothing"
+            told.append(f"{pod['metadata']['name']} {pod['spec'].get('nodeName') or words}")
+        return told
 
     async def approve(self, plan: Document, approval: str = "Approved") -> None:
         await self.bench.api.merge_patch(paths.packing_plan(plan["metadata"]["name"]), {"spec": {"approval": approval}})
