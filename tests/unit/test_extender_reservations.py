@@ -118,6 +118,34 @@ def test_a_lease_ends_when_its_pod_is(end: str) -> None:
     assert story.ask("web-2") == (NODES if end in {"bound there", "plan is over"} else ["n1"])
 
 
+def test_another_pod_of_its_name_takes_the_place_of_one_that_nobody_saw_go() -> None:
+    """The scheduler asked for the first while it went; of a StatefulSet the next one has its name."""
+    story = Story(("k001", "n2"))
+    assert story.ask("web-1") == ["n2"]
+    assert story.ask("web-1", uid="another") == ["n2"]
+    assert [lease.pod_uid for lease in story.table.leases()] == ["another"]
+
+
+@pytest.mark.parametrize("end", ["gone", "terminating", "finished"])
+def test_a_pod_that_has_ended_gets_no_slot(end: str) -> None:
+    """The scheduler has not heard of it yet; for the next one the slot would be taken until the lease ends."""
+    story = Story(("k001", "n2"))
+    if end == "gone":
+        story.table.pod_gone("uid-web-1")
+    else:
+        story.table.pod_seen(pod("web-1", **{"terminating": True} if end == "terminating" else {"phase": "Succeeded"}))
+    assert "n2" not in story.ask("web-1")
+    assert story.ask("web-2") == ["n2"]
+
+
+def test_who_is_gone_is_forgotten_after_a_while() -> None:
+    story = Story()
+    for number in range(5):
+        story.table.pod_gone(f"uid-{number}")
+        story.now += LEASE_SECONDS / 2
+    assert len(story.table._gone) == 2
+
+
 def test_a_lease_lives_until_just_before_its_time() -> None:
     story = Story(("k001", "n1"))
     story.ask("web-1")

@@ -6,7 +6,8 @@ time is an injected clock, and no answer costs more than one pass over the offer
 Two things keep a slot from being given away twice. *Filled* is level-triggered: it is counted from the
 pods that are bound, so a restart loses nothing. A *lease* covers the time between an answer and the
 moment its effect is seen: kube-scheduler assumes a pod on its node long before the bound pod shows up
-in a watch, and in that window a second replica must be sent elsewhere.
+in a watch, and in that window a second replica must be sent elsewhere. kube-scheduler may also ask for a pod that is
+gone by then: it gets no lease, and one that it has ends when another pod of its name asks.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class ActivePlan(Struct, frozen=True):
 class Lease(Struct, frozen=True):
     """A slot promised to one pod until `expires_at` (seconds of the table's clock)."""
 
+    pod_key: str
     pod_uid: str
     plan_uid: str
     slot_id: str
@@ -126,6 +128,7 @@ class Reservations:
         self._refused: Mapping[str, str] | None = None  # what is said of each of these nodes, once it was asked for
         self._leases: dict[str, tuple[Lease, _Seats]] = {}  # by pod UID, in the order in which they end
         self.kept_empty = KeptEmpty(clock)
+        self._gone: dict[str, float] = {}  # when pods were seen to have ended or gone lately, by UID, oldest first
         self._bound: dict[str, _Bound] = {}  # by pod UID
         self._bound_count: dict[_Bound, int] = {}
 
@@ -159,12 +162,15 @@ class Reservations:
     def pod_seen(self, pod: Pod) -> None:
         """Take in the newest state of a pod: pending, bound, terminating or finished."""
         ended = pod.terminating or pod.finished
+        if ended:
+            self._remember_gone(pod.uid)
         if ended or pod.node is not None:
             self._end_lease(pod.uid)
         self._set_bound(pod.uid, None if ended or pod.node is None else _Bound(shared(slot_class(pod)), pod.node))
 
     def pod_gone(self, uid: str) -> None:
         """Forget a deleted pod; its lease ends."""
+        self._remember_gone(uid)
         self._end_lease(uid)
         self._set_bound(uid, None)
 
@@ -208,6 +214,7 @@ class Reservations:
         """
         if self._plans:
             self._end_expired_leases()
+            self._end_leases_of_namesakes(pod)
             choices = self._steering(pod)
             if choices:
                 return self._filter_planned(pod, choices, node_names)
@@ -243,19 +250,19 @@ class Reservations:
         offered = set(node_names)
         held, seats_held = self._leases.get(pod.uid, (None, None))
         if held is not None and seats_held is not None and held.node in offered:
-            return self._lease(pod.uid, held.slot_id, seats_held)
+            return self._lease(pod, held.slot_id, seats_held)
         for seats in choices:
             slot_id = seats.free_slot_id() if seats.node in offered else None
             if slot_id is not None:
                 self._end_lease(pod.uid)
-                return self._lease(pod.uid, slot_id, seats)
+                return self._lease(pod, slot_id, seats)
         elsewhere = f"its place on another node is {RESERVED} {choices[0].plan_name}"
         refusals = self._refusals()
         return FilterAnswer([], {name: refusals.get(name, elsewhere) for name in node_names})
 
     def _steering(self, pod: Pod) -> list[_Seats]:
         """The open seats of a pod's class if it holds a lease, or can get one now or later; else nothing."""
-        if pod.uid in self._bound:
+        if pod.uid in self._bound or pod.uid in self._gone:
             return []
         choices = [seats for seats in self._seats.get(slot_class(pod), ()) if seats.open]
         if pod.uid in self._leases or any(seats.waiting or seats.free_slot_id() is not None for seats in choices):
@@ -274,17 +281,33 @@ class Reservations:
 
     # leases
 
-    def _lease(self, pod_uid: str, slot_id: str, seats: _Seats) -> FilterAnswer:
-        lease = Lease(pod_uid, seats.plan_uid, slot_id, seats.node, self._clock() + self._lease_seconds)
-        self._leases.pop(pod_uid, None)  # so that a renewed lease moves to the end of the order
-        self._leases[pod_uid] = (lease, seats)
-        seats.leased[pod_uid] = slot_id
+    def _lease(self, pod: Pod, slot_id: str, seats: _Seats) -> FilterAnswer:
+        lease = Lease(pod.key, pod.uid, seats.plan_uid, slot_id, seats.node, self._clock() + self._lease_seconds)
+        self._leases.pop(pod.uid, None)  # so that a renewed lease moves to the end of the order
+        self._leases[pod.uid] = (lease, seats)
+        seats.leased[pod.uid] = slot_id
         return FilterAnswer([seats.node], lease=lease)
 
     def _end_lease(self, pod_uid: str) -> None:
         _, seats = self._leases.pop(pod_uid, (None, None))
         if seats is not None:
             del seats.leased[pod_uid]
+
+    def _end_leases_of_namesakes(self, pod: Pod) -> None:
+        """Two pods of one name are never there at once: whoever had it before is gone, seen or not."""
+        before = [one.pod_uid for one, _ in self._leases.values() if one.pod_key == pod.key and one.pod_uid != pod.uid]
+        for uid in before:
+            self._end_lease(uid)
+
+    def _remember_gone(self, uid: str) -> None:
+        """For as long as a lease would last: by then the scheduler has heard of it too."""
+        now = self._clock()
+        self._gone[uid] = self._gone.pop(uid, now)
+        while self._gone:
+            oldest = next(iter(self._gone))
+            if self._gone[oldest] > now - self._lease_seconds:
+                return
+            del self._gone[oldest]
 
     def _end_expired_leases(self) -> None:
         now = self._clock()
