@@ -14,10 +14,15 @@ from release import Release
 
 AUDIT_LOG = "/var/log/kubernetes/audit.log"
 Right = tuple[str, str, str, str]  # service account, group, resource or resource/subresource, verb
-# granted for days that a test of minutes does not see, and for collections that this cluster lacks
-NOT_SEEN_HERE = {("packingplans", "delete"), ("podgroups", "watch")}
+# granted for days that a test of minutes does not see, for collections that this cluster lacks, and for a role that is
+# taken out of a ModelService (tests/integration/test_model_services.py does that)
+NOT_SEEN_HERE = {
+    ("packingplans", "delete"),
+    ("podgroups", "watch"),
+    *((resource, "delete") for resource in ("deployments", "services", "poddisruptionbudgets")),
+}
 # the API server asks for them when an apply makes an object, and writes `patch` into the audit log
-OF_APPLY = {("pods", "create"), ("services", "create")}
+OF_APPLY = {(resource, "create") for resource in ("pods", "services", "deployments", "poddisruptionbudgets")}
 
 
 def audited(release: Release) -> list[dict[str, Any]]:
