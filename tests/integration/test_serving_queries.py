@@ -95,6 +95,7 @@ def begin(folder: Path, engines: Engines) -> tuple[ManagedProcess, ServingSignal
         clock=wall_clock,
         monotonic=monotonic,
         generator=random.Random(1),
+        patience_seconds=60.0,
     )
     return process, signals
 

@@ -25,7 +25,8 @@ from harness.prometheus_server import (
     vector,
 )
 from stowage.observe import prometheus_session
-from stowage.observe.prometheus import FAILURES_TO_REST, LONGEST_REST_SECONDS, Endpoint, Prometheus
+from stowage.observe.breaker import FAILURES_TO_REST, LONGEST_REST_SECONDS
+from stowage.observe.prometheus import Endpoint, Prometheus
 from stowage.observe.prometheus_session import QueryError, QueryFailure
 from stowage.run.certificates import issue
 from stowage.run.operator import monotonic, wall_clock

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -25,8 +25,10 @@ Note = tuple[float, str, Key]
 class Bench:
     """A queue whose handler notes what it does and takes a given time for each key."""
 
-    def __init__(self, *, workers: int = 4, takes_seconds: float = 1.0) -> None:
-        self.queue = WorkQueue(workers=workers, generator=random.Random(1), metrics=self)
+    def __init__(
+        self, *, workers: int = 4, takes_seconds: float = 1.0, bounds: Mapping[str, int] | None = None
+    ) -> None:
+        self.queue = WorkQueue(workers=workers, generator=random.Random(1), metrics=self, bounds=bounds)
         self.takes_seconds = takes_seconds
         self.answers: dict[Key, list[float | Exception | None]] = {}
         self.notes: list[Note] = []
@@ -235,3 +237,38 @@ def test_whatever_rings_is_worked_on_later_and_never_twice_at_once(
         assert any(start >= at for start in bench.starts(key))
     for key, times in Counter(key for _, key in rung).items():
         assert len(bench.starts(key)) <= times
+
+
+def test_a_kind_at_its_bound_leaves_workers_to_others_and_comes_in_the_order_of_its_rings() -> None:
+    bench = Bench(workers=3, takes_seconds=10.0, bounds={"serving": 2})
+    services: list[Key] = [("serving", str(number)) for number in range(5)]
+
+    async def script() -> None:
+        for key in services:
+            bench.queue.add(key)
+        bench.queue.add(services[2], 0.0)
+        await asyncio.sleep(1.0)
+        bench.queue.add(A)
+
+    bench.play(script)
+    assert bench.starts(A) == [1.0], "a plan does not wait for services"
+    assert [bench.starts(key) for key in services] == [[0.0], [0.0], [10.0], [10.0], [20.0]]
+    assert bench.depths[-1] == 0
+
+
+def test_a_key_put_aside_that_rings_again_starts_once() -> None:
+    bench = Bench(workers=2, takes_seconds=10.0, bounds={"serving": 1})
+    first, second, third = (("serving", name) for name in "abc")
+
+    async def script() -> None:
+        bench.queue.add(first)
+        await asyncio.sleep(1.0)
+        bench.queue.add(second)
+        bench.queue.add(third)
+        await asyncio.sleep(1.0)
+        bench.queue.add(second)
+        bench.queue.add(first, 1.0)
+
+    bench.play(script)
+    starts = [bench.starts(key) for key in (first, second, third)]
+    assert starts == [[0.0, 30.0], [10.0], [20.0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,7 @@ import pytest
 
 from harness.prometheus_server import FakePrometheus, Question, always, fake_prometheus, response
 from harness.series_store import SeriesStore
+from harness.waiting import eventually
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ScalingReason, ServiceReason
 from stowage.decide.serving.decision import Decision
@@ -48,16 +50,25 @@ class Bench:
         self.store = SeriesStore()
         fake.behaviour = self.store
         self.now = NOW
+        self.rung: list[str] = []
         self.signals = self.new()
 
-    def new(self, timeout_seconds: float = 5.0) -> ServingSignals:
+    def new(self, timeout_seconds: float = 5.0, patience_seconds: float = 600.0) -> ServingSignals:
         endpoint = Endpoint("default", f"http://127.0.0.1:{self.fake.port}", timeout_seconds=timeout_seconds)
         return ServingSignals(
             PrometheusSettings((endpoint,)),
             clock=lambda: self.now,
             monotonic=monotonic,
             generator=random.Random(1),
+            ring=self.rung.append,
+            patience_seconds=patience_seconds,
         )
+
+    def rest_is_over(self) -> None:
+        """Whoever failed may ask again; the rest itself has tests of its own."""
+        (server,) = self.signals._servers.values()
+        server._breaker.succeeded()
+        server._breakers.clear()
 
     def scrape(self, name: str, at: float, *, done: float, waiting: float = 0, running: float = 0) -> None:
         values = {
@@ -172,7 +183,7 @@ async def test_an_outage_is_asked_for_afterwards(bench: Bench) -> None:
     bench.now = NOW + 900
     bench.serve(A, 0, 900, per_second=3, first=1000 + 1800)
     bench.fake.behaviour = bench.store
-    bench.signals._servers["default"]._failures = 0  # the rest of the breaker has a test of its own
+    bench.rest_is_over()
     light = await bench.look([pod(A)])
     assert light.problem is None
     assert light.view.scrapes[-1].completed - fresh.view.scrapes[-1].completed == pytest.approx(2700, abs=60)
@@ -233,7 +244,7 @@ async def test_a_past_that_the_server_could_not_give_is_asked_for_when_it_is_bac
         bench.now = NOW + 5 * step
         await bench.look([pod(A)])
     bench.now, bench.fake.behaviour = NOW + 100, bench.store
-    bench.signals._servers["default"]._failures = 0
+    bench.rest_is_over()
     look = await bench.look([pod(A)])
     assert bench.now - look.view.scrapes[0].at > 1200
 
@@ -427,7 +438,7 @@ async def test_a_past_that_fails_is_asked_for_again_and_not_for_ever(bench: Benc
     outcomes = []
     for step in range(4):
         bench.now = NOW + 3 * step
-        bench.signals._servers["default"]._failures = 0
+        bench.rest_is_over()
         outcomes.append((await bench.look([pod(A)])).problem)
     unreachable = ServiceReason.PROMETHEUS_UNREACHABLE
     assert outcomes == [unreachable, unreachable, None, None]
@@ -494,3 +505,63 @@ async def test_the_last_pod_of_a_role_that_is_gone_ends_while_a_new_leader_looks
     """It is no longer among those asked for, and the spec names no Deployment of that role."""
     look = await bench.signals.look(service(), "decode", [], 0, 60.0, bench.now)
     assert (look.problem, look.requests) == (None, {})
+
+
+async def test_a_slow_endpoint_is_waited_for_once_and_its_services_are_rung_when_it_answers(bench: Bench) -> None:
+    """Passes wait in workers: those for a slow endpoint would keep those of all others waiting."""
+    bench.serve(A, -60, 0, per_second=1)
+    answers = asyncio.Event()
+
+    async def behave(question: Question) -> bytes:
+        await answers.wait()
+        return await bench.store(question)
+
+    bench.fake.behaviour = behave
+    bench.signals.close()
+    bench.signals = bench.new(patience_seconds=0.01)
+    early = await bench.look([pod(A)])
+    assert early.view.scrapes == ()
+    answers.set()
+
+    async def rung() -> bool:
+        assert bench.rung == ["team/chat"]
+        return True
+
+    await eventually(rung, what="the answer rings its service")
+    asked = len(bench.fake.questions)
+    known = await bench.look([pod(A)])
+    assert (known.problem, known.view.scrapes[-1].at) == (None, NOW)
+    assert len(bench.fake.questions) == asked, "what has just been answered is not asked for again"
+    answers.clear()
+    bench.now += 5.0
+    bench.signals._patience_seconds = 600.0
+    later = await bench.look([pod(A)])
+    assert later.view.scrapes == known.view.scrapes, "nobody waits for it any more"
+    again = await bench.look([pod(A)])
+    assert again.view.scrapes == known.view.scrapes, "and it is asked once at a time"
+    bench.scrape(A, NOW + 5, done=2000)
+    answers.set()
+
+    async def rung_again() -> bool:
+        assert bench.rung == ["team/chat"] * 2
+        return True
+
+    await eventually(rung_again, what="the next answer rings it too")
+    fresh = await bench.look([pod(A)])
+    assert fresh.view.scrapes[-1].at == NOW + 5
+
+
+async def test_what_is_asked_of_a_service_that_is_gone_is_asked_no_more(bench: Bench) -> None:
+    async def hang(_: Question) -> bytes:
+        await bench.fake.released.wait()
+        return b""
+
+    bench.fake.behaviour = hang
+    bench.signals.close()
+    bench.signals = bench.new(patience_seconds=0.0)
+    await bench.look([pod(A)])
+    (asking,) = [one.asking for one in bench.signals._roles.values()]
+    assert asking is not None
+    bench.signals.forget("uid-1")
+    await asyncio.gather(asking, return_exceptions=True)
+    assert (asking.cancelled(), bench.rung) == (True, [])

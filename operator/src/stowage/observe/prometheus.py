@@ -1,7 +1,7 @@
 """Asking Prometheus: in threads, within time limits, and not again and again where nobody answers.
 
 The client is prometheus-api-client, which blocks; what it lacks is around it: a bound for time and size of an answer,
-and a rest for endpoints that fail (a circuit breaker).
+a rest for endpoints that fail (a circuit breaker), and turns for tenants who ask the same endpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import requests
 from msgspec import Struct
@@ -22,23 +22,31 @@ from prometheus_api_client import PrometheusConnect
 from urllib3.util.retry import Retry
 
 from stowage.decide.samples import Sample, StaleAnswerError, TooManySamplesError, UnreadableAnswerError, samples_of
+from stowage.observe.breaker import Breaker
+from stowage.observe.fair_places import FairPlaces
 from stowage.observe.prometheus_session import BoundedSession, QueryError, QueryFailure
-from stowage.transport.backoff import Backoff
 
 AT_ONCE: Final = 4
-"""Queries to one endpoint."""
-FAILURES_TO_REST: Final = 3
-"""In a row: one slow query among others shall not silence them."""
-FIRST_REST_SECONDS: Final = 5.0
-LONGEST_REST_SECONDS: Final = 60.0
-LONGEST_ASKED_REST_SECONDS: Final = 600.0
+"""Queries to one endpoint …"""
+AT_ONCE_OF_TENANT: Final = AT_ONCE - 1
+"""… and of one tenant: one place is never taken by slow queries of a single one."""
+MOST_BREAKERS: Final = 4096
+"""Of askers that failed; beyond that they are forgotten and begin anew."""
 TENANT_HEADER: Final = "X-Scope-OrgID"
 MAX_TOKEN_BYTES: Final = 16 * 1024
+_EVERYBODYS: Final = frozenset({QueryFailure.UNREACHABLE, QueryFailure.REFUSED})
 _SPARE_SECONDS: Final = 1.0  # for the thread to come to its own end
 
 logger = logging.getLogger(__name__)
 
 _Call = Callable[[PrometheusConnect], tuple[Sample, ...]]
+
+
+class Asker(NamedTuple):
+    """Who asks: places are shared among tenants, and whoever fails again and again rests alone."""
+
+    tenant: str
+    name: str
 
 
 class Endpoint(Struct, frozen=True):
@@ -89,17 +97,20 @@ class Prometheus:
         self._clock = clock
         self._monotonic = monotonic
         self._on_query = on_query
-        self._backoff = Backoff(generator, FIRST_REST_SECONDS, LONGEST_REST_SECONDS)
-        self._failures = 0
-        self._rests_until = 0.0
-        self._trying = False
+        self._generator = generator
+        self._breaker = Breaker(monotonic, generator, least_askers=2)
+        self._breakers: dict[Asker, Breaker] = {}  # of those whose last query failed
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"prometheus {endpoint.name}")
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = FairPlaces(AT_ONCE, AT_ONCE_OF_TENANT)
         self._of_thread = threading.local()
         self._sessions: list[BoundedSession] = []
 
-    async def ask(self, query: str) -> tuple[Sample, ...]:
+    async def ask(self, query: str, asker: Asker | None = None) -> tuple[Sample, ...]:
         """What a query gives now.
+
+        Args:
+            query: in PromQL.
+            asker: who asks; None: nobody who shares the endpoint with others.
 
         Raises:
             QueryError: it has no answer, or an old one.
@@ -110,9 +121,11 @@ class Prometheus:
             found = client.custom_query(query, params={**self._limits(), "time": f"{now:.3f}"})
             return samples_of(found, now)
 
-        return await self._answer(call)
+        return await self._answer(call, asker)
 
-    async def ask_past(self, query: str, begin: float, end: float, step_seconds: float) -> tuple[Sample, ...]:
+    async def ask_past(
+        self, query: str, begin: float, end: float, step_seconds: float, asker: Asker | None = None
+    ) -> tuple[Sample, ...]:
         """What a query gave between two times, seconds since 1970, every `step_seconds`; samples by series and time.
 
         Raises:
@@ -125,7 +138,7 @@ class Prometheus:
                 client.custom_query_range(query, since, until, f"{step_seconds:g}", params=self._limits())
             )
 
-        return await self._answer(call)
+        return await self._answer(call, asker)
 
     def close(self) -> None:
         """Ask nothing any more; threads that still wait end by their own time limits."""
@@ -137,46 +150,54 @@ class Prometheus:
         """The server too shall stop when nobody waits any more."""
         return {"timeout": f"{self.endpoint.timeout_seconds:g}s"}
 
-    async def _answer(self, call: _Call) -> tuple[Sample, ...]:
+    async def _answer(self, call: _Call, asker: Asker | None) -> tuple[Sample, ...]:
         began = self._monotonic()
         outcome = "ok"
         try:
-            async with self._places:
-                return await self._tried(call)
+            async with self._places.place(asker.tenant if asker is not None else ""):
+                return await self._tried(call, asker)
         except QueryError as error:
             outcome = error.failure.value
             raise
         finally:
             self._on_query(self.endpoint.name, outcome, self._monotonic() - began)
 
-    async def _tried(self, call: _Call) -> tuple[Sample, ...]:
-        """Ask where the endpoint does not rest; after a rest one query tries alone."""
-        resting = self._failures >= FAILURES_TO_REST
-        if resting and (self._trying or self._monotonic() < self._rests_until):
-            raise QueryError(QueryFailure.RESTING, f"{self.endpoint.name} failed {self._failures} times in a row")
-        self._trying = resting
+    async def _tried(self, call: _Call, asker: Asker | None) -> tuple[Sample, ...]:
+        """Ask where neither the endpoint nor the asker rests; after a rest one query tries alone."""
+        own = self._breakers.get(asker) if asker is not None else None
+        breakers = [one for one in (self._breaker, own) if one is not None]
+        for one in breakers:
+            if one.rests:
+                raise QueryError(QueryFailure.RESTING, f"{self.endpoint.name} failed {one.failures} times in a row")
+        trials = [one.begin() for one in breakers]
         try:
             samples = await self._in_thread(call)
         except QueryError as error:
             if error.failure.of_endpoint:
-                self._failed(error)
+                self._failed(error, asker)
             raise
         finally:
-            if resting:
-                self._trying = False
-        self._failures = 0
-        self._backoff.reset()
+            for one, is_trial in zip(breakers, trials, strict=True):
+                one.end(is_trial=is_trial)
+        self._breaker.succeeded()
+        if asker is not None:
+            self._breakers.pop(asker, None)
         return samples
 
-    def _failed(self, error: QueryError) -> None:
-        self._failures += 1
-        if self._failures < FAILURES_TO_REST:
-            return
-        asked = min(error.retry_after_seconds or 0.0, LONGEST_ASKED_REST_SECONDS)
-        rest_seconds = self._backoff.next_seconds(asked)
-        self._rests_until = self._monotonic() + rest_seconds
-        if self._failures == FAILURES_TO_REST:
-            logger.warning("prometheus %s: %s; asked again in %.0f s", self.endpoint.name, error, rest_seconds)
+    def _failed(self, error: QueryError, asker: Asker | None) -> None:
+        asked, is_everybodys = error.retry_after_seconds, asker is None or error.failure in _EVERYBODYS
+        name = "" if asker is None else f"{asker.tenant}/{asker.name}"
+        rest_seconds = self._breaker.failed(name, asked, is_everybodys=is_everybodys)
+        who = f"prometheus {self.endpoint.name}"
+        if asker is not None:
+            if asker not in self._breakers and len(self._breakers) >= MOST_BREAKERS:
+                self._breakers.clear()
+            own = self._breakers.setdefault(asker, Breaker(self._monotonic, self._generator))
+            own_seconds = own.failed(name, asked, is_everybodys=True)
+            if rest_seconds is None and own_seconds is not None:
+                rest_seconds, who = own_seconds, f"{who}, asked for {name}"
+        if rest_seconds is not None:
+            logger.warning("%s: %s; asked again in %.0f s", who, error, rest_seconds)
 
     async def _in_thread(self, call: _Call) -> tuple[Sample, ...]:
         limit_seconds = self.endpoint.timeout_seconds + _SPARE_SECONDS

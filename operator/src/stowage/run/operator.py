@@ -73,7 +73,12 @@ class Operator:
         self._known: set[Key] = set()  # custom resources that exist: rung when a term begins
         api.observer = metrics.api_request
         api.silence_seconds = settings.watch_silence_seconds
-        self.queue = WorkQueue(workers=settings.queue_workers, generator=generator, metrics=metrics)
+        self.queue = WorkQueue(
+            workers=settings.queue_workers,
+            generator=generator,
+            metrics=metrics,
+            bounds={"serving": max(1, settings.queue_workers // 2)},  # passes ask Prometheus: plans do not wait for it
+        )
         self.store = Store(now=clock)
         self.reflectors = self.store.reflectors(api, clock=monotonic, generator=generator)
         self.lease = Lease(
@@ -95,7 +100,12 @@ class Operator:
         self.sight = Sight(self.reflectors, monotonic, lambda: self.doorbell.troubles)
         prometheus = read_settings(settings.prometheus_config)
         self.signals = ServingSignals(
-            prometheus, clock=clock, monotonic=monotonic, generator=generator, on_query=metrics.asked
+            prometheus,
+            clock=clock,
+            monotonic=monotonic,
+            generator=generator,
+            on_query=metrics.asked,
+            ring=lambda service: self.queue.add(("serving", service)),
         )
         self.queries = Queries(
             prometheus,

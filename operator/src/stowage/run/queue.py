@@ -2,7 +2,8 @@
 
 A key is reconciled by one worker at a time, however often it rings; several rings before the work starts are one.
 Delayed keys replace timers. A failed key comes back later and later. This is the contract of client-go's work queue,
-with asyncio's clock as its only clock.
+with asyncio's clock as its only clock. Beyond it, a kind of key may have a bound of its own, so that work that waits for
+somebody slow leaves workers to others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import heapq
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from stowage.transport import ApiError
@@ -50,10 +52,21 @@ class WorkQueue:
         workers: how many keys may be in work at once.
         generator: source of the back-off's jitter.
         metrics: told of depth and outcomes; None: nobody.
+        bounds: by kind of key, how many of it may be in work at once; kinds that are not named share all workers.
     """
 
-    def __init__(self, *, workers: int, generator: random.Random, metrics: QueueMetrics | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int,
+        generator: random.Random,
+        metrics: QueueMetrics | None = None,
+        bounds: Mapping[str, int] | None = None,
+    ) -> None:
         self._workers = workers
+        self._bounds = dict(bounds or {})
+        self._at_work: Counter[str] = Counter()  # by kind
+        self._aside: dict[str, list[tuple[float, int, Key]]] = {}  # by kind: what is due beyond its bound
         self._generator = generator
         self._metrics = metrics
         self._due: dict[Key, float] = {}  # when each waiting key may start; the heap may hold older entries
@@ -86,6 +99,7 @@ class WorkQueue:
             while True:
                 key = await self._next()
                 self._running.add(key)
+                self._at_work[key[0]] += 1
                 group.create_task(self._work(handler, key), name="reconcile " + "/".join(key))
 
     async def _next(self) -> Key:
@@ -111,14 +125,32 @@ class WorkQueue:
     def _drop_stale(self) -> float | None:
         """Clear the top of the heap of entries that do not count; returns seconds until the first that does.
 
-        An entry of a key in work is dropped as well: `_work` puts it back when the key is free.
+        An entry of a key in work is dropped as well: `_work` puts it back when the key is free. What is due of a kind
+        that is at its bound is put aside.
         """
         while self._heap:
-            due, _, key = self._heap[0]
-            if self._due.get(key) == due and key not in self._running:
-                return due - asyncio.get_running_loop().time()
-            heapq.heappop(self._heap)
+            due, _, key = entry = self._heap[0]
+            if not self._counts(entry):
+                heapq.heappop(self._heap)
+                continue
+            wait_seconds = due - asyncio.get_running_loop().time()
+            if wait_seconds > 0.0 or self._at_work[key[0]] < self._bounds.get(key[0], self._workers):
+                return wait_seconds
+            heapq.heappush(self._aside.setdefault(key[0], []), heapq.heappop(self._heap))
         return None
+
+    def _counts(self, entry: tuple[float, int, Key]) -> bool:
+        due, _, key = entry
+        return self._due.get(key) == due and key not in self._running
+
+    def _take_up(self, kind: str) -> None:
+        """A worker of this kind is free: the first one that was put aside is due again."""
+        aside = self._aside.get(kind)
+        while aside:
+            entry = heapq.heappop(aside)
+            if self._counts(entry):
+                heapq.heappush(self._heap, entry)
+                return
 
     async def _work(self, handler: Handler, key: Key) -> None:
         loop = asyncio.get_running_loop()
@@ -133,11 +165,13 @@ class WorkQueue:
             again_seconds = self._failed(key, error)
         finally:
             self._running.discard(key)
+            self._at_work[key[0]] -= 1
             if self._metrics is not None:
                 self._metrics.reconciled(key[0], outcome, loop.time() - started)
                 self._metrics.queue_failing(len(self._backoffs))
         if key in self._due:  # it rang meanwhile
             heapq.heappush(self._heap, (self._due[key], next(self._order), key))
+        self._take_up(key[0])
         if again_seconds is not None:
             self.add(key, again_seconds)
         self._changed.set()

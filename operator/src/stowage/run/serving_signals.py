@@ -1,6 +1,8 @@
 """Signals of served models: each role's engines are asked for together, and a `View` is made of what they said.
 
 What is kept here comes back by itself: after a start, or when nobody asked for long, the past is asked for once.
+A look waits for answers where they come soon. Where an endpoint was slow, looks take what is known, and their services
+are rung when the answer is there: a pass is worth more than a second of waiting.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.decide.samples import Sample
 from stowage.decide.serving.signals_problem import Problem
 from stowage.decide.serving.signals_role import KEPT_SECONDS, RoleSignals, looked, recalled
-from stowage.observe.prometheus import OnQuery, Prometheus
+from stowage.observe.prometheus import Asker, OnQuery, Prometheus
 from stowage.observe.prometheus_session import QueryError, QueryFailure
 from stowage.observe.serving.names import EngineNames, names_of
 from stowage.observe.serving.queries import MAX_PODS, batches, deployment_of, of_deployments, of_pods, within
@@ -42,6 +44,9 @@ MOST_PAST_QUERIES: Final = 16
 PAST_TRIES: Final = 3
 UNANSWERED_SECONDS: Final = 30.0
 """Without an answer for so long, the endpoint counts as not reachable, though what is known may be fresh."""
+PATIENCE_SECONDS: Final = 1.0
+"""A look waits no longer for answers, and not at all where the last ones of its endpoint took longer: many passes that
+wait for one endpoint would keep those of others waiting."""
 _SPARE_SECONDS: Final = 1.5
 _HOPELESS: Final = frozenset({QueryFailure.INVALID, QueryFailure.UNREADABLE})
 
@@ -59,8 +64,10 @@ class _Role:
         self.batch = MAX_PODS
         self.past_tries = 0
         self.past_samples = PAST_SAMPLES
-        self.asked_at: float | None = None
+        self.answered_at: float | None = None
+        """When the last asking ended, with answers or without."""
         self.error: QueryError | None = None
+        self.asking: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,8 @@ class ServingSignals:
         monotonic: seconds that only go forward.
         generator: source of the jitter.
         on_query: told of each query.
+        ring: told the key of a service whose answers came after its look was over.
+        patience_seconds: for so long a look waits for answers.
     """
 
     def __init__(
@@ -91,7 +100,14 @@ class ServingSignals:
         monotonic: Callable[[], float],
         generator: random.Random,
         on_query: OnQuery = lambda _endpoint, _outcome, _seconds: None,
+        ring: Callable[[str], None] = lambda _key: None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._ring = ring
+        self._slow: set[str] = set()  # endpoints whose last answers took too long to be waited for
         self._servers = {
             name: Prometheus(endpoint, clock=clock, monotonic=monotonic, generator=generator, on_query=on_query)
             for name, endpoint in settings.endpoints.items()
@@ -111,8 +127,8 @@ class ServingSignals:
     ) -> Look:
         """Ask for a role, and say what is known of it.
 
-        It takes little longer than the endpoint's time limit, and no fault of the endpoint raises. Who asks again and
-        again gets what is known; the endpoint is asked every `ASKED_EVERY_SECONDS` at most.
+        It waits no longer than `patience_seconds`, and no fault of the endpoint raises. Who asks again and again gets
+        what is known; the endpoint is asked again `ASKED_EVERY_SECONDS` after its last answers at the soonest.
 
         Args:
             service: of the role.
@@ -131,8 +147,7 @@ class ServingSignals:
             words = f"the operator's settings have no Prometheus of the name {known.endpoint}"
             failure = (ServiceReason.UNKNOWN_ENDPOINT, words)
         else:
-            if known.asked_at is None or not 0 <= now - known.asked_at < ASKED_EVERY_SECONDS:
-                known.asked_at, known.error = now, await self._ask(server, known, question)
+            await self._answers(server, known, question)
             error, answered_at = known.error, known.signals.looked_at
             if error is not None and (answered_at is None or now - answered_at > UNANSWERED_SECONDS):
                 failure = (ServiceReason.PROMETHEUS_UNREACHABLE, f"Prometheus {known.endpoint}: {error}")
@@ -141,14 +156,21 @@ class ServingSignals:
     def forget(self, service_uid: str) -> None:
         """Nothing is known of this service any more."""
         for key in [key for key in self._roles if key[0] == service_uid]:
-            del self._roles[key]
+            self._drop(key)
 
     def clear(self) -> None:
         """Know nothing: somebody else leads now."""
-        self._roles.clear()
+        for key in list(self._roles):
+            self._drop(key)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        known = self._roles.pop(key)
+        if known.asking is not None:
+            known.asking.cancel()
 
     def close(self) -> None:
         """Ask nothing any more."""
+        self.clear()
         for server in self._servers.values():
             server.close()
 
@@ -157,6 +179,8 @@ class ServingSignals:
         engine, endpoint = service.spec.engine, service.spec.metrics.prometheus
         known = self._roles.get(key)
         if known is None or known.engine != engine or known.endpoint != endpoint:
+            if known is not None:
+                self._drop(key)
             self._forget_old(key[0], now)
             known = self._roles[key] = _Role(engine, endpoint)
         return known
@@ -164,8 +188,35 @@ class ServingSignals:
     def _forget_old(self, uid: str, now: float) -> None:
         """Roles that are gone from a service's spec have no end of their own: nobody asks for them any more."""
         for key, one in list(self._roles.items()):
-            if key[0] == uid and (one.asked_at is None or now - one.asked_at > KEPT_SECONDS):
-                del self._roles[key]
+            if (
+                key[0] == uid
+                and one.asking is None
+                and (one.answered_at is None or now - one.answered_at > KEPT_SECONDS)
+            ):
+                self._drop(key)
+
+    async def _answers(self, server: Prometheus, known: _Role, question: Question) -> None:
+        """Ask, unless somebody does or did a moment ago, and wait for the answers where they are expected soon."""
+        _collect(known)
+        if known.asking is None:
+            if known.answered_at is not None and 0 <= question.now - known.answered_at < ASKED_EVERY_SECONDS:
+                return
+            known.asking = asyncio.create_task(self._take_answers(server, known, question))
+        is_slow = known.endpoint in self._slow
+        await asyncio.wait({known.asking}, timeout=0.0 if is_slow else self._patience_seconds)
+        _collect(known)
+
+    async def _take_answers(self, server: Prometheus, known: _Role, question: Question) -> None:
+        began, was_slow = self._monotonic(), known.endpoint in self._slow
+        known.error = await self._ask(server, known, question)
+        known.answered_at = self._clock()
+        is_slow = self._monotonic() - began > self._patience_seconds
+        if is_slow:
+            self._slow.add(known.endpoint)
+        else:
+            self._slow.discard(known.endpoint)
+        if is_slow or was_slow:
+            self._ring(question.service.key)
 
     async def _ask(self, server: Prometheus, known: _Role, question: Question) -> QueryError | None:
         """Ask for what is new, and for the past where it is not known; what went wrong, if anything."""
@@ -208,6 +259,14 @@ class ServingSignals:
         return answers.error
 
 
+def _collect(known: _Role) -> None:
+    """Take the end of an asking that is over; what is no fault of the endpoint is raised here."""
+    if known.asking is not None and known.asking.done():
+        ended, known.asking = known.asking, None
+        if not ended.cancelled():
+            ended.result()
+
+
 def _is_followed(signals: RoleSignals, now: float) -> bool:
     return signals.looked_at is not None and now - signals.looked_at <= LONGEST_WINDOW_SECONDS - LATE_SECONDS
 
@@ -244,7 +303,10 @@ def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Corou
     selector = of_deployments(names, question.namespace, deployments)
     ends = [end - number * seconds for number in reversed(range(count))]
     return [
-        server.ask_past(selector, max(begin, one - seconds + PAST_STEP_SECONDS), one, PAST_STEP_SECONDS) for one in ends
+        server.ask_past(
+            selector, max(begin, one - seconds + PAST_STEP_SECONDS), one, PAST_STEP_SECONDS, _asker(question)
+        )
+        for one in ends
     ]
 
 
@@ -257,7 +319,11 @@ def _of_late(server: Prometheus, known: _Role, question: Question) -> list[Corou
     window = min(LONGEST_WINDOW_SECONDS, max(LEAST_WINDOW_SECONDS, reach))
     wanted = _asked_for(known.signals, question)
     selectors = (of_pods(known.names.all_series, question.namespace, one) for one in batches(wanted, known.batch))
-    return [server.ask(within(one, window)) for one in selectors]
+    return [server.ask(within(one, window), _asker(question)) for one in selectors]
+
+
+def _asker(question: Question) -> Asker:
+    return Asker(question.namespace, question.service.name)
 
 
 def _asked_for(signals: RoleSignals, question: Question) -> set[str]:
