@@ -16,10 +16,12 @@ from stowage.observe.reflector import Absent, ObjectKey, Present
 from stowage.observe.store import Store
 from stowage.run.lease import Lease
 from stowage.run.metrics import Metrics
-from stowage.run.reconcile_serving import BETWEEN_SECONDS, REFUSED_SECONDS, ServingReconciler
+from stowage.run.reconcile_serving import BETWEEN_SECONDS, ServingReconciler
+from stowage.run.serving_children import REFUSED_SECONDS
 from stowage.run.serving_signals import Look, ServingPod
 from stowage.run.settings import OperatorSettings
-from stowage.transport import Api, Forbidden, NotFound
+from stowage.transport import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
+from stowage.transport.errors import Cause
 from stowage_scheduler.cluster import OwnerRef, Pod
 from unit.builders import pod as any_pod
 from unit.serving_services import NOW, service
@@ -39,6 +41,7 @@ class Server:
         self.writes: list[tuple[str, str]] = []
         self.reads = 0
         self.forbids = ""
+        self.patch_error: ApiError | None = None
         self._versions = iter(range(100, 10_000))
 
     async def get(self, path: str, query: dict[str, str] | None = None) -> Document:
@@ -70,6 +73,8 @@ class Server:
 
     async def merge_patch(self, path: str, body: Document) -> Document:
         self.writes.append(("patch", path.rpartition("/")[2]))
+        if self.patch_error is not None:
+            raise self.patch_error
         return body
 
     async def create(self, path: str, body: Document) -> Document:
@@ -212,19 +217,58 @@ async def test_pods_that_somebody_else_made_do_not_count() -> None:
     assert theatre.status["readyReplicas"] == 0
 
 
-async def test_what_the_server_refuses_is_told_in_its_words() -> None:
+async def test_what_the_server_refuses_is_told_in_its_words_and_keeps_nothing_else_back() -> None:
     theatre = Theatre()
     theatre.server.forbids = "/services/"
-    await theatre.look()
-    assert theatre.again == REFUSED_SECONDS
+    writes = await theatre.look()
+    assert ("apply", "chat-unified-default") in writes
     assert theatre.rung == ["team/chat"]
     writes = await theatre.look()
     assert theatre.condition("Accepted") == ("False", "ChildRefused")
     assert ("event", "NotAccepted") in writes
+    assert theatre.rung == ["team/chat"], "the same words are nothing new"
     theatre.server.forbids = ""
-    await theatre.look()
+    assert not [name for verb, name in await theatre.look() if verb == "apply"], "what was refused rests"
+    await theatre.look(REFUSED_SECONDS)
     await theatre.look()
     assert theatre.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_a_name_that_another_service_has_is_told_with_its_owner_and_all_else_is_made() -> None:
+    """Service `chat-unified` belongs to the role of one service, and would to another service of that name."""
+    theatre = Theatre()
+    path = "/api/v1/namespaces/team/services/chat-unified"
+    owner = {"kind": "ModelService", "name": "chat-unified", "uid": "u-2", "controller": True}
+    theatre.server.objects[path] = {"metadata": {"name": "chat-unified", "uid": "s-1", "ownerReferences": [owner]}}
+    writes = await theatre.look()
+    assert sorted(writes[1:]) == [("apply", "chat"), ("apply", "chat-unified"), ("apply", "chat-unified-default")]
+    await theatre.look()
+    (accepted,) = [one for one in theatre.status["conditions"] if one["type"] == "Accepted"]
+    assert accepted["reason"] == "ChildRefused"
+    assert "Service chat-unified is there already" in accepted["message"]
+    assert "ModelService chat-unified has it" in accepted["message"]
+
+
+PATCHES = [
+    pytest.param(NotFound("PATCH", status=404), False, id="gone"),
+    pytest.param(Conflict("PATCH", status=409), False, id="written by others all the time"),
+    pytest.param(Invalid("PATCH", status=422, causes=(Cause(field="metadata.uid"),)), False, id="another of its name"),
+    pytest.param(Invalid("PATCH", status=422, message="no such label"), True, id="no valid patch"),
+]
+
+
+@pytest.mark.parametrize(("error", "is_told"), PATCHES)
+async def test_what_a_patch_of_a_pod_may_come_to(error: ApiError, is_told: bool) -> None:
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(structs.replace(replica(), labels={**replica().labels, "stowage.dev/takes-requests": "false"}))
+    theatre.server.patch_error = error
+    assert ("patch", replica().name) in await theatre.look(), "it gets requests again"
+    await theatre.look()
+    expected = ("False", "ChildRefused") if is_told else ("True", "Accepted")
+    assert theatre.condition("Accepted") == expected
+    theatre.server.patch_error = None
+    assert ("patch", replica().name) in await theatre.look(), "what was not done is asked for again"
 
 
 async def test_replicas_that_go_are_patched_before_their_deployment_shrinks() -> None:

@@ -26,6 +26,9 @@ COLLECTIONS: Final = {
 }
 """By kind of child, where it is."""
 
+_UID_FIELD: Final = "metadata.uid"
+"""It cannot be changed: who gives that of a pod that is gone is told so, where another one has its name."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -133,7 +136,7 @@ async def _uid_there(api: Api, service: ModelService, path: str, called: str) ->
     except NotFound:
         return None
     if not _owns(service, found):
-        raise ChildTaken(f"{called} is there already, and is not of this service")
+        raise ChildTaken(f"{called} is there already, and is not of this service{_owner_of(found)}")
     if "deletionTimestamp" in found["metadata"]:
         raise ChildTaken(f"{called} is still going")
     return str(found["metadata"]["uid"])
@@ -154,18 +157,37 @@ async def delete_child(api: Api, namespace: str, child: ChildRef) -> None:
 
 
 async def patch_pod(api: Api, pod: PodRef, patch: Mapping[str, Any]) -> bool:
-    """Patch labels and annotations of exactly this pod; returns whether it was there."""
+    """Patch labels and annotations of exactly this pod; returns whether that was done.
+
+    It was not where the pod is gone, another one has its name, or somebody wrote it all the time.
+
+    Raises:
+        Invalid: the API server refuses the patch itself.
+    """
     body = {**patch, "metadata": {**(patch.get("metadata") or {}), "uid": pod.uid}}
     try:
         await api.merge_patch(paths.pod(pod.namespace, pod.name), body)
-    except (NotFound, Conflict, Invalid):  # it is gone, or another one has its name
-        logger.debug("pod %s/%s is gone already", pod.namespace, pod.name)
+    except (NotFound, Conflict) as error:
+        logger.debug("pod %s/%s was not patched: %s", pod.namespace, pod.name, error)
+        return False
+    except Invalid as error:
+        if all(one.field != _UID_FIELD for one in error.causes):
+            raise
+        logger.debug("pod %s/%s is another one now", pod.namespace, pod.name)
         return False
     return True
 
 
 def _path(namespace: str, kind: str, name: str) -> str:
     return paths.named(paths.in_namespace(COLLECTIONS[kind], namespace), name)
+
+
+def _owner_of(found: Mapping[str, Any]) -> str:
+    """In words, where another object owns this one; empty: none does."""
+    owners = [one for one in found["metadata"].get("ownerReferences") or () if one.get("controller")]
+    return (
+        f": {owners[0].get('kind')} {owners[0].get('name')} has it; one of the two needs another name" if owners else ""
+    )
 
 
 def _owns(service: ModelService, found: Mapping[str, Any]) -> bool:

@@ -2,8 +2,8 @@
 
 A key is reconciled by one worker at a time, however often it rings; several rings before the work starts are one.
 Delayed keys replace timers. A failed key comes back later and later. This is the contract of client-go's work queue,
-with asyncio's clock as its only clock. Beyond it, a kind of key may have a bound of its own, so that work that waits for
-somebody slow leaves workers to others.
+with asyncio's clock as its only clock. Beyond it, a kind of key may have a bound of its own, so that work that waits
+for somebody slow leaves workers to others.
 """
 
 from __future__ import annotations

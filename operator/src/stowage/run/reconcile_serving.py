@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from stowage.act.events import announce_service
@@ -40,8 +40,6 @@ from stowage_scheduler.cluster import Pod
 AGAIN_SECONDS: Final = 0.5
 BETWEEN_SECONDS: Final = 1.0
 """From one pass to the next at least: a hundred pods that start ring hundreds of times."""
-TAKEN_SECONDS: Final = 5.0
-REFUSED_SECONDS: Final = 30.0
 LEFT_OVER_SECONDS: Final = 60.0
 """Of a cold start that is never made."""
 RING_SECONDS: Final = 0.1  # one pass for the many events of one change
@@ -274,27 +272,23 @@ class ServingReconciler:
         await announce_service(self._api, after, told, identity=self._settings.identity, now=now)
 
     async def _act(self, service: ModelService, step: ServiceStep, now: float, leads: Callable[[], bool]) -> float:
-        """Pods first: a ReplicaSet that shrinks has to know whom to take."""
-        try:
-            await self._patch(service.key, pod_patches(step, now))
-            for document in step.apply:
-                if not leads():
-                    return AGAIN_SECONDS
-                await self._children.apply(service, (document,))
+        """Pods first: a ReplicaSet that shrinks has to know whom to take. What is refused keeps nothing else back.
+
+        A number never falls before its pods are seen as they were patched, so a patch that is refused lets nobody go.
+        """
+        refused = list(await self._patch(service.key, pod_patches(step, now)))
+        for document in step.apply:
             if not leads():
                 return AGAIN_SECONDS
-            await self._children.delete(service, step.delete)
-            self._refused.pop(service.key, None)
-        except ChildTaken as error:
-            self._keep_refusal(service.key, str(error))
-            return TAKEN_SECONDS
-        except (Invalid, Forbidden) as error:
-            self._keep_refusal(service.key, error.message or str(error))
-            return REFUSED_SECONDS
+            refused += await _refusals(self._children.apply(service, (document,)))
+        if not leads():
+            return AGAIN_SECONDS
+        refused += await _refusals(self._children.delete(service, step.delete))
+        self._keep_refusals(service.key, "; ".join(sorted({*refused})))
         return max(RING_SECONDS, step.again_seconds)
 
-    async def _patch(self, key: str, patches: Mapping[PodRef, Document]) -> None:
-        """Patches that were not sent before; the first error is raised when all have ended."""
+    async def _patch(self, key: str, patches: Mapping[PodRef, Document]) -> tuple[str, ...]:
+        """Patches that were not sent before; what was refused. The first other error is raised when all have ended."""
         sent = self._sent.get(key, {})
         asked_for = {pod.uid for pod in patches}  # what is not asked for has been seen, and may be asked for again
         self._sent[key] = sent = {uid: patch for uid, patch in sent.items() if uid in asked_for}
@@ -305,16 +299,33 @@ class ServingReconciler:
                     sent[pod.uid] = patch
 
         fresh = {pod: patch for pod, patch in patches.items() if sent.get(pod.uid) != patch}
-        results = await asyncio.gather(*(one(pod, patch) for pod, patch in fresh.items()), return_exceptions=True)
+        asked = (_refusals(one(pod, patch)) for pod, patch in fresh.items())
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        refused: list[str] = []
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+            refused += result
+        return tuple(refused)
 
-    def _keep_refusal(self, key: str, words: str) -> None:
-        if self._refused.get(key) != words:
-            self._refused[key] = words
+    def _keep_refusals(self, key: str, words: str) -> None:
+        if self._refused.get(key, "") == words:
+            return
+        self._refused[key] = words
+        if words:
             logger.warning("service %s: %s", key, words)
-            self._ring(key, RING_SECONDS)
+        self._ring(key, RING_SECONDS)
+
+
+async def _refusals(asked: Awaitable[None]) -> tuple[str, ...]:
+    """What the API server says where it refuses what is asked; nothing where it does not."""
+    try:
+        await asked
+    except ChildTaken as error:
+        return (str(error),)
+    except (Invalid, Forbidden) as error:
+        return (error.message or str(error),)
+    return ()
 
 
 def _is_of(service: ModelService, pod: Pod) -> bool:

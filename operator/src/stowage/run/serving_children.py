@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from stowage.act.serving import Document, apply_child, delete_child, list_children
+from stowage.act.serving import ChildTaken, Document, apply_child, delete_child, list_children
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact
 from stowage.observe.deployment_facts import deployment_fact
 from stowage.observe.store import Store
-from stowage.transport import Api, Conflict
+from stowage.transport import Api, Conflict, Forbidden, Invalid
 
 LISTED_SECONDS: Final = 60.0
 """Deployments are listed anew after so long, in case an event was lost …"""
@@ -24,6 +24,10 @@ SHORT_SECONDS: Final = 10.0
 """… or after so long while pods are fewer than asked for: the Deployment's status says why, and rings nobody."""
 APPLIED_SECONDS: Final = 600.0
 """A child is applied anew after so long: what somebody changed or deleted meanwhile comes back."""
+TAKEN_SECONDS: Final = 5.0
+"""A child whose name is taken is tried anew after so long …"""
+REFUSED_SECONDS: Final = 30.0
+"""… and one that was refused after so long, unless it is another one by then."""
 OTHER_KINDS: Final = ("Service", "PodDisruptionBudget")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -38,6 +42,14 @@ class _Applied(Struct, frozen=True):
     generation: int
 
 
+class _Refused(Struct, frozen=True):
+    """How a child was refused: what was sent, and until when nobody tries again."""
+
+    sent: bytes
+    until: float
+    error: ChildTaken | Invalid | Forbidden
+
+
 class _Known:
     """What is known of one service's children."""
 
@@ -48,6 +60,7 @@ class _Known:
         self.others: tuple[ChildRef, ...] = ()
         self.others_of: int | None = None  # generation of the spec that they were listed for
         self.applied: dict[tuple[str, str], _Applied] = {}
+        self.refused: dict[tuple[str, str], _Refused] = {}
 
 
 class ServingChildren:
@@ -127,17 +140,30 @@ class ServingChildren:
             sent = _encode(document)
             before = known.applied.get((kind, name))
             if before is not None and before.sent == sent and not self._has_changed(known, kind, name, before):
+                known.refused.pop((kind, name), None)
                 continue
+            refused = known.refused.get((kind, name))
+            if refused is not None and refused.sent == sent and self._clock() < refused.until:
+                raise refused.error
             uid = before.uid if before is not None else self._uid(known, kind, name)
             try:
-                now_there = await apply_child(self._api, service, document, uid)
-            except Conflict:  # gone, or another one: it is looked for before it is made anew
-                known.applied.pop((kind, name), None)
-                now_there = await apply_child(self._api, service, document, None)
+                now_there = await self._applied(service, document, uid)
+            except (ChildTaken, Invalid, Forbidden) as error:
+                lasts = TAKEN_SECONDS if isinstance(error, ChildTaken) else REFUSED_SECONDS
+                known.refused[kind, name] = _Refused(sent, self._clock() + lasts, error)
+                raise
+            known.refused.pop((kind, name), None)
             metadata = now_there["metadata"]
             known.applied[kind, name] = _Applied(sent, self._clock(), metadata["uid"], metadata.get("generation", 0))
             if kind == "Deployment":
                 known.deployments[name] = now_there
+
+    async def _applied(self, service: ModelService, document: Document, uid: str | None) -> Document:
+        try:
+            return await apply_child(self._api, service, document, uid)
+        except Conflict:  # gone, or another one: it is looked for before it is made anew
+            self._of(service).applied.pop((document["kind"], document["metadata"]["name"]), None)
+            return await apply_child(self._api, service, document, None)
 
     async def delete(self, service: ModelService, children: Sequence[ChildRef]) -> None:
         """Delete children that nobody asks for any more.
