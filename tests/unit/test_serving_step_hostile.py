@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.serving_children import (
@@ -75,6 +77,26 @@ def test_the_new_pod_of_a_stalled_roll_out_keeps_its_place_in_the_service() -> N
     assert not step.cost
 
 
+STALLED = [
+    pytest.param(["old", "old", "old"], 1, id="no new pod answers: the controller takes old ones"),
+    pytest.param(["old", "old", "new"], 0, id="some do: it may take any"),
+]
+
+
+@pytest.mark.parametrize(("templates", "leave"), STALLED)
+def test_a_roll_out_that_is_stuck_loses_nobody_that_was_not_asked_to_leave(templates: list[str], leave: int) -> None:
+    pods = [pod(number, template=template) for number, template in enumerate(templates)]
+    broken = starting(9, trouble="ImagePullBackOff", phase="Pending", template="new")
+    children = [deployment(3, is_settled=False, is_stalled=True)]
+    step = stepped(service(status=told(3), replicas=2), [*pods, broken], children)
+    assert len(step.drain) == leave
+    assert broken.ref not in step.cost
+    assert replicas(step) == {"unified-default": 3}
+    gone = replace(pods[0], takes_requests=False, draining_since=NOW - 400.0, deletion_cost=GONE_COST)
+    last = stepped(service(status=told(2), replicas=2), [gone, *pods[1:], broken], children)
+    assert replicas(last) == {"unified-default": 3 - leave}
+
+
 def test_a_paused_service_stays_as_it_is_whatever_its_budget_pays_for() -> None:
     of = service(scaling={"paused": True, "budget": {"gpus": 4}}, status=told(3))
     step = stepped(of, PODS, [deployment(3)])
@@ -109,6 +131,22 @@ def test_a_first_role_that_is_renamed_answers_until_the_new_one_does(
     assert step.status.selector == SELECTS + after
     assert len(step.drain) == leave
     assert not step.delete
+
+
+PAIR = [pod(0, role="prefill"), pod(0, role="decode")]
+HALF = [PAIR[0], starting(0, role="decode")]
+
+
+@pytest.mark.parametrize(("new", "answers"), [(HALF, "unified"), (PAIR, "prefill")], ids=["one half", "both halves"])
+@pytest.mark.parametrize("is_kept", [False, True], ids=["and is gone from the spec", "and stays behind them"])
+def test_whole_requests_are_answered_as_before_until_prefill_and_decode_both_do(
+    new: list[PodFact], answers: str, is_kept: bool
+) -> None:
+    roles = [role("prefill"), role("decode"), *([role()] if is_kept else [])]
+    of = service(*roles, status=told(1) | {"selector": SELECTS + "unified"})
+    step = stepped(of, [*PODS[:1], *new], [deployment(1)])
+    assert step.apply[0]["spec"]["selector"]["stowage.dev/role"] == answers
+    assert not step.drain
 
 
 def test_a_role_that_is_taken_away_beside_the_first_one_leaves_at_once_and_never_answers_for_it() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from stowage.api.model_service import ModelService
+from stowage.api.model_service_role import DECODE, PREFILL
 from stowage.decide.serving.children import selector_text
 from stowage.decide.serving.drain import Change, Fleet, Samples, change
 from stowage.decide.serving.service_facts import PodFact
@@ -19,15 +20,15 @@ class Leaving:
     """Who leaves, role by role: no more of those that answer than a role has beyond what it shall have.
 
     So replicas that only move to another variant, or whose variant is gone from the spec, stay until others answer.
-    Where the first role was renamed, those of the old name stay until the new one answers in full, and a step longer:
-    the Service is turned over first.
+    Where the first role was renamed, those of the old name stay until the new one answers in full, prefill and decode
+    both, and a step longer: the Service is turned over first.
 
     Args:
         pods: of the service.
         desired: by role of its spec, in its order, replicas that it shall have.
         samples: by role, what is known of requests.
         free_gpus: by node.
-        stood_in: a role that is gone from the spec, and that answered for the first one so far; empty: none did.
+        stood_in: a role that answered so far, and is not the first one any more; empty: none.
         deadline_seconds: for how long a replica may take to end its requests.
         now: the time.
 
@@ -48,9 +49,9 @@ class Leaving:
     ) -> None:
         answering = Counter(one.role for one in pods if one.is_ready and one.takes_requests and not one.is_terminating)
         self._beyond = {name: max(0, answering[name] - count) for name, count in desired.items()}
-        first, count = next(iter(desired.items()))
         self._is_handed_over = not answering[stood_in]
-        self.stands_in = stood_in if answering[stood_in] and answering[first] < count else ""
+        is_short = any(answering[name] < desired[name] for name in _needed(desired))
+        self.stands_in = stood_in if answering[stood_in] and is_short else ""
         self._samples = samples
         self._free_gpus = free_gpus
         self._deadline_seconds = deadline_seconds
@@ -58,10 +59,20 @@ class Leaving:
         self.changes: list[Change] = []
 
     def of(self, role: str, state: VariantState, target: int) -> int:
-        """What the Deployment of a variant shall ask for, to have `target` replicas that serve."""
-        found = state.deployment
-        may_shrink = found is not None and (found.is_settled or found.is_stalled) and not found.replicas_manager
-        return self._change(role, target, Fleet(state.replicas, state.pods, may_shrink, self._beyond[role]))
+        """What the Deployment of a variant shall ask for, to have `target` replicas that serve.
+
+        A Deployment in the middle of a roll-out takes from old and new ReplicaSets as it likes. Where the roll-out is
+        stuck and no new pod ever answered, it takes old ones, and from them those that were asked to leave.
+        """
+        found, pods = state.deployment, state.pods
+        if found is None or found.replicas_manager:
+            may_shrink = False
+        elif found.is_stalled and not found.is_settled:
+            pods = tuple(one for one in pods if one.is_ready)
+            may_shrink = len({one.template for one in pods}) == 1
+        else:
+            may_shrink = found.is_settled
+        return self._change(role, target, Fleet(state.replicas, pods, may_shrink, self._beyond[role]))
 
     def left_over(self, pods: Sequence[PodFact]) -> int:
         """How many replicas of a variant that is gone from the spec are still needed."""
@@ -85,7 +96,13 @@ class Leaving:
         return step.replicas
 
 
+def _needed(desired: Mapping[str, int]) -> tuple[str, ...]:
+    """The roles without which no request is answered: the first one, and the other half of a pair."""
+    first = next(iter(desired))
+    return (PREFILL, DECODE) if first in {PREFILL, DECODE} and {PREFILL, DECODE} <= desired.keys() else (first,)
+
+
 def stood_in(service: ModelService, pods: Sequence[PodFact]) -> str:
-    """The role that is gone from the spec, and that the status names as the one that answers; empty: there is none."""
-    gone = {one.role for one in pods if service.spec.role(one.role) is None}
-    return next((one for one in gone if selector_text(service.name, one) == service.status.selector), "")
+    """The role that the status names as the one that answers, where another one is the first now; empty: none."""
+    others = {one.role for one in pods} - {service.spec.roles[0].name}
+    return next((one for one in others if selector_text(service.name, one) == service.status.selector), "")

@@ -71,6 +71,7 @@ class PodFact:
         trouble: why a container of it waits, of `TROUBLES`; empty: none does.
         restarts: of its containers, as far as they are told.
         deletion_cost: that Stowage gave it; None: none.
+        template: hash of the template that it was made from; empty: nobody tells.
     """
 
     ref: PodRef
@@ -92,6 +93,7 @@ class PodFact:
     trouble: str = ""
     restarts: int = 0
     deletion_cost: int | None = None
+    template: str = ""
 
     @property
     def is_draining(self) -> bool:
@@ -163,6 +165,7 @@ def pod_fact(pod: Pod) -> PodFact | None:
         trouble=next((reason for _, reason in waits if reason in TROUBLES), ""),
         restarts=sum(one.restarts for one in ends),
         deletion_cost=_whole(pod.annotations.get(LEAVING_COST_ANNOTATION)),
+        template=pod.template_hash,
     )
 
 
