@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -173,7 +174,11 @@ def test_forecast_without_demand_known_says_nothing() -> None:
 
 NINE = ScheduledBounds(9 * 3600, 17 * 3600, days=(0, 1, 2, 3, 4), least=6, most=9)
 NIGHT = ScheduledBounds(22 * 3600, 6 * 3600, days=(4,), zone="Europe/Berlin", least=4)
+SHORT = ScheduledBounds(9 * 3600, 9 * 3600 + 60, least=3)
+EARLY = ScheduledBounds(2 * 3600 + 900, 2 * 3600 + 2700, zone="Europe/Berlin", least=2)
 MONDAY = 4 * 86_400.0  # 1970-01-05, 00:00 UTC
+SPRING = datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()  # clocks in Berlin go from 2:00 to 3:00
+AUTUMN = datetime(2026, 10, 25, 1, tzinfo=UTC).timestamp()  # and from 3:00 back to 2:00
 
 
 @pytest.mark.parametrize(
@@ -187,6 +192,17 @@ MONDAY = 4 * 86_400.0  # 1970-01-05, 00:00 UTC
         pytest.param(NIGHT, MONDAY + 4 * 86_400 + 22 * 3600, 4, id="Friday night in Berlin"),
         pytest.param(NIGHT, MONDAY + 5 * 86_400 + 4 * 3600, 4, id="past midnight it is still Friday's"),
         pytest.param(NIGHT, MONDAY + 5 * 86_400 + 22 * 3600, None, id="not Saturday night"),
+        pytest.param(SHORT, MONDAY + 9 * 3600 - 121, None, id="a short window: too early"),
+        pytest.param(SHORT, MONDAY + 9 * 3600 - 119, 3, id="a short window: a cold start ahead"),
+        pytest.param(SHORT, MONDAY + 9 * 3600 - 30, 3, id="a short window: it is still to come"),
+        pytest.param(SHORT, MONDAY + 9 * 3600 + 60, None, id="a short window: over"),
+        pytest.param(EARLY, SPRING - 1, None, id="a window that the clocks leave out: not yet"),
+        pytest.param(EARLY, SPRING + 1800, 2, id="a window that the clocks leave out: when it would have been"),
+        pytest.param(EARLY, SPRING + 2700, None, id="a window that the clocks leave out: over"),
+        pytest.param(EARLY, AUTUMN - 1800, 2, id="a window that comes twice: the first time"),
+        pytest.param(EARLY, AUTUMN - 300, 2, id="a window that comes twice: between both"),
+        pytest.param(EARLY, AUTUMN + 2699, 2, id="a window that comes twice: the second time"),
+        pytest.param(EARLY, AUTUMN + 2700, None, id="a window that comes twice: over"),
     ],
 )
 def test_schedule(schedule: ScheduledBounds, at: float, least: int | None) -> None:
