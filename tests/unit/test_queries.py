@@ -15,7 +15,8 @@ from stowage.api.durations import instant
 from stowage.api.training_job import TrainingJob
 from stowage.api.training_words import JobPhase
 from stowage.decide.training.promql_rules import Firing, PromqlRule, Queried
-from stowage.observe.prometheus import LONGEST_REST_SECONDS, Endpoint
+from stowage.observe.breaker import LONGEST_REST_SECONDS
+from stowage.observe.prometheus import Endpoint
 from stowage.run.operator import monotonic
 from stowage.run.prometheus_settings import PrometheusSettings
 from stowage.run.queries import SILENT_SECONDS, Queries
