@@ -21,7 +21,7 @@ from stowage.api.model_service_status import (
 )
 from stowage.decide.serving.children import selector_text
 from stowage.decide.serving.decision_words import words
-from stowage.decide.serving.service_conditions import RoleTold, with_service_conditions
+from stowage.decide.serving.service_conditions import TROUBLES, RoleTold, with_service_conditions
 from stowage.decide.serving.service_settings import decision_record
 from stowage.decide.serving.spend import COST, GPUS, POWER, uses
 from stowage.decide.serving.variant_state import VariantState
@@ -91,7 +91,7 @@ def _what_is_wrong(conditions: tuple[Condition, ...]) -> Condition | None:
     """What people should look at before any decision: children that cannot be made, or that nothing comes of."""
     for kind in (ServiceCondition.ACCEPTED, ServiceCondition.AVAILABLE):
         one = condition_of(conditions, kind)
-        if one is not None and one.status is ConditionStatus.FALSE:
+        if one is not None and (one.status is ConditionStatus.FALSE or one.reason in TROUBLES):
             return one
     return None
 
