@@ -175,3 +175,14 @@ def test_what_can_not_start_beside_those_that_answer_is_told(
     assert replicas(step) == {"unified-default": 2}
     if words:
         assert (step.status.reason, step.status.message) == (reason, found.message)
+
+
+def test_a_change_is_told_for_long_whatever_reasons_to_stay_alternate() -> None:
+    of = service(replicas=4, status=told(3))
+    for number in range(40):
+        step = stepped(of, now=NOW + number)
+        of = of.model_copy(update={"status": step.status, "spec": service(scaling={"paused": number % 2 == 0}).spec})
+    kept = of.status.decisions
+    assert len(kept) == 10
+    assert [(one.from_, one.to) for one in kept if one.from_ != one.to] == [(3, 4)]
+    assert kept[-1].at.timestamp() == NOW + 39

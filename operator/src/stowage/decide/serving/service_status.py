@@ -124,7 +124,10 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
 
 
 def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) -> tuple[DecisionRecord, ...]:
-    """The last ones; of a role that stays as it is for the same reason, the newest alone."""
+    """The last ones; of a role that stays as it is for the same reason, the newest alone.
+
+    Where there are too many, those that changed nothing go first: reasons to stay alternate, changes are looked for.
+    """
     found = list(before)
     for role in roles:
         record = decision_record(role.decision, role.name).model_copy(update={"message": words(role.decision)})
@@ -137,7 +140,12 @@ def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) ->
         if repeats and last is not None:
             found.remove(last)
         found.append(record)
-    return tuple(sorted(found, key=lambda one: one.at))[-MAX_DECISIONS:]
+    found.sort(key=lambda one: one.at)
+    while len(found) > MAX_DECISIONS:
+        newest = {one.role: one for one in found}.values()
+        idle = (one for one in found if one.from_ == one.to and not any(one is other for other in newest))
+        found.remove(next(idle, found[0]))
+    return tuple(found)
 
 
 def _spend(states: Sequence[VariantState]) -> SpendStatus:
