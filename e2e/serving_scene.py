@@ -300,7 +300,13 @@ class Service:
         """Where they are."""
         return {pod["spec"]["nodeName"] for pod in await self.pods() if "nodeName" in pod["spec"]}
 
-    async def until(self, holds: Callable[[Document], bool], what: str, role: str = "unified") -> Document:
+    async def until(
+        self,
+        holds: Callable[[Document], bool],
+        what: str,
+        role: str = "unified",
+        timeout_seconds: float = 2 * SLOWLY_SECONDS,
+    ) -> Document:
         """Wait until the status says something of a role; what it said."""
 
         async def there() -> Document:
@@ -308,7 +314,7 @@ class Service:
             assert holds(found), brief(await self.status())
             return found
 
-        return await eventually(there, timeout_seconds=SLOWLY_SECONDS, what=f"{self.name}: {what}")
+        return await eventually(there, timeout_seconds=timeout_seconds, what=f"{self.name}: {what}")
 
     async def until_settled(
         self, replicas: int, role: str = "unified", timeout_seconds: float = SLOWLY_SECONDS
@@ -328,6 +334,20 @@ class Service:
 
         what = f"{self.name}: {role} has settled at {replicas}"
         await eventually(settled, timeout_seconds=timeout_seconds, what=what)
+
+    async def until_falls(self) -> None:
+        """Wait until the role `unified` begins to shrink."""
+        await self.until(lambda role: role.get("draining", 0) > 0, "shrinks")
+
+    async def until_rests(self) -> int:
+        """Wait until the role `unified` has what it shall have and fewer would not do; how many these are."""
+
+        def rests(role: Document) -> bool:
+            has_all = role["desired"] == role["ready"] and not role["draining"]
+            return has_all and role["reason"] in {"Steady", "AtMinimum"}
+
+        found = await self.until(rests, "rests")
+        return int(found["desired"])
 
     async def until_gone(self) -> None:
         """Wait until nobody has it any more."""

@@ -89,28 +89,28 @@ def paused(cluster: KindCluster, node: str) -> Iterator[None]:
 
 
 async def test_prometheus_hangs_while_the_load_ends(serving: ServingScene, serving_table: Table) -> None:
-    """Replicas stay as long as nobody knows; with the first samples they go."""
+    """Replicas stay as long as nobody knows; once somebody does, they go."""
     service = await serving.begin("chat", [serving.role(1, 6)])
     load = await serving.load(service.url, "steady", seconds=45.0, high=8.0)
+    await service.until(lambda role: role.get("ready", 0) >= 2, "has grown")
     async with watched(service) as seen:
-        await service.until(lambda role: role.get("ready", 0) >= 2, "has grown")
         with prometheus_hangs(serving.cluster):
             await told(service, "Observed", {"PrometheusUnreachable", "SignalsStale"})
             answers = await load.answers()
-            held = (await service.role())["desired"]
-            await always(lambda: at_least(service, held), for_seconds=30.0)
+            held = await stays(service)
             assert not seen.falls("unified"), seen.counts
-        began = seconds()
-        await service.until_settled(1, timeout_seconds=2 * SLOWLY_SECONDS)
-    counts = f"1 → {seen.most('unified')} → 1"
-    serving_table.add(row("Prometheus hangs, then nothing to do", load.about, counts, answers, seconds() - began))
+        settled = await until_fewer(service, held)
+    story = "Prometheus hangs while the load ends"
+    serving_table.add(row(story, load.about, f"1 → {held}, and fewer after it", answers, settled))
     assert answers.lost == 0, answers.summary
+    assert seen.is_one_hill("unified"), seen.counts
 
 
 async def test_half_of_the_targets_are_gone_while_the_load_ends(serving: ServingScene, serving_table: Table) -> None:
     """What is left to see looks like half of the load, and then like none. Long enough, so that it could fall."""
-    service = await serving.begin("chat", [serving.role(1, 6)])
-    first = await serving.load(service.url, "steady", seconds=200.0, high=8.0)
+    service = await serving.begin("chat", [serving.role(4, 6)])
+    await service.patch({"roles": [serving.role(1, 6)]})
+    first = await serving.load(service.url, "steady", seconds=190.0, high=8.0)
     before = await first.answers()
     load = await serving.load(service.url, "steady", seconds=30.0, high=8.0, seed="2")
     async with watched(service) as seen:
@@ -119,21 +119,32 @@ async def test_half_of_the_targets_are_gone_while_the_load_ends(serving: Serving
             words = await told(service, "Observed", {"SignalsMissing", "SignalsStale"})
             assert any(name in words for name in ready[::2]), words
             answers = before.beside(await load.answers())
-            held = (await service.role())["desired"]
-            await always(lambda: at_least(service, held), for_seconds=40.0)
+            held = await stays(service)
             assert not seen.falls("unified"), seen.counts
-        began = seconds()
-        await service.until_settled(1, timeout_seconds=2 * SLOWLY_SECONDS)
-    counts = f"1 → {seen.most('unified')} → 1"
-    story = "half of the targets are gone, then nothing to do"
-    serving_table.add(row(story, load.about, counts, answers, seconds() - began))
+        settled = await until_fewer(service, held)
+    story = "half of the targets are gone while the load ends"
+    serving_table.add(row(story, load.about, f"{held}, and fewer after it", answers, settled))
     assert answers.lost == 0, answers.summary
     assert held >= 2, seen.counts
     assert seen.is_one_hill("unified"), seen.counts
 
 
-async def at_least(service: Service, replicas: int) -> bool:
-    return bool((await service.role())["desired"] >= replicas)
+async def stays(service: Service) -> int:
+    """Replicas that the service goes on asking for, at least."""
+    held = int((await service.role())["desired"])
+
+    async def at_least() -> bool:
+        return bool((await service.role())["desired"] >= held)
+
+    await always(at_least, for_seconds=30.0)
+    return held
+
+
+async def until_fewer(service: Service, held: int) -> float:
+    """Seconds until it asks for fewer."""
+    began = seconds()
+    await service.until(lambda role: role["desired"] < held, "asks for fewer")
+    return seconds() - began
 
 
 @contextlib.contextmanager

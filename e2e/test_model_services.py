@@ -9,7 +9,7 @@ import pytest
 
 from harness.waiting import eventually
 from results_table import Table
-from serving_scene import SLOWLY_SECONDS, Load, Service, ServingScene, row, seconds
+from serving_scene import OUTPUT_TOKENS, SLOWLY_SECONDS, Load, Service, ServingScene, row, seconds
 from serving_watch import watched
 
 rare = pytest.mark.rare
@@ -38,29 +38,33 @@ async def test_replicas_follow_a_ramp(serving: ServingScene, serving_table: Tabl
 @rare
 async def test_a_spike_is_worked_off(serving: ServingScene, serving_table: Table) -> None:
     """Five times the load in one step, for 40 s: replicas rise, work off what waits, and fall, once each."""
-    service = await serving.begin("chat", [serving.role(2, 20)])
-    load = await serving.load(service.url, "steady", seconds=330.0, high=4.0)
+    service = await serving.begin("chat", [serving.role(2, 30)])
+    load = await serving.load(service.url, "steady", seconds=300.0, high=4.0)
 
     async def known() -> bool:
         inputs = [one.get("inputs", {}) for one in (await service.status())["decisions"]]
-        seen = [float(one.get("arrivalsPerSecond", 0.0)) for one in inputs]
-        assert max(seen) > 3.0, seen
+        assert any(
+            float(one.get("arrivalsPerSecond", 0)) > 3 and float(one["outputTokensPerRequest"]) < 2 * OUTPUT_TOKENS
+            for one in inputs
+        ), inputs
         return True
 
     await eventually(known, timeout_seconds=SLOWLY_SECONDS, what="the load before the spike is known")
+    rests = await service.until_rests()
     async with watched(service) as seen:
         spike = await serving.load(service.url, "steady", seconds=40.0, high=16.0, seed="2")
         extra = await spike.answers()
         ended = seconds()
-        await service.until_settled(2, timeout_seconds=2 * SLOWLY_SECONDS)
+        await service.until_falls()
+        rested = await service.until_rests()
         settled = seconds() - ended
     answers = (await load.answers()).beside(extra)
     most = seen.most("unified")
-    serving_table.add(
-        row("a spike", "4/s, and 20/s for 40 s", " → ".join(map(str, seen.of("unified"))), answers, settled)
-    )
+    counts = f"{rests} → {most} → {rested}"
+    serving_table.add(row("a spike, and then as before", "4/s, and 20/s for 40 s", counts, answers, settled))
     assert answers.lost == 0, answers.summary
-    assert 5 <= most <= 12, seen.counts  # as many as bear 20/s, and what waits besides
+    assert rests < most <= 24, seen.counts  # ten bear 20/s; who has missed so much is cautious for a while
+    assert rested < most, seen.counts
     assert seen.is_one_hill("unified"), seen.counts
 
 
