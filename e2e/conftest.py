@@ -20,15 +20,18 @@ import prometheus_scene
 from harness.waiting import eventually
 from harness.workbench import Workbench
 from kind_cluster import KindCluster
-from programs import ARTIFACTS, missing, run
+from programs import ARTIFACTS, ROOT, missing, run
 from release import NAMESPACE, STANDARD, Release
+from results_table import Table
 from scene import Scene, give_gpus
+from serving_scene import ServingScene
 from stowage.transport import paths
 from stowage.transport.api import Api
 from stowage.transport.errors import NotFound
 from training_scene import SHARED_ON_NODES, TrainingScene
 
 BUILT_IMAGE = "stowage:e2e"
+STAND_IN_IMAGE = "stowage-e2e-stand-in:1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -208,5 +211,40 @@ async def training(release: Release, workbench: Workbench, shared: Path, image: 
     folder = shared / workbench.namespace
     folder.mkdir()
     made = TrainingScene(workbench, release, folder, image)
+    yield made
+    await made.end()
+
+
+@pytest.fixture(scope="session")
+def serving_table() -> Iterator[Table]:
+    """What stories of services cost."""
+    made = Table("serving")
+    yield made
+    made.write(ARTIFACTS)
+
+
+@pytest.fixture(scope="session")
+def stand_in_image(cluster: KindCluster, image: str) -> str:
+    """Engines without a model, and clients."""
+    build = ("--build-arg", f"BASE_IMAGE={image}", "--file", ROOT / "e2e" / "stand_in_image" / "Dockerfile")
+    run("docker", "build", "--network", "host", "--tag", STAND_IN_IMAGE, *build, ROOT / "e2e", timeout_seconds=900)
+    cluster.load(STAND_IN_IMAGE)
+    return STAND_IN_IMAGE
+
+
+@pytest.fixture(scope="module")
+def asking(installed: Release, prometheus: KindCluster) -> Iterator[Release]:
+    """The release, which asks the cluster's Prometheus."""
+    endpoints = [{"name": "default", "url": prometheus_scene.URL}]
+    installed.install(**STANDARD, prometheus__endpoints=endpoints)
+    yield installed
+    installed.install(**STANDARD, prometheus__endpoints=[])
+    assert prometheus is installed.cluster
+
+
+@pytest.fixture
+async def serving(asking: Release, workbench: Workbench, stand_in_image: str) -> AsyncIterator[ServingScene]:
+    """A namespace for model services."""
+    made = ServingScene(workbench, asking, stand_in_image, prometheus_scene.node(asking.cluster))
     yield made
     await made.end()

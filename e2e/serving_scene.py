@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
+import prometheus_scene
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench, is_ready
 from kind_cluster import KindCluster
 from release import Release
+from results_table import ServingRow
+from stand_in.client import Outcome, Result
+from stand_in.load import Promise, summary
 from stowage.api.names import SERVICE_LABEL
 from stowage.transport import paths
 from stowage.transport.errors import NotFound
@@ -69,6 +74,19 @@ class Answers:
         """A quantile in seconds; None: no request tells."""
         found: float | None = self.summary[name].get("p99")
         return found
+
+    def lost_at(self) -> list[float]:
+        """When requests that did not complete were sent, in seconds since 1970, in order."""
+        began: float = self.head["began_at"]
+        return [began + one["at_seconds"] for one in self.requests if one["outcome"] != Outcome.COMPLETED]
+
+    def beside(self, other: Answers) -> Answers:
+        """Those of two loads that were sent side by side."""
+        later: float = other.head["began_at"] - self.head["began_at"]
+        requests = [*self.requests, *({**one, "at_seconds": one["at_seconds"] + later} for one in other.requests)]
+        results = [Result(**{**one, "outcome": Outcome(one["outcome"])}) for one in requests]
+        found = summary(results, Promise(TTFT_SECONDS, ITL_SECONDS))
+        return Answers({**self.head, "summary": found}, requests)
 
 
 @dataclass
@@ -129,11 +147,11 @@ class ServingScene:
         """The name of the PerformanceProfile, which has no namespace."""
         return f"stand-in-{self.bench.namespace}"
 
-    def role(self, least: int, most: int, *arguments: str, name: str = "unified") -> Document:
+    def role(self, least: int, most: int, *arguments: str, name: str = "unified", image: str | None = None) -> Document:
         """A role of engines, each with a GPU of its own."""
         container = {
             "name": "engine",
-            "image": self.image,
+            "image": image or self.image,
             "args": ["stand_in.serve", "--profile", "/profile/profile.yaml", *_options(arguments)],
             "ports": [{"containerPort": PORT}],
             "readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 1},
@@ -177,6 +195,14 @@ class ServingScene:
         load = Load(self, name, f"{shape}, {low:g} to {high:g}/s" if low else f"{shape}, {high:g}/s")
         await load.until("Running", "Succeeded")
         return load
+
+    async def a_node_of(self, service: Service) -> str:
+        """One with a replica, and with nobody whom a story needs."""
+        cluster, release = self.cluster, self.release
+        needed = {self.load_node, prometheus_scene.node(cluster), *release.nodes_of("operator").values()}
+        free = sorted(await service.nodes() - needed)
+        assert free, "every replica stands beside somebody who is needed"
+        return free[0]
 
     async def end(self) -> None:
         """Delete the services, and wait until nothing of them is left."""
@@ -274,7 +300,13 @@ class Service:
         """Where they are."""
         return {pod["spec"]["nodeName"] for pod in await self.pods() if "nodeName" in pod["spec"]}
 
-    async def until(self, holds: Callable[[Document], bool], what: str, role: str = "unified") -> Document:
+    async def until(
+        self,
+        holds: Callable[[Document], bool],
+        what: str,
+        role: str = "unified",
+        timeout_seconds: float = 2 * SLOWLY_SECONDS,
+    ) -> Document:
         """Wait until the status says something of a role; what it said."""
 
         async def there() -> Document:
@@ -282,7 +314,7 @@ class Service:
             assert holds(found), brief(await self.status())
             return found
 
-        return await eventually(there, timeout_seconds=SLOWLY_SECONDS, what=f"{self.name}: {what}")
+        return await eventually(there, timeout_seconds=timeout_seconds, what=f"{self.name}: {what}")
 
     async def until_settled(
         self, replicas: int, role: str = "unified", timeout_seconds: float = SLOWLY_SECONDS
@@ -302,6 +334,20 @@ class Service:
 
         what = f"{self.name}: {role} has settled at {replicas}"
         await eventually(settled, timeout_seconds=timeout_seconds, what=what)
+
+    async def until_falls(self) -> None:
+        """Wait until the role `unified` begins to shrink."""
+        await self.until(lambda role: role.get("draining", 0) > 0, "shrinks")
+
+    async def until_rests(self) -> int:
+        """Wait until the role `unified` has what it shall have and fewer would not do; how many these are."""
+
+        def rests(role: Document) -> bool:
+            has_all = role["desired"] == role["ready"] and not role["draining"]
+            return has_all and role["reason"] in {"Steady", "AtMinimum"}
+
+        found = await self.until(rests, "rests")
+        return int(found["desired"])
 
     async def until_gone(self) -> None:
         """Wait until nobody has it any more."""
@@ -323,6 +369,26 @@ def _service_of(pod: Document) -> str | None:
 
 def _options(arguments: tuple[str, ...]) -> list[str]:
     return ["--port", str(PORT), "--cold-start-seconds", str(COLD_START_SECONDS), *arguments]
+
+
+def seconds() -> float:
+    """A clock that only goes forward."""
+    return time.monotonic()  # noqa: TID251
+
+
+def row(story: str, load: str, replicas: str, answers: Answers, settled: float | None = None) -> ServingRow:
+    """What a story cost those who asked."""
+    return ServingRow(
+        story=story,
+        load=load,
+        replicas=replicas,
+        requests=answers.summary["requests"],
+        lost=answers.lost,
+        ttft_p99_seconds=answers.p99("ttft_seconds"),
+        itl_p99_seconds=answers.p99("itl_seconds"),
+        attainment=answers.summary["attainment"],
+        settled_seconds=settled,
+    )
 
 
 def brief(status: Document) -> str:

@@ -15,9 +15,9 @@ import pytest
 
 from harness.waiting import eventually
 from programs import ARTIFACTS
+from results_table import Table, TrainingRow, answer_of
 from stowage.transport import paths
 from training_scene import SLOWLY_SECONDS, Job, TrainingScene, brief, milliseconds
-from training_table import Row, Table, answer_of
 
 STEPS, EVERY, PAUSE = 100, 10, 0.05
 WRONG_AT = 35  # a step between two checkpoints
@@ -27,12 +27,14 @@ ASKS = ("--every", "0")  # the program asks whether a checkpoint is due, instead
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    made = Table()
+    made = Table("training-faults")
     yield made
     made.write(ARTIFACTS)
 
 
-def found(job: Job, fault: str, status: dict[str, Any], at_ms: int, again: tuple[int, int] | None = None) -> Row:
+def found(
+    job: Job, fault: str, status: dict[str, Any], at_ms: int, again: tuple[int, int] | None = None
+) -> TrainingRow:
     """A row from what a job did.
 
     Args:
@@ -42,7 +44,7 @@ def found(job: Job, fault: str, status: dict[str, Any], at_ms: int, again: tuple
         at_ms: when the fault began.
         again: the epoch that followed, and when its last rank was started.
     """
-    row = Row(fault, status["phase"], answer_of(status), steps_lost=job.steps_lost())
+    row = TrainingRow(fault, status["phase"], answer_of(status), steps_lost=job.steps_lost())
     if again is None:
         return row
     epoch, started_ms = again
@@ -167,7 +169,7 @@ async def a_seat(job: Job) -> str:
     return str(seats[max(seats)]["metadata"]["name"])
 
 
-async def moved_on(job: Job, table: Table, fault: str, at_ms: int, note: str = "") -> Row:
+async def moved_on(job: Job, table: Table, fault: str, at_ms: int, note: str = "") -> TrainingRow:
     """The job goes on and ends as if nothing had happened; what that took."""
     started = await job.until_started(epoch=2)
     status = await job.trained_as_if_nothing_had_happened()
@@ -341,7 +343,11 @@ async def test_what_kubernetes_does_by_itself(training: TrainingScene, table: Ta
 
         await eventually(elsewhere, timeout_seconds=900, what="the Job runs on other nodes")
         seconds = (milliseconds() - at) / 1000
-        table.add(Row("node paused, a Job with Kubernetes' defaults", "Running", "replaced by its controller", seconds))
+        table.add(
+            TrainingRow(
+                "node paused, a Job with Kubernetes' defaults", "Running", "replaced by its controller", seconds
+            )
+        )
     finally:
         cluster.unpause(lost)
         cluster.wait("condition=Ready", f"node/{lost}")

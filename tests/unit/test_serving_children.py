@@ -12,7 +12,7 @@ from stowage.api.model_service import ModelService
 from stowage.decide.serving.service_facts import ChildRef
 from stowage.observe.reflector import Absent, ObjectKey, Present
 from stowage.observe.store import Store
-from stowage.run.serving_children import APPLIED_SECONDS, LISTED_SECONDS, ServingChildren
+from stowage.run.serving_children import APPLIED_SECONDS, LISTED_SECONDS, TAKEN_SECONDS, ServingChildren
 from stowage.transport import Api, Conflict, NotFound
 from stowage_scheduler.cluster import OwnerRef, Workload
 from unit.serving_services import NOW, role, service
@@ -129,6 +129,7 @@ async def test_what_is_of_somebody_else_is_left_alone() -> None:
     with pytest.raises(ChildTaken, match="Service chat is there already, and is not of this service"):
         await theatre.apply(child("Service", "chat"))
     theatre.server.objects[path]["metadata"] |= {"ownerReferences": [OWNER], "deletionTimestamp": "now"}
+    theatre.now += TAKEN_SECONDS
     with pytest.raises(ChildTaken, match="still going"):
         await theatre.apply(child("Service", "chat"))
 

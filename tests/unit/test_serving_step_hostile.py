@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from harness.serving_children import (
     role,
     service,
     starting,
+    unplaced,
     variant,
 )
 from stowage.api.resource import InvalidObjectError
@@ -178,3 +180,46 @@ def test_a_roll_out_that_fails_does_not_keep_those_that_answer_from_growing(is_s
     children = [deployment(2, is_settled=is_settled)]
     step = stepped(of, pods, children, {"unified": busy(60.0, 2)}, profiles={"p": PERFORMANCE})
     assert (step.status.roles[0].desired > 2) is grows
+
+
+OLD = [pod(0), pod(1)]
+
+
+@pytest.mark.parametrize(
+    ("extra", "known", "reason", "words"),
+    [
+        pytest.param(
+            [starting(9, trouble="ImagePullBackOff")], {}, "ReplicasFailing", "9 (ImagePullBackOff)", id="image"
+        ),
+        pytest.param([starting(9, restarts=3)], {}, "ReplicasFailing", "9 (3 restarts)", id="between two crashes"),
+        pytest.param([], {"failure": "exceeded quota: gpus"}, "QuotaFull", "exceeded quota: gpus", id="quota"),
+        pytest.param([], {"failure": "denied by a webhook"}, "ReplicasFailing", "denied by a webhook", id="refused"),
+        pytest.param([unplaced(9, seconds=130.0)], {}, "ReplicasUnplaced", "1 without a node", id="no room for long"),
+        pytest.param([unplaced(9, seconds=30.0)], {}, "ReplicasReady", "", id="no room yet"),
+        pytest.param([starting(9)], {}, "ReplicasReady", "", id="it starts"),
+    ],
+)
+def test_what_can_not_start_beside_those_that_answer_is_told(
+    extra: list[PodFact], known: dict[str, Any], reason: str, words: str
+) -> None:
+    """A new version rolls out: the old one answers on, so the service is available, and somebody has to look."""
+    of = service(role(least=2, variants=[variant(profile="p")]), status=told(2))
+    children = [deployment(2, is_settled=False, **known)]
+    step = stepped(of, [*OLD, *extra], children, {"unified": busy(1.0, 2)}, profiles={"p": PERFORMANCE})
+    found = condition(step, "Available")
+    assert (found.status, found.reason) == ("True", reason)
+    assert words in found.message
+    assert replicas(step) == {"unified-default": 2}
+    if words:
+        assert (step.status.reason, step.status.message) == (reason, found.message)
+
+
+def test_a_change_is_told_for_long_whatever_reasons_to_stay_alternate() -> None:
+    of = service(replicas=4, status=told(3))
+    for number in range(40):
+        step = stepped(of, now=NOW + number)
+        of = of.model_copy(update={"status": step.status, "spec": service(scaling={"paused": number % 2 == 0}).spec})
+    kept = of.status.decisions
+    assert len(kept) == 10
+    assert [(one.from_, one.to) for one in kept if one.from_ != one.to] == [(3, 4)]
+    assert kept[-1].at.timestamp() == NOW + 39

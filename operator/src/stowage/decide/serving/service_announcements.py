@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from stowage.api.conditions import Condition, ConditionStatus, condition_of
 from stowage.api.model_service import ModelService
-from stowage.api.model_service_reasons import ServiceCondition, ServiceReason
+from stowage.api.model_service_reasons import ServiceCondition
 from stowage.api.model_service_status import DecisionRecord, ModelServiceStatus
+from stowage.decide.serving.service_conditions import TROUBLES
 from stowage.decide.training.job_announcements import one_line
 
 
@@ -43,9 +44,6 @@ _WARNINGS: Final = frozenset(
         ServiceEventReason.NOT_ACCEPTED,
         ServiceEventReason.UNAVAILABLE,
     }
-)
-_TROUBLES: Final = frozenset(
-    {ServiceReason.REPLICAS_UNPLACED, ServiceReason.REPLICAS_FAILING, ServiceReason.QUOTA_FULL}
 )
 _MOST_INPUTS: Final = 4
 
@@ -88,7 +86,7 @@ def _told(before: ModelService, after: ModelService) -> Iterator[_Told]:
     )
     yield from _refusals(old, new)
     was, now = _condition(old, ServiceCondition.AVAILABLE), _condition(new, ServiceCondition.AVAILABLE)
-    if now is not None and now.reason in _TROUBLES and (was is None or was.reason != now.reason):
+    if now is not None and now.reason in TROUBLES and (was is None or was.reason != now.reason):
         yield ServiceEventReason.UNAVAILABLE, f"{now.reason}: {now.message}", _key(now)
 
 

@@ -15,9 +15,11 @@ from stowage.decide.serving.decision import Decision, Inputs
 from stowage.decide.serving.service_facts import PodFact
 from stowage.decide.serving.targets_met import LEAST_REQUESTS
 from stowage.decide.serving.unsupported import unsupported
-from stowage.decide.serving.variant_state import VariantState
+from stowage.decide.serving.variant_state import VariantState, is_troubled
 
 Told = tuple[ConditionStatus, ServiceReason, str]
+TROUBLES = frozenset({ServiceReason.REPLICAS_UNPLACED, ServiceReason.REPLICAS_FAILING, ServiceReason.QUOTA_FULL})
+"""Reasons of `Available` that somebody has to look at, also where enough replicas answer."""
 _CONTRADICTIONS = frozenset({"contradictions", "signals_invalid", "signals_from_future_seconds"})
 
 
@@ -77,7 +79,7 @@ def with_service_conditions(
     """
     told: dict[ServiceCondition, Told] = {
         ServiceCondition.ACCEPTED: _accepted(service, roles, missing_profiles, refused),
-        ServiceCondition.AVAILABLE: _available(roles),
+        ServiceCondition.AVAILABLE: _available(roles, now),
         ServiceCondition.OBSERVED: _observed(roles),
         ServiceCondition.SCALING: _scaling(service, roles),
     }
@@ -123,33 +125,43 @@ def _accepted(service: ModelService, roles: Sequence[RoleTold], missing: Sequenc
     return ConditionStatus.TRUE, ServiceReason.ACCEPTED, ""
 
 
-def _available(roles: Sequence[RoleTold]) -> Told:
+def _available(roles: Sequence[RoleTold], now: float) -> Told:
     short = [one for one in roles if one.ready < min(one.least, one.decision.to_replicas)]
     counts = ", ".join(f"{one.ready} of {one.decision.to_replicas} {one.name}" for one in roles)
     if not short:
         if all(one.decision.to_replicas == 0 for one in roles):
             return ConditionStatus.TRUE, ServiceReason.AT_ZERO, "there is no replica, and there shall be none"
+        states = [state for role in roles for state in role.states]
+        fresh = [pod for one in states for pod in (*one.failing, *one.stuck(now))]
+        trouble = _trouble(states, fresh)
+        if trouble is not None:  # those that answer go on: a version that can not start, no room for a further one
+            return ConditionStatus.TRUE, trouble[0], f"{counts} ready, and new ones do not get there: {trouble[1]}"
         return ConditionStatus.TRUE, ServiceReason.REPLICAS_READY, f"{counts} ready"
-    states = [state for role in short for state in role.states]
     pods = [pod for role in short for pod in role.pods if not pod.is_ready]
-    for one in states:
-        if one.is_quota_full:
-            return ConditionStatus.FALSE, ServiceReason.QUOTA_FULL, f"{counts} ready: {one.failure}"
-    broken = next((one.failure for one in states if one.failure), "")
-    troubled = [f"{pod.ref.name} ({pod.trouble})" for pod in pods if pod.trouble]
-    if broken or troubled:
-        message = f"{counts} ready: {broken or ', '.join(troubled)}"
-        return ConditionStatus.FALSE, ServiceReason.REPLICAS_FAILING, message
-    unplaced = [pod for pod in pods if pod.unschedulable_since is not None and pod.node is None]
-    if unplaced:
-        why = next((pod.unschedulable_message for pod in unplaced if pod.unschedulable_message), "no node has room")
-        message = f"{counts} ready: {len(unplaced)} without a node: {why}"
-        return ConditionStatus.FALSE, ServiceReason.REPLICAS_UNPLACED, message
+    trouble = _trouble([state for role in short for state in role.states], pods)
+    if trouble is not None:
+        return ConditionStatus.FALSE, trouble[0], f"{counts} ready: {trouble[1]}"
     phases: dict[str, int] = {}
     for pod in pods:
         phases[phase_of(pod).value] = phases.get(phase_of(pod).value, 0) + 1
     doing = ", ".join(f"{count} in phase {name}" for name, count in phases.items())
     return ConditionStatus.FALSE, ServiceReason.REPLICAS_STARTING, f"{counts} ready{': ' if doing else ''}{doing}"
+
+
+def _trouble(states: Sequence[VariantState], pods: Sequence[PodFact]) -> tuple[ServiceReason, str] | None:
+    """What keeps replicas from getting there, in words; None: nothing that waiting would not mend."""
+    full = next((one.failure for one in states if one.is_quota_full), "")
+    if full:
+        return ServiceReason.QUOTA_FULL, full
+    broken = next((one.failure for one in states if one.failure), "")
+    troubled = [f"{pod.ref.name} ({pod.trouble or f'{pod.restarts} restarts'})" for pod in pods if is_troubled(pod)]
+    if broken or troubled:
+        return ServiceReason.REPLICAS_FAILING, broken or ", ".join(troubled)
+    unplaced = [pod for pod in pods if pod.unschedulable_since is not None and pod.node is None]
+    if unplaced:
+        why = next((pod.unschedulable_message for pod in unplaced if pod.unschedulable_message), "no node has room")
+        return ServiceReason.REPLICAS_UNPLACED, f"{len(unplaced)} without a node: {why}"
+    return None
 
 
 def _observed(roles: Sequence[RoleTold]) -> Told:

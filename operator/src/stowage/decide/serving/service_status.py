@@ -21,7 +21,7 @@ from stowage.api.model_service_status import (
 )
 from stowage.decide.serving.children import selector_text
 from stowage.decide.serving.decision_words import words
-from stowage.decide.serving.service_conditions import RoleTold, with_service_conditions
+from stowage.decide.serving.service_conditions import TROUBLES, RoleTold, with_service_conditions
 from stowage.decide.serving.service_settings import decision_record
 from stowage.decide.serving.spend import COST, GPUS, POWER, uses
 from stowage.decide.serving.variant_state import VariantState
@@ -91,7 +91,7 @@ def _what_is_wrong(conditions: tuple[Condition, ...]) -> Condition | None:
     """What people should look at before any decision: children that cannot be made, or that nothing comes of."""
     for kind in (ServiceCondition.ACCEPTED, ServiceCondition.AVAILABLE):
         one = condition_of(conditions, kind)
-        if one is not None and one.status is ConditionStatus.FALSE:
+        if one is not None and (one.status is ConditionStatus.FALSE or one.reason in TROUBLES):
             return one
     return None
 
@@ -124,7 +124,10 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
 
 
 def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) -> tuple[DecisionRecord, ...]:
-    """The last ones; of a role that stays as it is for the same reason, the newest alone."""
+    """The last ones; of a role that stays as it is for the same reason, the newest alone.
+
+    Where there are too many, those that changed nothing go first: reasons to stay alternate, changes are looked for.
+    """
     found = list(before)
     for role in roles:
         record = decision_record(role.decision, role.name).model_copy(update={"message": words(role.decision)})
@@ -137,7 +140,12 @@ def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) ->
         if repeats and last is not None:
             found.remove(last)
         found.append(record)
-    return tuple(sorted(found, key=lambda one: one.at))[-MAX_DECISIONS:]
+    found.sort(key=lambda one: one.at)
+    while len(found) > MAX_DECISIONS:
+        newest = {one.role: one for one in found}.values()
+        idle = (one for one in found if one.from_ == one.to and not any(one is other for other in newest))
+        found.remove(next(idle, found[0]))
+    return tuple(found)
 
 
 def _spend(states: Sequence[VariantState]) -> SpendStatus:

@@ -24,6 +24,11 @@ OUT_OF_STOCK_SECONDS: Final = 600.0
 """For so long the variant is then asked for no more."""
 
 
+def is_troubled(pod: PodFact) -> bool:
+    """Whether a pod can not start, as far as it tells."""
+    return bool(pod.trouble) or pod.restarts >= MANY_RESTARTS
+
+
 @dataclass(frozen=True, slots=True)
 class VariantState:
     """Of one role.
@@ -80,7 +85,7 @@ class VariantState:
         """Pods newer than any that is ready, where each of them can not start: more would fail the same way."""
         newest = max((one.created_at for one in self.pods if one.is_ready), default=float("-inf"))
         fresh = tuple(one for one in self.pods if one.created_at > newest and not one.is_ready)
-        return fresh if fresh and all(one.trouble or one.restarts >= MANY_RESTARTS for one in fresh) else ()
+        return fresh if fresh and all(map(is_troubled, fresh)) else ()
 
     @property
     def is_rolling_out(self) -> bool:
