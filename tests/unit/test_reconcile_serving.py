@@ -124,14 +124,14 @@ class Silence:
 class Theatre:
     def __init__(self) -> None:
         self.now = NOW
-        self.server, self.signals = Server(), Silence()
+        self.server, self.signals, self.metrics = Server(), Silence(), Metrics()
         self.store = Store(now=lambda: self.now)
         self.rung: list[str] = []
         self.reconciler = ServingReconciler(
             api=cast("Api", self.server),
             store=self.store,
             lease=cast("Lease", SimpleNamespace(leading=True, epoch=1)),
-            metrics=Metrics(),
+            metrics=self.metrics,
             clock=lambda: self.now,
             settings=OperatorSettings(),
             ring=lambda key, _: self.rung.append(key),

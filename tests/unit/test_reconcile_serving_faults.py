@@ -160,3 +160,14 @@ async def test_an_event_in_words_of_another_language_is_as_short_as_the_server_t
     await announce_service(api, service(), [told], identity="a", now=NOW)
     (note,) = notes
     assert 1000 < len(note.encode()) <= 1024
+
+
+async def test_a_service_that_became_unreadable_is_no_longer_shown_as_it_was() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    shown = theatre.metrics.registry.get_sample_value
+    assert shown("stowage_serving_replicas", {"state": "desired"}) == 1
+    theatre.server.objects[SERVICE]["spec"]["roles"] *= 2
+    await theatre.look()
+    assert shown("stowage_serving_replicas", {"state": "desired"}) == 0
+    assert shown("stowage_serving_services", {"reason": "InvalidSpec"}) == 1

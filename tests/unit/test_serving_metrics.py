@@ -97,3 +97,16 @@ def test_a_drain_lasts_until_its_pod_is_deleted() -> None:
     shown.look("team/a", FAST, pod("y"), pod("z", drains_since=NOW + 9), at=NOW + 9)
     shown.look("team/a", FAST, pod("y"), pod("z", drains_since=NOW + 9, is_terminating=True), at=NOW + 10)
     assert (shown.value("drain_seconds_count"), shown.value("drain_seconds_sum")) == (2, 11)
+
+
+def test_a_service_that_can_not_be_used_counts_by_that_alone() -> None:
+    shown = Shown()
+    shown.look("team/slow", SLOW)
+    shown.serving.unreadable("team/slow")
+    assert shown.value("replicas", state="desired") == 0
+    assert shown.value("services", reason="BelowAttainment") == 0
+    assert shown.value("services", reason="InvalidSpec") == 1
+    assert shown.value("attainment_ratio") == 1.0
+    assert shown.value("cold_start_seconds", quantile="0.9") == 0.0
+    shown.look("team/slow", SLOW)
+    assert shown.value("services", reason="InvalidSpec") == 0

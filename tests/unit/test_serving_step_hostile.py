@@ -106,6 +106,32 @@ def test_a_paused_service_stays_as_it_is_whatever_its_budget_pays_for() -> None:
     assert step.status.roles[0].reason == "Paused"
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_number_by_hand_is_held_by_the_budget_and_the_condition_says_so(paused: bool) -> None:
+    roles = [role("first"), role("second")]
+    status = {"roles": [{"name": "first", "desired": 1}, {"name": "second", "desired": 2}]}
+    scaling = {"paused": paused, "budget": {"gpus": 10}}
+    step = stepped(service(*roles, scaling=scaling, replicas=8, status=status))
+    desired = {one.name: one.desired for one in step.status.roles}
+    assert desired == ({"first": 3, "second": 2} if paused else {"first": 4, "second": 1})
+    assert step.status.roles[0].reason == "BudgetReached"
+    words = f"spec.replicas fixes first at 8, and {desired['first']} are asked for: BudgetReached"
+    assert condition(step, "Scaling").message == words
+
+
+def test_replicas_of_what_is_gone_from_the_spec_are_counted_and_paid_for() -> None:
+    priced = role("main", variants=[variant(costPerHour="3")])
+    status = told(3, "unified") | {"selector": SELECTS + "unified"}
+    old = [pod(number, gpus=4) for number in range(3)]
+    step = stepped(service(priced, status=status), [*old, starting(0, role="main", gpus=2)], [deployment(3)])
+    assert step.status.replicas == 3, "those that the selector of /scale finds"
+    assert step.status.spend is not None
+    assert (step.status.spend.gpus, step.status.spend.cost_per_hour) == (3 * 4 + 2, None)
+    alone = stepped(service(priced, status=status), [pod(0, role="main", gpus=2)], [deployment(3)])
+    assert alone.status.spend is not None
+    assert (alone.status.spend.gpus, alone.status.spend.cost_per_hour) == (2, "3")
+
+
 def test_two_variants_whose_deployments_would_have_one_name_are_refused() -> None:
     with pytest.raises(InvalidObjectError, match="must be unique"):
         service(role("a", variants=[variant("b-c")]), role("a-b", variants=[variant("c")]))

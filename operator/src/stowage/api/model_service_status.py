@@ -171,9 +171,9 @@ class SpendStatus(StatusFields):
     gpus: Count | None = None
     """GPUs."""
     cost_per_hour: Decimal | None = None
-    """Sum of `costPerHour`; absent where a variant does not tell."""
+    """Sum of `costPerHour`; absent where a variant does not tell, or is gone from the spec and has replicas left."""
     power_watts: Count | None = None
-    """Sum of `powerWatts`; absent where a variant does not tell."""
+    """Sum of `powerWatts`; absent where a variant does not tell, or is gone from the spec and has replicas left."""
 
 
 def _sum(counts: Iterable[int]) -> int:

@@ -161,6 +161,7 @@ class ServingReconciler:
         try:
             service = await get_service(self._api, namespace, name)
         except InvalidObjectError as error:
+            self._metrics.unreadable(key)
             leads = term_of(self._lease)
             await refuse_unreadable_service(self._api, namespace, name, error, now=self._clock(), leads=leads)
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct
 
@@ -23,6 +24,10 @@ class _Shown(Struct, frozen=True):
     signal_at: float | None
     attainment: float | None
     cold_start: tuple[float, ...]
+    """Of `QUANTILES`; empty: not known."""
+
+
+_UNREADABLE: Final = _Shown((ServiceReason.INVALID_SPEC.value,), (), dict.fromkeys(ReplicaState, 0), None, None, ())
 
 
 class ServingMetrics:
@@ -57,6 +62,11 @@ class ServingMetrics:
         """A service was looked at: how it is, and its pods."""
         self._known()[key] = _shown(status)
         self._drains(key, pods, now)
+
+    def unreadable(self, key: str) -> None:
+        """A service can not be used as it is written: nobody knows how it is, and it counts by that alone."""
+        self._known()[key] = _UNREADABLE
+        self._draining.pop(key, None)
 
     def wrote(self, before: ModelServiceStatus, after: ModelServiceStatus) -> None:
         """A status was written: count the decisions that it has more."""
@@ -98,7 +108,9 @@ class ServingMetrics:
     def _follow_cold_start(self, place: int, quantile: str) -> None:
         gauge = self._metrics.serving_cold_start_seconds.labels(quantile)
         gauge.set_function(
-            lambda: self._led(max((one.cold_start[place] for one in self._known().values()), default=0.0))
+            lambda: self._led(
+                max((one.cold_start[place] for one in self._known().values() if one.cold_start), default=0.0)
+            )
         )
 
     def _signal_age(self) -> float:

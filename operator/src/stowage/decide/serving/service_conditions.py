@@ -186,6 +186,9 @@ def _observed(roles: Sequence[RoleTold]) -> Told:
 def _scaling(service: ModelService, roles: Sequence[RoleTold]) -> Told:
     if service.spec.replicas is not None:
         words = f"spec.replicas fixes {roles[0].name} at {service.spec.replicas}"
+        given = roles[0].decision
+        if given.to_replicas != service.spec.replicas:
+            words = f"{words}, and {given.to_replicas} are asked for: {given.reason.value}"
         return ConditionStatus.FALSE, ServiceReason.MANUAL_OVERRIDE, words
     if service.spec.scaling.paused:
         return ConditionStatus.FALSE, ServiceReason.PAUSED, "scaling.paused is true"

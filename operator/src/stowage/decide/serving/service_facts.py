@@ -14,6 +14,7 @@ from stowage.api.names import (
     VARIANT_LABEL,
 )
 from stowage_scheduler.cluster import Pod
+from stowage_scheduler.kube.gpu_facts import whole_devices
 
 DRAINING_SINCE_ANNOTATION: Final = f"{GROUP}/draining-since"
 """Of a pod: when its label became `"false"`, as RFC 3339."""
@@ -71,6 +72,7 @@ class PodFact:
         trouble: why a container of it waits, of `TROUBLES`; empty: none does.
         restarts: of its containers, as far as they are told.
         deletion_cost: that Stowage gave it; None: none.
+        gpus: whole ones that its containers ask for.
         template: hash of the template that it was made from; empty: nobody tells.
     """
 
@@ -93,6 +95,7 @@ class PodFact:
     trouble: str = ""
     restarts: int = 0
     deletion_cost: int | None = None
+    gpus: int = 0
     template: str = ""
 
     @property
@@ -165,6 +168,7 @@ def pod_fact(pod: Pod) -> PodFact | None:
         trouble=next((reason for _, reason in waits if reason in TROUBLES), ""),
         restarts=sum(one.restarts for one in ends),
         deletion_cost=_whole(pod.annotations.get(LEAVING_COST_ANNOTATION)),
+        gpus=whole_devices(pod.gpu_share, pod.requests),
         template=pod.template_hash,
     )
 

@@ -22,6 +22,7 @@ from stowage.api.model_service_status import (
 from stowage.decide.serving.children import selector_text
 from stowage.decide.serving.decision_words import words
 from stowage.decide.serving.service_conditions import TROUBLES, RoleTold, with_service_conditions
+from stowage.decide.serving.service_facts import PodFact
 from stowage.decide.serving.service_settings import decision_record
 from stowage.decide.serving.spend import COST, GPUS, POWER, uses
 from stowage.decide.serving.variant_state import VariantState
@@ -34,6 +35,7 @@ class Report:
     Attributes:
         service: with its last status.
         roles: all of them, in the spec's order.
+        pods: of the service, all of them.
         answers: the role whose replicas answer under the service's own name.
         targets: by role and variant, replicas that it shall have.
         level: how well targets are met.
@@ -46,6 +48,7 @@ class Report:
 
     service: ModelService
     roles: Sequence[RoleTold]
+    pods: Sequence[PodFact]
     answers: str
     targets: Mapping[str, Mapping[str, int]]
     level: ServiceLevelStatus | None
@@ -73,13 +76,13 @@ def status_of(report: Report) -> ModelServiceStatus:
         observed_generation=service.metadata.generation or 0,
         reason=wrong.reason if wrong is not None else first.decision.reason.value,
         message=wrong.message if wrong is not None else words(first.decision),
-        replicas=len(first.pods),
+        replicas=sum(one.role == report.answers and not one.is_terminating for one in report.pods),
         selector=selector_text(service.name, report.answers),
         roles=tuple(_role(report, one) for one in roles),
         decisions=_decisions(service.status.decisions, roles),
         cold_start=report.cold_start,
         slo=report.level,
-        spend=_spend([state for role in roles for state in role.states]),
+        spend=_spend([state for role in roles for state in role.states], report.pods),
         last_signal_at=instant(report.last_signal_at)
         if report.last_signal_at is not None
         else service.status.last_signal_at,
@@ -148,7 +151,8 @@ def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) ->
     return tuple(found)
 
 
-def _spend(states: Sequence[VariantState]) -> SpendStatus:
+def _spend(states: Sequence[VariantState], pods: Sequence[PodFact]) -> SpendStatus:
+    """Of variants that are gone from the spec nobody knows the price any more; their GPUs are those of their pods."""
     totals: dict[str, float] = {GPUS: 0.0, COST: 0.0, POWER: 0.0}
     is_known = dict.fromkeys(totals, True)
     for one in states:
@@ -156,6 +160,11 @@ def _spend(states: Sequence[VariantState]) -> SpendStatus:
         for name in totals:
             is_known[name] = is_known[name] and name in used
             totals[name] += len(one.pods) * used.get(name, 0.0)
+    known = {pod.ref for one in states for pod in one.pods}
+    left_over = [pod for pod in pods if pod.ref not in known and not pod.is_terminating]
+    if left_over:
+        totals[GPUS] += sum(one.gpus for one in left_over)
+        is_known |= {COST: False, POWER: False}
     return SpendStatus(
         gpus=int(totals[GPUS]),
         cost_per_hour=f"{totals[COST]:.6f}".rstrip("0").rstrip(".") if is_known[COST] else None,

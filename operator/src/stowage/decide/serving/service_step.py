@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from stowage.api.model_service import ModelService
-from stowage.api.model_service_reasons import ScalingReason, ServiceReason
+from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import ModelServiceStatus
 from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
 from stowage.decide.serving import children
 from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
-from stowage.decide.serving.decision import Decision, inputs
+from stowage.decide.serving.decision import Decision
 from stowage.decide.serving.drain import Samples
 from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
@@ -44,11 +44,12 @@ from stowage.decide.serving.service_facts import (
     written,
 )
 from stowage.decide.serving.service_status import Report, status_of
-from stowage.decide.serving.spend import Claim, limits_of, paid_for, uses
+from stowage.decide.serving.spend import uses
 from stowage.decide.serving.targets_met import service_level
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.variant_state import Placing, VariantState, place
 from stowage.decide.serving.view import ReplicaView, View
+from stowage.decide.serving.within_budget import held, within_budget
 
 BUSY_SECONDS: Final = 5.0
 """Until the next look while replicas follow the load: how often decisions are made in simulations too."""
@@ -204,7 +205,7 @@ def next_step(seen: Seen) -> ServiceStep:
     roles = [_role(seen, one) for one in service.spec.roles]
     decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles])
     decisions = {name: decision for name, (decision, _) in decided.items()}
-    decisions = _within_budget(service, roles, decisions, now)
+    decisions = within_budget(service.spec, decisions, {one.name: partial(one.spend, now=now) for one in roles})
     placings = {one.name: one.placed(decisions[one.name].to_replicas, now) for one in roles}
     decisions = {name: _as_placed(decision, placings[name]) for name, decision in decisions.items()}
     leaving = Leaving(
@@ -305,36 +306,12 @@ def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
     )
 
 
-def _within_budget(
-    service: ModelService, roles: Sequence[_Role], decisions: Mapping[str, Decision], now: float
-) -> dict[str, Decision]:
-    limits = limits_of(service.spec.scaling.budget)
-    if not limits or service.spec.scaling.paused:
-        return dict(decisions)
-    claims = [
-        Claim(one.name, one.spec.bounds.min, decisions[one.name].to_replicas, partial(one.spend, now=now))
-        for one in roles
-    ]
-    paid = paid_for(claims, limits)
-    return {
-        name: decision
-        if paid[name] == decision.to_replicas
-        else _replaced(decision, paid[name], ScalingReason.BUDGET_REACHED)
-        for name, decision in decisions.items()
-    }
-
-
 def _as_placed(decision: Decision, placing: Placing) -> Decision:
     """The decision with what the variants may have, where that is less."""
     count = sum(placing.counts.values())
     if placing.short is None or count >= decision.to_replicas:
         return decision
-    return _replaced(decision, count, placing.short)
-
-
-def _replaced(decision: Decision, count: int, reason: ScalingReason) -> Decision:
-    known = inputs({**dict(decision.inputs), "replicas_decided": float(decision.to_replicas)})
-    return replace(decision, to_replicas=count, reason=reason, inputs=known)
+    return held(decision, count, placing.short)
 
 
 def _status(
@@ -364,6 +341,7 @@ def _status(
             )
             for one in roles
         ],
+        pods=seen.pods,
         answers=stands_in or roles[0].name,
         targets={name: placing.wanted for name, placing in placings.items()},
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
