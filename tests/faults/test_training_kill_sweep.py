@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from faults.kill_points import KillPoint, sample
 from faults.lab import Lab
+from faults.operator_points import chosen
 from faults.proxy import FaultProxy
 from faults.report import Report
 from faults.scenarios import Victim
-from faults.script import Side
 from faults.training_sweep import FAILURES, Failure, TrainingSweep
 from harness.workbench import Workbench
 from stowage.demo.local_cluster import LocalCluster
@@ -21,20 +20,6 @@ from stowage.transport import Api
 
 NODES = 4
 IN_SAMPLE = frozenset({"job-process", "job-spare"})
-
-
-def chosen(failure: Failure, changes: int, report: Report, named: frozenset[str]) -> list[KillPoint]:
-    """The points to be run: those named, else all or a sample."""
-    points = [
-        KillPoint(failure.name, Victim.OPERATOR, Victim.OPERATOR, number, side)
-        for number in range(1, changes + 1)
-        for side in (Side.BEFORE, Side.AFTER)
-    ]
-    if named:
-        return [point for point in points if point.id in named]
-    if report.chosen == "all":
-        return points
-    return sample(points, fixed=report.fixed, rotating=report.rotating, seed=report.seed)
 
 
 @pytest.mark.parametrize("failure", [pytest.param(failure, id=failure.name) for failure in FAILURES])
@@ -62,7 +47,7 @@ async def test_a_recovery_ends_the_same_whenever_the_operator_dies(
         reference = await sweep.run()
         assert reference.problems == []
         assert reference.changes > 1, "the recovery is too small to tell much"
-        for point in chosen(failure, reference.changes, fault_report, fault_points):
+        for point in chosen(failure.name, reference.changes, fault_report, fault_points):
             with subtests.test(point.id):
                 mended = await sweep.run(point)
                 logs = "\n".join(process.log_tail(40) for process in lab.processes.values())

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from faults.kill_points import KillPoint
 from faults.lab import Lab
-from faults.scenarios import USER_AGENTS, Victim
+from faults.operator_points import counts
+from faults.scenarios import Victim
 from faults.script import Hold, Match
-from faults.traffic import Exchange, Request
+from faults.traffic import Exchange
 from harness.coordinator import FakeCoordinator, fake_coordinator
 from harness.waiting import eventually
 from harness.workbench import Workbench
@@ -72,12 +73,6 @@ class Mended:
     end: Document = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     changes: int = 0
-
-
-def counts(request: Request) -> bool:
-    """Whether a request is a change by the operator that a recovery could be lost with."""
-    by_operator = Match(user_agent=USER_AGENTS[Victim.OPERATOR]).fits(request)
-    return by_operator and request.mutating and "/leases" not in request.path and "/events" not in request.path
 
 
 class TrainingSweep:

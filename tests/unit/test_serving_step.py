@@ -1,8 +1,8 @@
-"""One look at a service: how many replicas of what, who leaves, and what people read of it."""
+"""One look at a service: how many replicas of what, and who leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,59 +19,14 @@ from harness.serving_children import (
     role,
     service,
     starting,
-    unplaced,
     variant,
 )
-from stowage.api.conditions import Condition
-from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceReason
 from stowage.decide.serving.role_memory import RoleMemory
-from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact
-from stowage.decide.serving.service_step import Look, Seen, ServiceStep, asks, next_step, pod_patches
-from stowage.decide.serving.spend import uses
+from stowage.decide.serving.service_facts import PodFact
+from stowage.decide.serving.service_step import Look, ServiceStep, asks, pod_patches
+from unit.serving_steps import PODS, ZERO, busy, condition, replicas, stepped, told
 from unit.serving_views import view
-
-PODS = [pod(number) for number in range(3)]
-
-
-def stepped(
-    of: ModelService,
-    pods: Sequence[PodFact] = (),
-    deployments: Sequence[DeploymentFact] = (),
-    looks: Mapping[str, Look] | None = None,
-    **seen: Any,
-) -> ServiceStep:
-    return next_step(
-        Seen(
-            of, tuple(pods), {one.name: one for one in deployments}, looks or {}, **{"profiles": {}, "now": NOW, **seen}
-        )
-    )
-
-
-def told(
-    desired: int, name: str = "unified", reason: str = "Steady", variants: Sequence[tuple[str, int]] = ()
-) -> dict[str, Any]:
-    """A status of one role."""
-    known = [{"name": variant, "desired": count} for variant, count in variants]
-    return {"roles": [{"name": name, "desired": desired, "reason": reason, "variants": known}]}
-
-
-def replicas(step: ServiceStep) -> dict[str, int | None]:
-    return {
-        one["metadata"]["name"].removeprefix("llama-"): one["spec"].get("replicas")
-        for one in step.apply
-        if one["kind"] == "Deployment"
-    }
-
-
-def condition(step: ServiceStep, kind: str) -> Condition:
-    return next(one for one in step.status.conditions if one.type == kind)
-
-
-def busy(rate: float, desired: int) -> Told:
-    """Signals of `desired` replicas that get so many requests a second."""
-    seen = view(rate, ready=desired, begin=NOW - 900.0)
-    return Told(replace(seen, desired=desired))
 
 
 def test_a_new_service_gets_its_least_replicas_and_all_its_children() -> None:
@@ -203,7 +158,6 @@ def test_prefill_and_decode_are_decided_together() -> None:
     assert (found["decode-default"] or 0) >= 3 * (found["prefill-default"] or 0) or found["decode-default"] == 10
 
 
-ZERO = {"scaleToZero": {"after": "10m"}}
 MORNING = {"name": "morning", "start": "08:00", "end": "09:00", "min": 2}
 NOON = {"name": "now", "start": "13:30", "end": "14:00", "min": 2}  # `NOW` is 13:46 in UTC
 
@@ -294,116 +248,6 @@ def test_a_full_quota_holds_the_count_and_is_named() -> None:
     assert condition(step, "Available").reason == ServiceReason.QUOTA_FULL
 
 
-TWO = [variant("cheap", costPerHour="1"), variant("dear", costPerHour="4")]
-
-
-def test_what_finds_no_node_for_long_is_made_of_another_variant() -> None:
-    of = service(role(least=3, variants=TWO), status=told(3))
-    pods = [pod(0, variant="cheap"), *(unplaced(number, seconds=130.0, variant="cheap") for number in (1, 2))]
-    step = stepped(of, pods, [deployment(3, variant="cheap"), deployment(0, variant="dear")])
-    found = replicas(step)
-    assert found["unified-dear"] == 2
-    annotations = next(one for one in step.apply if one["metadata"]["name"] == "llama-unified-cheap")["metadata"]
-    assert annotations["annotations"] == {"stowage.dev/out-of-stock-until": "1970-01-12T13:56:40Z"}
-    assert {one.name for one in step.drain} == {"unified-cheap-1", "unified-cheap-2"}
-    early = [pod(0, variant="cheap"), *(unplaced(number, seconds=110.0, variant="cheap") for number in (1, 2))]
-    waits = stepped(of, early, [deployment(3, variant="cheap"), deployment(0, variant="dear")])
-    assert replicas(waits) == {"unified-cheap": 3, "unified-dear": 0}
-
-
-def test_a_variant_out_of_stock_is_not_asked_again_for_a_while() -> None:
-    of = service(role(least=4, variants=TWO), status=told(4))
-    pods = [pod(0, variant="cheap"), pod(1, variant="dear"), pod(2, variant="dear")]
-    for until, dear in (("1970-01-12T13:50:00Z", 3), ("1970-01-12T13:40:00Z", 2)):
-        known = {"stowage.dev/out-of-stock-until": until}
-        children = [deployment(1, variant="cheap", annotations=known), deployment(2, variant="dear")]
-        assert replicas(stepped(of, pods, children))["unified-dear"] == dear
-
-
-def test_without_another_variant_replicas_wait_for_a_node() -> None:
-    pods = [pod(0), unplaced(1, seconds=900.0)]
-    step = stepped(service(role(least=2), status=told(2)), pods, [deployment(2)])
-    assert replicas(step) == {"unified-default": 2}
-    assert condition(step, "Available").reason == ServiceReason.REPLICAS_UNPLACED
-    assert "Insufficient nvidia.com/gpu" in condition(step, "Available").message
-
-
-def test_replicas_that_somebody_else_writes_are_left_and_reported() -> None:
-    of = service(role(least=2, variants=TWO), status=told(4, variants=[("cheap", 3), ("dear", 1)]))
-    children = [
-        deployment(7, variant="cheap", replicas_manager="kube-controller-manager"),
-        deployment(1, variant="dear"),
-    ]
-    pods = [pod(number, variant="cheap") for number in range(7)]
-    step = stepped(of, [*pods, pod(0, variant="dear")], children)
-    assert replicas(step)["unified-cheap"] is None
-    assert not [one for one in step.drain if "cheap" in one.name]
-    accepted = condition(step, "Accepted")
-    assert (accepted.status, accepted.reason) == ("False", ServiceReason.FOREIGN_EDIT)
-    assert "llama-unified-cheap (kube-controller-manager)" in accepted.message
-    wanted = {one.name: one.desired for one in step.status.roles[0].variants}
-    assert wanted == {"cheap": 3, "dear": 1}, "what the Deployment is to be scaled to, to be followed again"
-
-
-def test_a_variant_that_is_gone_drains_before_its_deployment_is_deleted() -> None:
-    old = deployment(1, variant="old")
-    stays = pod(0, variant="old")
-    step = stepped(service(status=told(1)), [stays, pod(0)], [deployment(1), old])
-    assert step.drain == (stays.ref,)
-    assert not step.delete
-    gone = replace(stays, takes_requests=False, draining_since=NOW - 400.0, deletion_cost=-2000)
-    last = stepped(service(status=told(1)), [gone, pod(0)], [deployment(1), old])
-    assert last.delete == (ChildRef("Deployment", "llama-unified-old", "uid-llama-unified-old"),)
-
-
-MOVES = [
-    pytest.param([starting(0)], 1, 0, id="the new one starts: the old one stays"),
-    pytest.param([pod(0)], 1, 1, id="the new one answers: the old one leaves"),
-    pytest.param([pod(0), starting(1)], 2, 1, id="of two old ones leave as many as new ones answer"),
-]
-
-
-@pytest.mark.parametrize(("new", "desired", "leave"), MOVES)
-def test_replicas_of_a_variant_that_is_gone_stay_until_others_answer(
-    new: list[PodFact], desired: int, leave: int
-) -> None:
-    old = [pod(number, variant="old") for number in range(desired)]
-    children = [deployment(desired), deployment(desired, variant="old")]
-    of = service(role(least=desired), status=told(desired))
-    step = stepped(of, [*old, *new], children)
-    assert len(step.drain) == leave
-    assert not step.delete
-
-
-def test_children_of_a_role_that_is_gone_are_deleted() -> None:
-    others = (ChildRef("Service", "llama", "s"), ChildRef("Service", "llama-old", "t"))
-    step = stepped(service(), others=others)
-    assert step.delete == (others[1],)
-
-
-def test_fields_that_are_not_acted_on_are_named() -> None:
-    grouped = variant("wide", group={"size": 2})
-    of = service(role(variants=[variant(), grouped]) | {"warm": {"pods": 1}})
-    step = stepped(of)
-    accepted = condition(step, "Accepted")
-    assert (accepted.status, accepted.reason) == ("True", ServiceReason.NOT_SUPPORTED)
-    assert "roles[unified].variants[wide].group" in accepted.message
-    assert "roles[unified].warm.pods" in accepted.message
-    assert set(replicas(step)) == {"unified-default"}
-
-
-def test_a_profile_that_is_missing_is_named() -> None:
-    step = stepped(service(role(variants=[variant(profile="fast")])))
-    assert condition(step, "Accepted").reason == ServiceReason.PROFILE_MISSING
-    assert "fast" in condition(step, "Accepted").message
-
-
-def test_a_refused_child_is_told_in_the_words_of_the_server() -> None:
-    step = stepped(service(), refused="Deployment.apps is invalid: spec.x")
-    assert condition(step, "Accepted").message == "Deployment.apps is invalid: spec.x"
-    assert step.status.reason == ServiceReason.CHILD_REFUSED
-
-
 def test_without_a_profile_misses_add_one_replica_at_a_time() -> None:
     late = replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=8.0), desired=2)
     of = service(slo={"timeToFirstToken": "2s"}, status=told(2))
@@ -415,46 +259,6 @@ def test_without_a_profile_misses_add_one_replica_at_a_time() -> None:
     assert replicas(stepped(of, PODS[:2], [deployment(2)], {"unified": young})) == {"unified-default": 2}
     met = Told(replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=0.4), desired=2))
     assert replicas(stepped(of, PODS[:2], [deployment(2)], {"unified": met})) == {"unified-default": 2}
-
-
-def test_targets_are_counted_from_histograms() -> None:
-    of = service(slo={"timeToFirstToken": "2s", "attainment": "0.9"}, status=told(2))
-    for ttft, reason in ((0.4, ServiceReason.WITHIN_TARGETS), (8.0, ServiceReason.BELOW_ATTAINMENT)):
-        seen = Told(replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=ttft), desired=2))
-        step = stepped(of, PODS[:2], [deployment(2)], {"unified": seen})
-        assert condition(step, "TargetsMet").reason == reason
-        assert step.status.slo is not None
-        assert step.status.slo.requests > 1000
-        assert step.status.last_signal_at is not None
-
-
-def test_ten_decisions_are_kept_and_repeated_ones_are_one() -> None:
-    of = service(status=told(3))
-    for number in range(60):
-        wanted = 3 + (number // 5) % 2
-        step = stepped(
-            of.model_copy(update={"spec": of.spec.model_copy(update={"replicas": wanted})}), now=NOW + number
-        )
-        of = of.model_copy(update={"status": step.status})
-    decisions = of.status.decisions
-    assert len(decisions) == 10
-    assert [one.at for one in decisions] == sorted(one.at for one in decisions)
-    assert sum(one.from_ == one.to for one in decisions) <= 5
-
-
-def test_what_replicas_use_is_added_up_with_those_that_start_and_drain() -> None:
-    of = service(role(variants=[variant(costPerHour="3.5", powerWatts=700)]), status=told(2))
-    step = stepped(of, [pod(0), starting(1), pod(2, takes_requests=False)], [deployment(3)])
-    assert step.status.spend is not None
-    assert (step.status.spend.gpus, step.status.spend.cost_per_hour, step.status.spend.power_watts) == (6, "10.5", 2100)
-    assert uses(of.spec.roles[0].variants[0]) == {"gpus": 2.0, "cost_per_hour": 3.5, "power_watts": 700.0}
-
-
-def test_the_status_for_scale() -> None:
-    step = stepped(service(status=told(2)), [*PODS, pod(7, is_terminating=True)], [deployment(3)])
-    assert step.status.replicas == 3
-    assert step.status.selector == "stowage.dev/service=llama,stowage.dev/role=unified"
-    assert step.status.observed_generation == 3
 
 
 def test_the_same_is_seen_and_the_same_is_done() -> None:

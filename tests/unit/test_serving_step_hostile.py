@@ -24,7 +24,7 @@ from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.drain import GONE_COST
 from stowage.decide.serving.service_facts import ChildRef, PodFact
 from stowage.decide.serving.zero import is_woken_by_schedule
-from unit.test_serving_step import PODS, ZERO, busy, condition, replicas, stepped, told
+from unit.serving_steps import PODS, ZERO, busy, condition, replicas, stepped, told
 
 TWO = [variant("cheap", costPerHour="1"), variant("dear", costPerHour="4")]
 

@@ -1,0 +1,83 @@
+"""One look at a service: what people read of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.serving_children import (
+    NOW,
+    Told,
+    deployment,
+    pod,
+    role,
+    service,
+    starting,
+    variant,
+)
+from stowage.api.model_service_reasons import ServiceReason
+from stowage.decide.serving.spend import uses
+from unit.serving_steps import PODS, condition, replicas, stepped, told
+from unit.serving_views import view
+
+
+def test_fields_that_are_not_acted_on_are_named() -> None:
+    grouped = variant("wide", group={"size": 2})
+    of = service(role(variants=[variant(), grouped]) | {"warm": {"pods": 1}})
+    step = stepped(of)
+    accepted = condition(step, "Accepted")
+    assert (accepted.status, accepted.reason) == ("True", ServiceReason.NOT_SUPPORTED)
+    assert "roles[unified].variants[wide].group" in accepted.message
+    assert "roles[unified].warm.pods" in accepted.message
+    assert set(replicas(step)) == {"unified-default"}
+
+
+def test_a_profile_that_is_missing_is_named() -> None:
+    step = stepped(service(role(variants=[variant(profile="fast")])))
+    assert condition(step, "Accepted").reason == ServiceReason.PROFILE_MISSING
+    assert "fast" in condition(step, "Accepted").message
+
+
+def test_a_refused_child_is_told_in_the_words_of_the_server() -> None:
+    step = stepped(service(), refused="Deployment.apps is invalid: spec.x")
+    assert condition(step, "Accepted").message == "Deployment.apps is invalid: spec.x"
+    assert step.status.reason == ServiceReason.CHILD_REFUSED
+
+
+def test_targets_are_counted_from_histograms() -> None:
+    of = service(slo={"timeToFirstToken": "2s", "attainment": "0.9"}, status=told(2))
+    for ttft, reason in ((0.4, ServiceReason.WITHIN_TARGETS), (8.0, ServiceReason.BELOW_ATTAINMENT)):
+        seen = Told(replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=ttft), desired=2))
+        step = stepped(of, PODS[:2], [deployment(2)], {"unified": seen})
+        assert condition(step, "TargetsMet").reason == reason
+        assert step.status.slo is not None
+        assert step.status.slo.requests > 1000
+        assert step.status.last_signal_at is not None
+
+
+def test_ten_decisions_are_kept_and_repeated_ones_are_one() -> None:
+    of = service(status=told(3))
+    for number in range(60):
+        wanted = 3 + (number // 5) % 2
+        step = stepped(
+            of.model_copy(update={"spec": of.spec.model_copy(update={"replicas": wanted})}), now=NOW + number
+        )
+        of = of.model_copy(update={"status": step.status})
+    decisions = of.status.decisions
+    assert len(decisions) == 10
+    assert [one.at for one in decisions] == sorted(one.at for one in decisions)
+    assert sum(one.from_ == one.to for one in decisions) <= 5
+
+
+def test_what_replicas_use_is_added_up_with_those_that_start_and_drain() -> None:
+    of = service(role(variants=[variant(costPerHour="3.5", powerWatts=700)]), status=told(2))
+    step = stepped(of, [pod(0), starting(1), pod(2, takes_requests=False)], [deployment(3)])
+    assert step.status.spend is not None
+    assert (step.status.spend.gpus, step.status.spend.cost_per_hour, step.status.spend.power_watts) == (6, "10.5", 2100)
+    assert uses(of.spec.roles[0].variants[0]) == {"gpus": 2.0, "cost_per_hour": 3.5, "power_watts": 700.0}
+
+
+def test_the_status_for_scale() -> None:
+    step = stepped(service(status=told(2)), [*PODS, pod(7, is_terminating=True)], [deployment(3)])
+    assert step.status.replicas == 3
+    assert step.status.selector == "stowage.dev/service=llama,stowage.dev/role=unified"
+    assert step.status.observed_generation == 3
