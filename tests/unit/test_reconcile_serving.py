@@ -97,6 +97,7 @@ class Silence:
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[ServingPod, ...]]] = []
         self.cleared = 0
+        self.is_awaited = False
 
     async def look(
         self,
@@ -112,7 +113,8 @@ class Silence:
         assert kv_tokens >= 0
         self.asked.append((role, pods))
         view = View(now, desired, (), (), cold_start_seconds)
-        return Look(view=view, requests={}, problem=ServiceReason.SIGNALS_MISSING, message="nobody", sampled_at={})
+        missing = ServiceReason.SIGNALS_MISSING
+        return Look(view, {}, problem=missing, message="nobody", sampled_at={}, is_awaited=self.is_awaited)
 
     def forget(self, _service_uid: str) -> None:
         self.cleared += 1

@@ -171,3 +171,21 @@ async def test_a_service_that_became_unreadable_is_no_longer_shown_as_it_was() -
     await theatre.look()
     assert shown("stowage_serving_replicas", {"state": "desired"}) == 0
     assert shown("stowage_serving_services", {"reason": "InvalidSpec"}) == 1
+
+
+async def test_a_new_leader_does_not_decide_before_the_first_answers_are_there() -> None:
+    """Else each change of the leader would tell of all services that their signals are missing."""
+    theatre = Theatre()
+    await theatre.look()
+    theatre.reconciler.stand_by()
+    theatre.signals.is_awaited = True
+    theatre.server.objects[SERVICE]["spec"]["replicas"] = 3
+    assert await theatre.look() == []
+    theatre.signals.is_awaited = False
+    assert await theatre.look() != []
+
+
+async def test_a_new_service_is_made_before_the_first_answers_are_there() -> None:
+    theatre = Theatre()
+    theatre.signals.is_awaited = True
+    assert ("apply", "chat-unified-default") in await theatre.look()

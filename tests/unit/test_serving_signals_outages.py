@@ -222,7 +222,10 @@ async def test_a_slow_endpoint_is_waited_for_once_and_its_services_are_rung_when
     bench.signals.close()
     bench.signals = bench.new(patience_seconds=0.01)
     early = await bench.look([pod(A)])
-    assert early.view.scrapes == ()
+    assert (early.view.scrapes, early.is_awaited) == ((), True)
+    bench.now += 11.0
+    assert not (await bench.look([pod(A)])).is_awaited, "for a while"
+    bench.now = NOW
     answers.set()
 
     async def rung() -> bool:
@@ -232,7 +235,7 @@ async def test_a_slow_endpoint_is_waited_for_once_and_its_services_are_rung_when
     await eventually(rung, what="the answer rings its service")
     asked = len(bench.fake.questions)
     known = await bench.look([pod(A)])
-    assert (known.problem, known.view.scrapes[-1].at) == (None, NOW)
+    assert (known.problem, known.is_awaited, known.view.scrapes[-1].at) == (None, False, NOW)
     assert len(bench.fake.questions) == asked, "what has just been answered is not asked for again"
     answers.clear()
     bench.now += 5.0

@@ -21,8 +21,9 @@ from harness.serving_children import (
     variant,
 )
 from stowage.api.resource import InvalidObjectError
-from stowage.decide.serving.drain import GONE_COST
-from stowage.decide.serving.service_facts import ChildRef, PodFact
+from stowage.decide.serving.drain import GONE_COST, LEAVING_COST
+from stowage.decide.serving.service_facts import ChildRef, PodFact, written
+from stowage.decide.serving.service_step import pod_patches
 from stowage.decide.serving.zero import is_woken_by_schedule
 from unit.serving_steps import PODS, ZERO, busy, condition, replicas, stepped, told
 
@@ -249,3 +250,20 @@ def test_a_change_is_told_for_long_whatever_reasons_to_stay_alternate() -> None:
     assert len(kept) == 10
     assert [(one.from_, one.to) for one in kept if one.from_ != one.to] == [(3, 4)]
     assert kept[-1].at.timestamp() == NOW + 39
+
+
+def test_a_drain_that_is_said_to_begin_in_a_year_begins_now() -> None:
+    """By hand, or by a leader whose clock was wrong: it would never be over."""
+    leaves = pod(0, takes_requests=False, draining_since=NOW + 365 * 86_400.0, deletion_cost=LEAVING_COST)
+    step = stepped(service(replicas=2, status=told(2)), [leaves, *PODS[1:]], [deployment(3)])
+    assert step.drain == (leaves.ref,)
+    assert pod_patches(step, NOW)[leaves.ref]["metadata"]["annotations"] == {"stowage.dev/draining-since": written(NOW)}
+    soon = replace(leaves, draining_since=NOW + 5.0)
+    assert not stepped(service(replicas=2, status=told(2)), [soon, *PODS[1:]], [deployment(3)]).drain
+
+
+def test_a_variant_that_is_said_to_be_out_of_stock_for_ever_is_not() -> None:
+    until = {"stowage.dev/out-of-stock-until": "2999-01-01T00:00:00Z"}
+    children = [deployment(0, variant="cheap", annotations=until), deployment(0, variant="dear")]
+    step = stepped(service(role(least=2, variants=TWO), status=told(2)), (), children)
+    assert replicas(step) == {"unified-cheap": 2, "unified-dear": 0}

@@ -136,7 +136,7 @@ async def _uid_there(api: Api, service: ModelService, path: str, called: str) ->
     except NotFound:
         return None
     if not _owns(service, found):
-        raise ChildTaken(f"{called} is there already, and is not of this service{_owner_of(found)}")
+        raise ChildTaken(f"{called} is there already, and is not of this service{_owner_of(service, found)}")
     if "deletionTimestamp" in found["metadata"]:
         raise ChildTaken(f"{called} is still going")
     return str(found["metadata"]["uid"])
@@ -182,12 +182,15 @@ def _path(namespace: str, kind: str, name: str) -> str:
     return paths.named(paths.in_namespace(COLLECTIONS[kind], namespace), name)
 
 
-def _owner_of(found: Mapping[str, Any]) -> str:
+def _owner_of(service: ModelService, found: Mapping[str, Any]) -> str:
     """In words, where another object owns this one; empty: none does."""
     owners = [one for one in found["metadata"].get("ownerReferences") or () if one.get("controller")]
-    return (
-        f": {owners[0].get('kind')} {owners[0].get('name')} has it; one of the two needs another name" if owners else ""
-    )
+    if not owners:
+        return ""
+    kind, name = owners[0].get("kind"), owners[0].get("name")
+    if (kind, name) == (service.kind, service.name):
+        return f", but of an earlier {kind} of its name"
+    return f": {kind} {name} has it; one of the two needs another name"
 
 
 def _owns(service: ModelService, found: Mapping[str, Any]) -> bool:

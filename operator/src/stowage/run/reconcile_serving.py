@@ -23,13 +23,14 @@ from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_announcements import service_announcements
 from stowage.decide.serving.service_facts import PodFact, PodRef, pod_fact
 from stowage.decide.serving.service_shown import told_after_seconds
-from stowage.decide.serving.service_step import Ask, Document, Look, Seen, ServiceStep, asks, next_step, pod_patches
+from stowage.decide.serving.service_step import Ask, Document, Seen, ServiceStep, asks, next_step, pod_patches
 from stowage.observe.store import Store
 from stowage.run.event_allowance import EventAllowance
 from stowage.run.labelled_pods import LabelledPods
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.serving_children import ServingChildren
+from stowage.run.serving_look import Look
 from stowage.run.serving_metrics import ServingMetrics
 from stowage.run.serving_profiles import Profiles
 from stowage.run.serving_signals import ServingPod, ServingSignals
@@ -38,6 +39,8 @@ from stowage.transport import Api, Forbidden, Invalid
 from stowage_scheduler.cluster import Pod
 
 AGAIN_SECONDS: Final = 0.5
+AWAITED_SECONDS: Final = 2.0
+"""The answers ring; this is in case they never come."""
 BETWEEN_SECONDS: Final = 1.0
 """From one pass to the next at least: a hundred pods that start ring hundreds of times."""
 LEFT_OVER_SECONDS: Final = 60.0
@@ -172,6 +175,8 @@ class ServingReconciler:
         self._begin(service)
         self._seen_at[key] = self._clock()
         seen = await self._seen(service)
+        if seen is None:
+            return AWAITED_SECONDS
         step = next_step(seen)
         late_seconds = self._rests_seconds(service, step, seen.now)
         if late_seconds > 0:
@@ -208,7 +213,8 @@ class ServingReconciler:
         for memory in (self._refused, self._sent, self._shown_at, self._written, self._seen_at):
             memory.pop(key, None)
 
-    async def _seen(self, service: ModelService) -> Seen:
+    async def _seen(self, service: ModelService) -> Seen | None:
+        """What there is to decide from; None: a service that was decided about before waits for the first answers."""
         found = (pod_fact(pod) for pod in self._pods.of(service.key) if _is_of(service, pod))
         pods = tuple(one for one in found if one is not None)
         deployments = await self._children.deployments(service, len(pods))
@@ -220,6 +226,8 @@ class ServingReconciler:
         left_over = {pod.role: Ask(0, LEFT_OVER_SECONDS) for pod in pods}
         asked = {**left_over, **asks(service, pods, deployments, memories)}
         looks = await self._looks(service, pods, asked, _kv_tokens(service, profiles), now)
+        if service.status.roles and any(one.is_awaited for one in looks.values()):
+            return None
         return Seen(
             service=service,
             pods=pods,

@@ -51,6 +51,7 @@ class Look:
         sampled_at: of each of these samples, the time, seconds since 1970.
         problem: what is wrong with the signals, so that nothing may fall; None: nothing.
         message: which series, pods or endpoint that is; without a problem, what else is missing.
+        is_awaited: nothing is known yet, and the first answers are on their way.
     """
 
     view: View
@@ -58,6 +59,7 @@ class Look:
     sampled_at: Mapping[str, float]
     problem: ServiceReason | None
     message: str
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from stowage.api.model_service import ModelService
@@ -47,6 +47,8 @@ UNANSWERED_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 1.0
 """A look waits no longer for answers, and not at all where the last ones of its endpoint took longer: many passes that
 wait for one endpoint would keep those of others waiting."""
+AWAITED_SECONDS: Final = 10.0
+"""First answers are worth so long without a decision: a new leader would tell of signals that are missing."""
 _SPARE_SECONDS: Final = 1.5
 _HOPELESS: Final = frozenset({QueryFailure.INVALID, QueryFailure.UNREADABLE})
 
@@ -56,7 +58,8 @@ logger = logging.getLogger(__name__)
 class _Role:
     """What is known of one role: of this engine, from this endpoint."""
 
-    def __init__(self, engine: Engine, endpoint: str) -> None:
+    def __init__(self, engine: Engine, endpoint: str, now: float) -> None:
+        self.first_at = now
         self.engine = engine
         self.endpoint = endpoint
         self.names: EngineNames = names_of(engine)
@@ -151,7 +154,8 @@ class ServingSignals:
             error, answered_at = known.error, known.signals.looked_at
             if error is not None and (answered_at is None or now - answered_at > UNANSWERED_SECONDS):
                 failure = (ServiceReason.PROMETHEUS_UNREACHABLE, f"Prometheus {known.endpoint}: {error}")
-        return look_of(known.signals, question, cold_start_seconds, failure)
+        is_awaited = known.answered_at is None and server is not None and now - known.first_at < AWAITED_SECONDS
+        return replace(look_of(known.signals, question, cold_start_seconds, failure), is_awaited=is_awaited)
 
     def forget(self, service_uid: str) -> None:
         """Nothing is known of this service any more."""
@@ -182,7 +186,7 @@ class ServingSignals:
             if known is not None:
                 self._drop(key)
             self._forget_old(key[0], now)
-            known = self._roles[key] = _Role(engine, endpoint)
+            known = self._roles[key] = _Role(engine, endpoint, now)
         return known
 
     def _forget_old(self, uid: str, now: float) -> None:

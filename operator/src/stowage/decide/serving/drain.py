@@ -17,6 +17,8 @@ from stowage.decide.serving.victims import controllers_class, in_order_of_leavin
 
 ENDPOINTS_SECONDS: Final = 5.0
 """Proxies may still send requests for so long after the label is gone."""
+CLOCKS_SECONDS: Final = 60.0
+"""By so much the clocks of two leaders may differ."""
 LEAVING_COST: Final = -1000
 GONE_COST: Final = -2000
 """Of replicas that have ended all they had: lower than of those that still answer."""
@@ -109,13 +111,19 @@ def change(
         replicas = target
     return Change(
         replicas=replicas,
-        drain=tuple(one.ref for one in leaving if not one.is_draining or one.draining_since is None),
+        drain=tuple(one.ref for one in leaving if not one.is_draining or _since(one, now) is None),
         undrain=tuple(one.ref for one in pods if one.is_draining and one.ref not in cost),
         cost={
             **{one.ref: cost[one.ref] for one in leaving if one.deletion_cost != cost[one.ref]},
             **{one.ref: 0 for one in pods if one.ref not in cost and one.deletion_cost in {LEAVING_COST, GONE_COST}},
         },
     )
+
+
+def _since(pod: PodFact, now: float) -> float | None:
+    """Since when a pod drains; None: nobody knows, or what is told is still to come, and would never be over."""
+    since = pod.draining_since
+    return None if since is None or since > now + CLOCKS_SECONDS else since
 
 
 def _is_done(pod: PodFact, samples: Samples, deadline_seconds: float, now: float) -> bool:
@@ -126,7 +134,7 @@ def _is_done(pod: PodFact, samples: Samples, deadline_seconds: float, now: float
     is_told = pod.ref.name in samples.requests
     if not pod.is_ready and not has_requests and (is_told or not may_work):
         return True
-    since = pod.draining_since
+    since = _since(pod, now)
     if not pod.is_draining or since is None:
         return False
     if now - since >= deadline_seconds:

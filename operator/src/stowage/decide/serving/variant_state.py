@@ -8,6 +8,7 @@ from typing import Final
 
 from stowage.api.model_service_reasons import ScalingReason
 from stowage.api.model_service_role import Role, Variant
+from stowage.decide.serving.drain import CLOCKS_SECONDS
 from stowage.decide.serving.service_facts import (
     OUT_OF_STOCK_UNTIL_ANNOTATION,
     DeploymentFact,
@@ -103,10 +104,13 @@ class VariantState:
         )
 
     def out_of_stock_until(self, now: float) -> float | None:
-        """Until when no more of it are asked for, as was decided before; None: nothing was, or it is over."""
+        """Until when no more of it are asked for, as was decided before; None: nothing was, or it is over.
+
+        A time that is further away than any decision puts it was written by somebody else, and counts for nothing.
+        """
         annotations = self.deployment.annotations if self.deployment is not None else {}
         until = seconds_of(annotations.get(OUT_OF_STOCK_UNTIL_ANNOTATION))
-        return until if until is not None and until > now else None
+        return until if until is not None and now < until <= now + OUT_OF_STOCK_SECONDS + CLOCKS_SECONDS else None
 
 
 @dataclass(frozen=True, slots=True)
