@@ -23,7 +23,7 @@ from stowage.transport import NotFound, paths
 
 Document = dict[str, Any]
 
-DRAIN_SECONDS: Final = 2
+DRAIN_SECONDS: Final = 4
 POLL_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 1.5
 REACHED_SECONDS: Final = 30.0

@@ -61,7 +61,7 @@ def test_a_pod_that_becomes_ready_again_has_not_started_again() -> None:
 def test_the_last_starts_of_each_variant_are_kept() -> None:
     old = tuple(Start(f"u{number}", "rare", 500.0) for number in range(2))
     fresh = [started(number, 50.0 + number) for number in range(KEPT_STARTS + 5)]
-    found = with_starts(old, fresh)
+    found = with_starts(with_starts(old, fresh), ())  # those pods are gone by then
     assert [one.seconds for one in found if one.variant == "rare"] == [500.0, 500.0]
     assert [one.seconds for one in found if one.variant == "default"] == [55.0 + n for n in range(KEPT_STARTS)]
 
@@ -112,3 +112,12 @@ def test_the_phase_of_a_pod_that_starts() -> None:
     assert phase_of(starting(0, node=None)) is ColdStartPhase.SCHEDULE
     assert phase_of(starting(0, phase="Pending")) is ColdStartPhase.IMAGE
     assert phase_of(starting(0)) is ColdStartPhase.ENGINE
+
+
+def test_more_pods_than_starts_are_kept_of_rest_and_one_that_is_ready_anew_has_not_just_started() -> None:
+    pods = [pod(number, created_at=NOW - 7200.0, ready_at=NOW - 7200.0 + 60.0 + number) for number in range(30)]
+    known = with_starts((), pods)
+    assert with_starts(known, pods) == known
+    again = [replace(pods[0], ready_at=NOW - 10.0), *pods[1:]]
+    assert with_starts(known, again) == known
+    assert len(with_starts(known, pods[:1])) <= KEPT_STARTS + 1, "of pods that are gone the last ones are enough"

@@ -19,7 +19,7 @@ from stowage.decide.serving.service_facts import PodFact
 DEFAULT_SECONDS: Final = 120.0
 """Before any start has been seen: published starts of 8B to 32B models take 60 to 140 s (llm-d WVA's benchmark)."""
 KEPT_STARTS: Final = 20
-"""Of each variant."""
+"""Of each variant, and those of pods that run: one that is forgotten would seem to have just started."""
 LONGEST_SECONDS: Final = 3600.0
 """What is taken as the look-ahead at most: a replica that waited for a node for hours says nothing of the next one."""
 _TAIL: Final = 0.9
@@ -53,7 +53,8 @@ def phase_of(pod: PodFact) -> ColdStartPhase:
 
 def with_starts(known: Sequence[Start], pods: Iterable[PodFact]) -> tuple[Start, ...]:
     """The starts known, with those of pods that were not: a pod that is ready anew later has not started again."""
-    uids = {one.uid for one in known}
+    pods = tuple(pods)
+    uids, there = {one.uid for one in known}, {pod.ref.uid for pod in pods}
     fresh = sorted(
         (pod.ready_at or 0.0, pod.ref.uid, start)
         for pod in pods
@@ -64,7 +65,7 @@ def with_starts(known: Sequence[Start], pods: Iterable[PodFact]) -> tuple[Start,
     count: dict[str, int] = {}
     for one in reversed(found):
         count[one.variant] = count.get(one.variant, 0) + 1
-        if count[one.variant] <= KEPT_STARTS:
+        if count[one.variant] <= KEPT_STARTS or one.uid in there:
             kept.append(one)
     return tuple(reversed(kept))
 
