@@ -10,7 +10,6 @@ from stowage.act.readable import read
 from stowage.act.unreadable import tell_unreadable
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceCondition, ServiceReason
-from stowage.api.model_service_status import ModelServiceStatus
 from stowage.api.names import OPERATOR_MANAGER, SERVICE_LABEL
 from stowage.api.performance_profile import PerformanceProfile
 from stowage.api.resource import InvalidObjectError
@@ -58,28 +57,6 @@ async def get_profile(api: Api, name: str) -> PerformanceProfile | None:
     try:
         return read(PerformanceProfile, await api.get(paths.performance_profile(name)))
     except NotFound:
-        return None
-
-
-async def write_service_status(
-    api: Api, service: ModelService, status: ModelServiceStatus, *, leads: Callable[[], bool]
-) -> ModelService | None:
-    """Write a service's status, based on exactly what was read.
-
-    Returns:
-        The service as written; as read when there was nothing to write; None when it has to be looked at again:
-        somebody wrote meanwhile, it is gone, or this process leads no longer.
-    """
-    if status == service.status:
-        return service
-    if not leads():
-        return None
-    document = service.model_copy(update={"status": status}).to_document()
-    document["metadata"].pop("managedFields", None)  # absent means untouched
-    path = paths.model_service_status(service.namespace, service.name)
-    try:
-        return read(ModelService, await api.replace(path, document))
-    except (Conflict, NotFound):
         return None
 
 

@@ -14,7 +14,6 @@ from stowage.act.unreadable import tell_unreadable
 from stowage.api.names import OPERATOR_MANAGER, TRACKING_FINALIZER
 from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
-from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.decide.training.children import TOKEN_KEY, Document, secret_name, token_secret
 from stowage.transport import Api, Conflict, Invalid, NotFound, paths
@@ -40,27 +39,6 @@ async def get_job(api: Api, namespace: str, name: str) -> TrainingJob | None:
     except NotFound:
         return None
     return job if job.metadata.deletion_timestamp is None else None
-
-
-async def write_job_status(
-    api: Api, job: TrainingJob, status: TrainingJobStatus, *, leads: Callable[[], bool]
-) -> TrainingJob | None:
-    """Write a job's status, based on exactly what was read.
-
-    Returns:
-        The job as written; as read when there was nothing to write; None when it has to be looked at again: somebody
-        wrote meanwhile, it is gone, or this process leads no longer.
-    """
-    if status == job.status:
-        return job
-    if not leads():
-        return None
-    document = job.model_copy(update={"status": status}).to_document()
-    document["metadata"].pop("managedFields", None)  # absent means untouched
-    try:
-        return read(TrainingJob, await api.replace(paths.training_job_status(job.namespace, job.name), document))
-    except (Conflict, NotFound):
-        return None
 
 
 async def refuse_unreadable(

@@ -13,8 +13,8 @@ from stowage.act.serving import (
     get_service,
     patch_pod,
     refuse_unreadable_service,
-    write_service_status,
 )
+from stowage.act.workload_status import write_workload_status
 from stowage.api.model_service import ModelService
 from stowage.api.names import ROLE_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from stowage.api.resource import InvalidObjectError
@@ -182,7 +182,7 @@ class ServingReconciler:
         if late_seconds > 0:
             written: ModelService | None = service
         else:
-            written = await write_service_status(self._api, service, step.status, leads=leads)
+            written = await write_workload_status(self._api, service, step.status, leads=leads)
         if written is None or not leads():
             return AGAIN_SECONDS
         self._memories[service.metadata.uid or ""] = step.memories

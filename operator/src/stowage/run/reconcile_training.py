@@ -19,8 +19,8 @@ from stowage.act.training import (
     get_job,
     refuse_unreadable,
     release_pod,
-    write_job_status,
 )
+from stowage.act.workload_status import write_workload_status
 from stowage.api.packing_policy import PackingPolicy
 from stowage.api.resource import InvalidObjectError
 from stowage.api.training_job import TrainingJob
@@ -162,7 +162,7 @@ class TrainingReconciler:
         if late:
             written: TrainingJob | None = job
         else:
-            written = await write_job_status(self._api, job, step.status, leads=term_of(self._lease))
+            written = await write_workload_status(self._api, job, step.status, leads=term_of(self._lease))
             self._progress_at[key] = seen.now
         if written is None:
             self._known.changed(key)
