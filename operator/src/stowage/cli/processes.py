@@ -109,7 +109,10 @@ def operator(
         ),
     ] = None,
     queue_workers: Annotated[
-        int | None, typer.Option("--queue-workers", help="Keys reconciled at once. Default: 32.")
+        int | None,
+        typer.Option(
+            "--queue-workers", help="Keys reconciled at once, half of them at most ModelServices. Default: 32."
+        ),
     ] = None,
     solver_workers: Annotated[
         int | None,

@@ -74,7 +74,9 @@ class OperatorSettings(ProcessSettings):
     watch_namespaces: Annotated[tuple[NamespaceName, ...], NoDecode] = Field(
         default=(), description="plan and act for pods of these namespaces only, separated by commas; none: of all"
     )
-    queue_workers: int = Field(default=32, ge=1, le=256, description="keys reconciled at once; they mostly wait")
+    queue_workers: int = Field(
+        default=32, ge=1, le=256, description="keys reconciled at once, half of them at most services"
+    )
     solver_workers: int = Field(
         default_factory=cpu_limit,
         ge=1,
