@@ -133,7 +133,7 @@ async def test_planned_changes_under_load_lose_no_request(serving: ServingScene,
 
 @rare
 async def test_a_node_is_drained_under_load(serving: ServingScene, serving_table: Table) -> None:
-    service = await serving.begin("chat", [serving.role(4, 6)])
+    service = await serving.begin("chat", [serving.role(4, 4)])
     load = await serving.load(service.url, "steady", seconds=60.0, high=4.0)
     node = await serving.a_node_of(service)
     began = seconds()
