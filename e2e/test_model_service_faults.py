@@ -46,7 +46,7 @@ async def told(service: Service, kind: str, reasons: set[str], *words: str) -> s
 async def test_a_node_is_lost(serving: ServingScene, serving_table: Table) -> None:
     """Replicas there are replaced; what its proxies' peers still send there is lost, and nothing after that."""
     cluster = serving.cluster
-    service = await serving.begin("chat", [serving.role(4, 6)])
+    service = await serving.begin("chat", [serving.role(4, 8)])
     node = await serving.a_node_of(service)
     load = await serving.load(service.url, "steady", seconds=120.0, high=4.0, patience_seconds="30")
     async with watched(service) as seen:
@@ -68,10 +68,10 @@ async def test_a_node_is_lost(serving: ServingScene, serving_table: Table) -> No
             settled = seconds() - began
             answers = await load.answers()
         cluster.wait("condition=Ready", f"node/{node}")
-        await service.until_settled(4)
+        await service.until(lambda role: role["ready"] == role["desired"], "has all its replicas")
     serving_table.add(row("a node is lost", load.about, "4, on other nodes", answers, settled))
     assert not seen.falls("unified"), seen.counts
-    assert seen.most("unified") <= 5, seen.counts
+    assert seen.most("unified") <= 6, seen.counts
     assert all(at < forgotten_at for at in answers.lost_at()), (forgotten_at, answers.lost_at())
     assert answers.lost <= answers.summary["requests"] / 5, answers.summary
 
@@ -194,18 +194,18 @@ async def test_a_version_that_can_not_start(
     words: tuple[str, ...],
 ) -> None:
     """The old one answers on, and the service says what is wrong; a version that starts ends it."""
-    service = await serving.begin("chat", [serving.role(2, 6)])
+    service = await serving.begin("chat", [serving.role(2, 2)])
     old = {pod["metadata"]["uid"] for pod in await service.pods()}
     load = await serving.load(service.url, "steady", seconds=75.0, high=3.0)
     async with watched(service) as seen:
-        await service.patch({"roles": [serving.role(2, 6, *arguments, **more)]})
+        await service.patch({"roles": [serving.role(2, 2, *arguments, **more)]})
         message = await told(service, "Available", {"ReplicasFailing"})
         assert any(word in message for word in words), message
         assert (await service.condition("Available"))["status"] == "True"
         assert (await service.status())["reason"] == "ReplicasFailing"
         assert old <= {pod["metadata"]["uid"] for pod in await service.pods() if is_ready(pod)}
         began = seconds()
-        await service.patch({"roles": [serving.role(2, 6, "--metric-names", "both")]})
+        await service.patch({"roles": [serving.role(2, 2, "--metric-names", "both")]})
         await service.until_settled(2)
         settled = seconds() - began
         await told(service, "Available", {"ReplicasReady"})
@@ -213,8 +213,7 @@ async def test_a_version_that_can_not_start(
     story = f"a new version: {request.node.callspec.id}, then one that starts"
     serving_table.add(row(story, load.about, "2", answers, settled))
     assert answers.lost == 0, answers.summary
-    assert not seen.falls("unified"), seen.counts
-    assert seen.most("unified") <= 3, seen.counts
+    assert seen.of("unified") == [2], seen.counts
 
 
 async def test_a_quota_is_full(serving: ServingScene, serving_table: Table) -> None:

@@ -218,6 +218,13 @@ OLD = [pod(0), pod(1)]
         pytest.param(
             [starting(9, trouble="ImagePullBackOff")], {}, "ReplicasFailing", "9 (ImagePullBackOff)", id="image"
         ),
+        pytest.param(
+            [starting(9, trouble="ErrImagePull", created_at=NOW - 4000.0)],
+            {},
+            "ReplicasFailing",
+            "9 (ErrImagePull)",
+            id="the old version grew since",
+        ),
         pytest.param([starting(9, restarts=3)], {}, "ReplicasFailing", "9 (3 restarts)", id="between two crashes"),
         pytest.param([], {"failure": "exceeded quota: gpus"}, "QuotaFull", "exceeded quota: gpus", id="quota"),
         pytest.param([], {"failure": "denied by a webhook"}, "ReplicasFailing", "denied by a webhook", id="refused"),

@@ -132,8 +132,9 @@ def _available(roles: Sequence[RoleTold], now: float) -> Told:
         if all(one.decision.to_replicas == 0 for one in roles):
             return ConditionStatus.TRUE, ServiceReason.AT_ZERO, "there is no replica, and there shall be none"
         states = [state for role in roles for state in role.states]
-        fresh = [pod for one in states for pod in (*one.failing, *one.stuck(now))]
-        trouble = _trouble(states, fresh)
+        stuck = [pod for one in states for pod in one.stuck(now)]
+        troubled = [pod for one in states for pod in one.pods if not pod.is_ready and is_troubled(pod)]
+        trouble = _trouble(states, [*troubled, *stuck])
         if trouble is not None:  # those that answer go on: a version that can not start, no room for a further one
             return ConditionStatus.TRUE, trouble[0], f"{counts} ready, and new ones do not get there: {trouble[1]}"
         return ConditionStatus.TRUE, ServiceReason.REPLICAS_READY, f"{counts} ready"
