@@ -1,4 +1,4 @@
-"""Replicas of several pods in a played cluster: whatever breaks and whatever is asked for, they are whole in the end."""
+"""Replicas of several pods in a played cluster: whatever breaks and is asked for, they are whole in the end."""
 
 from __future__ import annotations
 

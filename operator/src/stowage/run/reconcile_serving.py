@@ -19,7 +19,6 @@ from stowage.api.model_service import ModelService
 from stowage.api.names import ROLE_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.performance import Performance
-from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_announcements import service_announcements
 from stowage.decide.serving.service_facts import PodFact, PodRef, pod_fact
