@@ -223,6 +223,13 @@ def test_what_breaks_a_replica(known: GroupStatus, members: list[MemberFact], re
         assert set(groups.strays) == {each.pod.ref for each in members if not each.pod.is_terminating}
 
 
+def test_one_that_is_half_made_of_an_older_template_is_made_anew_and_did_not_fail() -> None:
+    groups = groups_of(told(record(whole=False)), [member(0, 0, hash_="older")], NOW)
+    after, _ = one(groups)
+    assert (after.attempt, after.restarts, after.reason) == (1, 0, None)
+    assert len(groups.strays) == 1
+
+
 def test_a_replica_that_breaks_while_it_leaves_does_not_come_back() -> None:
     leaving = changed(0, takes_requests=False, draining_since=NOW - 5.0)
     groups = groups_of(told(record()), leaving[:1], NOW)
@@ -271,6 +278,25 @@ def test_ordinals_that_are_free_are_used_first() -> None:
     of = grouped(replicas=3).model_copy(update={"status": of.status})
     of, step = world.look(of)
     assert [(each.ordinal, each.index) for each in step.groups.create] == [(1, 0), (1, 1)]
+
+
+def test_an_ordinal_whose_old_pods_still_go_begins_with_another_attempt() -> None:
+    world, of = GroupWorld(), grouped(replicas=0)
+    of, _ = world.look(of)
+    world.members = {each.pod.ref.name: each for each in (member(0, 0, attempt=4, is_terminating=True),)}
+    of, step = world.look(grouped(replicas=1).model_copy(update={"status": of.status}))
+    assert {(each.ordinal, each.attempt) for each in step.groups.create} == {(0, 5)}
+
+
+def test_a_roll_out_leaves_a_replica_of_the_older_template_alone_while_it_starts() -> None:
+    world, of = GroupWorld(), grouped(replicas=2)
+    for _ in range(2):
+        of, _ = world.look(of)
+    starting = set(world.live)
+    of = grouped(wide(image="vllm:2"), replicas=2).model_copy(update={"status": of.status})
+    of, step = world.look(of)
+    assert starting <= set(world.live), "it will answer before a new one does"
+    assert len(step.groups.create) == 2
 
 
 def test_a_replica_that_leaves_drains_by_its_first_pod_and_goes_whole() -> None:
