@@ -151,7 +151,11 @@ def groups_of(
     for key in dict.fromkeys([*specs, *by_key]):
         own, spec = by_key.get(key, []), specs.get(key)
         records = _records(told.get(key) if spec is not None else None, own, spec)
-        found = [_replica(service, key, spec, one, own, now) for one in records]
+        form = _Form(service, key, spec, template_hash(spec) if spec is not None else "")
+        by_ordinal: dict[int, list[MemberFact]] = defaultdict(list)
+        for one in own:
+            by_ordinal[one.ordinal].append(one)
+        found = [_replica(form, record, by_ordinal[record.ordinal], now) for record in records]
         replicas[key] = tuple(one for one in found if one is not None)
         kept = {one.pod.ref for replica in replicas[key] for one in replica.members}
         strays += [one.pod.ref for one in own if one.pod.ref not in kept and not one.pod.is_terminating]
@@ -167,13 +171,13 @@ def _records(
 ) -> tuple[GroupStatus, ...]:
     if told is not None:
         return tuple(sorted({one.ordinal: one for one in told.groups}.values(), key=lambda one: one.ordinal))
-    newest: dict[int, int] = {}
+    by_attempt: dict[tuple[int, int], list[MemberFact]] = defaultdict(list)
     for one in members:
         if one.ordinal >= 0:
-            newest[one.ordinal] = max(newest.get(one.ordinal, 0), one.attempt)
+            by_attempt[one.ordinal, one.attempt].append(one)
     found = []
-    for ordinal, attempt in sorted(newest.items()):
-        own = [one for one in members if (one.ordinal, one.attempt) == (ordinal, attempt)]
+    for ordinal, attempt in dict(sorted(by_attempt)).items():  # of each ordinal the highest attempt
+        own = by_attempt[ordinal, attempt]
         if spec is None and any(one.has_ended or one.pod.is_terminating for one in own):
             continue  # nobody makes it anew
         size = spec.group.size if spec is not None and spec.group is not None else len(own)
@@ -182,28 +186,33 @@ def _records(
     return tuple(found)
 
 
-def _replica(
-    service: ModelService,
-    key: VariantKey,
-    spec: Variant | None,
-    record: GroupStatus,
-    members: Sequence[MemberFact],
-    now: float,
-) -> Replica | None:
-    """The replica as it goes on; None: it broke while it left, and does not come back."""
-    own = tuple(
-        sorted(
-            (one for one in members if (one.ordinal, one.attempt) == (record.ordinal, record.attempt)),
-            key=lambda one: one.index,
-        )
-    )
-    current = template_hash(spec) if spec is not None else ""
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the replicas of one variant have in common; `spec` is None where it is gone from the service's spec."""
+
+    service: ModelService
+    key: VariantKey
+    spec: Variant | None
+    template: str
+
+
+def _replica(form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float) -> Replica | None:
+    """The replica as it goes on; None: it broke while it left, and does not come back.
+
+    Args:
+        form: of its variant.
+        record: by the last status.
+        members: pods of its ordinal, whatever their attempt.
+        now: the time.
+    """
+    spec = form.spec
+    own = tuple(sorted((one for one in members if one.attempt == record.attempt), key=lambda one: one.index))
     broken = _broken(record, own)
-    is_half_old = spec is not None and not record.whole and any(one.template_hash != current for one in own)
+    is_half_old = spec is not None and not record.whole and any(one.template_hash != form.template for one in own)
     if broken is not None and any(one.pod.is_draining for one in own if one.index == 0):
         return None
     if spec is not None and spec.group is not None and (broken is not None or is_half_old):
-        attempt = 1 + max([record.attempt, *(one.attempt for one in members if one.ordinal == record.ordinal)])
+        attempt = 1 + max([record.attempt, *(one.attempt for one in members)])
         size = spec.group.size
         update: dict[str, object] = {"attempt": attempt, "size": size, "whole": False, "container_restarts": None}
         if broken is not None:
@@ -211,8 +220,8 @@ def _replica(
             since = instant(float(int(now)))
             update |= {"restarts": record.restarts + 1, "since": since, "reason": reason.value, "message": words}
         record, own = record.model_copy(update=update), ()
-    is_outdated = any(one.template_hash != current for one in own) if spec is not None else False
-    fact = _fact(service, key, record, own, is_outdated=is_outdated)
+    is_outdated = spec is not None and any(one.template_hash != form.template for one in own)
+    fact = _fact(form, record, own, is_outdated=is_outdated)
     return Replica(_gone_on(record, own, fact, now), own, fact)
 
 
@@ -244,14 +253,12 @@ def _gone_on(record: GroupStatus, members: Sequence[MemberFact], fact: PodFact, 
     return record.model_copy(update=update) if update else record
 
 
-def _fact(
-    service: ModelService, key: VariantKey, record: GroupStatus, members: Sequence[MemberFact], *, is_outdated: bool
-) -> PodFact:
+def _fact(form: _Form, record: GroupStatus, members: Sequence[MemberFact], *, is_outdated: bool) -> PodFact:
     """The replica as one pod: it has a node when all have one, and answers when all are ready.
 
     Without its first pod nothing can be noted on it, so it counts as one that may go at any time.
     """
-    pods = [one.pod for one in members]
+    service, key, pods = form.service, form.key, [one.pod for one in members]
     first = next((one.pod for one in members if one.index == 0), None)
     is_all = len(pods) >= record.size
     is_ready = is_all and all(one.is_ready for one in pods)
@@ -281,6 +288,7 @@ def _fact(
         trouble=trouble,
         restarts=sum(one.restarts for one in pods),
         deletion_cost=first.deletion_cost if first is not None else GONE_COST,
+        gpus=sum(one.gpus for one in pods),
         ordinal=record.ordinal,
         is_outdated=is_outdated,
     )
