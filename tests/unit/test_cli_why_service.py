@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from stowage.api.durations import Duration, instant
-from stowage.api.model_service_status import ColdStart, ModelServiceStatus, Recommendation, ServiceLevelStatus
+from stowage.api.model_service_status import (
+    ColdStart,
+    GroupStatus,
+    ModelServiceStatus,
+    Recommendation,
+    RoleStatus,
+    ServiceLevelStatus,
+    VariantStatus,
+)
 from stowage.cli import run
 from stowage.cli.service_answer import document, explain
 from stowage.cli.service_text import lines
@@ -55,6 +63,19 @@ def test_the_story_of_a_rise() -> None:
         "  before that, 10 min ago: from 1 to 2, ForecastHigher"
     )
     assert not answer.positive
+
+
+def test_replicas_that_were_made_anew_are_told_of() -> None:
+    group = GroupStatus(ordinal=1, size=2, restarts=3, since=instant(NOW - 20), reason="PodEnded", message="pod x")
+    well = GroupStatus(ordinal=0, size=2, since=instant(NOW - 20))
+    variants = (VariantStatus(name="wide", desired=2, groups=(well, group)),)
+    answer = explain(service(ModelServiceStatus(roles=(RoleStatus(name="unified", variants=variants),))), NOW)
+    found = [line for line in lines(answer) if "anew" in line]
+    assert found == ["  replica 1 of wide was made anew 3 times in a row, last 20 s ago; PodEnded: pod x"]
+    (role_,) = document(answer)["roles"]
+    assert role_["groups"] == [
+        {"variant": "wide", "ordinal": 1, "restarts": 3, "since": NOW - 20, "reason": "PodEnded", "message": "pod x"}
+    ]
 
 
 def test_the_same_for_programs() -> None:

@@ -13,7 +13,7 @@ import pytest
 import typer
 import yaml
 
-from stowage.api.model_service_reasons import ScalingReason, ServiceCondition, ServiceReason
+from stowage.api.model_service_reasons import GroupReason, ScalingReason, ServiceCondition, ServiceReason
 from stowage.api.reasons import PlanCondition, PlanReason, PolicyCondition, PolicyReason, StepReason
 from stowage.api.training_reasons import JobCondition, JobReason
 from stowage.cli.app import app
@@ -161,6 +161,7 @@ def first_cells(text: str) -> list[str]:
         pytest.param("A recovery", RecoveryReason, id="why a recovery does what it does"),
         pytest.param("A model service", ServiceReason, id="conditions of a model service"),
         pytest.param("A scaling decision", ScalingReason, id="why a role has so many replicas"),
+        pytest.param("A replica of several pods", GroupReason, id="why all its pods are made anew"),
         pytest.param("What is not followed", TroubleReason, id="why a collection is not followed"),
     ],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stowage.api.model_service_status import ModelServiceStatus
+from stowage.api.durations import instant
+from stowage.api.model_service_status import GroupStatus, ModelServiceStatus, RoleStatus, VariantStatus
 from stowage.decide.serving.service_announcements import (
     ServiceAnnouncement,
     ServiceEventReason,
@@ -15,6 +16,13 @@ from unit.serving_services import NOW, condition, decision, service
 
 Status = ModelServiceStatus
 LATER = NOW + 5.0
+
+
+def grouped(restarts: int) -> Status:
+    """A service with one replica of several pods."""
+    group = GroupStatus(ordinal=2, size=2, attempt=restarts, restarts=restarts, since=instant(NOW), reason="PodDeleted")
+    group = group.model_copy(update={"message": "it was deleted"})
+    return Status(roles=(RoleStatus(name="unified", variants=(VariantStatus(name="default", groups=(group,)),)),))
 
 
 def told(before: Status, after: Status) -> list[tuple[str, str]]:
@@ -42,6 +50,18 @@ def told(before: Status, after: Status) -> list[tuple[str, str]]:
             [("ScaledDown", "unified: from 3 to 2 replicas, CapacityUnused: two do")],
             id="a fall, and a decision that changes nothing",
         ),
+        pytest.param(
+            grouped(0),
+            grouped(1),
+            [
+                (
+                    "GroupRestarted",
+                    "unified: all pods of replica 2 of default are made anew, PodDeleted: pod x was deleted",
+                )
+            ],
+            id="all pods of a replica are made anew",
+        ),
+        pytest.param(grouped(2), grouped(0), [], id="a replica has served for long"),
         pytest.param(
             Status(conditions=(condition("Observed", "True", "SignalsFresh"),)),
             Status(conditions=(condition("Observed", "False", "SignalsStale", "no sample for 61 s", LATER),)),

@@ -9,6 +9,7 @@ import pytest
 from harness.serving_children import CONTAINER, NOW, role, service, variant
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.children import deployment, disruption_budget, names, services
+from stowage.decide.serving.group_children import group_documents
 
 Document = dict[str, Any]
 
@@ -129,5 +130,6 @@ def test_names_are_those_of_all_children() -> None:
         *services(of),
         *(disruption_budget(of, one) for one in of.spec.roles),
         *(deployment(of, one, one.variants[0], 1) for one in of.spec.roles),
+        *group_documents(of, {}),
     ]
     assert names(of) == {(one["kind"], one["metadata"]["name"]) for one in made_of}

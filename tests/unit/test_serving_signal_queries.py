@@ -10,7 +10,7 @@ from stowage.api.engine_type import EngineType
 from stowage.api.model_service_engine import Engine, EngineMetrics
 from stowage.observe.serving import queries
 from stowage.observe.serving.names import SGLANG, TRT_LLM, VLLM, EngineNames, Signal, UnsafeNameError, names_of
-from stowage.observe.serving.queries import batches, deployment_of, of_deployments, of_pods, quoted, within
+from stowage.observe.serving.queries import batches, deployment_of, groups_of, of_deployments, of_pods, quoted, within
 
 
 def test_one_selector_asks_for_all_series_of_all_pods() -> None:
@@ -47,6 +47,14 @@ def test_pods_of_a_deployment_are_those_with_two_more_parts() -> None:
     assert found == (
         '{__name__=~"a",namespace="n",pod=~"(?:chat-unified-h100|chat-unified-l40s)-[a-z0-9]{1,10}-[a-z0-9]{5}"}'
     )
+
+
+def test_of_a_group_the_first_pod_alone_is_asked_for() -> None:
+    found = of_deployments(("a",), "n", ["chat-unified-h100"], ["chat-unified-wide"])
+    pods = "(?:chat-unified-h100)-[a-z0-9]{1,10}-[a-z0-9]{5}|(?:chat-unified-wide)-[0-9]{1,6}-[0-9]{1,6}-0"
+    assert found == f'{{__name__=~"a",namespace="n",pod=~"{pods}"}}'
+    assert of_deployments(("a",), "n", [], ["w"]).endswith('pod=~"(?:w)-[0-9]{1,6}-[0-9]{1,6}-0"}')
+    assert (groups_of("chat-unified-wide-3-12-0"), groups_of("chat-unified-wide-3-12-1")) == ("chat-unified-wide", None)
 
 
 @pytest.mark.parametrize(

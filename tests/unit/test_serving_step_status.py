@@ -21,12 +21,10 @@ from unit.serving_views import view
 
 
 def test_fields_that_are_not_acted_on_are_named() -> None:
-    grouped = variant("wide", group={"size": 2})
-    of = service(role(variants=[variant(), grouped]) | {"warm": {"pods": 1}})
+    of = service(role() | {"warm": {"pods": 1}})
     step = stepped(of)
     accepted = condition(step, "Accepted")
     assert (accepted.status, accepted.reason) == ("True", ServiceReason.NOT_SUPPORTED)
-    assert "roles[unified].variants[wide].group" in accepted.message
     assert "roles[unified].warm.pods" in accepted.message
     assert set(replicas(step)) == {"unified-default"}
 

@@ -75,6 +75,17 @@ class ServiceReason(StrEnum):
     """TargetsMet unknown: too few requests came to say."""
 
 
+class GroupReason(StrEnum):
+    """Why all pods of a replica that has several were made anew."""
+
+    POD_DELETED = "PodDeleted"
+    """One of its pods was deleted or evicted, or its node is lost."""
+    POD_ENDED = "PodEnded"
+    """One of its pods has ended, as those do that a kubelet refuses or evicts."""
+    CONTAINER_RESTARTED = "ContainerRestarted"
+    """A container of it began again after the replica had answered: the others still wait for the one that is gone."""
+
+
 class ScalingReason(StrEnum):
     """Why a role has as many replicas as were decided; the reason of each entry of `status.decisions`."""
 

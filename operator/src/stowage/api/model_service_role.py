@@ -10,7 +10,15 @@ from stowage.api.amounts import Amount
 from stowage.api.fields import MAX_INT32, Integer, LabelKey, ResourceName, Unique, cel
 from stowage.api.names import MAX_ROLE_NAME
 from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes
-from stowage.api.pod_parts import DEFAULT_GRACE_SECONDS, OF_CONTAINERS, OF_PODS, Named, TemplateMetadata, require_shape
+from stowage.api.pod_parts import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_SCHEDULER,
+    OF_CONTAINERS,
+    OF_PODS,
+    Named,
+    TemplateMetadata,
+    require_shape,
+)
 from stowage.api.resource import SpecFields
 from stowage.api.training_job import Pack
 
@@ -88,6 +96,11 @@ class ServingPodSpec(SpecFields):
         """`terminationGracePeriodSeconds`, 30 where it is absent."""
         given = (self.model_extra or {}).get("terminationGracePeriodSeconds")
         return DEFAULT_GRACE_SECONDS if given is None else int(given)
+
+    @property
+    def scheduler_name(self) -> str:
+        """Who places the pods."""
+        return str((self.model_extra or {}).get("schedulerName") or DEFAULT_SCHEDULER)
 
     @model_validator(mode="after")
     def _shaped(self) -> Self:

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, computed_field
 from stowage.api.conditions import Conditions
 from stowage.api.durations import Duration, Instant
 from stowage.api.fields import ATOMIC, MAX_COUNT, Decimal, Integer, Message, ReasonWord, Unique
-from stowage.api.model_service_role import MAX_ROLES, MAX_VARIANTS, PartName
+from stowage.api.model_service_role import MAX_REPLICAS, MAX_ROLES, MAX_VARIANTS, PartName
 from stowage.api.resource import StatusFields
 
 MAX_DECISIONS: Final = 10
@@ -31,6 +31,29 @@ class ColdStartPhase(StrEnum):
     ENGINE = "Engine"
 
 
+class GroupStatus(StatusFields):
+    """One replica that has several pods."""
+
+    ordinal: Count
+    """Its number within the variant; pods have it in their names."""
+    attempt: Count = 0
+    """Pods of other attempts, by their names, are no longer of it."""
+    size: Count
+    """Pods that it has, or shall have."""
+    whole: bool = False
+    """All of its pods have been there: one that is missing now was deleted."""
+    restarts: Count = 0
+    """How often all of its pods were made anew since it last served for ten minutes."""
+    container_restarts: Count | None = None
+    """Of its containers until it first answered; with one more all pods are made anew. Absent: it has not answered."""
+    since: Instant
+    """When this attempt was decided."""
+    reason: ReasonWord | None = None
+    """Why its pods were made anew the last time, from a closed set."""
+    message: Message = ""
+    """The same in words."""
+
+
 class VariantStatus(StatusFields):
     """Replicas of one variant."""
 
@@ -40,6 +63,10 @@ class VariantStatus(StatusFields):
     """Replicas that it shall have."""
     ready: Count = 0
     """Those that take requests."""
+    groups: Annotated[tuple[GroupStatus, ...], Field(max_length=MAX_REPLICAS, json_schema_extra=ATOMIC)] = ()
+    """With `group`: each of its replicas, those that leave included."""
+    out_of_stock_until: Instant | None = None
+    """With `group`: no room was found for a replica, and until then no more are asked for."""
 
 
 class RoleStatus(StatusFields):

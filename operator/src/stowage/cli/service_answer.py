@@ -30,6 +30,17 @@ class DecisionStory(Struct, frozen=True):
     valid_until: float | None = None
 
 
+class GroupStory(Struct, frozen=True):
+    """A replica of several pods that was made anew; `since` in seconds since 1970."""
+
+    variant: str
+    ordinal: int
+    restarts: int
+    since: float
+    reason: str = ""
+    words: str = ""
+
+
 class RoleStory(Struct, frozen=True):
     """One role: its replicas, why there are so many, and its decisions, the newest first."""
 
@@ -43,6 +54,8 @@ class RoleStory(Struct, frozen=True):
     since: float | None = None
     variants: Mapping[str, tuple[int, int]] = {}
     """Desired and ready by variant."""
+    groups: tuple[GroupStory, ...] = ()
+    """Replicas of several pods that were made anew lately."""
     decisions: tuple[DecisionStory, ...] = ()
 
 
@@ -110,6 +123,19 @@ def _role(one: RoleStatus, status: ModelServiceStatus) -> RoleStory:
         words=one_line(one.message, _LONGEST),
         since=one.since.timestamp() if one.since is not None else None,
         variants={variant.name: (variant.desired, variant.ready) for variant in one.variants},
+        groups=tuple(
+            GroupStory(
+                variant.name,
+                group.ordinal,
+                group.restarts,
+                group.since.timestamp(),
+                group.reason or "",
+                one_line(group.message, _LONGEST),
+            )
+            for variant in one.variants
+            for group in variant.groups
+            if group.restarts
+        ),
         decisions=tuple(made[: 1 + _MOST_EARLIER]),
     )
 
@@ -177,6 +203,17 @@ def _role_document(one: RoleStory) -> dict[str, Any]:
         "message": one.words,
         "since": one.since,
         "variants": {name: {"desired": desired, "ready": ready} for name, (desired, ready) in one.variants.items()},
+        "groups": [
+            {
+                "variant": group.variant,
+                "ordinal": group.ordinal,
+                "restarts": group.restarts,
+                "since": group.since,
+                "reason": group.reason,
+                "message": group.words,
+            }
+            for group in one.groups
+        ],
         "decisions": [
             {
                 **{name: value for name, value in structs.asdict(story).items() if name not in _RENAMED},

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stowage.cli.service_answer import DecisionStory, RoleStory, ServiceAnswer
 
 _MOST_NUMBERS = 12
+_MOST_GROUPS = 5
 
 
 def show(answer: ServiceAnswer) -> None:
@@ -57,6 +58,11 @@ def _role(role: RoleStory, now: float) -> Iterator[str]:
     if len(role.variants) > 1:
         for name, (desired, ready) in role.variants.items():
             yield f"  variant {name}: {ready} of {desired} ready"
+    for group in role.groups[:_MOST_GROUPS]:
+        times = "once" if group.restarts == 1 else f"{group.restarts} times in a row"
+        ago = span(now - group.since)
+        words = f"{group.reason}: {group.words}" if group.words else group.reason
+        yield f"  replica {group.ordinal} of {group.variant} was made anew {times}, last {ago} ago; {words}"
     if role.reason:
         yield f"  because: {role.reason}" + (f", {role.words}" if role.words else "")
     if not role.decisions:

@@ -30,6 +30,7 @@ from stowage.run.labelled_pods import LabelledPods
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
 from stowage.run.serving_children import ServingChildren
+from stowage.run.serving_groups import ServingGroups
 from stowage.run.serving_look import Look
 from stowage.run.serving_metrics import ServingMetrics
 from stowage.run.serving_profiles import Profiles
@@ -111,6 +112,7 @@ class ServingReconciler:
         self._signals = signals
         self._pods = LabelledPods(store.pods, SERVICE_LABEL)
         self._children = ServingChildren(api, store, clock)
+        self._groups = ServingGroups(api, store, clock)
         self._profiles = Profiles(api, clock)
         self._metrics = ServingMetrics(metrics, lambda: lease.epoch if lease.leading else 0, clock)
         self._events = EventAllowance(clock)
@@ -148,6 +150,7 @@ class ServingReconciler:
         """Somebody else leads: what is remembered will be old."""
         self._signals.clear()
         self._children.clear()
+        self._groups.clear()
         self._profiles.clear()
         memories = (self._uids, self._memories, self._refused, self._sent, self._shown_at, self._written, self._seen_at)
         for memory in memories:
@@ -188,7 +191,7 @@ class ServingReconciler:
         self._memories[service.metadata.uid or ""] = step.memories
         self._wrote(service, written, step, seen)
         try:
-            again = await self._act(written, step, seen.now, leads)
+            again = await self._act(written, step, seen, leads)
         finally:
             await self._announce(service, written, seen.now)
         return min(again, late_seconds) if late_seconds > 0 else again
@@ -207,6 +210,7 @@ class ServingReconciler:
             self._signals.forget(uid)
             self._memories.pop(uid, None)
         self._children.forget(key)
+        self._groups.forget(key)
         self._profiles.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
@@ -214,10 +218,14 @@ class ServingReconciler:
             memory.pop(key, None)
 
     async def _seen(self, service: ModelService) -> Seen | None:
-        """What there is to decide from; None: a service that was decided about before waits for the first answers."""
+        """What there is to decide from; None: the store is behind, or the first answers have not come yet."""
         found = (pod_fact(pod) for pod in self._pods.of(service.key) if _is_of(service, pod))
         pods = tuple(one for one in found if one is not None)
+        groups = await self._groups.seen(service, self._pods.of(service.key), self._clock())
+        if groups is None:
+            return None
         deployments = await self._children.deployments(service, len(pods))
+        pods += groups.facts
         others = await self._children.others(service)
         profiles = await self._profiles.of(service)
         memories = self._memories.get(service.metadata.uid or "", {})
@@ -238,6 +246,7 @@ class ServingReconciler:
             memories=memories,
             others=others,
             refused=self._refused.get(service.key, ""),
+            groups=groups,
         )
 
     async def _looks(
@@ -280,12 +289,12 @@ class ServingReconciler:
         told = self._events.allowed(after.key, service_announcements(before, after))
         await announce_service(self._api, after, told, identity=self._settings.identity, now=now)
 
-    async def _act(self, service: ModelService, step: ServiceStep, now: float, leads: Callable[[], bool]) -> float:
+    async def _act(self, service: ModelService, step: ServiceStep, seen: Seen, leads: Callable[[], bool]) -> float:
         """Pods first: a ReplicaSet that shrinks has to know whom to take. What is refused keeps nothing else back.
 
         A number never falls before its pods are seen as they were patched, so a patch that is refused lets nobody go.
         """
-        refused = list(await self._patch(service.key, pod_patches(step, now)))
+        refused = list(await self._patch(service.key, pod_patches(step, seen.now)))
         for document in step.apply:
             if not leads():
                 return AGAIN_SECONDS
@@ -293,6 +302,10 @@ class ServingReconciler:
         if not leads():
             return AGAIN_SECONDS
         refused += await _refusals(self._children.delete(service, step.delete))
+        if not leads():
+            return AGAIN_SECONDS
+        own = self._pods.of(service.key)
+        refused += await _refusals(self._groups.carry_out(service, step.groups, seen.groups, own))
         self._keep_refusals(service.key, "; ".join(sorted({*refused})))
         return max(RING_SECONDS, step.again_seconds)
 

@@ -24,7 +24,7 @@ from stowage.decide.serving.signals_role import KEPT_SECONDS, RoleSignals, looke
 from stowage.observe.prometheus import Asker, OnQuery, Prometheus
 from stowage.observe.prometheus_session import QueryError, QueryFailure
 from stowage.observe.serving.names import EngineNames, names_of
-from stowage.observe.serving.queries import MAX_PODS, batches, deployment_of, of_deployments, of_pods, within
+from stowage.observe.serving.queries import MAX_PODS, batches, deployment_of, groups_of, of_deployments, of_pods, within
 from stowage.observe.serving.scrapes import pod_samples
 from stowage.run.prometheus_settings import PrometheusSettings
 from stowage.run.serving_look import Look, Question, ServingPod, look_of
@@ -293,8 +293,8 @@ async def _all(asked: Sequence[Coroutine[Any, Any, tuple[Sample, ...]]]) -> _Ans
 
 def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Coroutine[Any, Any, tuple[Sample, ...]]]:
     """Questions about the past, in stretches that make answers of a size that can be read."""
-    names, deployments = known.names.without_histograms, _deployments(question)
-    if not deployments:  # a role that is gone from the spec, and so are its pods
+    names, deployments, groups = known.names.without_histograms, _deployments(question), _groups(question)
+    if not deployments and not groups:  # a role that is gone from the spec, and so are its pods
         return []
     end = question.now - LATE_SECONDS
     before = known.signals.looked_at
@@ -304,7 +304,7 @@ def _of_past(server: Prometheus, known: _Role, question: Question) -> list[Corou
     steps = max(1, known.past_samples // series)
     seconds = steps * PAST_STEP_SECONDS
     count = min(MOST_PAST_QUERIES, math.ceil((end - begin) / seconds))
-    selector = of_deployments(names, question.namespace, deployments)
+    selector = of_deployments(names, question.namespace, deployments, groups)
     ends = [end - number * seconds for number in reversed(range(count))]
     return [
         server.ask_past(
@@ -369,6 +369,13 @@ def _newest(signals: RoleSignals) -> dict[str, float]:
 
 def _deployments(question: Question) -> set[str]:
     spec = question.service.spec.role(question.role)
-    variants = spec.variants if spec is not None else ()
+    variants = [one for one in spec.variants if one.group is None] if spec is not None else []
     of_spec = {f"{question.service.name}-{question.role}-{one.name}" for one in variants}
     return of_spec | {name for one in question.pods if (name := deployment_of(one.name)) is not None}
+
+
+def _groups(question: Question) -> set[str]:
+    spec = question.service.spec.role(question.role)
+    variants = [one for one in spec.variants if one.group is not None] if spec is not None else []
+    of_spec = {f"{question.service.name}-{question.role}-{one.name}" for one in variants}
+    return of_spec | {name for one in question.pods if (name := groups_of(one.name)) is not None}

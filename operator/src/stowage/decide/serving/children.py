@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from stowage.api.model_service import ModelService
-from stowage.api.model_service_role import Role, Variant
-from stowage.api.names import API_VERSION, ROLE_LABEL, SERVICE_LABEL, TAKES_REQUESTS_LABEL, VARIANT_LABEL
+from stowage.api.model_service_role import Role, ServingTemplate, Variant
+from stowage.api.names import (
+    API_VERSION,
+    GROUP_INDEX_LABEL,
+    ROLE_LABEL,
+    SERVICE_LABEL,
+    TAKES_REQUESTS_LABEL,
+    VARIANT_LABEL,
+)
 from stowage.api.pod_parts import DEFAULT_GRACE_SECONDS
 from stowage.api.resource import part_to_document
 from stowage.decide.serving.service_facts import OUT_OF_STOCK_UNTIL_ANNOTATION, written
@@ -44,7 +51,22 @@ def names(service: ModelService) -> frozenset[tuple[str, str]]:
             for one in role.variants
             if one.group is None
         ]
+        if any(one.group is not None for one in role.variants):
+            found += [
+                ("Service", groups_name(service.name)),
+                ("PodDisruptionBudget", groups_budget_name(service.name, role.name)),
+            ]
     return frozenset(found)
+
+
+def groups_name(service: str) -> str:
+    """The name of the headless Service that gives pods of groups their DNS names: no role's Service has such a one."""
+    return f"{service}--groups"
+
+
+def groups_budget_name(service: str, role: str) -> str:
+    """The name of the PodDisruptionBudget of a role's groups."""
+    return f"{role_name(service, role)}.groups"
 
 
 def selector_text(service: str, role: str) -> str:
@@ -66,8 +88,8 @@ def deployment(
         replicas: to have; None: somebody else owns the field, and it is left out.
         out_of_stock_until: until when no more of it are asked for.
     """
-    labels = _labels(service, role.name) | {VARIANT_LABEL: variant.name}
-    metadata = _metadata(service, deployment_name(service.name, role.name, variant.name), labels)
+    labels = labels_of(service, role.name) | {VARIANT_LABEL: variant.name}
+    metadata = metadata_of(service, deployment_name(service.name, role.name, variant.name), labels)
     if out_of_stock_until is not None:
         metadata["annotations"] = {OUT_OF_STOCK_UNTIL_ANNOTATION: written(out_of_stock_until)}
     template = variant.template.metadata
@@ -84,7 +106,7 @@ def deployment(
             "progressDeadlineSeconds": ROLL_OUT_SECONDS,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": labels},
-            "template": {"metadata": pods, "spec": _pod_spec(variant)},
+            "template": {"metadata": pods, "spec": pod_spec(variant.template)},
         },
     }
 
@@ -106,26 +128,32 @@ def services(service: ModelService, stands_in: str = "") -> tuple[Document, ...]
 def disruption_budget(service: ModelService, role: Role) -> Document:
     """One replica of the role at a time may be evicted, and such as do not answer at any time.
 
-    With one replica that means an outage: the other way, its node could never be drained.
+    With one replica that means an outage: the other way, its node could never be drained. Pods of groups are not of it:
+    how many there should be can not be found out by what owns them, and then nothing at all may be evicted.
     """
-    labels = _labels(service, role.name)
+    labels = labels_of(service, role.name)
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _metadata(service, role_name(service.name, role.name), labels),
+        "metadata": metadata_of(service, role_name(service.name, role.name), labels),
         "spec": {
             "maxUnavailable": 1,
-            "selector": {"matchLabels": labels},
+            "selector": {
+                "matchLabels": labels,
+                "matchExpressions": [{"key": GROUP_INDEX_LABEL, "operator": "DoesNotExist"}],
+            },
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }
 
 
-def _labels(service: ModelService, role: str) -> dict[str, str]:
+def labels_of(service: ModelService, role: str) -> dict[str, str]:
+    """Labels of all that a role has."""
     return {SERVICE_LABEL: service.name, ROLE_LABEL: role}
 
 
-def _metadata(service: ModelService, name: str, labels: dict[str, str]) -> Document:
+def metadata_of(service: ModelService, name: str, labels: dict[str, str]) -> Document:
+    """Of a child that goes with the service."""
     owner = {
         "apiVersion": API_VERSION,
         "kind": service.kind,
@@ -143,11 +171,11 @@ def _metadata(service: ModelService, name: str, labels: dict[str, str]) -> Docum
 
 def _service(service: ModelService, name: str, role: str) -> Document:
     port = service.spec.engine.answers_at
-    labels = _labels(service, role)
+    labels = labels_of(service, role)
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(service, name, labels),
+        "metadata": metadata_of(service, name, labels),
         "spec": {
             "selector": {**labels, TAKES_REQUESTS_LABEL: "true"},
             "ports": [{"name": PORT_NAME, "port": port, "targetPort": port, "protocol": "TCP"}],
@@ -155,10 +183,10 @@ def _service(service: ModelService, name: str, role: str) -> Document:
     }
 
 
-def _pod_spec(variant: Variant) -> Document:
+def pod_spec(template: ServingTemplate) -> Document:
     """The template, with time for proxies to forget the pod where the template says nothing about its end."""
-    spec = part_to_document(variant.template.spec)
-    engine = variant.template.spec.engine.name
+    spec = part_to_document(template.spec)
+    engine = template.spec.engine.name
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is None:
         spec["terminationGracePeriodSeconds"] = grace = FORGET_SECONDS + DEFAULT_GRACE_SECONDS

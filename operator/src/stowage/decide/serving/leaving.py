@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from stowage.api.model_service import ModelService
@@ -74,6 +75,10 @@ class Leaving:
             may_shrink = found.is_settled
         return self._change(role, target, Fleet(state.replicas, pods, may_shrink, self._beyond[role]))
 
+    def of_groups(self, role: str, replicas: Sequence[PodFact], target: int) -> int:
+        """How many of these replicas, that have several pods each, there shall be, to have `target` that serve."""
+        return self._change(role, target, Fleet(len(replicas), replicas, may_leave=self._beyond[role]))
+
     def left_over(self, pods: Sequence[PodFact]) -> int:
         """How many replicas of a variant that is gone from the spec are still needed."""
         role = pods[0].role if pods else ""
@@ -89,7 +94,7 @@ class Leaving:
             now=self._now,
             free_gpus=self._free_gpus,
         )
-        self.changes.append(step)
+        self.changes.append(_of_those_there(step))
         if role in self._beyond:
             leaves = {*step.drain}
             self._beyond[role] -= sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
@@ -100,6 +105,16 @@ def _needed(desired: Mapping[str, int]) -> tuple[str, ...]:
     """The roles without which no request is answered: the first one, and the other half of a pair."""
     first = next(iter(desired))
     return (PREFILL, DECODE) if first in {PREFILL, DECODE} and {PREFILL, DECODE} <= desired.keys() else (first,)
+
+
+def _of_those_there(step: Change) -> Change:
+    """Without replicas whose first pod is not there: nothing can be noted on it."""
+    return replace(
+        step,
+        drain=tuple(one for one in step.drain if one.uid),
+        undrain=tuple(one for one in step.undrain if one.uid),
+        cost={ref: cost for ref, cost in step.cost.items() if ref.uid},
+    )
 
 
 def stood_in(service: ModelService, pods: Sequence[PodFact]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from stowage.decide.serving.children import deployment_name, role_name
+from stowage.decide.serving.children import deployment_name, groups_budget_name, groups_name, role_name
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact
 
 
@@ -32,9 +32,13 @@ def left_over(
     for name, fact in sorted(deployments.items()):
         if ("Deployment", name) in kept:
             continue
-        own = [one for one in pods if deployment_name(service, one.role, one.variant) == name]
+        single = [one for one in pods if one.ordinal is None]
+        own = [one for one in single if deployment_name(service, one.role, one.variant) == name]
         if leave([one for one in own if not one.is_terminating]) == 0:
             delete.append(ChildRef("Deployment", name, fact.uid))
-    still = {role_name(service, one.role) for one in pods if not one.is_terminating}
+    there = [one for one in pods if not one.is_terminating]
+    still = {role_name(service, one.role) for one in there}
+    still |= {groups_budget_name(service, one.role) for one in there if one.ordinal is not None}
+    still |= {groups_name(service) for one in there if one.ordinal is not None}
     delete += [one for one in others if (one.kind, one.name) not in kept and one.name not in still]
     return tuple(delete)

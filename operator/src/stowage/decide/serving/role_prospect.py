@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from stowage.api.model_service import ModelService, ModelServiceSpec
 from stowage.api.model_service_reasons import ScalingReason
-from stowage.api.model_service_role import Role
+from stowage.api.model_service_role import Role, Variant
 from stowage.api.model_service_scaling import Minimize
+from stowage.api.model_service_status import VariantStatus
 from stowage.decide.serving import demand
 from stowage.decide.serving.children import deployment_name
 from stowage.decide.serving.cold_start import expected_seconds
@@ -16,7 +17,7 @@ from stowage.decide.serving.latency_model import LatencyModel, Shape
 from stowage.decide.serving.memory import Corrections
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_memory import RoleMemory
-from stowage.decide.serving.service_facts import DeploymentFact, PodFact
+from stowage.decide.serving.service_facts import OUT_OF_STOCK_UNTIL_ANNOTATION, DeploymentFact, PodFact, written
 from stowage.decide.serving.service_settings import settings_of
 from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.spend import COST, POWER, uses
@@ -25,22 +26,60 @@ from stowage.decide.serving.variant_state import VariantState
 
 
 def states_of(
-    service: ModelService, role: Role, pods: Sequence[PodFact], deployments: Mapping[str, DeploymentFact]
+    service: ModelService,
+    role: Role,
+    pods: Sequence[PodFact],
+    deployments: Mapping[str, DeploymentFact],
+    failures: Mapping[tuple[str, str], str] | None = None,
 ) -> tuple[VariantState, ...]:
-    """The variants of a role with their pods, those that have been deleted left out."""
-    told = {
-        one.name: one.desired for known in service.status.roles if known.name == role.name for one in known.variants
-    }
-    return tuple(
-        VariantState(
-            spec=one,
-            deployment=deployments.get(deployment_name(service.name, role.name, one.name)),
-            pods=tuple(
-                pod for pod in pods if (pod.role, pod.variant) == (role.name, one.name) and not pod.is_terminating
-            ),
-            told=told.get(one.name),
+    """The variants of a role with their pods, those that have been deleted left out.
+
+    Args:
+        service: whose.
+        role: which one.
+        pods: of the service.
+        deployments: by name.
+        failures: by role and variant, why pods of groups can not be made.
+    """
+    told = {one.name: one for known in service.status.roles if known.name == role.name for one in known.variants}
+
+    def state(one: Variant) -> VariantState:
+        own = tuple(
+            pod
+            for pod in pods
+            if (pod.role, pod.variant) == (role.name, one.name)
+            and (pod.ordinal is not None) == (one.group is not None)
+            and not pod.is_terminating
         )
-        for one in role.variants
+        before, name = told.get(one.name), deployment_name(service.name, role.name, one.name)
+        found = deployments.get(name)
+        if one.group is not None:
+            found = stand_in(name, before, own, (failures or {}).get((role.name, one.name), ""))
+        return VariantState(one, found, own, before.desired if before is not None else None)
+
+    return tuple(state(one) for one in role.variants)
+
+
+def stand_in(name: str, told: VariantStatus | None, replicas: Sequence[PodFact], failure: str) -> DeploymentFact | None:
+    """What a Deployment would say of replicas that have several pods each; None: there was no decision about them yet.
+
+    Args:
+        name: that it would have.
+        told: of the variant, by the last status.
+        replicas: that there are, each as one pod.
+        failure: why pods can not be made; empty: they can.
+    """
+    if told is None and not replicas:
+        return None
+    until = told.out_of_stock_until if told is not None else None
+    return DeploymentFact(
+        name=name,
+        uid="",
+        replicas=told.desired if told is not None else sum(not one.is_draining for one in replicas),
+        ready_replicas=sum(one.is_ready for one in replicas),
+        is_settled=not any(one.is_outdated for one in replicas),
+        failure=failure,
+        annotations={} if until is None else {OUT_OF_STOCK_UNTIL_ANNOTATION: written(until.timestamp())},
     )
 
 
@@ -110,8 +149,7 @@ def prospect(
     }
     shape = demand.shape(memory.decisions)
     bears = {name: _bears(settings_of(spec, role, performance), shape) for name, performance in known.items()}
-    usable = [one for one in states if one.spec.group is None]
-    pool = [one.name for one in usable if one.current > 0] or [one.name for one in usable]
+    pool = [one.name for one in states if one.current > 0] or [one.name for one in states]
     in_use = [name for name in pool if name in known]
     has_profile = len(in_use) == len(pool) and bool(pool)
     if has_profile:

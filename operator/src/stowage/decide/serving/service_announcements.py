@@ -11,7 +11,7 @@ from msgspec import Struct
 from stowage.api.conditions import Condition, ConditionStatus, condition_of
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceCondition
-from stowage.api.model_service_status import DecisionRecord, ModelServiceStatus
+from stowage.api.model_service_status import DecisionRecord, GroupStatus, ModelServiceStatus
 from stowage.decide.serving.service_conditions import TROUBLES
 from stowage.decide.training.job_announcements import one_line
 
@@ -35,6 +35,8 @@ class ServiceEventReason(StrEnum):
     """The service is not acted on as it is written; the note says what stands in the way."""
     UNAVAILABLE = "Unavailable"
     """Replicas fail, have no room or may not be made; the note has the words of the cluster."""
+    GROUP_RESTARTED = "GroupRestarted"
+    """All pods of a replica that has several are made anew; the note says which of them broke."""
 
 
 _WARNINGS: Final = frozenset(
@@ -43,6 +45,7 @@ _WARNINGS: Final = frozenset(
         ServiceEventReason.TARGETS_MISSED,
         ServiceEventReason.NOT_ACCEPTED,
         ServiceEventReason.UNAVAILABLE,
+        ServiceEventReason.GROUP_RESTARTED,
     }
 )
 _MOST_INPUTS: Final = 4
@@ -78,6 +81,7 @@ def service_announcements(before: ModelService, after: ModelService) -> tuple[Se
 def _told(before: ModelService, after: ModelService) -> Iterator[_Told]:
     old, new = before.status, after.status
     yield from _changes(old, new)
+    yield from _restarts(old, new)
     yield from _turned(
         old, new, ServiceCondition.OBSERVED, ServiceEventReason.SIGNALS_LOST, ServiceEventReason.SIGNALS_BACK
     )
@@ -97,6 +101,20 @@ def _changes(old: ModelServiceStatus, new: ModelServiceStatus) -> Iterator[_Told
             continue
         reason = ServiceEventReason.SCALED_UP if one.to > one.from_ else ServiceEventReason.SCALED_DOWN
         yield reason, decision_words(one), f"{one.role}/{one.at.timestamp():.3f}"
+
+
+def _restarts(old: ModelServiceStatus, new: ModelServiceStatus) -> Iterator[_Told]:
+    known = {place: one.restarts for place, one in _groups(old)}
+    for (role, variant, ordinal), one in _groups(new):
+        if one.restarts > known.get((role, variant, ordinal), 0):
+            words = f"{role}: all pods of replica {ordinal} of {variant} are made anew, {one.reason}: {one.message}"
+            yield ServiceEventReason.GROUP_RESTARTED, words, f"{role}/{variant}/{ordinal}/{one.attempt}"
+
+
+def _groups(status: ModelServiceStatus) -> Iterator[tuple[tuple[str, str, int], GroupStatus]]:
+    for role in status.roles:
+        for variant in role.variants:
+            yield from (((role.name, variant.name, one.ordinal), one) for one in variant.groups)
 
 
 def decision_words(one: DecisionRecord) -> str:

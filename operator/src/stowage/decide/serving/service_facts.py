@@ -74,6 +74,9 @@ class PodFact:
         deletion_cost: that Stowage gave it; None: none.
         gpus: whole ones that its containers ask for.
         template: hash of the template that it was made from; empty: nobody tells.
+        ordinal: of a replica that has several pods, its number: then this is the whole replica, named after its first
+            pod, and without a UID where that is not there; None: the pod is a replica.
+        is_outdated: it was made from a template that is no longer that of the variant; told of groups alone.
     """
 
     ref: PodRef
@@ -97,6 +100,8 @@ class PodFact:
     deletion_cost: int | None = None
     gpus: int = 0
     template: str = ""
+    ordinal: int | None = None
+    is_outdated: bool = False
 
     @property
     def is_draining(self) -> bool:
@@ -143,8 +148,11 @@ class ChildRef:
 
 def pod_fact(pod: Pod) -> PodFact | None:
     """A pod of a snapshot, whose labels, annotations and health are those of a service; None: it has ended."""
-    if pod.finished:
-        return None
+    return None if pod.finished else fact_of(pod)
+
+
+def fact_of(pod: Pod) -> PodFact:
+    """The same of a pod that may have ended too."""
     health = pod.health
     waits = health.waiting if health is not None else ()
     ends = health.ends if health is not None else ()

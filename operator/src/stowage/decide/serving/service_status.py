@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from stowage.api.conditions import Condition, ConditionStatus, condition_of
 from stowage.api.durations import instant
@@ -13,6 +14,7 @@ from stowage.api.model_service_status import (
     MAX_DECISIONS,
     ColdStart,
     DecisionRecord,
+    GroupStatus,
     ModelServiceStatus,
     RoleStatus,
     ServiceLevelStatus,
@@ -38,6 +40,8 @@ class Report:
         pods: of the service, all of them.
         answers: the role whose replicas answer under the service's own name.
         targets: by role and variant, replicas that it shall have.
+        groups: by role and variant, those of its replicas that have several pods.
+        out_of_stock_until: by role and variant, those that are asked for no more for a while.
         level: how well targets are met.
         cold_start: how long starts take.
         missing_profiles: names that variants give, and that are not there.
@@ -57,6 +61,8 @@ class Report:
     refused: str
     last_signal_at: float | None
     now: float
+    groups: Mapping[tuple[str, str], tuple[GroupStatus, ...]] = field(default_factory=dict)
+    out_of_stock_until: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def status_of(report: Report) -> ModelServiceStatus:
@@ -120,10 +126,18 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
                 name=one.name,
                 desired=targets.get(one.name, 0),
                 ready=sum(pod.is_ready and pod.takes_requests for pod in one.pods),
+                groups=report.groups.get((role.name, one.name), ()),
+                out_of_stock_until=_until(report, role.name, one),
             )
             for one in role.states
         ),
     )
+
+
+def _until(report: Report, role: str, state: VariantState) -> datetime | None:
+    """Of groups alone: a Deployment has an annotation for it."""
+    until = report.out_of_stock_until.get((role, state.name)) if state.spec.group is not None else None
+    return instant(float(int(until))) if until is not None else None
 
 
 def _decisions(before: tuple[DecisionRecord, ...], roles: Sequence[RoleTold]) -> tuple[DecisionRecord, ...]:

@@ -14,12 +14,15 @@ from typing import Any, Final, Protocol
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
-from stowage.api.model_service_status import ModelServiceStatus
+from stowage.api.model_service_status import GroupStatus, ModelServiceStatus
 from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
 from stowage.decide.serving import children
 from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
 from stowage.decide.serving.decision import Decision
 from stowage.decide.serving.drain import Samples
+from stowage.decide.serving.group_children import group_documents
+from stowage.decide.serving.group_facts import Groups, VariantKey
+from stowage.decide.serving.group_step import GroupPlans, GroupWork
 from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.performance import Performance
@@ -98,6 +101,7 @@ class Seen:
         others: Services and PodDisruptionBudgets that the service owns.
         free_gpus: by node, GPUs that nobody uses; which replica goes depends on it, and nothing else.
         refused: the API server's words where it refused a child the last time; empty: it took all of them.
+        groups: replicas that have several pods; `pods` has each of them as one.
     """
 
     service: ModelService
@@ -110,6 +114,7 @@ class Seen:
     others: tuple[ChildRef, ...] = ()
     free_gpus: Mapping[str, int] = field(default_factory=dict)
     refused: str = ""
+    groups: Groups = field(default_factory=Groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ class ServiceStep:
         delete: children that the spec no longer asks for, and that nothing needs any more.
         memories: by role, for the next step.
         again_seconds: when to look again at the latest.
+        groups: pods of replicas that have several, to be made and deleted once children are applied.
     """
 
     status: ModelServiceStatus
@@ -136,6 +142,7 @@ class ServiceStep:
     delete: tuple[ChildRef, ...]
     memories: Mapping[str, RoleMemory]
     again_seconds: float
+    groups: GroupWork = field(default_factory=GroupWork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,21 +227,25 @@ def next_step(seen: Seen) -> ServiceStep:
     delete = left_over(
         service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over
     )
+    groups = GroupPlans(service, seen.groups, leaving, now)
+    groups.left_over()
     documents: list[Document] = [*children.services(service, leaving.stands_in)]
     for role in roles:
         documents.append(children.disruption_budget(service, role.spec))
         placing = placings[role.name]
         for one in role.states:
             if one.spec.group is not None:
+                groups.of(role.spec, one, placing.counts.get(one.name, 0))
                 continue
             replicas = leaving.of(role.name, one, placing.counts.get(one.name, 0))
             until = placing.out_of_stock_until.get(one.name)
             documents.append(
                 children.deployment(service, role.spec, one.spec, None if one.foreign else replicas, until)
             )
+    documents += group_documents(service, groups.records)
     changes = leaving.changes
     memories = {name: memory for name, (_, memory) in decided.items()}
-    status = _status(seen, roles, decisions, placings, memories, leaving.stands_in)
+    status = _status(seen, roles, decisions, placings, memories, leaving.stands_in, groups.records)
     return ServiceStep(
         status=status,
         apply=tuple(documents),
@@ -244,6 +255,7 @@ def next_step(seen: Seen) -> ServiceStep:
         delete=delete,
         memories=memories,
         again_seconds=_again_seconds(service, seen.pods, decisions),
+        groups=groups.work,
     )
 
 
@@ -269,7 +281,7 @@ def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
 
 
 def _role(seen: Seen, spec: Role) -> _Role:
-    states = states_of(seen.service, spec, seen.pods, seen.deployments)
+    states = states_of(seen.service, spec, seen.pods, seen.deployments, seen.groups.failures)
     memory = _with_starts(seen.memories.get(spec.name, RoleMemory()), states)
     look = seen.looks.get(spec.name)
     if look is None:
@@ -321,6 +333,7 @@ def _status(
     placings: Mapping[str, Placing],
     memories: Mapping[str, RoleMemory],
     stands_in: str,
+    groups: Mapping[VariantKey, tuple[GroupStatus, ...]],
 ) -> ModelServiceStatus:
     service = seen.service
     stale = service.spec.metrics.stale_after.seconds
@@ -355,14 +368,23 @@ def _status(
         refused=seen.refused,
         last_signal_at=max(newest, default=None),
         now=seen.now,
+        groups=groups,
+        out_of_stock_until={
+            (role, name): until
+            for role, placing in placings.items()
+            for name, until in placing.out_of_stock_until.items()
+        },
     )
     return status_of(report)
 
 
 def _elsewhere(role: _Role, pods: Sequence[PodFact]) -> int:
-    own = {one.name for one in role.states}
+    own = {(one.name, one.spec.group is not None) for one in role.states}
     return sum(
-        one.role == role.name and one.variant not in own and one.is_ready and one.takes_requests
+        one.role == role.name
+        and (one.variant, one.ordinal is not None) not in own
+        and one.is_ready
+        and one.takes_requests
         for one in pods
         if not one.is_terminating
     )

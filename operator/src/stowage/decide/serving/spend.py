@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stowage.api.model_service_role import Variant
+from stowage.api.model_service_role import ServingTemplate, Variant
 from stowage.api.model_service_scaling import Budget
 
 GPUS: Final = "gpus"
@@ -28,8 +28,15 @@ def uses(variant: Variant) -> Mapping[str, float]:
 
 
 def gpus_of(variant: Variant) -> int:
-    """GPUs that the containers of one pod ask for."""
-    return sum(_gpus(one.model_extra or {}) for one in variant.template.spec.containers)
+    """GPUs that the containers of one replica ask for, all its pods together."""
+    first, group = _gpus_of(variant.template), variant.group
+    if group is None:
+        return first
+    return first + (group.size - 1) * (first if group.workers is None else _gpus_of(group.workers))
+
+
+def _gpus_of(template: ServingTemplate) -> int:
+    return sum(_gpus(one.model_extra or {}) for one in template.spec.containers)
 
 
 def _gpus(container: Mapping[str, Any]) -> int:

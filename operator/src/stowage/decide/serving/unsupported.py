@@ -11,11 +11,6 @@ def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
     found: list[str] = []
     for role in spec.roles:
         path = f"roles[{role.name}]"
-        found += [
-            f"{path}.variants[{one.name}].group (no replica of it is made)"
-            for one in role.variants
-            if one.group is not None
-        ]
         if role.warm.pods:
             found.append(f"{path}.warm.pods (none is kept)")
         if role.warm.nodes:

@@ -36,7 +36,7 @@ class VariantState:
 
     Attributes:
         spec: the variant.
-        deployment: its Deployment; None: not made yet.
+        deployment: its Deployment, or the same of what stands in for one; None: not made yet.
         pods: that are there; such as have been deleted are not.
         told: replicas that it shall have by the last status; None: it does not say.
     """
@@ -151,11 +151,10 @@ def place(
         capacities: by variant, what a replica serves.
         now: the time.
     """
-    usable = [one for one in states if one.spec.group is None]
-    foreign = {one.name: one.replicas for one in usable if one.foreign}
-    most = {one.name: _most(one, role) for one in usable}
-    until = {one.name: at for one in usable if (at := one.out_of_stock_until(now)) is not None}
-    in_stock = [one for one in usable if one.name not in until]
+    foreign = {one.name: one.replicas for one in states if one.foreign}
+    most = {one.name: _most(one, role) for one in states}
+    until = {one.name: at for one in states if (at := one.out_of_stock_until(now)) is not None}
+    in_stock = [one for one in states if one.name not in until]
     for one in in_stock:
         elsewhere = any(other is not one and most[other.name] > other.current for other in in_stock)
         if elsewhere and one.stuck(now):
@@ -172,13 +171,13 @@ def place(
         found = split(count, shares(currents, now_most))
         return found if sum(found.values()) >= count else split(count, shares(found, most))
 
-    placed = {one.name: _placed(one) for one in usable}
-    own = [one for one in usable if one.name not in foreign]
+    placed = {one.name: _placed(one) for one in states}
+    own = [one for one in states if one.name not in foreign]
     rest = max(0, count - sum(foreign.values()))
     counts = shared(rest, own, {one.name: one.current for one in own})
     wanted = counts
     if foreign:
-        wanted = shared(count, usable, {one.name: one.told if one.told is not None else one.current for one in usable})
+        wanted = shared(count, states, {one.name: one.told if one.told is not None else one.current for one in states})
     short = _why_short(own) if sum(counts.values()) < rest else None
     return Placing({**counts, **foreign}, wanted, until, short)
 

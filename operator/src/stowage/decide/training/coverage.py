@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from stowage.api.names import JOB_LABEL
 from stowage.api.packing_policy import PackingPolicy
-from stowage.api.selectors import LabelSelector
 from stowage.api.training_job import TrainingJob
-from stowage_scheduler.kube.matching import matches_selector
+from stowage.decide.coverage import covers
 
 
 def is_covered(
@@ -24,14 +23,4 @@ def is_covered(
     """
     scheduler = job.spec.template.spec.scheduler_name
     labels = {**job.spec.template.metadata.labels, JOB_LABEL: job.name}
-    return any(
-        (paused or not policy.spec.paused)
-        and scheduler in policy.spec.scheduler_names
-        and _selects(policy.spec.pod_selector, labels)
-        and _selects(policy.spec.namespace_selector, namespace_labels)
-        for policy in policies
-    )
-
-
-def _selects(selector: LabelSelector | None, labels: Mapping[str, str]) -> bool:
-    return selector is None or matches_selector(selector.to_fact(), labels)
+    return covers(policies, scheduler, labels, namespace_labels, paused=paused)

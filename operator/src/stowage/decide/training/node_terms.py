@@ -64,9 +64,11 @@ def close_to(affinity: Document, labels: Mapping[str, str], keys: Iterable[str],
     return {**affinity, "podAffinity": {**near, _PREFERRED: [*(near.get(_PREFERRED) or []), *wishes]}}
 
 
-def apart_from(affinity: Document, labels: Mapping[str, str]) -> Document:
-    """An affinity that also would rather have a node without pods of these labels."""
+def apart_from(affinity: Document, labels: Mapping[str, str], *, required: bool = False) -> Document:
+    """An affinity that also wants, or would rather have, a node without pods of these labels."""
     apart = affinity.get("podAntiAffinity") or {}
     term = {"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": _HOST_KEY}
+    if required:
+        return {**affinity, "podAntiAffinity": {**apart, _REQUIRED: [*(apart.get(_REQUIRED) or []), term]}}
     wishes = [*(apart.get(_PREFERRED) or []), {"weight": _MOST_WEIGHT, "podAffinityTerm": term}]
     return {**affinity, "podAntiAffinity": {**apart, _PREFERRED: wishes}}

@@ -19,6 +19,7 @@ MAX_POD_BYTES: Final = 3_000
 """Of the names of pods in one query: an address of 8 KiB is what proxies take."""
 _OF_EXPRESSIONS: Final = re.compile(r"([\\.+*?()|\[\]{}^$])")
 _OF_DEPLOYMENT: Final = re.compile(r"(.+)-[a-z0-9]{1,10}-[a-z0-9]{5}")
+_OF_GROUPS: Final = re.compile(r"(.+)-[0-9]{1,6}-[0-9]{1,6}-0")
 _IN_STRINGS: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -56,24 +57,37 @@ def of_pods(names: Sequence[str], namespace: str, pods: Collection[str]) -> str:
     return _selector(names, namespace, exactly(pods))
 
 
-def of_deployments(names: Sequence[str], namespace: str, deployments: Collection[str]) -> str:
-    """A selector of the series of all pods that Deployments of these names have or had.
+def of_deployments(
+    names: Sequence[str], namespace: str, deployments: Collection[str], groups: Collection[str] = ()
+) -> str:
+    """A selector of the series of all pods that Deployments of these names have or had, and of first pods of groups.
 
     A pod is named by its Deployment, a hash and five characters: two parts without `-` behind the Deployment's name.
+    Behind the name of a variant with groups are three numbers, the last one 0 for a first pod.
 
     Raises:
         UnsafeNameError: a name is none of a series.
-        ValueError: there is no Deployment.
+        ValueError: there is neither Deployment nor group.
     """
-    if not deployments or not all(deployments):
+    if not (deployments or groups) or not all((*deployments, *groups)):
         raise ValueError("a query without Deployments would ask for the pods of everybody")
-    heads = "|".join(_OF_EXPRESSIONS.sub(r"\\\1", one) for one in sorted(deployments))
-    return _selector(names, namespace, quoted(f"(?:{heads})-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}"))
+    found = []
+    if deployments:
+        found.append(f"(?:{_either(deployments)})-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}")
+    if groups:
+        found.append(f"(?:{_either(groups)})-[0-9]{{1,6}}-[0-9]{{1,6}}-0")
+    return _selector(names, namespace, quoted("|".join(found)))
 
 
 def deployment_of(pod: str) -> str | None:
     """The name of the Deployment that a pod's name says; None: it is named otherwise."""
     found = _OF_DEPLOYMENT.fullmatch(pod)
+    return None if found is None else found[1]
+
+
+def groups_of(pod: str) -> str | None:
+    """The name of the variant that the name of a group's first pod says; None: it is named otherwise."""
+    found = _OF_GROUPS.fullmatch(pod)
     return None if found is None else found[1]
 
 
@@ -92,6 +106,10 @@ def batches(pods: Collection[str], most: int = MAX_PODS) -> Iterator[tuple[str, 
         batch.append(pod)
     if batch:
         yield tuple(batch)
+
+
+def _either(values: Collection[str]) -> str:
+    return "|".join(_OF_EXPRESSIONS.sub(r"\\\1", one) for one in sorted(values))
 
 
 def _selector(names: Sequence[str], namespace: str, pods: str) -> str:
