@@ -21,7 +21,7 @@ LATER = NOW + 5.0
 def grouped(restarts: int) -> Status:
     """A service with one replica of several pods."""
     group = GroupStatus(ordinal=2, size=2, attempt=restarts, restarts=restarts, since=instant(NOW), reason="PodDeleted")
-    group = group.model_copy(update={"message": "it was deleted"})
+    group = group.model_copy(update={"message": "pod x was deleted"})
     return Status(roles=(RoleStatus(name="unified", variants=(VariantStatus(name="default", groups=(group,)),)),))
 
 
