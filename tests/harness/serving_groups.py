@@ -10,7 +10,7 @@ from stowage.api.model_service import ModelService
 from stowage.decide.serving.group_children import group_pod
 from stowage.decide.serving.group_facts import MemberFact, groups_of
 from stowage.decide.serving.role_memory import RoleMemory
-from stowage.decide.serving.service_facts import PodRef, seconds_of
+from stowage.decide.serving.service_facts import DeploymentFact, PodFact, PodRef, seconds_of
 from stowage.decide.serving.service_step import Seen, ServiceStep, next_step, pod_patches
 
 STEP_SECONDS = 15.0
@@ -48,11 +48,14 @@ class GroupWorld:
         self.members: dict[str, MemberFact] = {}
         self.memories: dict[str, RoleMemory] = {}
         self.made = 0
+        self.singles: tuple[PodFact, ...] = ()
+        self.deployments: tuple[DeploymentFact, ...] = ()
 
     def look(self, of: ModelService) -> tuple[ModelService, ServiceStep]:
         """One step of the operator, all of it carried out, and what follows in the cluster."""
         groups = groups_of(of, tuple(self.members.values()), self.now)
-        step = next_step(Seen(of, groups.facts, {}, {}, {}, self.now, memories=self.memories, groups=groups))
+        pods, known = (*groups.facts, *self.singles), {one.name: one for one in self.deployments}
+        step = next_step(Seen(of, pods, known, {}, {}, self.now, memories=self.memories, groups=groups))
         self.memories = dict(step.memories)
         self.members = {name: one for name, one in self.members.items() if not one.pod.is_terminating}
         for ref, patch in pod_patches(step, self.now).items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.serving_children import CONTAINER, NOW, service
+from harness.serving_children import CONTAINER, NOW, deployment, pod, service
 from harness.serving_groups import GroupWorld, grouped, member, wide
 from stowage.api.durations import instant
 from stowage.api.model_service import ModelService
@@ -59,8 +59,8 @@ def one(groups: Groups) -> tuple[GroupStatus, PodFact]:
 
 def test_the_first_pod_is_of_the_template_and_takes_the_requests() -> None:
     of = grouped(wide(group={"topology": RACK}))
-    pod = made(of, 0)
-    metadata, spec = pod["metadata"], pod["spec"]
+    found = made(of, 0)
+    metadata, spec = found["metadata"], found["spec"]
     assert metadata["name"] == "llama-unified-default-3-1-0"
     assert metadata["labels"] == {
         "stowage.dev/service": "llama",
@@ -89,8 +89,8 @@ def test_the_others_are_of_the_workers_template_and_get_no_requests() -> None:
     container = {**CONTAINER, "env": [{"name": "LWS_GROUP_SIZE", "value": "9"}, {"name": "MINE", "value": "1"}]}
     workers = {"metadata": {"labels": {"is": "worker"}}, "spec": {"containers": [container]}}
     of = grouped(wide(size=3, group={"workers": workers}))
-    pod = made(of, 2, gated=False)
-    labels, spec = pod["metadata"]["labels"], pod["spec"]
+    found = made(of, 2, gated=False)
+    labels, spec = found["metadata"]["labels"], found["spec"]
     assert labels["is"] == "worker"
     assert not {"stowage.dev/takes-requests", "stowage.dev/gang"} & set(labels)
     assert "schedulingGates" not in spec
@@ -116,11 +116,11 @@ def test_names_fit_however_long_those_of_service_role_and_variant_are() -> None:
     document["spec"]["roles"][0]["name"] = "r" * 15
     long = ModelService.parse(document)
     role = long.spec.roles[0]
-    pod = group_pod(long, GroupPod(role, role.variants[0], 999, 999_999, 63), gated=True)
-    assert len(pod["spec"]["hostname"]) <= 63
-    assert len(pod["spec"]["subdomain"]) <= 63
-    assert all(len(value) <= 63 for value in pod["metadata"]["labels"].values())
-    assert len(pod["metadata"]["name"]) <= 253
+    found = group_pod(long, GroupPod(role, role.variants[0], 999, 999_999, 63), gated=True)
+    assert len(found["spec"]["hostname"]) <= 63
+    assert len(found["spec"]["subdomain"]) <= 63
+    assert all(len(value) <= 63 for value in found["metadata"]["labels"].values())
+    assert len(found["metadata"]["name"]) <= 253
 
 
 def test_the_budget_is_one_pod_less_than_all_and_the_service_names_pods_before_they_are_ready() -> None:
@@ -295,8 +295,9 @@ def test_a_roll_out_leaves_a_replica_of_the_older_template_alone_while_it_starts
     starting = set(world.live)
     of = grouped(wide(image="vllm:2"), replicas=2).model_copy(update={"status": of.status})
     of, step = world.look(of)
-    assert starting <= set(world.live), "it will answer before a new one does"
     assert len(step.groups.create) == 2
+    of, _ = world.look(of)
+    assert starting <= set(world.live), "it will answer before a new one does"
 
 
 def test_a_replica_that_leaves_drains_by_its_first_pod_and_goes_whole() -> None:
@@ -326,7 +327,13 @@ def test_a_variant_that_is_no_group_any_more_leaves_when_its_deployment_answers(
     of, step = world.look(of)
     assert "Deployment" in {each["kind"] for each in step.apply}
     assert (step.drain, step.groups.delete) == ((), ()), "nobody else answers yet"
-    assert len(world.live) == 2
+    assert (of.status.roles[0].ready, len(world.live)) == (1, 2)
+    world.singles, world.deployments = (pod(7),), (deployment(1),)
+    of, step = world.look(of)
+    assert [ref.name for ref in step.drain] == ["llama-unified-default-0-0-0"]
+    for _ in range(4):
+        of, _ = world.look(of)
+    assert (of.status.roles[0].ready, world.live) == (1, {})
 
 
 def test_no_room_sends_replicas_to_another_variant_and_the_status_remembers() -> None:
