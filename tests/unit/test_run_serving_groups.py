@@ -11,15 +11,16 @@ from stowage.act.serving import ChildTaken
 from stowage.api.durations import instant
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_status import GroupStatus, ModelServiceStatus, RoleStatus, VariantStatus
-from stowage.decide.serving.group_children import GroupPod
+from stowage.decide.serving.group_children import GroupPod, template_hash
 from stowage.decide.serving.group_facts import Groups
 from stowage.decide.serving.group_step import GroupWork
 from stowage.decide.serving.service_facts import PodRef
 from stowage.observe.store import Store
 from stowage.run.serving_groups import ServingGroups
-from stowage.transport import Api, Conflict, Forbidden, NotFound
+from stowage.transport import Api, Conflict, Forbidden, NotFound, paths
 from stowage_scheduler.cluster import OwnerRef, Pod
 from unit.builders import pod as any_pod
+from unit.test_reconcile_serving import SERVICE, Theatre
 
 NOW = 1_000_000.0
 PODS = "/api/v1/namespaces/team/pods"
@@ -156,3 +157,33 @@ async def test_a_name_that_is_taken_is_told_and_one_of_our_own_is_well() -> None
     server.pods["llama-unified-default-0-0-0"] = {}
     with pytest.raises(ChildTaken, match="not of this service"):
         await groups_of(server).carry_out(of, asked(of, 0), Groups(), [])
+
+
+async def test_a_pass_sees_one_replica_by_its_first_pod_and_rests() -> None:
+    theatre = Theatre()
+    variant = theatre.server.objects[SERVICE]["spec"]["roles"][0]["variants"][0]
+    variant["group"] = {"size": 2}
+    theatre.server.objects[paths.PACKING_POLICIES] = {"items": []}
+    template = template_hash(ModelService.parse(theatre.server.objects[SERVICE]).spec.roles[0].variants[0])
+    for index in range(2):
+        labels = {"service": "chat", "role": "unified", "variant": "default", "group": "0", "attempt": "0"}
+        owned = {**labels, "group-index": str(index), "template-hash": template}
+        theatre.show(
+            any_pod(
+                f"chat-unified-default-0-0-{index}",
+                "n1",
+                labels={f"stowage.dev/{key}": value for key, value in owned.items()},
+                owner=OwnerRef("ModelService", "chat", theatre.server.objects[SERVICE]["metadata"]["uid"]),
+                ready=True,
+            )
+        )
+    writes = await theatre.look()
+    assert ("apply", "chat-unified.groups") in writes
+    assert ("apply", "chat--groups") in writes
+    assert ("apply", "chat-unified-default") not in writes, "there is no Deployment of groups"
+    (asked_for,) = {tuple(pod.name for pod in pods) for _, pods in theatre.signals.asked}
+    assert asked_for == ("chat-unified-default-0-0-0",), "the others are not read"
+    assert (theatre.status["readyReplicas"], theatre.condition("Available")) == (1, ("True", "ReplicasReady"))
+    await theatre.look()
+    for _ in range(3):
+        assert await theatre.look() == []
