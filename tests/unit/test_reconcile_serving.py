@@ -63,6 +63,8 @@ class Server:
         assert field_manager
         if self.forbids and self.forbids in path:
             raise Forbidden(path, status=403, message="exceeded quota: services")
+        if "uid" in body["metadata"] and path not in self.objects:
+            raise Conflict(path, status=409)
         self.writes.append(("apply", path.rpartition("/")[2]))
         there = self.objects.get(path, {"metadata": {"uid": f"uid-{next(self._versions)}", "generation": 0}})
         metadata = {**there["metadata"], **body["metadata"]}
@@ -195,6 +197,18 @@ async def test_a_service_at_rest_is_written_nowhere_and_read_once_a_look() -> No
     for _ in range(5):
         assert await theatre.look() == []
     assert theatre.server.reads == 5
+
+
+async def test_a_service_that_somebody_deletes_comes_back_within_a_minute() -> None:
+    theatre = Theatre()
+    await theatre.look()
+    await theatre.look(60.0)
+    path = "/api/v1/namespaces/team/services/chat"
+    before = theatre.server.objects.pop(path)["metadata"]["uid"]
+    writes = [one for seconds in (30.0, 30.0) for one in await theatre.look(seconds)]
+    assert ("apply", "chat") in writes
+    assert theatre.server.objects[path]["metadata"]["uid"] != before
+    assert [one for one in await theatre.look() if one[0] == "apply"] == []
 
 
 async def test_pods_ring_their_service_and_passes_keep_a_distance() -> None:

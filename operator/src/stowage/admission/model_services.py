@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stowage.admission.mounts import mounts_of_nothing
-from stowage.admission.serving_bounds import budget_too_small, ratio_cannot_hold, stock_too_small
+from stowage.admission.serving_bounds import (
+    budget_too_small,
+    number_beyond_budget,
+    ratio_cannot_hold,
+    stock_too_small,
+)
 from stowage.admission.serving_schedules import impossible_schedules
 from stowage.admission.verdict import Problem
 from stowage.api.model_service import ModelService
@@ -99,6 +104,7 @@ def _by_its_bounds(service: ModelService) -> Iterator[str]:
         yield f"spec.replicas = {spec.replicas}: role {first.name} does not follow its load until it is taken away"
         if 0 < spec.replicas < first.bounds.min:
             yield f"spec.replicas = {spec.replicas} is less than bounds.min = {first.bounds.min} of role {first.name}"
+        yield from number_beyond_budget(service)
     for number, role in enumerate(spec.roles):
         if role.bounds.min == role.bounds.max:
             yield f"spec.roles[{number}].bounds: role {role.name} always has {counted(role.bounds.min, 'replica')}"

@@ -43,19 +43,36 @@ def ratio_cannot_hold(service: ModelService) -> Iterator[Problem]:
 
 def budget_too_small(service: ModelService) -> Iterator[Problem]:
     """A budget that does not pay for the fewest replicas of all roles, even of the cheapest variants."""
-    budget = service.spec.scaling.budget
+    for name, limit, of in _limits(service.spec):
+        least = _least(service.spec, of)
+        if least > float(limit) + _ROUNDING:
+            rule = f"bounds.min of all roles needs {least:g} with the cheapest variants; raise it, or lower those"
+            yield Problem(f"spec.scaling.budget.{name}", limit, rule)
+
+
+def number_beyond_budget(service: ModelService) -> Iterator[str]:
+    """A number by hand that the budget does not pay for, even of the cheapest variants: fewer are asked for."""
+    spec = service.spec
+    for name, limit, of in _limits(spec):
+        needs = _least(spec, of, spec.replicas)
+        if spec.replicas is not None and needs > max(float(limit), _least(spec, of)) + _ROUNDING:
+            yield (
+                f"spec.replicas = {spec.replicas} needs {needs:g} with the cheapest variants and bounds.min of other "
+                f"roles, and spec.scaling.budget.{name} = {limit}: fewer replicas are asked for"
+            )
+
+
+def _limits(spec: ModelServiceSpec) -> Iterator[tuple[str, str, Callable[[Variant], float | None]]]:
+    """What the budget limits: its field, the limit, and how much of it a replica needs."""
+    budget = spec.scaling.budget
     if budget is None:
         return
-    limits: tuple[tuple[str, str | int | None, Callable[[Variant], float | None]], ...] = (
-        ("costPerHour", budget.cost_per_hour, _price),
-        ("powerWatts", budget.power_watts, lambda one: one.power_watts),
-        ("gpus", budget.gpus, lambda one: one.gpus),
-    )
-    for name, limit, of in limits:
-        least = _least(service.spec, of)
-        if limit is not None and least > float(limit) + _ROUNDING:
-            rule = f"bounds.min of all roles needs {least:g} with the cheapest variants; raise it, or lower those"
-            yield Problem(f"spec.scaling.budget.{name}", str(limit), rule)
+    if budget.cost_per_hour is not None:
+        yield "costPerHour", str(budget.cost_per_hour), _price
+    if budget.power_watts is not None:
+        yield "powerWatts", str(budget.power_watts), lambda one: one.power_watts
+    if budget.gpus is not None:
+        yield "gpus", str(budget.gpus), lambda one: one.gpus
 
 
 def _stock(role: Role) -> int:
@@ -66,11 +83,14 @@ def _price(variant: Variant) -> float | None:
     return None if variant.cost_per_hour is None else float(variant.cost_per_hour)
 
 
-def _least(spec: ModelServiceSpec, of: Callable[[Variant], float | None]) -> float:
-    """What the fewest replicas of all roles need at least; a variant that does not tell may need nothing."""
+def _least(spec: ModelServiceSpec, of: Callable[[Variant], float | None], by_hand: int | None = None) -> float:
+    """What the fewest replicas of all roles need at least; a variant that does not tell may need nothing.
+
+    `by_hand` are those of the first role, instead of its fewest.
+    """
     total = 0.0
-    for role in spec.roles:
-        missing = role.bounds.min
+    for number, role in enumerate(spec.roles):
+        missing = role.bounds.min if number or by_hand is None else by_hand
         for amount, stock in sorted((of(one) or 0.0, one.max or role.bounds.max) for one in role.variants):
             taken = min(missing, stock)
             total, missing = total + taken * amount, missing - taken

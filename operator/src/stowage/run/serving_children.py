@@ -19,11 +19,11 @@ from stowage.observe.store import Store
 from stowage.transport import Api, Conflict, Forbidden, Invalid
 
 LISTED_SECONDS: Final = 60.0
-"""Deployments are listed anew after so long, in case an event was lost …"""
+"""Children are listed anew after so long: of Deployments an event may be lost, of others there is none …"""
 SHORT_SECONDS: Final = 10.0
 """… or after so long while pods are fewer than asked for: the Deployment's status says why, and rings nobody."""
 APPLIED_SECONDS: Final = 600.0
-"""A child is applied anew after so long: what somebody changed or deleted meanwhile comes back."""
+"""A child is applied anew after so long: what somebody changed meanwhile comes back."""
 TAKEN_SECONDS: Final = 5.0
 """A child whose name is taken is tried anew after so long …"""
 REFUSED_SECONDS: Final = 30.0
@@ -59,6 +59,7 @@ class _Known:
         self.listed_at: float | None = None
         self.others: tuple[ChildRef, ...] = ()
         self.others_of: int | None = None  # generation of the spec that they were listed for
+        self.others_at = 0.0
         self.applied: dict[tuple[str, str], _Applied] = {}
         self.refused: dict[tuple[str, str], _Refused] = {}
 
@@ -115,16 +116,16 @@ class ServingChildren:
         return {name: deployment_fact(one, wanted.get(name)) for name, one in known.deployments.items()}
 
     async def others(self, service: ModelService) -> tuple[ChildRef, ...]:
-        """Services and PodDisruptionBudgets that the service owns; they change with its spec alone."""
-        known = self._of(service)
-        if known.others_of != service.metadata.generation:
+        """Services and PodDisruptionBudgets that the service owns; they change with its spec, or by somebody's hand."""
+        known, now = self._of(service), self._clock()
+        if known.others_of != service.metadata.generation or now - known.others_at >= LISTED_SECONDS:
             found = [
                 ChildRef(kind, one["metadata"]["name"], one["metadata"]["uid"])
                 for kind in OTHER_KINDS
                 for one in await list_children(self._api, service, kind)
                 if _stays(one)
             ]
-            known.others, known.others_of = tuple(sorted(found)), service.metadata.generation
+            known.others, known.others_of, known.others_at = tuple(sorted(found)), service.metadata.generation, now
         return known.others
 
     async def apply(self, service: ModelService, documents: Sequence[Document]) -> None:
@@ -197,7 +198,9 @@ class ServingChildren:
         """Whether somebody changed or deleted a child since, or may have."""
         if self._clock() - before.at >= APPLIED_SECONDS:
             return True
-        if kind != "Deployment" or known.listed_at is None:
+        if kind != "Deployment":
+            return known.others_at > before.at and ChildRef(kind, name, before.uid) not in known.others
+        if known.listed_at is None:
             return False
         there = known.deployments.get(name)
         if there is None or there["metadata"]["uid"] != before.uid:
