@@ -147,3 +147,31 @@ async def test_a_node_is_drained_under_load(serving: ServingScene, serving_table
         serving.cluster.kubectl("uncordon", node)
     serving_table.add(row("`kubectl drain` of a node", load.about, "4", answers, settled))
     assert answers.lost == 0, answers.summary
+
+
+# --- nothing to do ---
+
+
+@rare
+async def test_at_zero_a_request_is_held_until_a_replica_answers(serving: ServingScene, serving_table: Table) -> None:
+    """Nobody asks: the last replica goes. One asks: it is answered after a cold start. Nobody asks any more: zero."""
+    scale_down = {"stabilization": "10s", "maxPercentPerMinute": 100}
+    to_zero = {"after": "30s", "hold": {"requests": 20, "longest": "170s"}}
+    scaling = {"scaleDown": scale_down, "scaleToZero": to_zero}
+    service = await serving.begin("chat", [serving.role(1, 3)], scaling=scaling)
+    await service.until_settled(0, timeout_seconds=2 * SLOWLY_SECONDS)
+    assert (await service.condition("Available"))["reason"] == "AtZero"
+    assert (await service.condition("Accepted"))["reason"] == "Accepted"
+    load = await serving.load(service.url, "steady", seconds=5.0, high=1.0)
+    await service.until(lambda role: role.get("ready", 0) >= 1, "has come back")
+    assert "RequestsHeld" in [one["reason"] for one in (await service.status())["decisions"]]
+    answers = await load.answers()
+    # requests while the Service is turned over to the replicas are answered as well
+    meanwhile = await serving.load(service.url, "steady", seconds=60.0, high=1.0)
+    after = await meanwhile.answers()
+    ended = seconds()
+    await service.until_settled(0, timeout_seconds=2 * SLOWLY_SECONDS)
+    serving_table.add(row("nobody asks, then one", load.about, "1 → 0 → 1 → 0", answers, seconds() - ended))
+    assert answers.summary["requests"] >= 1, answers.summary
+    assert answers.lost == 0, answers.summary
+    assert after.lost == 0, after.summary

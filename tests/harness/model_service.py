@@ -53,9 +53,10 @@ class Service:
         return await self.child(paths.DEPLOYMENTS, f"{self.name}-{role}-{variant}")
 
     async def pods(self) -> dict[str, Document]:
-        """Pods that have not been deleted, by name."""
+        """Replicas that have not been deleted, by name."""
         found = (pod for pod in await self.bench.pods() if "deletionTimestamp" not in pod["metadata"])
-        own = [pod for pod in found if pod["metadata"]["labels"].get("stowage.dev/service") == self.name]
+        replicas = (pod for pod in found if "stowage.dev/variant" in pod["metadata"]["labels"])
+        own = [pod for pod in replicas if pod["metadata"]["labels"].get("stowage.dev/service") == self.name]
         return {pod["metadata"]["name"]: pod for pod in own}
 
     async def until_ready(self, count: int, *, within_seconds: float = 40.0) -> dict[str, Document]:

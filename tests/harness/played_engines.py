@@ -41,6 +41,7 @@ class PlayedEngines:
         tokens: in use in all caches together, spread over the pods that are asked about.
         held: requests that run, by pod; nought where it is not told.
         is_down: the server answers with an error.
+        idle_since: from then on no request has come; None: one comes each second.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -48,6 +49,7 @@ class PlayedEngines:
         self.tokens = 0
         self.held: dict[str, int] = {}
         self.is_down = False
+        self.idle_since: float | None = None
         self._engines: dict[str, _Engine] = {}
 
     async def behave(self, question: Question) -> bytes:
@@ -69,7 +71,8 @@ class PlayedEngines:
         engine = self._engines.setdefault(pod, _Engine(now))
         if engine.scrapes and now - engine.scrapes[-1][0] < _SCRAPE_SECONDS:
             return
-        done = now - engine.since
+        until = now if self.idle_since is None else min(now, self.idle_since)
+        done = max(0.0, until - engine.since)
         engine.scrapes.append(
             (
                 now,

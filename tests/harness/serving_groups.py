@@ -9,9 +9,10 @@ from harness.serving_children import NOW, pod, role, service, variant
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.group_children import group_pod
 from stowage.decide.serving.group_facts import MemberFact, groups_of
+from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_facts import DeploymentFact, PodFact, PodRef, seconds_of
-from stowage.decide.serving.service_step import Seen, ServiceStep, next_step, pod_patches
+from stowage.decide.serving.service_step import Seen, ServiceStep, next_step
 
 STEP_SECONDS = 15.0
 STARTS_SECONDS = 40.0

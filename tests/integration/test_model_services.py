@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 
 from harness.model_service import Service
 from harness.played_engines import CACHE_TOKENS, PlayedEngines
@@ -46,13 +49,20 @@ def engines(prometheus: FakePrometheus) -> PlayedEngines:
 
 
 @pytest.fixture
-def arguments(prometheus: FakePrometheus, tmp_path: Path) -> tuple[str, ...]:
+def status_port() -> int:
+    """Where the operator looks for the activator of each service: pods of this control plane do not run."""
+    return free_port()
+
+
+@pytest.fixture
+def arguments(prometheus: FakePrometheus, status_port: int, tmp_path: Path) -> tuple[str, ...]:
     """Of an operator that asks that Prometheus; with the same lease each time."""
     settings = {"endpoints": [{"url": f"http://127.0.0.1:{prometheus.port}"}]}
     (tmp_path / CONFIGURATION).write_text(yaml.safe_dump(settings))
     lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "6")
     terms = ("--renew-within-seconds", "4", "--lease-retry-seconds", "1")
-    return (*lease, *terms, "--solver-workers", "1", "--prometheus-config", str(tmp_path / CONFIGURATION))
+    activator = ("--activator-address", f"127.0.0.1:{status_port}")
+    return (*lease, *terms, *activator, "--solver-workers", "1", "--prometheus-config", str(tmp_path / CONFIGURATION))
 
 
 @pytest.fixture
@@ -271,3 +281,57 @@ async def test_variants_and_roles_that_are_gone_from_the_spec_go(service: Servic
 
     await eventually(only_the_new_ones, timeout_seconds=60, what="what is left over has gone")
     await service.until_ready(1)
+
+
+async def test_at_zero_a_request_waits_for_the_first_replica(
+    workbench: Workbench, engines: PlayedEngines, begin: Callable[[], ManagedProcess], start: Start, status_port: int
+) -> None:
+    port, replica_port = free_port(), free_port()
+    ports = ("--port", str(port), "--metrics-port", str(status_port), "--forward-to", f"127.0.0.1:{replica_port}")
+    start("activator", *ports, ready_url=f"http://127.0.0.1:{status_port}/readyz")
+    engines.idle_since = 0.0
+    await workbench.nodes(1, cpu="16", labels={"story": workbench.namespace})
+    service = Service(workbench)
+    await service.apply(scaling=BY_TOKENS | {"scaleToZero": {"after": "1h"}})
+    at_zero = {"roles": [{"name": "unified", "desired": 0, "reason": "Idle"}]}  # as it has gone there an hour ago
+    await workbench.api.merge_patch(f"{service.path}/status", {"status": at_zero})
+    begin()
+    await service.until_condition("Available", "True", "AtZero")
+
+    async def answers(component: str | None) -> bool:
+        with contextlib.suppress(NotFound):
+            selector = (await service.child(paths.SERVICES, "chat"))["spec"]["selector"]
+            assert selector.get("stowage.dev/component") == component, selector
+            return bool((await service.deployment())["spec"]["replicas"] == (0 if component else 1))
+        return False
+
+    await eventually(lambda: answers("activator"), what="the activator answers, and there is no replica")
+
+    async def ask() -> str:
+        async with aiohttp.ClientSession() as client, client.post(f"http://127.0.0.1:{port}/v1", data=b"hello") as one:
+            return await one.text()
+
+    asked = asyncio.create_task(ask())
+    await service.until_ready(1)
+    assert "RequestsHeld" in [one["reason"] for one in (await service.status())["decisions"]]
+    assert not asked.done()
+    async with replica_at(replica_port):
+        assert await asyncio.wait_for(asked, 20) == "to hello"
+    await eventually(lambda: answers(None), what="replicas answer")
+    await service.delete()
+
+
+@contextlib.asynccontextmanager
+async def replica_at(port: int) -> AsyncIterator[None]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=f"to {await request.text()}")
+
+    app = web.Application()
+    app.router.add_post("/v1", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield
+    finally:
+        await runner.cleanup()

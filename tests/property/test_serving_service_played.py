@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from harness.serving_children import NOW, pod, role, service, variant
 from stowage.api.model_service import ModelService
+from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_facts import (
     OUT_OF_STOCK_UNTIL_ANNOTATION,
@@ -18,7 +19,7 @@ from stowage.decide.serving.service_facts import (
     PodRef,
     seconds_of,
 )
-from stowage.decide.serving.service_step import Document, Seen, ServiceStep, next_step, pod_patches
+from stowage.decide.serving.service_step import Document, Seen, ServiceStep, next_step
 
 STEP_SECONDS = 15.0
 STARTS_SECONDS = 40.0

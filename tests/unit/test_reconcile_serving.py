@@ -325,3 +325,26 @@ async def test_who_leads_again_applies_once_and_nothing_changes() -> None:
     assert {verb for verb, _ in writes} <= {"apply"}
     assert {path: one.get("spec") for path, one in theatre.server.objects.items()} == before
     assert await theatre.look() == []
+
+
+async def test_a_service_that_may_go_to_zero_has_an_activator_that_is_no_replica() -> None:
+    theatre = Theatre()
+    theatre.server.objects[SERVICE]["spec"]["scaling"] = {"scaleToZero": {"after": "10m"}}
+    writes = await theatre.look()
+    assert ("apply", "chat-activator") in writes
+    own = theatre.server.objects["/api/v1/namespaces/team/services/chat"]
+    assert own["spec"]["selector"] == {"stowage.dev/service": "chat", "stowage.dev/component": "activator"}
+    labels = {"stowage.dev/service": "chat", "stowage.dev/component": "activator"}
+    owner = OwnerRef("ReplicaSet", "chat-activator-1", "rs-9")
+    theatre.show(any_pod("chat-activator-1-a", "n1", labels=labels, owner=owner))
+    theatre.show(replica())
+    await theatre.look()
+    assert theatre.status["readyReplicas"] == 1
+    own = theatre.server.objects["/api/v1/namespaces/team/services/chat"]
+    assert own["spec"]["selector"]["stowage.dev/role"] == "unified", "a replica answers now"
+    await theatre.look()
+    theatre.server.reads = 0
+    for _ in range(5):
+        assert await theatre.look() == []
+    assert theatre.server.reads <= 5 + 4, "the activator is no replica that is missing: children are not listed anew"
+    await theatre.reconciler.close()

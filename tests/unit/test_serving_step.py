@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -22,10 +21,11 @@ from harness.serving_children import (
     variant,
 )
 from stowage.api.model_service_reasons import ServiceReason
+from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_facts import PodFact
-from stowage.decide.serving.service_step import Look, ServiceStep, asks, pod_patches
-from unit.serving_steps import PODS, ZERO, busy, condition, replicas, stepped, told
+from stowage.decide.serving.service_step import Look, ServiceStep, asks
+from unit.serving_steps import PODS, busy, condition, replicas, stepped, told
 from unit.serving_views import view
 
 
@@ -156,54 +156,6 @@ def test_prefill_and_decode_are_decided_together() -> None:
     step = stepped(of, pods, children, looks, profiles={"p": PERFORMANCE})
     found = replicas(step)
     assert (found["decode-default"] or 0) >= 3 * (found["prefill-default"] or 0) or found["decode-default"] == 10
-
-
-MORNING = {"name": "morning", "start": "08:00", "end": "09:00", "min": 2}
-NOON = {"name": "now", "start": "13:30", "end": "14:00", "min": 2}  # `NOW` is 13:46 in UTC
-
-
-def test_a_service_that_a_schedule_wakes_goes_to_zero_when_nothing_is_asked_for() -> None:
-    of = service(scaling=ZERO | {"schedules": [MORNING]}, status=told(1))
-    step = stepped(of, PODS[:1], [deployment(1)], {"unified": Told(quiet_view(PODS[:1], 1))})
-    assert step.status.roles[0].reason == "Idle"
-    assert step.status.roles[0].desired == 0
-    assert step.drain == (PODS[0].ref,)
-    assert "scaleToZero.hold" in condition(step, "Accepted").message
-
-
-NOT_TO_ZERO = [
-    pytest.param(ZERO, {}, id="nothing would wake it"),
-    pytest.param(ZERO | {"schedules": [NOON]}, {}, id="a schedule holds"),
-    pytest.param({"scaleToZero": {"after": "30m"}, "schedules": [MORNING]}, {}, id="not for long enough"),
-    pytest.param(
-        ZERO | {"schedules": [MORNING]}, {"problem": ServiceReason.SIGNALS_STALE}, id="nobody knows whether it is idle"
-    ),
-]
-
-
-@pytest.mark.parametrize(("scaling", "look"), NOT_TO_ZERO)
-def test_what_keeps_a_service_from_zero(scaling: dict[str, Any], look: dict[str, Any]) -> None:
-    of = service(scaling=scaling, status=told(1))
-    step = stepped(of, PODS[:1], [deployment(1)], {"unified": Told(quiet_view(PODS[:1], 1), **look)})
-    assert step.status.roles[0].desired >= 1
-    assert condition(step, "Accepted").reason == ServiceReason.NOT_SUPPORTED
-
-
-WAKES = [
-    pytest.param({"schedules": [MORNING]}, None, 0, id="nothing: it stays"),
-    pytest.param({"schedules": [NOON]}, None, 2, id="a schedule"),
-    pytest.param({"schedules": [MORNING]}, 3, 3, id="a hand"),
-]
-
-
-@pytest.mark.parametrize(("scaling", "by_hand", "count"), WAKES)
-def test_what_wakes_a_service_at_zero(scaling: dict[str, Any], by_hand: int | None, count: int) -> None:
-    spec = {} if by_hand is None else {"replicas": by_hand}
-    step = stepped(service(scaling=ZERO | scaling, status=told(0, reason="Idle"), **spec), (), [deployment(0)])
-    assert replicas(step) == {"unified-default": count}
-    if count == 0:
-        assert condition(step, "Available").reason == ServiceReason.AT_ZERO
-        assert condition(step, "Observed").status == "Unknown"
 
 
 def test_a_budget_cuts_in_the_order_of_roles_and_keeps_their_least() -> None:

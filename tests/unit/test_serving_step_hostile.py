@@ -22,8 +22,8 @@ from harness.serving_children import (
 )
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.drain import GONE_COST, LEAVING_COST
+from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.service_facts import ChildRef, PodFact, written
-from stowage.decide.serving.service_step import pod_patches
 from stowage.decide.serving.zero import is_woken_by_schedule
 from unit.serving_steps import PODS, ZERO, busy, condition, replicas, stepped, told
 

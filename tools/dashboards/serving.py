@@ -124,6 +124,11 @@ SERVING: Final = Board(
                     "s",
                 ),
                 Panel(
+                    "Requests held",
+                    "Requests that wait at zero for the first replica, of all services",
+                    ((f"max(stowage_serving_held_requests{{{JOB}}})", "held"),),
+                ),
+                Panel(
                     "Drains",
                     "From when a replica gets no new requests until it is deleted",
                     quantiles("stowage_serving_drain_seconds"),

@@ -111,6 +111,8 @@ class ScalingReason(StrEnum):
     """To zero: no request for `scaleToZero.after`."""
     REQUESTS_HELD = "RequestsHeld"
     """From zero: requests are held."""
+    ACTIVATOR_MISSING = "ActivatorMissing"
+    """Held: no request for `scaleToZero.after`, and the pod that would hold requests at zero is not there."""
     RATIO_KEPT = "RatioKept"
     """The other role changes, and `spec.ratio` holds the two together."""
     STABILIZING = "Stabilizing"

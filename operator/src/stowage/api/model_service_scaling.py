@@ -89,7 +89,7 @@ class Hold(SpecFields):
     """Requests that come while there is no replica."""
 
     requests: Annotated[Integer, Field(ge=1, le=100_000)] = 100
-    """Most requests that are held; further ones are refused with 503."""
+    """Most requests that are held; further ones are refused with 429."""
     longest: Annotated[Duration, within("1s", "1h")] = Duration("300s")
     """A request that was held for longer is refused with 503."""
 

@@ -17,7 +17,7 @@ OPERATOR_MANAGER: Final = "stowage-operator"
 EXTENDER_MANAGER: Final = "stowage-extender"
 CLI_MANAGER: Final = "stowage-cli"
 
-# on leases of extenders
+# on leases of extenders, and on pods that Stowage makes beside replicas
 COMPONENT_LABEL: Final = f"{GROUP}/component"
 
 # on plans
@@ -63,6 +63,7 @@ GROUP_INDEX_LABEL: Final = f"{GROUP}/group-index"
 """Of such a pod: its number within the replica; 0 is the one that takes requests."""
 TEMPLATE_HASH_LABEL: Final = f"{GROUP}/template-hash"
 """Of such a pod: what it was made from."""
+ACTIVATOR_COMPONENT: Final = "activator"
 DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
 """A ReplicaSet that shrinks deletes pods of lower cost first (KEP-2255)."""
 

@@ -42,6 +42,7 @@ app.command("demo", short_help="Show it all on a simulated cluster.")(demo.demo)
 app.command("doctor", short_help="Check the installation.")(doctor.doctor)
 app.command("operator", short_help="Run the operator.")(processes.operator)
 app.command("extender", short_help="Run the extender beside a kube-scheduler.")(processes.extender)
+app.command("activator", short_help="Run the activator of a model service.")(processes.activator)
 app.command("version", short_help="Print the version.")(processes.version)
 
 

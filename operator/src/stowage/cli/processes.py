@@ -1,4 +1,4 @@
-"""`stowage operator` and `stowage extender`: the long-running processes; `stowage version`.
+"""`stowage operator`, `stowage extender`, `stowage activator`: the long-running processes; `stowage version`.
 
 Every flag is also an environment variable, `STOWAGE_` and the flag's name in capitals; the flag wins.
 """
@@ -42,7 +42,8 @@ MetricsHostOption = Annotated[
     str | None, typer.Option("--metrics-host", help="Address of /metrics, /healthz, /readyz. Default: 127.0.0.1.")
 ]
 MetricsPortOption = Annotated[
-    int | None, typer.Option("--metrics-port", help="0: any free one. Default: 8080, of the extender 8901.")
+    int | None,
+    typer.Option("--metrics-port", help="0: any free one. Default: 8080; extender 8901, activator 8081."),
 ]
 WatchAgeOption = Annotated[
     float | None,
@@ -134,6 +135,10 @@ def operator(
         str | None,
         typer.Option("--coordinator-address", help="HOST:PORT of every coordinator. Default: that of each job's pod."),
     ] = None,
+    activator_address: Annotated[
+        str | None,
+        typer.Option("--activator-address", help="HOST:PORT of every activator. Default: that of each service's pod."),
+    ] = None,
     prometheus_config: Annotated[
         str | None,
         typer.Option(
@@ -219,3 +224,33 @@ def extender(
     from stowage.run.extender import ExtenderSettings, main
 
     raise typer.Exit(main(settings_from(ExtenderSettings, given)))
+
+
+def activator(
+    *,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+    metrics_host: MetricsHostOption = None,
+    metrics_port: MetricsPortOption = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address where requests come. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port of it; 0: any free one. Default: 8080.")] = None,
+    forward_to: Annotated[
+        str | None, typer.Option("--forward-to", help="HOST:PORT of the Service of the replicas that answer.")
+    ] = None,
+    needs: Annotated[
+        str | None,
+        typer.Option("--needs", help="HOST:PORT of others that have to take connections, separated by commas."),
+    ] = None,
+    requests: Annotated[int | None, typer.Option("--requests", help="That may wait. Default: 100.")] = None,
+    longest_seconds: Annotated[
+        float | None, typer.Option("--longest-seconds", help="That a request waits. Default: 300.")
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option("--drain-seconds", help="For requests to end at a stop. Default: 300.")
+    ] = None,
+) -> None:
+    """Hold the requests of a model service without replicas until there is one; run until it is told to end."""
+    given = dict(locals())
+    from stowage.run.activator import ActivatorSettings, main
+
+    raise typer.Exit(main(settings_from(ActivatorSettings, given)))

@@ -16,6 +16,7 @@ from stowage.api.packing_plan_status import PlanPhase
 from stowage.observe.prometheus_session import QueryFailure
 from stowage.observe.store import COLLECTIONS
 from stowage.observe.trouble import TroubleReason
+from stowage.run.activator_catalogue import ACTIVATOR, OF_ACTIVATORS
 from stowage.run.metric import OPERATOR, Kind, Label, Metric, Process, Unit
 from stowage.run.metric import counter as _counter
 from stowage.run.metric import gauge as _gauge
@@ -30,6 +31,7 @@ PLAN_SECONDS: Final = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900
 
 EXTENDER: Final = frozenset({Process.EXTENDER})
 BOTH: Final = OPERATOR | EXTENDER
+ALL: Final = BOTH | ACTIVATOR
 
 
 class Packed(StrEnum):
@@ -113,7 +115,7 @@ _REVIEWED_KIND: Final = Label(
 
 
 def _of_process(name: str, kind: Kind, unit: Unit, text: str) -> Metric:
-    return Metric(f"process_{name}", kind, unit, text, (), BOTH, ours=False)
+    return Metric(f"process_{name}", kind, unit, text, (), ALL, ours=False)
 
 
 # packing
@@ -180,7 +182,7 @@ BUILD: Final = _gauge(
     Label("version", open_for="the versions that run"),
     Label("process", _values(Process)),
     Label("python", open_for="the Python versions that run"),
-    processes=BOTH,
+    processes=ALL,
 )
 
 # seeing the cluster
@@ -292,6 +294,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     *(EXTENDERS, SCHEDULER_WAITING),
     *(EXTENDER_SECONDS, EXTENDER_ANSWERS, EXTENDER_LEASES, EXTENDER_OPEN_SLOTS, EXTENDER_FRESH),
     *(WEBHOOK_ANSWERS, WEBHOOK_SECONDS, WEBHOOK_EXPIRY),
+    *OF_ACTIVATORS,
     *OF_PROCESS,
 )
 """All metrics, in the order of the reference."""

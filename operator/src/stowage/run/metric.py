@@ -16,6 +16,7 @@ class Process(StrEnum):
 
     OPERATOR = "operator"
     EXTENDER = "extender"
+    ACTIVATOR = "activator"
 
 
 class Kind(StrEnum):

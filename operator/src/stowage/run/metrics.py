@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from stowage import __version__
-from stowage.run import catalogue, serving_catalogue, training_catalogue
+from stowage.run import activator_catalogue, catalogue, serving_catalogue, training_catalogue
 from stowage.run.metric import Metric, Process
 
 MOST_AT_NOUGHT: Final = 128
@@ -114,6 +114,11 @@ class Metrics:
         self.serving_attainment_ratio = self._gauge(serving_catalogue.ATTAINMENT)
         self.serving_cold_start_seconds = self._gauge(serving_catalogue.COLD_START)
         self.serving_drain_seconds = self._histogram(serving_catalogue.DRAIN)
+        self.serving_held_requests = self._gauge(serving_catalogue.HELD)
+        self.activator_requests = self._counter(activator_catalogue.REQUESTS)
+        self.activator_waiting_requests = self._gauge(activator_catalogue.WAITING)
+        self.activator_running_requests = self._gauge(activator_catalogue.RUNNING)
+        self.activator_wait_seconds = self._histogram(activator_catalogue.WAIT)
         self.queue_keys = self._gauge(catalogue.QUEUE_DEPTH)
         self.failing_keys = self._gauge(catalogue.FAILING_KEYS)
         self.reconcile_seconds = self._histogram(catalogue.RECONCILE)

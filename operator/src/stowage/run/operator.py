@@ -158,6 +158,7 @@ class Operator:
         try:
             await process.run_parts(parts, stop)
         finally:
+            await self.controller.serving.close()
             self.signals.close()
 
     async def _keep_warm(self) -> None:

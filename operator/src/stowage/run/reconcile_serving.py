@@ -18,13 +18,16 @@ from stowage.act.workload_status import write_workload_status
 from stowage.api.model_service import ModelService
 from stowage.api.names import ROLE_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from stowage.api.resource import InvalidObjectError
+from stowage.decide.serving.hold import Held
 from stowage.decide.serving.performance import Performance
+from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_announcements import service_announcements
 from stowage.decide.serving.service_facts import PodFact, PodRef, pod_fact
 from stowage.decide.serving.service_shown import told_after_seconds
-from stowage.decide.serving.service_step import Ask, Document, Seen, ServiceStep, asks, next_step, pod_patches
+from stowage.decide.serving.service_step import Ask, Document, Seen, ServiceStep, asks, next_step
 from stowage.observe.store import Store
+from stowage.run.activators import Activators, address_of, is_activator
 from stowage.run.event_allowance import EventAllowance
 from stowage.run.labelled_pods import LabelledPods
 from stowage.run.lease import Lease, term_of
@@ -114,6 +117,8 @@ class ServingReconciler:
         self._children = ServingChildren(api, store, clock)
         self._groups = ServingGroups(api, store, clock)
         self._profiles = Profiles(api, clock)
+        self._activators = Activators(ring, address_of(api, settings.activator_address), clock)
+        metrics.serving_held_requests.set_function(lambda: float(self._activators.waiting()))
         self._metrics = ServingMetrics(metrics, lambda: lease.epoch if lease.leading else 0, clock)
         self._events = EventAllowance(clock)
         self._uids: dict[str, str] = {}  # by key
@@ -146,9 +151,14 @@ class ServingReconciler:
         """Whether a version of a service is what this process wrote last, and so nothing to look at."""
         return self._written.get(key) == version
 
+    async def close(self) -> None:
+        """End what goes on between passes."""
+        await self._activators.close()
+
     def stand_by(self) -> None:
         """Somebody else leads: what is remembered will be old."""
         self._signals.clear()
+        self._activators.clear()
         self._children.clear()
         self._groups.clear()
         self._profiles.clear()
@@ -211,6 +221,7 @@ class ServingReconciler:
             self._memories.pop(uid, None)
         self._children.forget(key)
         self._groups.forget(key)
+        self._activators.forget(key)
         self._profiles.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
@@ -247,7 +258,16 @@ class ServingReconciler:
             others=others,
             refused=self._refused.get(service.key, ""),
             groups=groups,
+            held=self._held(service),
+            image=self._settings.worker_image,
         )
+
+    def _held(self, service: ModelService) -> Held:
+        """What its activator has told by now."""
+        pods = [one for one in self._pods.of(service.key) if is_activator(service, one)]
+        followed = [one for one in pods if one.ready or one.terminating]
+        self._activators.follow(service.key, [(one.uid, one.name) for one in followed])
+        return self._activators.held(service.key, is_ready=any(one.ready and not one.terminating for one in pods))
 
     async def _looks(
         self,
@@ -298,7 +318,10 @@ class ServingReconciler:
         for document in step.apply:
             if not leads():
                 return AGAIN_SECONDS
-            refused += await _refusals(self._children.apply(service, (document,)))
+            found = await _refusals(self._children.apply(service, (document,)))
+            if not found and (document["kind"], document["metadata"]["name"]) == ("Service", service.name):
+                self._activators.led(service.key, to_activator=step.leads_to_activator)
+            refused += found
         if not leads():
             return AGAIN_SECONDS
         refused += await _refusals(self._children.delete(service, step.delete))

@@ -73,9 +73,14 @@ COLD_START: Final = gauge(
 DRAIN: Final = histogram(
     "serving_drain", "From when a replica gets no new requests until it is deleted", buckets=DRAIN_SECONDS
 )
+HELD: Final = gauge(
+    "serving_held_requests",
+    Unit.REQUESTS,
+    "Requests that wait for the first replica of a ModelService, as activators told last",
+)
 
 OF_SERVING: Final[tuple[Metric, ...]] = (
     *(SERVICES, ROLES, REPLICAS, DECISIONS),
-    *(SIGNAL_AGE, ATTAINMENT, COLD_START, DRAIN),
+    *(SIGNAL_AGE, ATTAINMENT, COLD_START, DRAIN, HELD),
 )
 """All of them, in the order of the reference."""

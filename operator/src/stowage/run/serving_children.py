@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from stowage.act.serving import ChildTaken, Document, apply_child, delete_child, list_children
 from stowage.api.model_service import ModelService
+from stowage.decide.serving.activator_child import activator_name
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact
 from stowage.observe.deployment_facts import deployment_fact
 from stowage.observe.store import Store
@@ -102,7 +103,8 @@ class ServingChildren:
             pods: how many it has.
         """
         known, now = self._of(service), self._clock()
-        asked_for = sum(int((one.get("spec") or {}).get("replicas", 1)) for one in known.deployments.values())
+        replicas = (one for name, one in known.deployments.items() if name != activator_name(service.name))
+        asked_for = sum(int((one.get("spec") or {}).get("replicas", 1)) for one in replicas)
         lasts = SHORT_SECONDS if pods < asked_for else LISTED_SECONDS
         if known.listed_at is None or now - known.listed_at >= lasts:
             known.listed_at = now  # a change that is told while the list is on its way takes it back

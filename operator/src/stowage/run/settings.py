@@ -88,12 +88,19 @@ class OperatorSettings(ProcessSettings):
     )
     seed: int = Field(default=1, ge=0, description="seed of the packer")
     worker_image: str = Field(
-        default="stowage:dev", min_length=1, description="image of coordinators, and of what brings the worker files"
+        default="stowage:dev",
+        min_length=1,
+        description="image of coordinators, activators, and of what brings worker files",
     )
     coordinator_address: str = Field(
         default="",
         pattern=r"^(.+:[0-9]{1,5})?$",
         description="HOST:PORT of every job's coordinator, for trying things out; unset: that of its pod",
+    )
+    activator_address: str = Field(
+        default="",
+        pattern=r"^(.+:[0-9]{1,5})?$",
+        description="HOST:PORT of every service's activator, for trying things out; unset: that of its pod",
     )
     prometheus_config: Path | None = Field(
         default=None, description="file of the Prometheus servers and the PromQL rules of training jobs; unset: none"

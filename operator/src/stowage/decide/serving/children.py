@@ -16,6 +16,7 @@ from stowage.api.names import (
 )
 from stowage.api.pod_parts import DEFAULT_GRACE_SECONDS
 from stowage.api.resource import part_to_document
+from stowage.decide.serving.activator_child import REQUESTS_PORT, activator, activator_labels, activator_name
 from stowage.decide.serving.service_facts import OUT_OF_STOCK_UNTIL_ANNOTATION, written
 
 Document = dict[str, Any]
@@ -41,6 +42,8 @@ def role_name(service: str, role: str) -> str:
 def names(service: ModelService) -> frozenset[tuple[str, str]]:
     """(kind, name) of all children that the spec asks for."""
     found = [("Service", service.name)]
+    if service.spec.scaling.scale_to_zero is not None:
+        found.append(("Deployment", activator_name(service.name)))
     for role in service.spec.roles:
         found += [
             ("Service", role_name(service.name, role.name)),
@@ -111,18 +114,33 @@ def deployment(
     }
 
 
-def services(service: ModelService, stands_in: str = "") -> tuple[Document, ...]:
+def services(service: ModelService, stands_in: str = "", *, to_activator: bool = False) -> tuple[Document, ...]:
     """The Service of each role, and before them that of the first role under the service's own name.
 
     Args:
         service: whose.
         stands_in: a role that is gone from the spec, and answers under that name until the first role does; or empty.
+        to_activator: whether the activator answers under that name.
     """
     first = service.spec.roles[0].name
-    return (
-        _service(service, service.name, stands_in or first),
-        *(_service(service, role_name(service.name, one.name), one.name) for one in service.spec.roles),
-    )
+    own = _service(service, service.name, stands_in or first)
+    if to_activator:
+        own["spec"]["selector"] = activator_labels(service.name)
+        own["spec"]["ports"][0]["targetPort"] = REQUESTS_PORT
+    return (own, *(_service(service, role_name(service.name, one.name), one.name) for one in service.spec.roles))
+
+
+def activators(service: ModelService, image: str) -> tuple[Document, ...]:
+    """The Deployment that takes requests while there is no replica; none where there always is one.
+
+    Args:
+        service: whose.
+        image: of Stowage.
+    """
+    given = service.spec.scaling.scale_to_zero
+    if given is None:
+        return ()
+    return (activator(service, given, metadata_of(service, activator_name(service.name), {}), image),)
 
 
 def disruption_budget(service: ModelService, role: Role) -> Document:

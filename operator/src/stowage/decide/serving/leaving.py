@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from stowage.api.model_service import ModelService
-from stowage.api.model_service_role import DECODE, PREFILL
 from stowage.decide.serving.children import selector_text
 from stowage.decide.serving.drain import Change, Fleet, Samples, change
+from stowage.decide.serving.needed_roles import needed_roles
 from stowage.decide.serving.service_facts import PodFact
 from stowage.decide.serving.variant_state import VariantState
 
@@ -51,7 +51,7 @@ class Leaving:
         answering = Counter(one.role for one in pods if one.is_ready and one.takes_requests and not one.is_terminating)
         self._beyond = {name: max(0, answering[name] - count) for name, count in desired.items()}
         self._is_handed_over = not answering[stood_in]
-        is_short = any(answering[name] < desired[name] for name in _needed(desired))
+        is_short = any(answering[name] < desired[name] for name in needed_roles(desired))
         self.stands_in = stood_in if answering[stood_in] and is_short else ""
         self._samples = samples
         self._free_gpus = free_gpus
@@ -99,12 +99,6 @@ class Leaving:
             leaves = {*step.drain}
             self._beyond[role] -= sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
         return step.replicas
-
-
-def _needed(desired: Mapping[str, int]) -> tuple[str, ...]:
-    """The roles without which no request is answered: the first one, and the other half of a pair."""
-    first = next(iter(desired))
-    return (PREFILL, DECODE) if first in {PREFILL, DECODE} and {PREFILL, DECODE} <= desired.keys() else (first,)
 
 
 def _of_those_there(step: Change) -> Change:

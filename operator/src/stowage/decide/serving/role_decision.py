@@ -9,6 +9,7 @@ from stowage.api.model_service import ModelServiceSpec
 from stowage.api.model_service_reasons import ScalingReason, ServiceReason
 from stowage.api.model_service_role import DECODE, PREFILL
 from stowage.decide.serving.decision import Decision, Recommender, inputs
+from stowage.decide.serving.hold import Held
 from stowage.decide.serving.pipeline import decide
 from stowage.decide.serving.prefill_decode import Pair, Ratio, decide_pair
 from stowage.decide.serving.recommend_schedule import recommend_schedule
@@ -17,7 +18,7 @@ from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.unknown_performance import is_settled, missed_too_much
 from stowage.decide.serving.view import View
-from stowage.decide.serving.zero import has_queue, idle_since, is_woken_by_schedule
+from stowage.decide.serving.zero import has_queue, idle_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class RoleSeen:
         problem: why its signals can not be relied on; None: they can.
         has_profile: whether `settings.performance` was measured, and not assumed.
         was_idle: it has been without replicas because nothing was asked for.
+        answers_since: since when a replica has been ready; None: none is.
     """
 
     name: str
@@ -41,17 +43,19 @@ class RoleSeen:
     problem: ServiceReason | None = None
     has_profile: bool = True
     was_idle: bool = False
+    answers_since: float | None = None
 
 
 Decided = tuple[Decision, RoleMemory]
 
 
-def decide_roles(spec: ModelServiceSpec, roles: Sequence[RoleSeen]) -> Mapping[str, Decided]:
+def decide_roles(spec: ModelServiceSpec, roles: Sequence[RoleSeen], held: Held | None = None) -> Mapping[str, Decided]:
     """By role, its decision and what to remember.
 
     Args:
         spec: of the service.
         roles: all of its roles, in its order.
+        held: what is known of its activator; None: nothing.
     """
     first = roles[0].name
     fixed = [_fixed(one, spec.replicas) if one.name == first else one for one in roles]
@@ -59,7 +63,7 @@ def decide_roles(spec: ModelServiceSpec, roles: Sequence[RoleSeen]) -> Mapping[s
     seen = {one.name: one for one in roles}
     found = {name: _without_trust(seen[name], *one) for name, one in found.items()}
     found = {name: _by_misses(seen[name], *one) for name, one in found.items()}
-    found = _at_zero(spec, seen, found)
+    found = _at_zero(spec, seen, found, held or Held())
     if spec.scaling.paused:
         found = {name: _changed(*one, one[0].from_replicas, ScalingReason.PAUSED) for name, one in found.items()}
     if spec.replicas is not None:
@@ -128,28 +132,48 @@ def _by_misses(role: RoleSeen, decision: Decision, memory: RoleMemory) -> Decide
     return _changed(decision, memory, count, ScalingReason.SLO_MISSED, missed_share=missed)
 
 
-def _at_zero(spec: ModelServiceSpec, seen: Mapping[str, RoleSeen], found: dict[str, Decided]) -> dict[str, Decided]:
-    """All roles together: to zero after long enough without a request, and back when something asks for replicas."""
+def _at_zero(
+    spec: ModelServiceSpec, seen: Mapping[str, RoleSeen], found: dict[str, Decided], held: Held
+) -> dict[str, Decided]:
+    """All roles together: to zero after long enough without a request, and back when something asks for replicas.
+
+    None goes before the activator takes new requests, nor while nobody knows what it holds.
+    """
     given = spec.scaling.scale_to_zero
-    if given is None or not is_woken_by_schedule(spec) or spec.replicas is not None:
+    if given is None or spec.replicas is not None:
         return found
+    now = next(iter(seen.values())).view.now
     known: dict[str, Decided] = {}
     for name, (decision, memory) in found.items():
         one = seen[name]
         is_sound = one.problem is None and distrust(one.view, one.settings.stale_after_seconds) is None
         since = idle_since(one.view, memory.idle_since, is_sound=is_sound)
-        known[name] = decision, replace(memory, idle_since=since)
-    if any(_asks(one) for one in seen.values()):
-        return known
+        if since is not None:  # a replica that has just come is there for somebody: none goes while it starts
+            since = None if one.answers_since is None else max(since, one.answers_since)
+        known[name] = decision, replace(memory, idle_since=held.idle_at(since))
     is_at_zero = all(one.was_idle and one.view.desired == 0 for one in seen.values())
-    long_ago = [memory.idle_since for _, memory in known.values()]
-    is_idle = all(
-        at is not None and decision.at - at >= given.after.seconds
-        for at, (decision, _) in zip(long_ago, known.values(), strict=True)
-    )
-    if not (is_at_zero or is_idle):
+    if held.waiting and is_at_zero:
+        return {name: _woken(*one, held.waiting) for name, one in known.items()}
+    if held.waiting or any(_asks(one) for one in seen.values()):
         return known
-    return {name: _changed(*one, 0, ScalingReason.IDLE) for name, one in known.items()}
+    if is_at_zero:
+        return {name: _changed(*one, 0, ScalingReason.IDLE) for name, one in known.items()}
+    long_ago = [memory.idle_since for _, memory in known.values()]
+    if any(at is None or now - at < given.after.seconds for at in long_ago):
+        return known
+    if not held.stands_by(now):
+        return {
+            name: _changed(*one, one[0].to_replicas, ScalingReason.ACTIVATOR_MISSING) for name, one in known.items()
+        }
+    leaves = held.has_taken_over(now)
+    return {
+        name: _changed(*one, 0 if leaves else one[0].to_replicas, ScalingReason.IDLE) for name, one in known.items()
+    }
+
+
+def _woken(decision: Decision, memory: RoleMemory, waiting: int) -> Decided:
+    """As many as were decided, the least of the role at least: the first that is ready tells the rest."""
+    return _changed(decision, memory, decision.to_replicas, ScalingReason.REQUESTS_HELD, requests_held=float(waiting))
 
 
 def _asks(role: RoleSeen) -> bool:

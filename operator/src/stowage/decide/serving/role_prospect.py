@@ -105,6 +105,12 @@ def was_idle(service: ModelService, role: Role) -> bool:
     return told is not None and told.desired == 0 and told.reason == ScalingReason.IDLE.value
 
 
+def answers_since(states: Sequence[VariantState]) -> float | None:
+    """Since when a replica has been ready and taken requests, the one that has done so for longest; None: none does."""
+    ready = (pod for one in states for pod in one.pods if pod.is_ready and pod.takes_requests)
+    return min((pod.created_at if pod.ready_at is None else pod.ready_at for pod in ready), default=None)
+
+
 def cold_start_seconds(service: ModelService, role: Role, states: Sequence[VariantState], memory: RoleMemory) -> float:
     """What a new replica is expected to take: of variants that have some, of all where none has."""
     in_use = [one.name for one in states if one.current > 0] or [one.name for one in states]

@@ -15,7 +15,6 @@ from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import GroupStatus, ModelServiceStatus
-from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
 from stowage.decide.serving import children
 from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
 from stowage.decide.serving.decision import Decision
@@ -23,6 +22,7 @@ from stowage.decide.serving.drain import Samples
 from stowage.decide.serving.group_children import group_documents
 from stowage.decide.serving.group_facts import Groups, VariantKey
 from stowage.decide.serving.group_step import GroupPlans, GroupWork
+from stowage.decide.serving.hold import Held, leads_to_activator
 from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.performance import Performance
@@ -30,6 +30,7 @@ from stowage.decide.serving.role_decision import RoleSeen, decide_roles
 from stowage.decide.serving.role_memory import RoleMemory, Start
 from stowage.decide.serving.role_prospect import (
     Prospect,
+    answers_since,
     cold_start_seconds,
     desired_now,
     prospect,
@@ -37,15 +38,7 @@ from stowage.decide.serving.role_prospect import (
     was_idle,
 )
 from stowage.decide.serving.service_conditions import RoleTold
-from stowage.decide.serving.service_facts import (
-    DRAINING_SINCE_ANNOTATION,
-    LEAVING_COST_ANNOTATION,
-    ChildRef,
-    DeploymentFact,
-    PodFact,
-    PodRef,
-    written,
-)
+from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact, PodRef
 from stowage.decide.serving.service_status import Report, status_of
 from stowage.decide.serving.spend import uses
 from stowage.decide.serving.targets_met import service_level
@@ -102,6 +95,8 @@ class Seen:
         free_gpus: by node, GPUs that nobody uses; which replica goes depends on it, and nothing else.
         refused: the API server's words where it refused a child the last time; empty: it took all of them.
         groups: replicas that have several pods; `pods` has each of them as one.
+        held: what is known of the service's activator.
+        image: of Stowage, for the activator.
     """
 
     service: ModelService
@@ -115,11 +110,13 @@ class Seen:
     free_gpus: Mapping[str, int] = field(default_factory=dict)
     refused: str = ""
     groups: Groups = field(default_factory=Groups)
+    held: Held = field(default_factory=Held)
+    image: str = "stowage:dev"
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStep:
-    """What to do: patch pods (`pod_patches`), then apply children, delete what is left over, write the status.
+    """What to do: patch pods (`pod_patches.py`), then apply children, delete what is left over, write the status.
 
     Attributes:
         status: to be written.
@@ -132,6 +129,7 @@ class ServiceStep:
         memories: by role, for the next step.
         again_seconds: when to look again at the latest.
         groups: pods of replicas that have several, to be made and deleted once children are applied.
+        leads_to_activator: whether the Service under the service's own name does, once `apply` is done.
     """
 
     status: ModelServiceStatus
@@ -143,6 +141,7 @@ class ServiceStep:
     memories: Mapping[str, RoleMemory]
     again_seconds: float
     groups: GroupWork = field(default_factory=GroupWork)
+    leads_to_activator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +209,7 @@ def next_step(seen: Seen) -> ServiceStep:
     service, now = seen.service, seen.now
     stale = service.spec.metrics.stale_after.seconds
     roles = [_role(seen, one) for one in service.spec.roles]
-    decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles])
+    decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles], seen.held)
     decisions = {name: decision for name, (decision, _) in decided.items()}
     decisions = within_budget(service.spec, decisions, {one.name: partial(one.spend, now=now) for one in roles})
     placings = {one.name: one.placed(decisions[one.name].to_replicas, now) for one in roles}
@@ -229,7 +228,12 @@ def next_step(seen: Seen) -> ServiceStep:
     )
     groups = GroupPlans(service, seen.groups, leaving, now)
     groups.left_over()
-    documents: list[Document] = [*children.services(service, leaving.stands_in)]
+    reason, led = decisions[roles[0].name].reason, seen.held.leads_since is not None
+    to_activator = not leaving.stands_in and leads_to_activator(service.spec, seen.pods, reason, now, led_before=led)
+    documents: list[Document] = [
+        *children.activators(service, seen.image),
+        *children.services(service, leaving.stands_in, to_activator=to_activator),
+    ]
     for role in roles:
         documents.append(children.disruption_budget(service, role.spec))
         placing = placings[role.name]
@@ -256,28 +260,8 @@ def next_step(seen: Seen) -> ServiceStep:
         memories=memories,
         again_seconds=_again_seconds(service, seen.pods, decisions),
         groups=groups.work,
+        leads_to_activator=to_activator,
     )
-
-
-def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
-    """By pod, one merge patch with its drain, undrain and cost, its UID in it as a precondition."""
-    found: dict[PodRef, Document] = {}
-
-    def metadata(ref: PodRef) -> Document:
-        document = found.setdefault(ref, {"metadata": {"uid": ref.uid, "labels": {}, "annotations": {}}})
-        part: Document = document["metadata"]
-        return part
-
-    for ref in step.drain:
-        metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "false"
-        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = written(now)
-    for ref in step.undrain:
-        metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "true"
-        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = None
-    for ref, cost in step.cost.items():
-        for name in (DELETION_COST_ANNOTATION, LEAVING_COST_ANNOTATION):
-            metadata(ref)["annotations"][name] = str(cost) if cost else None
-    return found
 
 
 def _role(seen: Seen, spec: Role) -> _Role:
@@ -315,6 +299,7 @@ def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
         problem=role.look.problem,
         has_profile=role.prospect.has_profile,
         was_idle=was_idle(service, role.spec),
+        answers_since=answers_since(role.states),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stowage.api.model_service import ModelServiceSpec
-from stowage.decide.serving.zero import is_woken_by_schedule, what_is_unknown
+from stowage.decide.serving.zero import what_is_unknown
 
 
 def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
@@ -20,9 +20,4 @@ def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
         for one in spec.scaling.schedules
         if (why := what_is_unknown(spec, one))
     ]
-    if spec.scaling.scale_to_zero is not None:
-        if is_woken_by_schedule(spec):
-            found.append("scaling.scaleToZero.hold (requests at zero are refused; a schedule wakes the service)")
-        else:
-            found.append("scaling.scaleToZero (no schedule would wake the service, so bounds.min replicas stay)")
     return tuple(found)

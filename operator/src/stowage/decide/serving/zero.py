@@ -1,9 +1,4 @@
-"""When a service has nothing to do, and may have no replica at all.
-
-Nothing holds requests that come at zero, and replicas that are not there tell of no queue: what wakes a service is a
-schedule, somebody by hand, or a queue in front of it that its metrics tell of. So only a service with a schedule that
-wakes it goes to zero by itself.
-"""
+"""When a service has nothing to do, and may have no replica at all; who wakes it is in `hold.py`."""
 
 from __future__ import annotations
 
@@ -12,11 +7,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from stowage.api.model_service import ModelServiceSpec
 from stowage.api.model_service_scaling import Schedule
 from stowage.decide.serving.view import View
-
-
-def is_woken_by_schedule(spec: ModelServiceSpec) -> bool:
-    """Whether a schedule asks for replicas at some time."""
-    return any(one.min is not None and not what_is_unknown(spec, one) for one in spec.scaling.schedules)
 
 
 def what_is_unknown(spec: ModelServiceSpec, schedule: Schedule) -> str:

@@ -21,6 +21,7 @@ from stowage.api.names import (
 )
 from stowage.api.resource import part_to_document
 from stowage.api.training_job import Pack, TrainingJob
+from stowage.decide.restricted import RESTRICTED
 from stowage.decide.training.node_terms import apart_from, close_to, within, without_nodes
 from stowage_scheduler.kube.gang_facts import PREFERRED_TOPOLOGY, REQUIRED_TOPOLOGY
 
@@ -46,17 +47,6 @@ _TOKEN_VOLUME: Final = "stowage-token"  # noqa: S105 - the name of a volume
 _CHECKPOINT_VOLUME: Final = "stowage-checkpoints"
 _WORKER_PATH: Final = "/stowage/worker"
 _TOKEN_PATH: Final = "/stowage/secret"  # noqa: S105 - a path
-_USER: Final = 65532
-"""Of our image."""
-_LOCKED: Final[Document] = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "runAsUser": _USER,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-"""What the Pod Security level `restricted` asks of a container, for those that we add."""
 
 
 class SeatPod(Struct, frozen=True):
@@ -165,7 +155,7 @@ def coordinator_pod(job: TrainingJob, image: str) -> Document:
                     "ports": [{"name": "coordinator", "containerPort": COORDINATOR_PORT, "protocol": "TCP"}],
                     "readinessProbe": {"tcpSocket": {"port": COORDINATOR_PORT}, "periodSeconds": 5},
                     "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-                    "securityContext": _LOCKED,
+                    "securityContext": RESTRICTED,
                     "volumeMounts": [{"name": _TOKEN_VOLUME, "mountPath": _TOKEN_PATH, "readOnly": True}],
                 }
             ],
@@ -317,7 +307,7 @@ def _install(image: str) -> Document:
         "image": image,
         "command": ["python", "-m", "stowage_worker", "install", _WORKER_PATH],
         "resources": {"requests": amounts, "limits": amounts},
-        "securityContext": _LOCKED,
+        "securityContext": RESTRICTED,
         "volumeMounts": [{"name": _WORKER_VOLUME, "mountPath": _WORKER_PATH}],
     }
 

@@ -1,0 +1,33 @@
+"""How the pods of a service are told that they leave, or stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
+from stowage.decide.serving.service_facts import DRAINING_SINCE_ANNOTATION, LEAVING_COST_ANNOTATION, PodRef, written
+from stowage.decide.serving.service_step import ServiceStep
+
+Document = dict[str, Any]
+
+
+def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
+    """By pod, one merge patch with its drain, undrain and cost, its UID in it as a precondition."""
+    found: dict[PodRef, Document] = {}
+
+    def metadata(ref: PodRef) -> Document:
+        document = found.setdefault(ref, {"metadata": {"uid": ref.uid, "labels": {}, "annotations": {}}})
+        part: Document = document["metadata"]
+        return part
+
+    for ref in step.drain:
+        metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "false"
+        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = written(now)
+    for ref in step.undrain:
+        metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "true"
+        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = None
+    for ref, cost in step.cost.items():
+        for name in (DELETION_COST_ANNOTATION, LEAVING_COST_ANNOTATION):
+            metadata(ref)["annotations"][name] = str(cost) if cost else None
+    return found
