@@ -24,7 +24,6 @@ from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.drain import GONE_COST, LEAVING_COST
 from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.service_facts import ChildRef, PodFact, written
-from stowage.decide.serving.zero import is_woken_by_schedule
 from unit.serving_steps import PODS, ZERO, busy, condition, replicas, stepped, told
 
 TWO = [variant("cheap", costPerHour="1"), variant("dear", costPerHour="4")]
@@ -44,7 +43,6 @@ def test_variants_that_were_renamed_often_do_not_fill_the_status() -> None:
 def test_a_schedule_of_a_role_that_is_not_there_wakes_nothing_and_is_named() -> None:
     elsewhere = {"name": "morning", "role": "gone", "start": "08:00", "end": "09:00", "min": 2}
     of = service(scaling=ZERO | {"schedules": [elsewhere]}, status=told(1))
-    assert not is_woken_by_schedule(of.spec)
     step = stepped(of, PODS[:1], [deployment(1)], {"unified": Told(quiet_view(PODS[:1], 1))})
     assert step.status.roles[0].desired == 1
     assert "scaling.schedules[morning]" in condition(step, "Accepted").message
