@@ -58,7 +58,6 @@ def test_the_story_of_a_rise() -> None:
         "  last decision, 1 min 5 s ago: from 2 to 3, SloHeadroomLow, as Slo asked\n"
         "    asked for: Slo 3\n"
         "    numbers: arrivalsPerSecond 12.1\n"
-        "    it is too old to be repeated: no newer signals for 50 s\n"
         "  before that, 1 min 10 s ago: from 2 to 2, Steady\n"
         "  before that, 10 min ago: from 1 to 2, ForecastHigher"
     )
@@ -76,6 +75,13 @@ def test_replicas_that_were_made_anew_are_told_of() -> None:
     assert role_["groups"] == [
         {"variant": "wide", "ordinal": 1, "restarts": 3, "since": NOW - 20, "reason": "PodEnded", "message": "pod x"}
     ]
+
+
+def test_a_status_that_rests_is_not_called_old_before_it_had_to_be_written() -> None:
+    assert "does the operator run" not in "\n".join(lines(explain(service(RISEN), NOW + 250)))
+    assert "nothing newer was told for 5 min 50 s: does the operator run?" in "\n".join(
+        lines(explain(service(RISEN), NOW + 300))
+    )
 
 
 def test_the_same_for_programs() -> None:

@@ -75,6 +75,7 @@ def _role(role: RoleStory, now: float) -> Iterator[str]:
 
 
 def _decision(one: DecisionStory, now: float) -> Iterator[str]:
+    from stowage.decide.serving.service_shown import TIMES_SECONDS
     from stowage.decide.training.time_words import span
 
     by = f", as {one.recommender} asked" if one.recommender else ""
@@ -87,5 +88,5 @@ def _decision(one: DecisionStory, now: float) -> Iterator[str]:
     if one.inputs:
         shown = list(one.inputs.items())[:_MOST_NUMBERS]
         yield "    numbers: " + ", ".join(f"{name} {value}" for name, value in shown)
-    if one.valid_until is not None and one.valid_until < now:
-        yield f"    it is too old to be repeated: no newer signals for {span(now - one.valid_until)}"
+    if one.valid_until is not None and one.valid_until + TIMES_SECONDS < now:  # times alone are written that late
+        yield f"    nothing newer was told for {span(now - one.valid_until)}: does the operator run?"
