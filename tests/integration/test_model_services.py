@@ -18,7 +18,7 @@ from harness.model_service import Service
 from harness.played_engines import CACHE_TOKENS, PlayedEngines
 from harness.prometheus_server import FakePrometheus, fake_prometheus
 from harness.waiting import always, eventually
-from harness.workbench import Document, Workbench
+from harness.workbench import Document, Workbench, is_ready
 from stowage.api.model_service import ModelService
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import paths
@@ -335,3 +335,45 @@ async def replica_at(port: int) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+
+
+async def test_a_cheaper_mix_takes_over_once_it_is_ready(service: Service) -> None:
+    """By price for speed the big variant comes first; for a load that one small replica bears, the small one does."""
+    names = {kind: f"{kind}-{service.bench.namespace}" for kind in ("small", "big")}
+    for kind, times in (("small", 1.0), ("big", 0.1)):
+        fitted = {
+            "prefill": {"base": f"{20 * times:g}", "perToken": f"{0.1 * times:g}"},
+            "decode": {"base": f"{20 * times:g}", "perRequest": f"{0.2 * times:g}"},
+        }
+        spec = {"model": "m", "accelerator": kind, "kvCacheTokens": CACHE_TOKENS, "fitted": fitted}
+        head = {"apiVersion": "stowage.dev/v1alpha1", "kind": "PerformanceProfile", "metadata": {"name": names[kind]}}
+        await service.bench.create(paths.PERFORMANCE_PROFILES, {**head, "spec": spec})
+    prices = {"small": "1", "big": "2"}
+    variants = [service.variant(name=one, costPerHour=prices[one], profile=names[one]) for one in names]
+    await service.apply(
+        roles=[{"variants": variants}],
+        slo={"timeToFirstToken": "2s", "interTokenLatency": "100ms"},
+        scaling={"recommenders": ["Slo"], "scaleDown": {"drainDeadline": "5s"}},
+    )
+    await service.until_ready(1)
+    kinds = {pod["metadata"]["labels"]["stowage.dev/variant"] for pod in (await service.pods()).values()}
+    assert kinds == {"big"}
+
+    async def taken_over() -> bool:
+        pods = await service.pods()
+        serving = [one for one in pods.values() if one["metadata"]["labels"][TAKES] == "true" and is_ready(one)]
+        assert serving, "there is never less than the load takes"
+        return {one["metadata"]["labels"]["stowage.dev/variant"] for one in pods.values()} == {"small"}
+
+    await eventually(taken_over, timeout_seconds=120, what="the small variant bears the load alone")
+    await service.until_condition("MixChosen", "True", "MixInForce")
+    (role,) = (await service.status())["roles"]
+    assert [(one["name"], one["replicas"]) for one in role["mix"]["variants"]] == [("small", 1), ("big", 0)]
+    assert "MixSwitched" in {one["reason"] for one in (await service.status())["decisions"]}
+
+    async def profile_tells() -> bool:
+        found = await service.bench.api.get(paths.performance_profile(names["small"]))
+        status = found.get("status") or {}
+        return [one["status"] for one in status.get("conditions", ())] == ["True"] and status["services"] == 1
+
+    await eventually(profile_tells, what="the profile is accepted, and used by one service")

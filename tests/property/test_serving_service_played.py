@@ -10,8 +10,11 @@ from hypothesis import given, settings
 
 from harness.serving_children import NOW, pod, role, service, variant
 from stowage.api.model_service import ModelService
+from stowage.decide.serving.performance import Performance, line
 from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.role_mix import MixAnswer, MixOutcome, Part
+from stowage.decide.serving.role_prospect import prospect, states_of
 from stowage.decide.serving.service_facts import (
     OUT_OF_STOCK_UNTIL_ANNOTATION,
     DeploymentFact,
@@ -37,12 +40,24 @@ class World:
         self.pods: dict[PodRef, PodFact] = {}
         self.made = 0
         self.memories: dict[str, RoleMemory] = {}
+        self.profiles: dict[str, Performance] = {}
+        self.mixes: dict[str, MixAnswer] = {}
 
     def look(self, of: ModelService) -> tuple[ModelService, ServiceStep]:
         """One step of the operator, all of it carried out, and what follows in the cluster."""
         step = next_step(
-            Seen(of, tuple(self.pods.values()), dict(self.deployments), {}, {}, self.now, memories=self.memories)
+            Seen(
+                of,
+                tuple(self.pods.values()),
+                dict(self.deployments),
+                {},
+                self.profiles,
+                self.now,
+                memories=self.memories,
+                mixes=self.mixes,
+            )
         )
+        self.mixes = {}
         self.memories = dict(step.memories)
         for ref, patch in pod_patches(step, self.now).items():
             self._patch(ref, patch["metadata"])
@@ -166,3 +181,56 @@ def test_a_variant_that_is_replaced_leaves_as_fast_as_the_other_one_answers(coun
     assert {one.variant for one in world.pods.values()} == {"dear"}
     assert len(world.pods) == count
     assert set(world.deployments) == {"llama-unified-dear"}
+
+
+QUICK = Performance(line(0.01, 0.00003), line(0.01, 0.0001), kv_capacity_tokens=400_000)
+SLOW = Performance(line(0.02, 0.0001), line(0.025, 0.0003), kv_capacity_tokens=100_000)
+
+
+def both(**status: Any) -> ModelService:
+    variants = [variant("slow", costPerHour="1", profile="slow"), variant("quick", costPerHour="4", profile="quick")]
+    return service(
+        role(most=40, variants=variants),
+        scaling={"scaleDown": {"drainDeadline": "60s"}},
+        slo={"timeToFirstToken": "2s", "interTokenLatency": "100ms"},
+        **status,
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(1, 6),
+    towards=st.sampled_from(["slow", "quick"]),
+    lacking=st.integers(0, 2),
+)
+def test_another_mix_takes_over_without_a_moment_of_too_little(count: int, towards: str, lacking: int) -> None:
+    """Without signals, so that nothing but the mix asks for anything; where nodes are lacking, what was there stays."""
+    begins = "quick" if towards == "slow" else "slow"
+    of = both()
+    (spec,) = of.spec.roles
+    bears = prospect(
+        of.spec, spec, states_of(of, spec, (), {}), {"slow": SLOW, "quick": QUICK}, RoleMemory()
+    ).capacities
+    needed = -(-count * bears[begins] // bears[towards])
+    world = World({begins: count, towards: max(0, int(needed) - lacking)})
+    world.profiles = {"slow": SLOW, "quick": QUICK}
+    status = {"name": "unified", "desired": count, "variants": [{"name": begins, "desired": count}]}
+    of = both(status={"roles": [status]})
+    name = f"llama-unified-{begins}"
+    world.deployments[name] = DeploymentFact(name, f"uid-{name}", count)
+    world.pods = {one.ref: one for one in (pod(number, variant=begins) for number in range(count))}
+    world.made = count
+    parts = (Part(towards, int(needed), bears[towards]), Part(begins, 0, bears[begins]))
+    world.mixes = {"unified": MixAnswer(MixOutcome.CHOSEN, parts)}
+    for _ in range(60):
+        of, _ = world.look(of)
+        serving = [one.variant for one in world.pods.values() if one.is_ready and one.takes_requests]
+        if begins in serving and begins == "quick":
+            assert serving.count("quick") >= count, "old ones bear all until the last new one is there"
+        else:
+            assert len(serving) * min(bears[name] for name in serving) >= count * bears[begins] - 1e-6
+    kinds = [one.variant for one in world.pods.values()]
+    assert kinds == ([begins] * count if lacking else [towards] * int(needed))
+    mix = of.status.roles[0].mix
+    assert mix is not None
+    assert mix.reason == ("MixSwitchFailed" if lacking else "MixInForce")

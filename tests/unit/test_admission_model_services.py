@@ -8,7 +8,6 @@ import pytest
 
 from stowage.admission.judge import judge
 from stowage.admission.known import Known
-from stowage.admission.performance_profiles import NOT_USED
 from stowage.admission.verdict import Verdict
 from unit.admission_requests import changed, request
 
@@ -342,7 +341,7 @@ def test_what_a_service_said_before_is_no_reason_to_refuse_a_change() -> None:
 
 
 def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> None:
-    assert verdict(profile()).warnings == (NOT_USED,)
+    assert verdict(profile()).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -381,7 +380,7 @@ def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> Non
     ],
 )
 def test_what_is_odd_about_a_profile_is_told(spec: Document, words: tuple[str, ...]) -> None:
-    assert verdict(profile(**spec)).warnings == (NOT_USED, *words)
+    assert verdict(profile(**spec)).warnings == words
 
 
 @pytest.mark.parametrize(

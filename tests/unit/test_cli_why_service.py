@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from stowage.api.durations import Duration, instant
 from stowage.api.model_service_status import (
     ColdStart,
     GroupStatus,
+    MixVariant,
     ModelServiceStatus,
     Recommendation,
+    RoleMix,
     RoleStatus,
     ServiceLevelStatus,
     VariantStatus,
@@ -17,6 +22,8 @@ from stowage.api.model_service_status import (
 from stowage.cli import run
 from stowage.cli.service_answer import document, explain
 from stowage.cli.service_text import lines
+from stowage_scheduler.kube.dump import read_dump
+from stowage_scheduler.kube.redact import redact
 from unit.serving_services import NOW, condition, decision, role, service
 
 RISEN = ModelServiceStatus(
@@ -124,6 +131,50 @@ def test_what_helps(status: ModelServiceStatus, words: str, positive: bool) -> N
     assert answer.positive is positive
 
 
-def test_a_dump_has_no_services(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["why", "msvc/team/chat", "-f", "dump.json"]) == 2
-    assert "dumps hold no ModelServices" in capsys.readouterr().err
+def test_the_mix_of_variants() -> None:
+    mix = RoleMix(
+        since=instant(NOW - 600),
+        reason="MixInForce",
+        variants=(
+            MixVariant(name="l40s", replicas=2, requests_per_second="3.2700"),
+            MixVariant(name="h100", requests_per_second="14.1000"),
+        ),
+    )
+    answer = explain(service(ModelServiceStatus(roles=(role(2, 2, mix=mix),))), NOW)
+    assert "  mix of 10 min ago, MixInForce: 2 l40s (3.27/s each), then h100 (14.1/s each)" in list(lines(answer))
+    (found,) = document(answer)["roles"]
+    assert found["mix"] == {
+        "reason": "MixInForce",
+        "since": NOW - 600,
+        "variants": {
+            "l40s": {"replicas": 2, "requestsPerSecond": 3.27},
+            "h100": {"replicas": 0, "requestsPerSecond": 14.1},
+        },
+    }
+
+
+def test_a_service_is_explained_from_a_dump(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = service(RISEN).to_document()
+    stored["spec"]["roles"][0]["variants"][0]["template"]["spec"]["containers"][0]["env"] = [{"name": "TOKEN"}]
+    stored["spec"]["model"] = {"name": "m", "uri": "https://user:secret@models/m"}
+    dump = redact({"apiVersion": "v1", "kind": "List", "items": [stored]})
+    text = json.dumps(dump)
+    assert not [word for word in ("TOKEN", "secret", "image", "requests a second") if word in text]
+    (tmp_path / "dump.json").write_text(text)
+    assert run(["why", "msvc/team/chat", "-f", str(tmp_path / "dump.json")]) == 1
+    told = capsys.readouterr().out
+    assert "role unified: 3 replicas" in told
+    assert "asked for: Slo 3" in told
+    assert run(["why", "msvc/team/other", "-f", str(tmp_path / "dump.json")]) == 2
+    assert "modelservice team/other: not found" in capsys.readouterr().err
+
+
+def test_profiles_stand_in_a_dump_as_they_are_written() -> None:
+    profile = {
+        "apiVersion": "stowage.dev/v1alpha1",
+        "kind": "PerformanceProfile",
+        "metadata": {"name": "h100", "managedFields": []},
+        "spec": {"model": "m", "accelerator": "h100", "kvCacheTokens": 1},
+    }
+    text = json.dumps(redact({"apiVersion": "v1", "kind": "List", "items": [profile]}))
+    assert read_dump(text.encode()).profiles == ({**profile, "metadata": {"name": "h100"}},)

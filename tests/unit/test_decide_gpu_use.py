@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec import structs
 
 from harness.facts import node, pod, snapshot
-from stowage.decide.gpu_use import GPU, shared_gpus, unusable_gpus
+from stowage.decide.gpu_use import GPU, free_gpus, shared_gpus, unusable_gpus
 from stowage_scheduler.cluster import GPU_MILLI, GpuShare, Pod, Snapshot
 
 EIGHT = {"extra": {GPU: 8}}
@@ -13,6 +16,10 @@ EIGHT = {"extra": {GPU: 8}}
 
 def gpus(count: int) -> dict[str, object]:
     return {"extra": {GPU: count}}
+
+
+def ended(name: str, **fields: Any) -> Pod:
+    return structs.replace(pod(name, **fields), phase="Succeeded")
 
 
 def share(name: str, milli: int, on: str, device: int | None = None) -> Pod:
@@ -45,6 +52,32 @@ def share(name: str, milli: int, on: str, device: int | None = None) -> Pod:
 )
 def test_unusable_gpus(cluster: Snapshot, unusable: dict[str, float]) -> None:
     assert unusable_gpus(cluster) == unusable
+
+
+@pytest.mark.parametrize(
+    ("cluster", "free"),
+    [
+        pytest.param(snapshot(node("a", **EIGHT), node("b")), {"a": 8}, id="nodes without GPUs are left out"),
+        pytest.param(snapshot(node("a", **EIGHT), pod("one-0", on="a", **gpus(2))), {"a": 6}, id="beside a pod"),
+        pytest.param(
+            snapshot(node("a", extra={"amd.com/gpu": 4}), pod("one-0", on="a", extra={"amd.com/gpu": 1})),
+            {"a": 3},
+            id="of another maker",
+        ),
+        pytest.param(
+            snapshot(node("a", **EIGHT), pod("one-0", on="a", **gpus(2)), share("half-0", 500, "a", 3)),
+            {"a": 5},
+            id="what a share stands on is in use",
+        ),
+        pytest.param(
+            snapshot(node("a", **EIGHT), ended("one-0", on="a", **gpus(2))),
+            {"a": 8},
+            id="a pod that has ended holds none",
+        ),
+    ],
+)
+def test_free_gpus(cluster: Snapshot, free: dict[str, int]) -> None:
+    assert free_gpus(cluster) == free
 
 
 def test_shared_gpus() -> None:

@@ -325,3 +325,23 @@ def test_usage_errors_are_one_line(
     assert captured.out == ""
     assert said in captured.err
     assert len(captured.err.splitlines()) == 1
+
+
+def test_the_mix_of_variants_for_several_loads(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lengths = ["--input-tokens", "800", "--output-tokens", "100", "--gpu", "h100-80gb:16"]
+    more = [*lengths, "--gpu", "a100-80gb:16", "--price", "h100-80gb:4", "--price", "a100-80gb:1", "--mix"]
+    asked = ["plan-serving", "--profile", str(profile), *ASKED, *more]
+    assert run_command([*asked, "--rate", "8", "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["mixes"]
+    assert [one["requestsPerSecond"] for one in found] == [1.0, 2.0, 4.0, 8.0]
+    for one in found:
+        rates = one["requestsPerSecondOfReplica"]
+        slowest = min(rates[name] for name in one["replicas"])
+        assert sum(one["replicas"].values()) * slowest >= one["requestsPerSecond"]
+        assert sum(int(name[-1]) * count for name, count in one["replicas"].items() if "h100" in name) <= 16
+    costs = [one["costPerHour"] for one in found]
+    assert costs == sorted(costs)
+    assert run_command([*asked, "--rate", "8"]) == 0
+    assert "a replica serves, within the targets:" in capsys.readouterr().out
+    assert run_command([*asked, "--rate", "5000"]) == 1
+    assert "no mix fits" in capsys.readouterr().out

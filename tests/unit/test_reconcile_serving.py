@@ -22,7 +22,8 @@ from stowage.run.serving_signals import Look, ServingPod
 from stowage.run.settings import OperatorSettings
 from stowage.transport import Api, ApiError, Conflict, Forbidden, Invalid, NotFound
 from stowage.transport.errors import Cause
-from stowage_scheduler.cluster import OwnerRef, Pod
+from stowage_scheduler.cluster import Node, OwnerRef, Pod
+from unit.builders import node as any_node
 from unit.builders import pod as any_pod
 from unit.serving_services import NOW, service
 
@@ -301,6 +302,31 @@ async def test_replicas_that_go_are_patched_before_their_deployment_shrinks() ->
     writes = await theatre.look()
     assert theatre.server.objects[DEPLOYMENT]["spec"]["replicas"] == 2, "its pods have not been seen with the label yet"
     assert [one for one in writes if one[0] == "apply" and one[1].endswith("default")] == []
+
+
+def with_gpus(name: str, devices: int) -> Node:
+    one = any_node(name)
+    return structs.replace(one, allocatable={**one.allocatable, "nvidia.com/gpu": devices})
+
+
+async def test_of_two_replicas_that_goes_whose_node_gets_the_larger_room() -> None:
+    theatre = Theatre()
+    theatre.server.objects[SERVICE]["spec"]["replicas"] = 2
+    for name, devices in (("n1", 1), ("n2", 8)):
+        key = ObjectKey("", name)
+        theatre.store.handle("Node", Present(key, with_gpus(name, devices)))
+    await theatre.look()
+    pods = [structs.replace(replica(f"chat-unified-default-1-{name}"), node=f"n{name}") for name in "12"]
+    for one in pods:
+        theatre.show(structs.replace(one, requests={**one.requests, "nvidia.com/gpu": 1}))
+    deployment = theatre.server.objects[DEPLOYMENT]
+    seen = deployment["metadata"]["generation"]
+    deployment["status"] = {"observedGeneration": seen, "replicas": 2, "updatedReplicas": 2}
+    await theatre.look(120.0)
+    document = theatre.server.objects[SERVICE]
+    document["spec"]["replicas"], document["metadata"]["generation"] = 1, 2
+    writes = await theatre.look()
+    assert [name for verb, name in writes if verb == "patch"] == ["chat-unified-default-1-2"]
 
 
 async def test_what_is_own_does_not_ring_and_what_is_gone_is_forgotten() -> None:

@@ -230,3 +230,17 @@ def test_the_same_is_seen_and_the_same_is_done() -> None:
     assert [one.last_transition_time for one in again.status.conditions] == [
         one.last_transition_time for one in first.status.conditions
     ]
+
+
+def test_a_decision_keeps_what_each_recommender_asked_for() -> None:
+    of = service(
+        role(most=8, variants=[variant(profile="p")]),
+        slo={"timeToFirstToken": "2s", "interTokenLatency": "100ms"},
+        scaling={"recommenders": ["Slo", "Saturation", "Concurrency"], "concurrency": {"target": 4}},
+    )
+    look = busy(4.0, 2)
+    step = stepped(of, PODS[:2], [deployment(2)], {"unified": look}, profiles={"p": PERFORMANCE}, now=look.view.now)
+    (last,) = step.status.decisions
+    asked = {one.recommender: one.replicas for one in last.recommendations}
+    assert set(asked) == {"Slo", "Saturation", "Concurrency"}
+    assert (asked["Concurrency"], last.to) == (max(asked.values()), 8), "any raises, up to bounds.max"

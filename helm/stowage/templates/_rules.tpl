@@ -54,6 +54,9 @@
 - apiGroups: [stowage.dev]
   resources: [packingpolicies/status, packingplans/status]
   verbs: [update]
+- apiGroups: [stowage.dev]
+  resources: [performanceprofiles/status]
+  verbs: [update]
 {{- end }}
 
 {{/* taints and annotations of nodes, which no namespace can bound */}}

@@ -11,7 +11,12 @@ from stowage.act.unreadable import tell_unreadable
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceCondition, ServiceReason
 from stowage.api.names import OPERATOR_MANAGER, SERVICE_LABEL
-from stowage.api.performance_profile import PerformanceProfile
+from stowage.api.performance_profile import (
+    PerformanceProfile,
+    PerformanceProfileStatus,
+    ProfileCondition,
+    ProfileReason,
+)
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.service_facts import ChildRef, PodRef
 from stowage.transport import Api, Conflict, Invalid, NotFound, paths
@@ -58,6 +63,28 @@ async def get_profile(api: Api, name: str) -> PerformanceProfile | None:
         return read(PerformanceProfile, await api.get(paths.performance_profile(name)))
     except NotFound:
         return None
+
+
+async def write_profile_status(
+    api: Api, profile: PerformanceProfile, status: PerformanceProfileStatus, *, leads: Callable[[], bool]
+) -> None:
+    """Write a profile's status if it changed; whoever wrote meanwhile rings, and it is looked at again."""
+    if status == profile.status or not leads():
+        return
+    document = profile.model_copy(update={"status": status}).to_document()
+    document["metadata"].pop("managedFields", None)  # absent means untouched
+    try:
+        await api.replace(paths.performance_profile_status(profile.name), document)
+    except (Conflict, NotFound):
+        logger.debug("PerformanceProfile %s was changed meanwhile", profile.name)
+
+
+async def refuse_unreadable_profile(
+    api: Api, name: str, error: InvalidObjectError, *, now: float, leads: Callable[[], bool]
+) -> None:
+    """Say in the status of a profile that it cannot be used, and log it once."""
+    condition, reason = ProfileCondition.ACCEPTED, ProfileReason.INVALID_SPEC
+    await tell_unreadable(api, paths.performance_profile(name), error, condition, reason, now=now, leads=leads)
 
 
 async def refuse_unreadable_service(

@@ -18,6 +18,8 @@ class ServiceCondition(StrEnum):
     """Numbers of replicas follow the signals."""
     TARGETS_MET = "TargetsMet"
     """The share of requests that `slo.attainment` asks for has met the targets. Absent without `slo`."""
+    MIX_CHOSEN = "MixChosen"
+    """Replicas are made of the variants that cost least together. Absent where no role has several variants."""
 
 
 class ServiceReason(StrEnum):
@@ -30,7 +32,7 @@ class ServiceReason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     """Not Accepted: the spec breaks a rule that admission could not see; the message names the field."""
     PROFILE_MISSING = "ProfileMissing"
-    """Not Accepted: there is no PerformanceProfile of the name that a variant gives."""
+    """Not Accepted: there is no PerformanceProfile of the name that a variant gives, or it cannot be used."""
     CHILD_REFUSED = "ChildRefused"
     """Not Accepted: the API server refuses a child of the service; the message has its words."""
     FOREIGN_EDIT = "ForeignEdit"
@@ -73,6 +75,20 @@ class ServiceReason(StrEnum):
     """Not TargetsMet: fewer requests than `slo.attainment` met every target."""
     TOO_FEW_REQUESTS = "TooFewRequests"
     """TargetsMet unknown: too few requests came to say."""
+    MIX_IN_FORCE = "MixInForce"
+    """MixChosen: replicas are of the cheapest variants, or another mix would save too little."""
+    MIX_SWITCHING = "MixSwitching"
+    """MixChosen: another mix is cheaper; its replicas start, and those that they replace go when they are ready."""
+    MIX_NOT_ASKED = "MixNotAsked"
+    """MixChosen unknown: no mix has been worked out yet, or replicas are fixed; the message says why."""
+    MIX_UNKNOWN = "MixUnknown"
+    """Not MixChosen: a variant has no usable profile or no price; variants are taken in order of what is known."""
+    MIX_OUT_OF_REACH = "MixOutOfReach"
+    """Not MixChosen: by their profiles, no variant serves the measured requests within the targets."""
+    MIX_NO_ROOM = "MixNoRoom"
+    """Not MixChosen: no mix that serves the load fits into stock, bounds and budget."""
+    MIX_SWITCH_FAILED = "MixSwitchFailed"
+    """Not MixChosen: replicas of the cheaper mix did not start, so what is there stays; it is tried again later."""
 
 
 class GroupReason(StrEnum):
@@ -141,3 +157,5 @@ class ScalingReason(StrEnum):
     """Held: signals are missing, stale or contradictory, and without knowledge nothing falls."""
     RECOVERED = "Recovered"
     """Signals are there again; what they ask for is approached within the limits per minute."""
+    MIX_SWITCHED = "MixSwitched"
+    """Another mix of variants has taken over: its replicas are ready, and bear as much as those that they replace."""

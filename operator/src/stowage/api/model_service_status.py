@@ -16,6 +16,7 @@ from stowage.api.resource import StatusFields
 
 MAX_DECISIONS: Final = 10
 MAX_INPUTS: Final = 32
+MAX_RECOMMENDATIONS: Final = 8
 
 Count = Annotated[Integer, Field(ge=0, le=MAX_COUNT)]
 InputName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z][A-Za-z0-9]*$")]
@@ -69,6 +70,30 @@ class VariantStatus(StatusFields):
     """With `group`: no room was found for a replica, and until then no more are asked for."""
 
 
+class MixVariant(StatusFields):
+    """A variant's part in the mix of a role."""
+
+    name: PartName
+    """Name of the variant."""
+    replicas: Count = 0
+    """Of it, at the load that the mix was chosen for; 0: it comes only when those before it can have no more."""
+    requests_per_second: Decimal | None = None
+    """What one replica serves within the targets, of requests as they were measured."""
+
+
+class RoleMix(StatusFields):
+    """Of which variants the replicas of a role shall be, so that they cost least."""
+
+    since: Instant
+    """When it was chosen."""
+    reason: ReasonWord
+    """How it stands, from a closed set: `MixInForce`, `MixSwitching`, or why there is none."""
+    saves_per_hour: Decimal | None = None
+    """What the last switch saved, in what `scaling.minimize` counts: price, or watts."""
+    variants: Annotated[tuple[MixVariant, ...], Field(max_length=MAX_VARIANTS), Unique("name")] = ()
+    """In the order in which they get replicas."""
+
+
 class RoleStatus(StatusFields):
     """Replicas of one role."""
 
@@ -94,6 +119,8 @@ class RoleStatus(StatusFields):
     """When `desired` last changed."""
     variants: Annotated[tuple[VariantStatus, ...], Field(max_length=MAX_VARIANTS), Unique("name")] = ()
     """The same by variant."""
+    mix: RoleMix | None = None
+    """Of which variants replicas are made; absent with a single one."""
 
 
 class Recommendation(StatusFields):
@@ -124,7 +151,9 @@ class DecisionRecord(StatusFields):
     """Why, in words and numbers."""
     inputs: Inputs = Field(default={})
     """The numbers that it was made from, such as `arrivalsPerSecond`."""
-    recommendations: Annotated[tuple[Recommendation, ...], Field(max_length=8, json_schema_extra=ATOMIC)] = ()
+    recommendations: Annotated[
+        tuple[Recommendation, ...], Field(max_length=MAX_RECOMMENDATIONS, json_schema_extra=ATOMIC)
+    ] = ()
     """What each recommender asked for."""
     valid_until: Instant | None = None
     """Without newer signals it is not repeated after this."""
@@ -233,7 +262,7 @@ class ModelServiceStatus(StatusFields):
     last_signal_at: Instant | None = None
     """Time of the newest sample of all signals."""
     conditions: Conditions = ()
-    """Accepted, Available, Observed, Scaling and TargetsMet."""
+    """Accepted, Available, Observed, Scaling, TargetsMet and MixChosen."""
 
     @computed_field(  # type: ignore[prop-decorator]
         description="Ready replicas of all roles.", json_schema_extra={"minimum": 0, "maximum": MAX_COUNT}

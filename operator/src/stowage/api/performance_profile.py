@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -167,11 +168,29 @@ class PerformanceProfileSpec(SpecFields):
         return self
 
 
+class ProfileCondition(StrEnum):
+    """Types of the conditions of a PerformanceProfile."""
+
+    ACCEPTED = "Accepted"
+    """Decisions can be made from it."""
+
+
+class ProfileReason(StrEnum):
+    """Why the conditions of a PerformanceProfile are as they are: members are added, never renamed."""
+
+    ACCEPTED = "Accepted"
+    """Accepted: services that name it are decided with it."""
+    INVALID_SPEC = "InvalidSpec"
+    """Not Accepted: its numbers make no curves; services that name it are decided as if it were not there."""
+
+
 class PerformanceProfileStatus(StatusFields):
-    """What the operator says about a profile. This version does not write it yet."""
+    """What the operator says about a profile."""
 
     observed_generation: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
     """`metadata.generation` that this status speaks of."""
+    services: Annotated[Integer, Field(ge=0, le=MAX_COUNT)] = 0
+    """ModelServices that name it in a variant."""
     conditions: Conditions = ()
     """Accepted."""
 

@@ -39,11 +39,16 @@ COLLECTIONS = {
     paths.COSCHEDULING_POD_GROUPS: "PodGroup",
     paths.PACKING_POLICIES: "PackingPolicy",
     paths.TRAINING_JOBS: "TrainingJob",
+    paths.MODEL_SERVICES: "ModelService",
+    paths.PERFORMANCE_PROFILES: "PerformanceProfile",
 }
 
 
 # those that not every cluster has: who may not read one is told the same as who may, but there is none
-OPTIONAL = frozenset({paths.POD_GROUPS, paths.COSCHEDULING_POD_GROUPS, paths.TRAINING_JOBS})
+OPTIONAL = frozenset(
+    {paths.POD_GROUPS, paths.COSCHEDULING_POD_GROUPS, paths.TRAINING_JOBS}
+    | {paths.MODEL_SERVICES, paths.PERFORMANCE_PROFILES}
+)
 
 
 def with_cluster(kubeconfig: str | None, context: str | None, work: Callable[[Api], Awaitable[Answer]]) -> Answer:

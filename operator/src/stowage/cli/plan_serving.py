@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -14,6 +14,7 @@ from stowage.cli.printing import console, print_document, progress, remark
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stowage.cli.plan_mix import MixRow
     from stowage.decide.serving.capacity import Shape
     from stowage.decide.serving.plan_serving import Demand, Fleet, Layout
     from stowage.simulate.serving.requests import Requests
@@ -67,6 +68,10 @@ def plan_serving(
     closed_form: Annotated[
         bool, typer.Option("--closed-form", help="Rates by a queueing model instead of simulation: faster, less close.")
     ] = False,
+    mix: Annotated[
+        bool,
+        typer.Option("--mix", help="Instead of layouts: of which replicas a role with several variants would be made."),
+    ] = False,
     rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Layouts to show.")] = 10,
     seed: SeedOption = 0,
     output: OutputOption = Output.TABLE,
@@ -76,6 +81,7 @@ def plan_serving(
     Prefill and decode together or apart, tensor and pipeline parallel degree of each, and how many replicas.
     Exit code 0 when some layout meets the demand, else 1.
     """
+    from stowage.cli import plan_mix
     from stowage.decide.serving.capacity import Targets, capacity
     from stowage.decide.serving.plan_serving import Demand, Fleet, layouts
     from stowage.simulate.openb import TraceError
@@ -110,6 +116,8 @@ def plan_serving(
                 tensor=profile_gpus,
                 kv_tokens=kv_capacity,
             )
+            if mix:
+                _end_with_mixes(plan_mix.mixes(read.splits, demand, fleet), output)
             simulated = SimulatedRate(requests.prompt_tokens, requests.output_tokens, seed)
             found = layouts(read.splits, demand, fleet, capacity if closed_form else simulated)
     except (TraceError, ValueError) as error:
@@ -122,6 +130,16 @@ def plan_serving(
         print_document(_document(found[:rows], demand, fleet, read.left_out), output)
     if not found or not found[0].meets_demand:
         raise typer.Exit(ExitCode.NEGATIVE)
+
+
+def _end_with_mixes(found: Sequence[MixRow], output: Output) -> NoReturn:
+    from stowage.cli import plan_mix
+
+    if output is Output.TABLE:
+        plan_mix.show(found)
+    else:
+        print_document(plan_mix.document(found), output)
+    raise typer.Exit(ExitCode.OK if found[-1].replicas else ExitCode.NEGATIVE)
 
 
 def _pairs(given: Sequence[str], option: str) -> dict[str, str]:

@@ -83,6 +83,7 @@ NEEDED_RIGHTS: Final = (
     # serving: services, the profiles that they name, and what they are made of
     Right(Process.OPERATOR, GROUP, ("modelservices", "performanceprofiles"), ("get", *_READ)),
     Right(Process.OPERATOR, GROUP, ("modelservices/status",), ("update",), on_workloads=True),
+    Right(Process.OPERATOR, GROUP, ("performanceprofiles/status",), ("update",)),
     Right(Process.OPERATOR, "apps", ("deployments",), ("get", "create", "patch", "delete"), on_workloads=True),
     Right(Process.OPERATOR, "", ("services",), ("list", "delete"), on_workloads=True),
     Right(

@@ -10,7 +10,8 @@ from msgspec import Struct, structs
 if TYPE_CHECKING:
     from stowage.api.conditions import Condition
     from stowage.api.model_service import ModelService
-    from stowage.api.model_service_status import DecisionRecord, ModelServiceStatus, RoleStatus
+    from stowage.api.model_service_status import DecisionRecord, ModelServiceStatus, RoleMix, RoleStatus
+    from stowage_scheduler.kube.dump import Dump
 
 _LONGEST = 300
 _MOST_EARLIER = 4
@@ -41,6 +42,14 @@ class GroupStory(Struct, frozen=True):
     words: str = ""
 
 
+class MixStory(Struct, frozen=True):
+    """Of which variants replicas are, in order: replicas and requests per second of each; since when."""
+
+    reason: str
+    since: float
+    variants: Mapping[str, tuple[int, float]] = {}
+
+
 class RoleStory(Struct, frozen=True):
     """One role: its replicas, why there are so many, and its decisions, the newest first."""
 
@@ -57,6 +66,7 @@ class RoleStory(Struct, frozen=True):
     groups: tuple[GroupStory, ...] = ()
     """Replicas of several pods that were made anew lately."""
     decisions: tuple[DecisionStory, ...] = ()
+    mix: MixStory | None = None
 
 
 class ServiceAnswer(Struct, frozen=True):
@@ -79,6 +89,26 @@ class ServiceAnswer(Struct, frozen=True):
         """Whether the service is acted on, and has the replicas that it needs."""
         bad = {kind for kind, status, _, _ in self.conditions if status == "False"}
         return bool(self.roles) and not bad & {"Accepted", "Available", "TargetsMet"}
+
+
+def find_service(facts: Dump, namespace: str, name: str) -> ModelService:
+    """The service of this name in a dump.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    from stowage.api.model_service import ModelService
+    from stowage.api.resource import InvalidObjectError
+    from stowage.cli.errors import InputError
+
+    for document in facts.services:
+        metadata = document.get("metadata")
+        if isinstance(metadata, dict) and (metadata.get("namespace"), metadata.get("name")) == (namespace, name):
+            try:
+                return ModelService.parse_stored(document)
+            except InvalidObjectError as error:
+                raise InputError(str(error)) from error
+    raise InputError(f"modelservice {namespace}/{name}: not found")
 
 
 def explain(service: ModelService, now: float) -> ServiceAnswer:
@@ -137,7 +167,13 @@ def _role(one: RoleStatus, status: ModelServiceStatus) -> RoleStory:
             if group.restarts
         ),
         decisions=tuple(made[: 1 + _MOST_EARLIER]),
+        mix=_mix(one.mix) if one.mix is not None else None,
     )
+
+
+def _mix(one: RoleMix) -> MixStory:
+    parts = {part.name: (part.replicas, float(part.requests_per_second or 0)) for part in one.variants}
+    return MixStory(one.reason, one.since.timestamp(), parts)
 
 
 def _decision(one: DecisionRecord) -> DecisionStory:
@@ -214,6 +250,15 @@ def _role_document(one: RoleStory) -> dict[str, Any]:
             }
             for group in one.groups
         ],
+        "mix": {
+            "reason": one.mix.reason,
+            "since": one.mix.since,
+            "variants": {
+                name: {"replicas": count, "requestsPerSecond": rate} for name, (count, rate) in one.mix.variants.items()
+            },
+        }
+        if one.mix is not None
+        else None,
         "decisions": [
             {
                 **{name: value for name, value in structs.asdict(story).items() if name not in _RENAMED},

@@ -63,6 +63,11 @@ def _role(role: RoleStory, now: float) -> Iterator[str]:
         ago = span(now - group.since)
         words = f"{group.reason}: {group.words}" if group.words else group.reason
         yield f"  replica {group.ordinal} of {group.variant} was made anew {times}, last {ago} ago; {words}"
+    if role.mix is not None:
+        used = [f"{count} {name} ({rate:g}/s each)" for name, (count, rate) in role.mix.variants.items() if count]
+        rest = [f"{name} ({rate:g}/s each)" for name, (count, rate) in role.mix.variants.items() if not count]
+        words = ", then ".join([", ".join(used), *rest] if used else rest)
+        yield f"  mix of {span(now - role.mix.since)} ago, {role.mix.reason}: {words}"
     if role.reason:
         yield f"  because: {role.reason}" + (f", {role.words}" if role.words else "")
     if not role.decisions:

@@ -105,7 +105,7 @@ def why(
         _job((namespace, name), file, policy, budget, now, output, (kubeconfig, context))
         return
     if kind.lower() in _SERVICES:
-        _service((namespace, name), file, output, (kubeconfig, context))
+        _service((namespace, name), file, now, output, (kubeconfig, context))
         return
     from stowage.cli.facts import choose, load
     from stowage.cli.pod_answer import document, explain
@@ -167,7 +167,13 @@ def _job(
     _end(found, output, job_text.show, job_answer.document)
 
 
-def _service(name: tuple[str, str], file: Path | None, output: Output, cluster: tuple[str | None, str | None]) -> None:
+def _service(
+    name: tuple[str, str],
+    file: Path | None,
+    now: str | None,
+    output: Output,
+    cluster: tuple[str | None, str | None],
+) -> None:
     """`why modelservice/NAME`; `name` is namespace and name, `cluster` the kubeconfig and its context."""
     from stowage.api.resource import InvalidObjectError
     from stowage.cli import service_answer, service_text
@@ -175,7 +181,12 @@ def _service(name: tuple[str, str], file: Path | None, output: Output, cluster: 
     from stowage.cli.server_time import server_time
 
     if file is not None:
-        raise InputError("--file: dumps hold no ModelServices; leave it out to ask the cluster")
+        from stowage.cli.facts import load
+
+        facts = load(file, now, *cluster)
+        stored = service_answer.find_service(facts, *name)
+        _end(service_answer.explain(stored, facts.snapshot.now), output, service_text.show, service_answer.document)
+        return
 
     async def read(api: Api) -> ServiceAnswer:
         from stowage.act.serving import get_service

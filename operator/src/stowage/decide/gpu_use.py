@@ -12,6 +12,8 @@ from stowage_scheduler.gpu.fragmentation import Meter, room_of
 from stowage_scheduler.gpu.workload import typical
 
 GPU = "nvidia.com/gpu"
+WHOLE_GPUS = frozenset({GPU, "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe"})
+"""Extended resources whose units are devices."""
 _MEBIBYTE = 1 << 20
 _TYPICAL_PERCENT = 95
 
@@ -40,6 +42,25 @@ def unusable_gpus(snapshot: Snapshot) -> Mapping[str, float]:
     room = room_of([(one[CPU], one[MEMORY] // _MEBIBYTE, "", each) for one, each in rooms], ())
     amounts = Meter(typical(demands, percent=_TYPICAL_PERCENT), ()).gpus(room) if demands else [0.0] * len(free)
     return {node.name: round(float(amount), 3) for node, amount in zip(snapshot.nodes, amounts, strict=True)}
+
+
+def free_gpus(snapshot: Snapshot) -> Mapping[str, int]:
+    """By node that has GPUs, whole ones that nobody uses, whoever makes them; what shares stand on is in use.
+
+    GPUs that pods have by resource claims are not counted: no allocatable amount tells of those.
+    """
+    total = {node.name: _gpus(node.allocatable) for node in snapshot.nodes}
+    free = {name: count for name, count in total.items() if count}
+    for pod in snapshot.pods:
+        if pod.node in free and not pod.finished:
+            free[pod.node] -= _gpus(pod.requests)
+    empty = {name: count for name, (_, count) in shared_gpus(snapshot).items()}
+    return {name: max(0, min(count, empty.get(name, count))) for name, count in free.items()}
+
+
+def _gpus(amounts: Mapping[str, int]) -> int:
+    """Of resources such as `nvidia.com/gpu` or `gpu.intel.com/i915`, without parts of devices."""
+    return sum(amount for name, amount in amounts.items() if name in WHOLE_GPUS)
 
 
 def shared_gpus(snapshot: Snapshot) -> Mapping[str, tuple[int, int]]:

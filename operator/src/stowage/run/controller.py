@@ -40,6 +40,8 @@ LOOK_AT_ALL_SECONDS: Final = 60.0  # in case a ring was lost: nothing depends on
 JOB_LOOKS_A_SECOND: Final = 20.0
 PLAN_DELAY_SECONDS: Final = 0.1  # one pass for the many events of one change
 POLICY_DELAY_SECONDS: Final = 0.5
+PROFILE_DELAY_SECONDS: Final = 5.0
+"""Many services may begin to name a profile at once."""
 
 
 logger = logging.getLogger(__name__)
@@ -136,6 +138,8 @@ class Controller:
             settings=settings,
             ring=lambda service, seconds: queue.add(("serving", service), seconds),
             signals=signals,
+            solve=lambda question: solver.mix(question, settings.seed),
+            on_profile=lambda name: queue.add(("profile", name), PROFILE_DELAY_SECONDS),
         )
 
         metrics.extenders.set_function(lambda: float(self._extenders if lease.leading else 0))
@@ -161,7 +165,7 @@ class Controller:
             case ("serving", service):
                 return await self.serving.reconcile(service)
             case ("profile", name):
-                self.serving.profile_changed(name)
+                await self.serving.reconcile_profile(name)
                 return None
             case ("policy", name):
                 again, plans = await self._policies.reconcile(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from stowage.act.events import announce_service
 from stowage.act.serving import (
@@ -19,7 +19,6 @@ from stowage.api.model_service import ModelService
 from stowage.api.names import ROLE_LABEL, SERVICE_LABEL, VARIANT_LABEL
 from stowage.api.resource import InvalidObjectError
 from stowage.decide.serving.hold import Held
-from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_announcements import service_announcements
@@ -29,15 +28,19 @@ from stowage.decide.serving.service_step import Ask, Document, Seen, ServiceStep
 from stowage.observe.store import Store
 from stowage.run.activators import Activators, address_of, is_activator
 from stowage.run.event_allowance import EventAllowance
+from stowage.run.free_gpus import FreeGpus
 from stowage.run.labelled_pods import LabelledPods
 from stowage.run.lease import Lease, term_of
 from stowage.run.metrics import Metrics
+from stowage.run.profile_statuses import tell_profile
+from stowage.run.service_signals import Signals, serving_pod
 from stowage.run.serving_children import ServingChildren
 from stowage.run.serving_groups import ServingGroups
 from stowage.run.serving_look import Look
 from stowage.run.serving_metrics import ServingMetrics
-from stowage.run.serving_profiles import Profiles
-from stowage.run.serving_signals import ServingPod, ServingSignals
+from stowage.run.serving_mix import Mixes, Solve
+from stowage.run.serving_profiles import Profiles, kv_tokens
+from stowage.run.serving_signals import ServingSignals
 from stowage.run.settings import OperatorSettings
 from stowage.transport import Api, Forbidden, Invalid
 from stowage_scheduler.cluster import Pod
@@ -58,29 +61,6 @@ Ring = Callable[[str, float], None]
 logger = logging.getLogger(__name__)
 
 
-class Signals(Protocol):
-    """What `ServingSignals` does for a pass."""
-
-    async def look(
-        self,
-        service: ModelService,
-        role: str,
-        pods: tuple[ServingPod, ...],
-        desired: int,
-        cold_start_seconds: float,
-        now: float,
-        *,
-        kv_tokens: int = 0,
-    ) -> Look:
-        """What the signals of one role say now."""
-
-    def forget(self, service_uid: str) -> None:
-        """The service is gone."""
-
-    def clear(self) -> None:
-        """Somebody else leads."""
-
-
 class ServingReconciler:
     """Carries services through their lives. What it remembers saves requests and time: a new process does without.
 
@@ -93,6 +73,8 @@ class ServingReconciler:
         settings: of the process.
         ring: called when a service has to be looked at.
         signals: who asks Prometheus.
+        solve: who works out mixes of variants; None: nobody does.
+        on_profile: told the name of a profile that a service begins or ceases to name.
     """
 
     def __init__(
@@ -106,6 +88,8 @@ class ServingReconciler:
         settings: OperatorSettings,
         ring: Ring,
         signals: Signals | ServingSignals,
+        solve: Solve | None = None,
+        on_profile: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._api = api
         self._lease = lease
@@ -116,11 +100,14 @@ class ServingReconciler:
         self._pods = LabelledPods(store.pods, SERVICE_LABEL)
         self._children = ServingChildren(api, store, clock)
         self._groups = ServingGroups(api, store, clock)
-        self._profiles = Profiles(api, clock)
+        self._profiles = Profiles(api, clock, on_profile)
         self._activators = Activators(ring, address_of(api, settings.activator_address), clock)
         metrics.serving_held_requests.set_function(lambda: float(self._activators.waiting()))
         self._metrics = ServingMetrics(metrics, lambda: lease.epoch if lease.leading else 0, clock)
+        self._mixes = Mixes(solve, signals.lengths, lambda key: ring(key, RING_SECONDS), clock) if solve else None
+        self._free_gpus = FreeGpus(store, clock)
         self._events = EventAllowance(clock)
+        self._profile_versions: dict[str, tuple[str, int] | None] = {}  # by name
         self._uids: dict[str, str] = {}  # by key
         self._memories: dict[str, Mapping[str, RoleMemory]] = {}  # by UID, then by role
         self._refused: dict[str, str] = {}  # by key: the API server's words about a child
@@ -147,6 +134,18 @@ class ServingReconciler:
         for service in self._profiles.changed(name):
             self._ring(service, RING_SECONDS)
 
+    async def reconcile_profile(self, name: str) -> None:
+        """Bring the status of a profile up to date, and ring its services where its spec is another one.
+
+        Operators that are held to some namespaces do not know all services, so they write no status.
+        """
+        version = None
+        if not self._settings.watch_namespaces:
+            version = await tell_profile(self._api, self._lease, self._clock, name, self._profiles.services(name))
+        if version is None or self._profile_versions.get(name) != version:
+            self.profile_changed(name)
+        self._profile_versions[name] = version
+
     def is_own(self, key: str, version: str) -> bool:
         """Whether a version of a service is what this process wrote last, and so nothing to look at."""
         return self._written.get(key) == version
@@ -162,6 +161,9 @@ class ServingReconciler:
         self._children.clear()
         self._groups.clear()
         self._profiles.clear()
+        self._profile_versions.clear()
+        if self._mixes is not None:
+            self._mixes.clear()
         memories = (self._uids, self._memories, self._refused, self._sent, self._shown_at, self._written, self._seen_at)
         for memory in memories:
             memory.clear()
@@ -199,6 +201,9 @@ class ServingReconciler:
         if written is None or not leads():
             return AGAIN_SECONDS
         self._memories[service.metadata.uid or ""] = step.memories
+        if self._mixes is not None:
+            self._mixes.used(service, seen.mixes)
+            self._mixes.ask(service, step.questions)
         self._wrote(service, written, step, seen)
         try:
             again = await self._act(written, step, seen, leads)
@@ -219,6 +224,8 @@ class ServingReconciler:
         if uid is not None:
             self._signals.forget(uid)
             self._memories.pop(uid, None)
+            if self._mixes is not None:
+                self._mixes.forget(uid)
         self._children.forget(key)
         self._groups.forget(key)
         self._activators.forget(key)
@@ -244,7 +251,7 @@ class ServingReconciler:
         # replicas of roles that are gone from the spec drain too, and somebody has to see when they are empty
         left_over = {pod.role: Ask(0, LEFT_OVER_SECONDS) for pod in pods}
         asked = {**left_over, **asks(service, pods, deployments, memories)}
-        looks = await self._looks(service, pods, asked, _kv_tokens(service, profiles), now)
+        looks = await self._looks(service, pods, asked, kv_tokens(service, profiles), now)
         if service.status.roles and any(one.is_awaited for one in looks.values()):
             return None
         return Seen(
@@ -260,6 +267,8 @@ class ServingReconciler:
             groups=groups,
             held=self._held(service),
             image=self._settings.worker_image,
+            free_gpus=self._free_gpus.of(frozenset(one.node for one in pods if one.node is not None)),
+            mixes=self._mixes.of(service) if self._mixes is not None else {},
         )
 
     def _held(self, service: ModelService) -> Held:
@@ -278,7 +287,7 @@ class ServingReconciler:
         now: float,
     ) -> Mapping[str, Look]:
         async def look(role: str, ask: Ask) -> Look:
-            own = tuple(_serving_pod(pod) for pod in pods if pod.role == role and not pod.is_terminating)
+            own = tuple(serving_pod(pod) for pod in pods if pod.role == role and not pod.is_terminating)
             starts, holds = ask.cold_start_seconds, kv_tokens.get(role, 0)
             return await self._signals.look(service, role, own, ask.desired, starts, now, kv_tokens=holds)
 
@@ -378,16 +387,3 @@ def _is_of(service: ModelService, pod: Pod) -> bool:
     role, variant = pod.labels.get(ROLE_LABEL, ""), pod.labels.get(VARIANT_LABEL, "")
     made_by = f"{service.name}-{role}-{variant}-"
     return pod.owner is not None and pod.owner.kind == "ReplicaSet" and pod.owner.name.startswith(made_by)
-
-
-def _kv_tokens(service: ModelService, profiles: Mapping[str, Performance]) -> Mapping[str, int]:
-    """By role, what the KV cache of a replica holds by the first profile that it has: not every engine tells."""
-    found = {}
-    for role in service.spec.roles:
-        named = [profiles[one.profile] for one in role.variants if one.profile is not None and one.profile in profiles]
-        found[role.name] = named[0].kv_capacity_tokens if named else 0
-    return found
-
-
-def _serving_pod(pod: PodFact) -> ServingPod:
-    return ServingPod(pod.ref.name, pod.ref.uid, pod.is_ready, pod.is_draining, pod.created_at)

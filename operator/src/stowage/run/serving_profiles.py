@@ -35,11 +35,15 @@ class Profiles:
     Args:
         api: the connection.
         clock: seconds since 1970.
+        on_named: told the name of a profile that a service names from now on, or no more.
     """
 
-    def __init__(self, api: Api, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, api: Api, clock: Callable[[], float], on_named: Callable[[str], None] = lambda _name: None
+    ) -> None:
         self._api = api
         self._clock = clock
+        self._on_named = on_named
         self._asked: dict[str, _Asked] = {}
         self._named_by: dict[str, frozenset[str]] = {}  # by key of a service
         self._changes = 0
@@ -49,7 +53,7 @@ class Profiles:
         named = frozenset(
             one.profile for role in service.spec.roles for one in role.variants if one.profile is not None
         )
-        self._named_by[service.key] = named
+        self._names(service.key, named)
         found = {name: await self._performance(name) for name in sorted(named)}
         return {name: one for name, one in found.items() if one is not None}
 
@@ -59,8 +63,19 @@ class Profiles:
         self._changes += 1
         return tuple(sorted(key for key, named in self._named_by.items() if name in named))
 
+    def services(self, name: str) -> int:
+        """How many services name a profile, of those that were looked at."""
+        return sum(name in named for named in self._named_by.values())
+
+    def _names(self, key: str, named: frozenset[str]) -> None:
+        before = self._named_by.get(key, frozenset())
+        self._named_by[key] = named
+        for name in sorted(before ^ named):
+            self._on_named(name)
+
     def forget(self, key: str) -> None:
         """The service is gone; so are profiles that nobody else names."""
+        self._names(key, frozenset())
         self._named_by.pop(key, None)
         named = frozenset().union(*self._named_by.values())
         self._asked = {name: one for name, one in self._asked.items() if name in named}
@@ -88,3 +103,12 @@ class Profiles:
         if self._changes == changes:  # else the answer may be older than what was told meanwhile
             self._asked[name] = _Asked(performance, now, fault)
         return performance
+
+
+def kv_tokens(service: ModelService, profiles: Mapping[str, Performance]) -> Mapping[str, int]:
+    """By role, what the KV cache of a replica holds by the first profile that it has: not every engine tells."""
+    found = {}
+    for role in service.spec.roles:
+        named = [profiles[one.profile] for one in role.variants if one.profile is not None and one.profile in profiles]
+        found[role.name] = named[0].kv_capacity_tokens if named else 0
+    return found

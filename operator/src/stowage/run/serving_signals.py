@@ -19,6 +19,7 @@ from stowage.api.model_service import ModelService
 from stowage.api.model_service_engine import Engine
 from stowage.api.model_service_reasons import ServiceReason
 from stowage.decide.samples import Sample
+from stowage.decide.serving.request_sizes import Lengths
 from stowage.decide.serving.signals_problem import Problem
 from stowage.decide.serving.signals_role import KEPT_SECONDS, RoleSignals, looked, recalled
 from stowage.observe.prometheus import Asker, OnQuery, Prometheus
@@ -27,6 +28,7 @@ from stowage.observe.serving.names import EngineNames, names_of
 from stowage.observe.serving.queries import MAX_PODS, batches, deployment_of, groups_of, of_deployments, of_pods, within
 from stowage.observe.serving.scrapes import pod_samples
 from stowage.run.prometheus_settings import PrometheusSettings
+from stowage.run.serving_lengths import lengths_by
 from stowage.run.serving_look import Look, Question, ServingPod, look_of
 
 __all__ = ["Look", "ServingPod", "ServingSignals"]
@@ -156,6 +158,11 @@ class ServingSignals:
                 failure = (ServiceReason.PROMETHEUS_UNREACHABLE, f"Prometheus {known.endpoint}: {error}")
         is_awaited = known.answered_at is None and server is not None and now - known.first_at < AWAITED_SECONDS
         return replace(look_of(known.signals, question, cold_start_seconds, failure), is_awaited=is_awaited)
+
+    async def lengths(self, service: ModelService, role: str) -> tuple[Lengths | None, Lengths | None]:
+        """How long prompts and outputs of a role's requests were in the last hour; None where that is not known."""
+        server = self._servers.get(service.spec.metrics.prometheus)
+        return (None, None) if server is None else await lengths_by(server, service, role)
 
     def forget(self, service_uid: str) -> None:
         """Nothing is known of this service any more."""

@@ -30,9 +30,13 @@ from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing
 
 if TYPE_CHECKING:
+    from stowage.decide.serving.role_mix import MixAnswer, MixQuestion
     from stowage_scheduler.solve.crew import Crew
 
 DETERMINISTIC_LIMIT_SECONDS: Final = 600.0  # a budget in deterministic units says nothing about seconds
+
+MIX_LIMIT_SECONDS: Final = 30.0
+"""A mix takes a fraction of a second, and its first one waits for imports."""
 
 CLOSE_SECONDS: Final = 3.0
 
@@ -135,6 +139,13 @@ def consolidate_in_worker(message: bytes, options: bytes, budget: bytes, seed: i
     return _encode(found)
 
 
+def mix_in_worker(question: MixQuestion, seed: int) -> MixAnswer:
+    """Choose a mix of variants: what a worker runs. Questions are small, so they travel as pickles."""
+    from stowage.decide.serving.role_mix import answer  # noqa: PLC0415
+
+    return answer(question, seed=seed)
+
+
 class Solver:
     """The process that packs, and those that help it; an async context manager.
 
@@ -211,6 +222,21 @@ class Solver:
         if answer is None:
             answer = await self._run(work, (self._sender.whole(snapshot), *how), limit_seconds(budget))
         return bytes(answer)
+
+    async def mix(self, question: MixQuestion, seed: int) -> MixAnswer:
+        """The cheapest mix of variants for a role, as `role_mix.answer` has it.
+
+        Args:
+            question: about the role.
+            seed: of the search.
+
+        Raises:
+            SolverTimeout: the worker overran and was killed.
+            SolverDied: the process died.
+            SolverError: the programme raised.
+        """
+        found: MixAnswer = await self._run(mix_in_worker, (question, seed), MIX_LIMIT_SECONDS)
+        return found
 
     async def close(self) -> None:
         """Kill all workers."""

@@ -119,6 +119,11 @@ def performance_profile(name: str) -> str:
     return named(PERFORMANCE_PROFILES, name)
 
 
+def performance_profile_status(name: str) -> str:
+    """The status subresource of a PerformanceProfile."""
+    return performance_profile(name) + "/status"
+
+
 def packing_plan_status(name: str) -> str:
     """The status subresource of a PackingPlan."""
     return packing_plan(name) + "/status"

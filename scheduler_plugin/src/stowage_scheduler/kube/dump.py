@@ -16,7 +16,16 @@ from stowage_scheduler.cluster import PODS, Rejected, Snapshot
 from stowage_scheduler.kube import objects
 from stowage_scheduler.kube.decode import decode_object, name_in
 from stowage_scheduler.kube.facts import KubernetesObject
-from stowage_scheduler.kube.known_kinds import JOB_KIND, POLICY_GROUP, POLICY_KIND, decoded_as, is_known, is_needed
+from stowage_scheduler.kube.known_kinds import (
+    JOB_KIND,
+    POLICY_GROUP,
+    POLICY_KIND,
+    PROFILE_KIND,
+    SERVICE_KIND,
+    decoded_as,
+    is_known,
+    is_needed,
+)
 from stowage_scheduler.kube.malformed import FieldError, MalformedObject, rejection, shown
 from stowage_scheduler.kube.metadata import NO_NAME
 from stowage_scheduler.kube.snapshot import build_snapshot
@@ -34,11 +43,13 @@ class DumpError(ValueError):
 
 
 class Dump(Struct, frozen=True):
-    """What a file holds: the cluster, and the PackingPolicies and TrainingJobs as documents."""
+    """What a file holds: the cluster, and as documents what there is of Stowage's own kinds."""
 
     snapshot: Snapshot
     policies: tuple[dict[str, Any], ...] = ()
     jobs: tuple[dict[str, Any], ...] = ()
+    services: tuple[dict[str, Any], ...] = ()
+    profiles: tuple[dict[str, Any], ...] = ()
 
 
 class _List(Struct, rename="camel"):
@@ -64,6 +75,14 @@ class _Told(Struct):
     status: _Status
 
 
+class _Sampled(Struct, rename="camel"):
+    last_signal_at: datetime
+
+
+class _Observed(Struct):
+    status: _Sampled
+
+
 _LIST = msgspec.json.Decoder(_List)
 _KIND = msgspec.json.Decoder(_Kind)
 
@@ -80,7 +99,8 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
     """
     content = _list_of(data)
     rejected: list[Rejected] = []
-    documents: dict[str, list[dict[str, Any]]] = {POLICY_KIND: [], JOB_KIND: []}
+    kinds = (POLICY_KIND, JOB_KIND, SERVICE_KIND, PROFILE_KIND)
+    documents: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     raws: list[KubernetesObject] = []
     newest = 0.0
     for index, item in enumerate(content.items or ()):
@@ -96,7 +116,7 @@ def read_dump(data: bytes, *, now: float | None = None) -> Dump:
         except MalformedObject as error:
             rejected.append(_placed(error.rejected, index))
     snapshot = build_snapshot(newest if now is None else now, raws, rejected)
-    return Dump(snapshot, tuple(documents[POLICY_KIND]), tuple(documents[JOB_KIND]))
+    return Dump(snapshot, *(tuple(documents[kind]) for kind in kinds))
 
 
 def _list_of(data: bytes) -> _List:
@@ -189,9 +209,13 @@ def _newest(raw: KubernetesObject) -> float:
 
 
 def _told_at(document: dict[str, Any]) -> float:
-    """When a TrainingJob says how it is; nought where it does not."""
+    """When a TrainingJob or a ModelService says how it is; nought where it does not."""
     try:
         return msgspec.convert(document, _Told).status.goodput.until.timestamp()
+    except msgspec.ValidationError:
+        pass
+    try:
+        return msgspec.convert(document, _Observed).status.last_signal_at.timestamp()
     except msgspec.ValidationError:
         return 0.0
 

@@ -8,6 +8,8 @@ from types import MappingProxyType
 POLICY_GROUP = "stowage.dev"
 POLICY_KIND = "PackingPolicy"
 JOB_KIND = "TrainingJob"
+SERVICE_KIND = "ModelService"
+PROFILE_KIND = "PerformanceProfile"
 
 NEEDED: Mapping[str, str] = MappingProxyType(
     {

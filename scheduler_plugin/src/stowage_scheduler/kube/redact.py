@@ -9,10 +9,19 @@ import msgspec
 from stowage_scheduler.kube.decode import DECODERS
 from stowage_scheduler.kube.gpu_facts import INDEX_ANNOTATIONS
 from stowage_scheduler.kube.image_facts import without_names
-from stowage_scheduler.kube.known_kinds import JOB_KIND, POLICY_GROUP, POLICY_KIND, decoded_as, is_needed
+from stowage_scheduler.kube.known_kinds import (
+    JOB_KIND,
+    POLICY_GROUP,
+    POLICY_KIND,
+    PROFILE_KIND,
+    SERVICE_KIND,
+    decoded_as,
+    is_needed,
+)
 from stowage_scheduler.kube.metadata import is_read_annotation
 from stowage_scheduler.kube.pod_facts import MIRROR_ANNOTATION, SOURCE_ANNOTATION
 from stowage_scheduler.kube.redact_jobs import redacted_job
+from stowage_scheduler.kube.redact_services import redacted_service
 from stowage_scheduler.kube.volume_facts import BOUND_ANNOTATION, CLASS_ANNOTATION, SELECTED_NODE_ANNOTATION
 from stowage_scheduler.kube.workload_facts import REVISION_ANNOTATION
 
@@ -54,6 +63,10 @@ def _redacted(document: dict[str, Any]) -> dict[str, Any] | None:
         return {**head, "metadata": _kept(document.get("metadata"), _POLICY_METADATA), "spec": document.get("spec")}
     if (group, kind) == (POLICY_GROUP, JOB_KIND):
         return {**head, "metadata": _kept(document.get("metadata"), _JOB_METADATA), **redacted_job(document)}
+    if (group, kind) == (POLICY_GROUP, SERVICE_KIND):
+        return {**head, "metadata": _kept(document.get("metadata"), _JOB_METADATA), **redacted_service(document)}
+    if (group, kind) == (POLICY_GROUP, PROFILE_KIND):
+        return {**head, "metadata": _kept(document.get("metadata"), _POLICY_METADATA), "spec": document.get("spec")}
     if not is_needed(group, kind):
         return None
     try:

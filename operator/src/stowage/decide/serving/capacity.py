@@ -99,8 +99,14 @@ class Capacity:
     load: Load | None
 
 
-def capacity(performance: Performance, shape: Shape, targets: Targets) -> Capacity:
+def capacity(performance: Performance, shape: Shape, targets: Targets, *, rounds: int = _ROUNDS) -> Capacity:
     """The highest rate that one replica serves within the targets, by bisection.
+
+    Args:
+        performance: of the replica.
+        shape: of the requests.
+        targets: of each of them.
+        rounds: halvings of a range whose end is twice its begin; eight leave less than half a percent.
 
     Raises:
         ValueError: a shape or target is not more than 0.
@@ -114,7 +120,7 @@ def capacity(performance: Performance, shape: Shape, targets: Targets) -> Capaci
         return Capacity(0.0, bound, None)
     while (bound := _broken(performance, shape, targets, high)) is None and high < _MOST_PER_SECOND:
         low, high = high, 2.0 * high
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         middle = (low + high) / 2.0
         broken = _broken(performance, shape, targets, middle)
         if broken is None:

@@ -11,6 +11,8 @@ from stowage.api.model_service_reasons import ScalingReason
 
 Inputs = tuple[tuple[str, float], ...]
 """Names with units and finite numbers, in order of name."""
+Asked = tuple[tuple[str, int], ...]
+"""Names of recommenders with the replicas that they need."""
 
 
 class Recommender(StrEnum):
@@ -42,13 +44,17 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A count of replicas with its reason, before it is a decision; `is_informed`: made on sound signals."""
+    """A count of replicas with its reason, before it is a decision.
+
+    `is_informed`: made on sound signals; `asked`: what each recommender needs.
+    """
 
     replicas: int
     reason: ScalingReason
     recommender: Recommender
     inputs: Inputs
     is_informed: bool = True
+    asked: Asked = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ class Decision:
     """From how many replicas to how many, at `at` seconds.
 
     `recommender` is the one whose number it was; `valid_until` is when the decision must be made anew at the latest:
-    after that it is still the floor below which nothing falls for lack of knowledge.
+    after that it is still the floor below which nothing falls for lack of knowledge. `asked` is what each recommender
+    needs, also those whose number it was not.
     """
 
     at: float
@@ -66,6 +73,7 @@ class Decision:
     recommender: Recommender
     inputs: Inputs
     valid_until: float
+    asked: Asked = ()
 
 
 def inputs(values: Mapping[str, float | None]) -> Inputs:

@@ -59,6 +59,7 @@ _HEADS: Final[Mapping[Why, str]] = {
     Why.MANUAL_OVERRIDE: "spec.replicas",
     Why.PAUSED: "scaling.paused",
     Why.SIGNALS_MISSING: "signals can not be trusted, so nothing falls",
+    Why.MIX_SWITCHED: "replicas of a cheaper mix of variants are ready",
     Why.RECOVERED: "signals are there again",
 }
 

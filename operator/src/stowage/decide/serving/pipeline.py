@@ -137,7 +137,8 @@ def choose(view: View, settings: Settings, memory: Memory, found: tuple[Recommen
     else:
         count, why, by = current, ScalingReason.STEADY, holds
     count, limit = limited(count, settings, scheduled_most(settings.schedules, view.now))
-    return memory, Choice(count, limit or why, by.recommender, by.inputs)
+    asked = tuple((one.recommender.value, one.needed) for one in found)
+    return memory, Choice(count, limit or why, by.recommender, by.inputs, asked=asked)
 
 
 def held(view: View, settings: Settings, memory: Memory, doubt: Inputs) -> tuple[Memory, Choice]:
@@ -154,7 +155,14 @@ def settle(view: View, settings: Settings, memory: Memory, choice: Choice) -> tu
     """The choice as a decision, remembered."""
     until = view.now + VALID_INTERVALS * settings.interval_seconds
     decision = Decision(
-        view.now, view.desired, choice.replicas, choice.reason, choice.recommender, choice.inputs, until
+        at=view.now,
+        from_replicas=view.desired,
+        to_replicas=choice.replicas,
+        reason=choice.reason,
+        recommender=choice.recommender,
+        inputs=choice.inputs,
+        valid_until=until,
+        asked=choice.asked,
     )
     memory = remember_change(memory, settings, view.now, view.desired, choice.replicas)
     if choice.is_informed:

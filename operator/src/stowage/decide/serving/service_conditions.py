@@ -12,6 +12,7 @@ from stowage.api.model_service_reasons import ServiceCondition, ServiceReason
 from stowage.api.model_service_status import ServiceLevelStatus
 from stowage.decide.serving.cold_start import phase_of
 from stowage.decide.serving.decision import Decision, Inputs
+from stowage.decide.serving.mix_question import MixTold
 from stowage.decide.serving.service_facts import PodFact
 from stowage.decide.serving.targets_met import LEAST_REQUESTS
 from stowage.decide.serving.unsupported import unsupported
@@ -36,6 +37,7 @@ class RoleTold:
         problem_words: the same in words.
         doubt: what speaks against its newest sample; None: nothing does.
         elsewhere: replicas of variants that are gone from the spec, and that still take requests.
+        mix: how its mix of variants stands; None: it has a single one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class RoleTold:
     problem_words: str
     doubt: Inputs | None
     elsewhere: int = 0
+    mix: MixTold | None = None
 
     @property
     def pods(self) -> tuple[PodFact, ...]:
@@ -85,9 +88,11 @@ def with_service_conditions(
     }
     if service.spec.slo is not None:
         told[ServiceCondition.TARGETS_MET] = _targets_met(float(service.spec.slo.attainment), level)
-    found = tuple(
-        one for one in service.status.conditions if one.type != ServiceCondition.TARGETS_MET or service.spec.slo
-    )
+    mixes = [one.mix for one in roles if one.mix is not None]
+    if mixes:
+        told[ServiceCondition.MIX_CHOSEN] = _mix_chosen(mixes)
+    conditional = {ServiceCondition.TARGETS_MET.value, ServiceCondition.MIX_CHOSEN.value} - set(told)
+    found = tuple(one for one in service.status.conditions if one.type not in conditional)
     for kind, (status, reason, message) in told.items():
         found = with_condition(
             found,
@@ -117,7 +122,10 @@ def _accepted(service: ModelService, roles: Sequence[RoleTold], missing: Sequenc
         )
         return ConditionStatus.FALSE, ServiceReason.FOREIGN_EDIT, message
     if missing:
-        message = f"there is no PerformanceProfile {', '.join(missing)}; what a replica serves is not known meanwhile"
+        message = (
+            f"there is no PerformanceProfile {', '.join(missing)}, or its own condition Accepted is False; "
+            "what a replica serves is not known meanwhile"
+        )
         return ConditionStatus.FALSE, ServiceReason.PROFILE_MISSING, message
     vain = unsupported(service.spec)
     if vain:
@@ -197,6 +205,12 @@ def _scaling(service: ModelService, roles: Sequence[RoleTold]) -> Told:
     if frozen and any(one.decision.to_replicas for one in roles):
         return ConditionStatus.FALSE, ServiceReason.FROZEN, f"without signals of {', '.join(frozen)} nothing falls"
     return ConditionStatus.TRUE, ServiceReason.FOLLOWS_SIGNALS, ""
+
+
+def _mix_chosen(mixes: Sequence[MixTold]) -> Told:
+    order = (ConditionStatus.FALSE, ConditionStatus.UNKNOWN, ConditionStatus.TRUE)
+    worst = min(mixes, key=lambda one: order.index(one.status))
+    return worst.status, worst.reason, "; ".join(one.words for one in mixes)
 
 
 def _targets_met(asked: float, level: ServiceLevelStatus | None) -> Told:

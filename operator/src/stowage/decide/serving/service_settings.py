@@ -7,11 +7,12 @@ from typing import Final
 from pydantic.alias_generators import to_camel
 
 from stowage.api.durations import instant
+from stowage.api.fields import MAX_COUNT
 from stowage.api.model_service import ModelServiceSpec
 from stowage.api.model_service_role import DECODE, PREFILL
 from stowage.api.model_service_role import Role as RoleSpec
 from stowage.api.model_service_scaling import EVERY_DAY, Schedule
-from stowage.api.model_service_status import MAX_INPUTS, DecisionRecord
+from stowage.api.model_service_status import MAX_INPUTS, MAX_RECOMMENDATIONS, DecisionRecord, Recommendation
 from stowage.decide.serving.decision import Decision, Recommender
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.settings import Role, ScheduledBounds, Settings
@@ -84,6 +85,10 @@ def decision_record(decision: Decision, role: str) -> DecisionRecord:
         reason=decision.reason.value,
         recommender=recommender,
         inputs={to_camel(name): _decimal(value) for name, value in decision.inputs[:MAX_INPUTS]},
+        recommendations=tuple(
+            Recommendation(recommender=who, replicas=min(count, MAX_COUNT))
+            for who, count in decision.asked[:MAX_RECOMMENDATIONS]
+        ),
         valid_until=instant(decision.valid_until),
     )
 

@@ -16,6 +16,7 @@ from stowage.api.model_service_status import (
     DecisionRecord,
     GroupStatus,
     ModelServiceStatus,
+    RoleMix,
     RoleStatus,
     ServiceLevelStatus,
     SpendStatus,
@@ -42,6 +43,7 @@ class Report:
         targets: by role and variant, replicas that it shall have.
         groups: by role and variant, those of its replicas that have several pods.
         out_of_stock_until: by role and variant, those that are asked for no more for a while.
+        mixes: by role, of which variants replicas are made.
         level: how well targets are met.
         cold_start: how long starts take.
         missing_profiles: names that variants give, and that are not there.
@@ -55,6 +57,7 @@ class Report:
     pods: Sequence[PodFact]
     answers: str
     targets: Mapping[str, Mapping[str, int]]
+    mixes: Mapping[str, RoleMix | None]
     level: ServiceLevelStatus | None
     cold_start: ColdStart | None
     missing_profiles: Sequence[str]
@@ -131,6 +134,7 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
             )
             for one in role.states
         ),
+        mix=report.mixes[role.name],
     )
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Final, Protocol
 
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
-from stowage.api.model_service_status import GroupStatus, ModelServiceStatus
+from stowage.api.model_service_status import GroupStatus, ModelServiceStatus, RoleMix
 from stowage.decide.serving import children
 from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
 from stowage.decide.serving.decision import Decision
@@ -25,9 +24,12 @@ from stowage.decide.serving.group_step import GroupPlans, GroupWork
 from stowage.decide.serving.hold import Held, leads_to_activator
 from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
+from stowage.decide.serving.mix_question import MixTold, mix_after, mixes_of, told
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_decision import RoleSeen, decide_roles
 from stowage.decide.serving.role_memory import RoleMemory, Start
+from stowage.decide.serving.role_mix import MixAnswer, MixQuestion
+from stowage.decide.serving.role_placing import Placed, place_roles
 from stowage.decide.serving.role_prospect import (
     Prospect,
     answers_since,
@@ -40,12 +42,10 @@ from stowage.decide.serving.role_prospect import (
 from stowage.decide.serving.service_conditions import RoleTold
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact, PodFact, PodRef
 from stowage.decide.serving.service_status import Report, status_of
-from stowage.decide.serving.spend import uses
 from stowage.decide.serving.targets_met import service_level
 from stowage.decide.serving.trust import distrust
-from stowage.decide.serving.variant_state import Placing, VariantState, place
+from stowage.decide.serving.variant_state import VariantState
 from stowage.decide.serving.view import ReplicaView, View
-from stowage.decide.serving.within_budget import held, within_budget
 
 BUSY_SECONDS: Final = 5.0
 """Until the next look while replicas follow the load: how often decisions are made in simulations too."""
@@ -97,6 +97,7 @@ class Seen:
         groups: replicas that have several pods; `pods` has each of them as one.
         held: what is known of the service's activator.
         image: of Stowage, for the activator.
+        mixes: by role, answers about its mix of variants that have come since the last step.
     """
 
     service: ModelService
@@ -112,6 +113,7 @@ class Seen:
     groups: Groups = field(default_factory=Groups)
     held: Held = field(default_factory=Held)
     image: str = "stowage:dev"
+    mixes: Mapping[str, MixAnswer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class ServiceStep:
         again_seconds: when to look again at the latest.
         groups: pods of replicas that have several, to be made and deleted once children are applied.
         leads_to_activator: whether the Service under the service's own name does, once `apply` is done.
+        questions: by role, what a mix of variants may be asked for with; the answer comes in `Seen.mixes`.
     """
 
     status: ModelServiceStatus
@@ -142,6 +145,7 @@ class ServiceStep:
     again_seconds: float
     groups: GroupWork = field(default_factory=GroupWork)
     leads_to_activator: bool = False
+    questions: Mapping[str, MixQuestion] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +176,11 @@ class _Role:
     memory: RoleMemory
     look: Look
     prospect: Prospect
+    mix: RoleMix | None = None
 
     @property
     def name(self) -> str:
         return self.spec.name
-
-    def placed(self, count: int, now: float) -> Placing:
-        return place(count, self.spec, self.states, self.prospect.prices, self.prospect.capacities, now)
-
-    def spend(self, count: int, now: float) -> Mapping[str, float]:
-        """What so many replicas use together."""
-        placing, total = self.placed(count, now), dict[str, float]()
-        for one in self.states:
-            for name, amount in uses(one.spec).items():
-                total[name] = total.get(name, 0.0) + amount * placing.counts.get(one.name, 0)
-        return total
 
 
 def asks(
@@ -210,10 +204,8 @@ def next_step(seen: Seen) -> ServiceStep:
     stale = service.spec.metrics.stale_after.seconds
     roles = [_role(seen, one) for one in service.spec.roles]
     decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles], seen.held)
-    decisions = {name: decision for name, (decision, _) in decided.items()}
-    decisions = within_budget(service.spec, decisions, {one.name: partial(one.spend, now=now) for one in roles})
-    placings = {one.name: one.placed(decisions[one.name].to_replicas, now) for one in roles}
-    decisions = {name: _as_placed(decision, placings[name]) for name, decision in decisions.items()}
+    placed = place_roles(service.spec, roles, {name: decision for name, (decision, _) in decided.items()}, now)
+    decisions, placings = placed.decisions, placed.placings
     leaving = Leaving(
         seen.pods,
         {name: decision.to_replicas for name, decision in decisions.items()},
@@ -248,8 +240,9 @@ def next_step(seen: Seen) -> ServiceStep:
             )
     documents += group_documents(service, groups.records)
     changes = leaving.changes
-    memories = {name: memory for name, (_, memory) in decided.items()}
-    status = _status(seen, roles, decisions, placings, memories, leaving.stands_in, groups.records)
+    memories = placed.remembered({name: memory for name, (_, memory) in decided.items()})
+    mixes = mixes_of(service, roles, seen.profiles, placed, memories, now)
+    status = _status(seen, roles, placed, memories, mixes, leaving.stands_in, groups.records)
     return ServiceStep(
         status=status,
         apply=tuple(documents),
@@ -258,6 +251,7 @@ def next_step(seen: Seen) -> ServiceStep:
         cost={ref: cost for one in changes for ref, cost in one.cost.items()},
         delete=delete,
         memories=memories,
+        questions={name: one for name, one in mixes.items() if isinstance(one, MixQuestion)},
         again_seconds=_again_seconds(service, seen.pods, decisions),
         groups=groups.work,
         leads_to_activator=to_activator,
@@ -278,7 +272,9 @@ def _role(seen: Seen, spec: Role) -> _Role:
             if not pod.is_draining
         )
         look = _NoLook(View(seen.now, desired, replicas, (), cold))
-    return _Role(spec, states, memory, look, prospect(seen.service.spec, spec, states, seen.profiles, memory))
+    known = next((one.mix for one in seen.service.status.roles if one.name == spec.name), None)
+    mix = mix_after(known, seen.mixes.get(spec.name), spec, seen.now)
+    return _Role(spec, states, memory, look, prospect(seen.service.spec, spec, states, seen.profiles, memory), mix)
 
 
 def _with_starts(memory: RoleMemory, states: Sequence[VariantState]) -> RoleMemory:
@@ -303,49 +299,43 @@ def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
     )
 
 
-def _as_placed(decision: Decision, placing: Placing) -> Decision:
-    """The decision with what the variants may have, where that is less."""
-    count = sum(placing.counts.values())
-    if placing.short is None or count >= decision.to_replicas:
-        return decision
-    return held(decision, count, placing.short)
-
-
 def _status(
     seen: Seen,
     roles: Sequence[_Role],
-    decisions: Mapping[str, Decision],
-    placings: Mapping[str, Placing],
+    placed: Placed,
     memories: Mapping[str, RoleMemory],
+    mixes: Mapping[str, MixQuestion | MixTold],
     stands_in: str,
     groups: Mapping[VariantKey, tuple[GroupStatus, ...]],
 ) -> ModelServiceStatus:
     service = seen.service
     stale = service.spec.metrics.stale_after.seconds
     newest = [one.look.view.scrapes[-1].at for one in roles if one.look.view.scrapes]
-    told = still_asked_for(service.spec, service.status.cold_start)
+    kept_start = still_asked_for(service.spec, service.status.cold_start)
     report = Report(
         service=service,
         roles=[
             RoleTold(
                 name=one.name,
                 least=one.spec.bounds.min,
-                decision=decisions[one.name],
+                decision=placed.decisions[one.name],
                 states=one.states,
                 problem=one.look.problem,
                 problem_words=one.look.message,
                 doubt=distrust(one.look.view, stale),
                 elsewhere=_elsewhere(one, seen.pods),
+                mix=told(one.name, mixes.get(one.name), placed),
             )
             for one in roles
         ],
         pods=seen.pods,
         answers=stands_in or roles[0].name,
-        targets={name: placing.wanted for name, placing in placings.items()},
+        targets={name: placing.wanted for name, placing in placed.placings.items()},
+        mixes=placed.mixes,
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
         cold_start=cold_start_status(
             [(one.name, _of_variants(memories[one.name].starts, one.states)) for one in roles],
-            told,
+            kept_start,
             seen.pods,
             seen.now,
         ),
@@ -356,7 +346,7 @@ def _status(
         groups=groups,
         out_of_stock_until={
             (role, name): until
-            for role, placing in placings.items()
+            for role, placing in placed.placings.items()
             for name, until in placing.out_of_stock_until.items()
         },
     )

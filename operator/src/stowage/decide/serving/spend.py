@@ -95,12 +95,13 @@ def _most_within(claim: Claim, rest: Mapping[str, float], limits: Mapping[str, f
     low, high = min(claim.least, claim.count), claim.count
     while low < high:
         middle = (low + high + 1) // 2
-        if _fits(claim.spend(middle), rest, limits):
+        if fits(claim.spend(middle), rest, limits):
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _fits(used: Mapping[str, float], rest: Mapping[str, float], limits: Mapping[str, float]) -> bool:
-    return all(rest[name] + used.get(name, 0.0) <= most * (1 + _ROUNDING) for name, most in limits.items())
+def fits(used: Mapping[str, float], rest: Mapping[str, float], limits: Mapping[str, float]) -> bool:
+    """Whether what is used, and `rest` besides, is within the limits."""
+    return all(rest.get(name, 0.0) + used.get(name, 0.0) <= most * (1 + _ROUNDING) for name, most in limits.items())

@@ -137,6 +137,9 @@ def place(
     prices: Mapping[str, float | None],
     capacities: Mapping[str, float],
     now: float,
+    *,
+    order: Sequence[str] = (),
+    at_most: Mapping[str, int] | None = None,
 ) -> Placing:
     """A role's count over its variants.
 
@@ -150,9 +153,12 @@ def place(
         prices: by variant, of a replica.
         capacities: by variant, what a replica serves.
         now: the time.
+        order: of variants, by the mix in force.
+        at_most: of variants that shall have no more than so many.
     """
     foreign = {one.name: one.replicas for one in states if one.foreign}
-    most = {one.name: _most(one, role) for one in states}
+    most = {one.name: most_of(one, role) for one in states}
+    most.update({name: min(most[name], count) for name, count in (at_most or {}).items()})
     until = {one.name: at for one in states if (at := one.out_of_stock_until(now)) is not None}
     in_stock = [one for one in states if one.name not in until]
     for one in in_stock:
@@ -168,8 +174,8 @@ def place(
             ]
 
         now_most = {**most, **{name: min(most[name], placed[name]) for name in until}}
-        found = split(count, shares(currents, now_most))
-        return found if sum(found.values()) >= count else split(count, shares(found, most))
+        found = split(count, shares(currents, now_most), order)
+        return found if sum(found.values()) >= count else split(count, shares(found, most), order)
 
     placed = {one.name: _placed(one) for one in states}
     own = [one for one in states if one.name not in foreign]
@@ -182,7 +188,8 @@ def place(
     return Placing({**counts, **foreign}, wanted, until, short)
 
 
-def _most(state: VariantState, role: Role) -> int:
+def most_of(state: VariantState, role: Role) -> int:
+    """Replicas that a variant may have now: no more than it has where new ones can not start."""
     most = state.spec.max if state.spec.max is not None else max(role.bounds.max, state.current)
     held = bool(state.failure or (state.failing and not state.is_rolling_out))
     return min(most, state.current) if held else most

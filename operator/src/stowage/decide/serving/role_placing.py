@@ -1,0 +1,138 @@
+"""From how many replicas each role shall have to which variants get them, by budget, stock and mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from stowage.api.model_service import ModelServiceSpec
+from stowage.api.model_service_reasons import ScalingReason
+from stowage.api.model_service_role import Role
+from stowage.api.model_service_status import RoleMix
+from stowage.decide.serving.decision import Decision
+from stowage.decide.serving.mix_switch import Course, course, placed
+from stowage.decide.serving.role_memory import RoleMemory
+from stowage.decide.serving.role_prospect import Prospect
+from stowage.decide.serving.spend import fits, limits_of, uses
+from stowage.decide.serving.variant_state import Placing, VariantState
+from stowage.decide.serving.within_budget import held, within_budget
+
+
+class PlacedRole(Protocol):
+    """A role on its way through a step."""
+
+    @property
+    def name(self) -> str:
+        """Of the role."""
+
+    @property
+    def spec(self) -> Role:
+        """The role."""
+
+    @property
+    def states(self) -> tuple[VariantState, ...]:
+        """Of its variants."""
+
+    @property
+    def prospect(self) -> Prospect:
+        """What it is decided with."""
+
+    @property
+    def mix(self) -> RoleMix | None:
+        """Of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """All roles of a service.
+
+    Attributes:
+        decisions: by role, with what budget, stock and a switch between variants make of them.
+        placings: by role.
+        mixes: by role, as they stand after this.
+        switched: roles that another mix has just taken over.
+        waiting: roles whose switch the budget does not pay for: old and new replicas at once.
+    """
+
+    decisions: Mapping[str, Decision]
+    placings: Mapping[str, Placing]
+    mixes: Mapping[str, RoleMix | None]
+    switched: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
+
+    def remembered(self, memories: Mapping[str, RoleMemory]) -> Mapping[str, RoleMemory]:
+        """What is remembered of counts speaks of other replicas once another mix has taken over."""
+        return {name: self._anew(name, one) if name in self.switched else one for name, one in memories.items()}
+
+    def _anew(self, name: str, memory: RoleMemory) -> RoleMemory:
+        count = self.decisions[name].to_replicas if memory.decisions.last_good is not None else None
+        return replace(memory, decisions=replace(memory.decisions, last_good=count, wanted=(), needed=()))
+
+
+def place_roles(
+    spec: ModelServiceSpec, roles: Sequence[PlacedRole], decisions: Mapping[str, Decision], now: float
+) -> Placed:
+    """Which variants the replicas of each role are of.
+
+    Args:
+        spec: of the service.
+        roles: all of them, in its order.
+        decisions: by role, about their counts.
+        now: the time.
+    """
+    decisions = within_budget(spec, decisions, {one.name: partial(_spend_of, one, now) for one in roles})
+    stays = {one.name: _stays(one, decisions[one.name].to_replicas, now) for one in roles}
+    limits = limits_of(spec.scaling.budget)
+    courses: dict[str, Course] = {}
+    waiting = set[str]()
+    for one in roles:
+        is_fixed = spec.replicas is not None and one is roles[0]
+        found = _course(one, decisions[one.name].to_replicas, now) if not is_fixed else None
+        if found is not None and limits:
+            counts = {**{name: placing.counts for name, placing in stays.items()}, one.name: found.placing.counts}
+            counts |= {name: known.placing.counts for name, known in courses.items()}
+            asks_more = sum(counts[one.name].values()) > sum(stays[one.name].counts.values())
+            if asks_more and not fits(_spend(roles, counts), {}, limits):
+                waiting.add(one.name)
+                found = None
+        courses[one.name] = found or Course(stays[one.name], one.mix)
+    return Placed(
+        {name: _as_placed(decision, courses[name]) for name, decision in decisions.items()},
+        {name: one.placing for name, one in courses.items()},
+        {name: one.mix for name, one in courses.items()},
+        frozenset(name for name, one in courses.items() if one.switched is not None),
+        frozenset(waiting),
+    )
+
+
+def _spend_of(role: PlacedRole, now: float, count: int) -> Mapping[str, float]:
+    return _spend([role], {role.name: _stays(role, count, now).counts})
+
+
+def _stays(role: PlacedRole, count: int, now: float) -> Placing:
+    return placed(count, role.spec, role.states, role.prospect, role.mix, now)
+
+
+def _course(role: PlacedRole, count: int, now: float) -> Course:
+    return course(count, role.spec, role.states, role.prospect, role.mix, now)
+
+
+def _spend(roles: Sequence[PlacedRole], counts: Mapping[str, Mapping[str, int]]) -> Mapping[str, float]:
+    total = dict[str, float]()
+    for role in roles:
+        for one in role.states:
+            for name, amount in uses(one.spec).items():
+                total[name] = total.get(name, 0.0) + amount * counts[role.name].get(one.name, 0)
+    return total
+
+
+def _as_placed(decision: Decision, found: Course) -> Decision:
+    """The decision with what the variants may have, where that is less, or with what a switch has made of it."""
+    if found.switched is not None:
+        return held(decision, found.switched, ScalingReason.MIX_SWITCHED)
+    count = sum(found.placing.counts.values())
+    if found.placing.short is None or count >= decision.to_replicas:
+        return decision
+    return held(decision, count, found.placing.short)
