@@ -92,8 +92,8 @@ class ServingSweep:
         self._change = change
         self._runs = 0
 
-    async def run(self, point: KillPoint | None = None) -> Changed:
-        """Let the service rest, change it, and judge what became of it."""
+    async def run(self, point: KillPoint | None = None, expected: Document | None = None) -> Changed:
+        """Let the service rest, change it, and judge what became of it; `expected` is the end that is waited for."""
         self._runs += 1
         service = Service(self._bench, f"{self._change.name}-{self._runs}")
         changed = Changed()
@@ -111,7 +111,7 @@ class ServingSweep:
             await service.set_spec(roles=self._roles(service, self._change.after, self._change.image))
             if point is not None:
                 await self._kill_at(rule, changed)
-            await self._until(service, self._change.after)
+            await self._until(service, self._change.after, expected)
             changed.changes = sum(counts(one.request) for one in self._lab.proxy.exchanges[since:])
             over.set()
             changed.problems += [*await watching, *self._lab.new_alarms(), *self._lab.dead()]
@@ -153,7 +153,7 @@ class ServingSweep:
             await self._lab.restart(Victim.OPERATOR)
         proxy.clear()
 
-    async def _until(self, service: Service, wanted: Mapping[str, int]) -> None:
+    async def _until(self, service: Service, wanted: Mapping[str, int], expected: Document | None = None) -> None:
         """All replicas are there, of the right image, no others are, and nobody writes any more."""
 
         async def there() -> bool:
@@ -164,6 +164,7 @@ class ServingSweep:
             ready = {one["name"]: (one["desired"], one["ready"]) for one in status.get("roles", ())}
             assert ready == {name: (count, count) for name, count in wanted.items()}, status
             assert await self._is_quiet()
+            assert expected is None or await self._end(service) == expected
             return True
 
         await eventually(there, timeout_seconds=120, what=f"{service.name} has {dict(wanted)}")

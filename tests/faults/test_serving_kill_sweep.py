@@ -46,7 +46,7 @@ async def test_a_service_ends_the_same_whenever_the_operator_dies(
         assert reference.changes > 1, "the change is too small to tell much"
         for point in chosen(change.name, reference.changes, fault_report, fault_points):
             with subtests.test(point.id):
-                found = await sweep.run(point)
+                found = await sweep.run(point, reference.end)
                 logs = "\n".join(process.log_tail(40) for process in lab.processes.values())
                 assert found.problems == [], f"killed at {found.request}\n{logs}"
                 assert found.end == reference.end, f"killed at {found.request}\n{logs}"

@@ -17,6 +17,7 @@ from stowage.run.serving_children import ServingChildren
 from stowage.run.serving_profiles import Profiles
 from stowage.run.serving_signals import Look
 from stowage.transport import Api, NotFound
+from stowage_scheduler.cluster import OwnerRef
 from unit.builders import NOW
 from unit.serving_services import service
 from unit.test_reconcile_serving import DEPLOYMENT, SERVICE, Server, Silence, Theatre, replica
@@ -189,3 +190,27 @@ async def test_a_new_service_is_made_before_the_first_answers_are_there() -> Non
     theatre = Theatre()
     theatre.signals.is_awaited = True
     assert ("apply", "chat-unified-default") in await theatre.look()
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["a Service that can be led", "a Service that is refused"])
+async def test_nobody_is_asked_to_leave_before_the_service_leads_to_others(is_refused: bool) -> None:
+    """The status says who answers, and whoever wrote it was killed before the Service did."""
+    theatre = Theatre()
+    await theatre.look()
+    theatre.show(replica())
+    other = structs.replace(
+        replica("chat-main-default-1-a"),
+        labels={**replica().labels, "stowage.dev/role": "main"},
+        owner=OwnerRef("ReplicaSet", "chat-main-default-1", "rs-2"),
+    )
+    theatre.show(other)
+    document = theatre.server.objects[SERVICE]
+    document["spec"]["roles"][0]["name"], document["metadata"]["generation"] = "main", 2
+    document["status"]["selector"] = "stowage.dev/service=chat,stowage.dev/role=main"
+    theatre.server.forbids = "/services/chat" if is_refused else ""
+    theatre.reconciler.stand_by()
+    writes = await theatre.look()
+    if is_refused:
+        assert ("patch", replica().name) not in writes
+    else:
+        assert writes.index(("apply", "chat")) < writes.index(("patch", replica().name))

@@ -319,17 +319,23 @@ class ServingReconciler:
         await announce_service(self._api, after, told, identity=self._settings.identity, now=now)
 
     async def _act(self, service: ModelService, step: ServiceStep, seen: Seen, leads: Callable[[], bool]) -> float:
-        """Pods first: a ReplicaSet that shrinks has to know whom to take. What is refused keeps nothing else back.
+        """The Service first: it leads to who stays before others are asked to leave; nobody is where it was refused.
 
-        A number never falls before its pods are seen as they were patched, so a patch that is refused lets nobody go.
+        Then pods, for a ReplicaSet that shrinks has to know whom to take. Else nothing that is refused keeps anything
+        back: a number never falls before its pods are seen as they were patched.
         """
-        refused = list(await self._patch(service.key, pod_patches(step, seen.now)))
-        for document in step.apply:
+        refused: list[str] = []
+        patches = dict(pod_patches(step, seen.now))
+        for number, document in enumerate(step.apply):
             if not leads():
                 return AGAIN_SECONDS
+            if number == 1:
+                refused += await self._patch(service.key, patches)
             found = await _refusals(self._children.apply(service, (document,)))
             if not found and (document["kind"], document["metadata"]["name"]) == ("Service", service.name):
                 self._activators.led(service.key, to_activator=step.leads_to_activator)
+            if found and not number:
+                patches = {pod: patch for pod, patch in patches.items() if pod not in step.drain}
             refused += found
         if not leads():
             return AGAIN_SECONDS
