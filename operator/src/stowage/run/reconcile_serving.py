@@ -36,6 +36,7 @@ from stowage.run.serving_children import ServingChildren
 from stowage.run.serving_groups import ServingGroups
 from stowage.run.serving_look import Look
 from stowage.run.serving_metrics import ServingMetrics
+from stowage.run.serving_prefetch import ServingPrefetch
 from stowage.run.serving_profiles import Profiles
 from stowage.run.serving_signals import ServingPod, ServingSignals
 from stowage.run.settings import OperatorSettings
@@ -119,6 +120,7 @@ class ServingReconciler:
         self._profiles = Profiles(api, clock)
         self._activators = Activators(ring, address_of(api, settings.activator_address), clock)
         metrics.serving_held_requests.set_function(lambda: float(self._activators.waiting()))
+        self._prefetch = ServingPrefetch(api, store, clock)
         self._metrics = ServingMetrics(metrics, lambda: lease.epoch if lease.leading else 0, clock)
         self._events = EventAllowance(clock)
         self._uids: dict[str, str] = {}  # by key
@@ -162,6 +164,7 @@ class ServingReconciler:
         self._children.clear()
         self._groups.clear()
         self._profiles.clear()
+        self._prefetch.clear()
         memories = (self._uids, self._memories, self._refused, self._sent, self._shown_at, self._written, self._seen_at)
         for memory in memories:
             memory.clear()
@@ -223,6 +226,7 @@ class ServingReconciler:
         self._groups.forget(key)
         self._activators.forget(key)
         self._profiles.forget(key)
+        self._prefetch.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
         for memory in (self._refused, self._sent, self._shown_at, self._written, self._seen_at):
@@ -260,6 +264,7 @@ class ServingReconciler:
             groups=groups,
             held=self._held(service),
             image=self._settings.worker_image,
+            cached_nodes=self._prefetch.look(service, self._pods.of(service.key)).cached_nodes,
         )
 
     def _held(self, service: ModelService) -> Held:
@@ -329,6 +334,7 @@ class ServingReconciler:
             return AGAIN_SECONDS
         own = self._pods.of(service.key)
         refused += await _refusals(self._groups.carry_out(service, step.groups, seen.groups, own))
+        refused += await self._prefetch.act(service, leads)
         self._keep_refusals(service.key, "; ".join(sorted({*refused})))
         return max(RING_SECONDS, step.again_seconds)
 
@@ -390,4 +396,4 @@ def _kv_tokens(service: ModelService, profiles: Mapping[str, Performance]) -> Ma
 
 
 def _serving_pod(pod: PodFact) -> ServingPod:
-    return ServingPod(pod.ref.name, pod.ref.uid, pod.is_ready, pod.is_draining, pod.created_at)
+    return ServingPod(pod.ref.name, pod.ref.uid, pod.is_ready, not pod.takes_requests, pod.created_at)

@@ -16,7 +16,7 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import GroupStatus, ModelServiceStatus
 from stowage.decide.serving import children
-from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
+from stowage.decide.serving.cold_start import cold_start_status, of_variants, still_asked_for, with_starts
 from stowage.decide.serving.decision import Decision
 from stowage.decide.serving.drain import Samples
 from stowage.decide.serving.group_children import group_documents
@@ -27,7 +27,7 @@ from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_decision import RoleSeen, decide_roles
-from stowage.decide.serving.role_memory import RoleMemory, Start
+from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.role_prospect import (
     Prospect,
     answers_since,
@@ -45,6 +45,7 @@ from stowage.decide.serving.targets_met import service_level
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.variant_state import Placing, VariantState, place
 from stowage.decide.serving.view import ReplicaView, View
+from stowage.decide.serving.warm_spares import Wish, spares_of
 from stowage.decide.serving.within_budget import held, within_budget
 
 BUSY_SECONDS: Final = 5.0
@@ -97,6 +98,7 @@ class Seen:
         groups: replicas that have several pods; `pods` has each of them as one.
         held: what is known of the service's activator.
         image: of Stowage, for the activator.
+        cached_nodes: by role, nodes without a replica that hold its weights.
     """
 
     service: ModelService
@@ -112,6 +114,7 @@ class Seen:
     groups: Groups = field(default_factory=Groups)
     held: Held = field(default_factory=Held)
     image: str = "stowage:dev"
+    cached_nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ class ServiceStep:
         again_seconds: when to look again at the latest.
         groups: pods of replicas that have several, to be made and deleted once children are applied.
         leads_to_activator: whether the Service under the service's own name does, once `apply` is done.
+        spare: pods that become spares, and get no new requests.
+        unspare: spares that are none any more; they are in `drain` or `undrain` too.
     """
 
     status: ModelServiceStatus
@@ -142,6 +147,8 @@ class ServiceStep:
     again_seconds: float
     groups: GroupWork = field(default_factory=GroupWork)
     leads_to_activator: bool = False
+    spare: tuple[PodRef, ...] = ()
+    unspare: tuple[PodRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +221,7 @@ def next_step(seen: Seen) -> ServiceStep:
     decisions = within_budget(service.spec, decisions, {one.name: partial(one.spend, now=now) for one in roles})
     placings = {one.name: one.placed(decisions[one.name].to_replicas, now) for one in roles}
     decisions = {name: _as_placed(decision, placings[name]) for name, decision in decisions.items()}
+    spares = spares_of(service, [_wish(one, placings[one.name], decisions[one.name], now) for one in roles])
     leaving = Leaving(
         seen.pods,
         {name: decision.to_replicas for name, decision in decisions.items()},
@@ -238,10 +246,11 @@ def next_step(seen: Seen) -> ServiceStep:
         documents.append(children.disruption_budget(service, role.spec))
         placing = placings[role.name]
         for one in role.states:
+            target, kept = placing.counts.get(one.name, 0), spares[role.name].get(one.name, 0)
             if one.spec.group is not None:
-                groups.of(role.spec, one, placing.counts.get(one.name, 0))
+                groups.of(role.spec, one, target, kept)
                 continue
-            replicas = leaving.of(role.name, one, placing.counts.get(one.name, 0))
+            replicas = leaving.of(role.name, one, target, kept)
             until = placing.out_of_stock_until.get(one.name)
             documents.append(
                 children.deployment(service, role.spec, one.spec, None if one.foreign else replicas, until)
@@ -249,7 +258,7 @@ def next_step(seen: Seen) -> ServiceStep:
     documents += group_documents(service, groups.records)
     changes = leaving.changes
     memories = {name: memory for name, (_, memory) in decided.items()}
-    status = _status(seen, roles, decisions, placings, memories, leaving.stands_in, groups.records)
+    status = _status(seen, roles, decisions, placings, memories, leaving.stands_in, groups.records, spares)
     return ServiceStep(
         status=status,
         apply=tuple(documents),
@@ -261,6 +270,8 @@ def next_step(seen: Seen) -> ServiceStep:
         again_seconds=_again_seconds(service, seen.pods, decisions),
         groups=groups.work,
         leads_to_activator=to_activator,
+        spare=tuple(ref for one in changes for ref in one.spare),
+        unspare=tuple(ref for one in changes for ref in one.unspare),
     )
 
 
@@ -275,7 +286,7 @@ def _role(seen: Seen, spec: Role) -> _Role:
             ReplicaView(pod.ref.name, pod.is_ready, seen.now - pod.created_at, 0, 0, 0, 0)
             for state in states
             for pod in state.pods
-            if not pod.is_draining
+            if pod.takes_requests
         )
         look = _NoLook(View(seen.now, desired, replicas, (), cold))
     return _Role(spec, states, memory, look, prospect(seen.service.spec, spec, states, seen.profiles, memory))
@@ -283,11 +294,6 @@ def _role(seen: Seen, spec: Role) -> _Role:
 
 def _with_starts(memory: RoleMemory, states: Sequence[VariantState]) -> RoleMemory:
     return replace(memory, starts=with_starts(memory.starts, [pod for one in states for pod in one.pods]))
-
-
-def _of_variants(starts: Sequence[Start], states: Sequence[VariantState]) -> tuple[Start, ...]:
-    names = {one.name for one in states}
-    return tuple(one for one in starts if one.variant in names)
 
 
 def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
@@ -301,6 +307,11 @@ def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
         was_idle=was_idle(service, role.spec),
         answers_since=answers_since(role.states),
     )
+
+
+def _wish(role: _Role, placing: Placing, decision: Decision, now: float) -> Wish:
+    spend = partial(role.spend, now=now)
+    return Wish(role.spec, decision.to_replicas, placing.counts, lambda many: role.placed(many, now).counts, spend)
 
 
 def _as_placed(decision: Decision, placing: Placing) -> Decision:
@@ -319,6 +330,7 @@ def _status(
     memories: Mapping[str, RoleMemory],
     stands_in: str,
     groups: Mapping[VariantKey, tuple[GroupStatus, ...]],
+    spares: Mapping[str, Mapping[str, int]],
 ) -> ModelServiceStatus:
     service = seen.service
     stale = service.spec.metrics.stale_after.seconds
@@ -342,9 +354,11 @@ def _status(
         pods=seen.pods,
         answers=stands_in or roles[0].name,
         targets={name: placing.wanted for name, placing in placings.items()},
+        spares=spares,
+        cached_nodes=seen.cached_nodes,
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
         cold_start=cold_start_status(
-            [(one.name, _of_variants(memories[one.name].starts, one.states)) for one in roles],
+            [(one.name, of_variants(memories[one.name].starts, {state.name for state in one.states})) for one in roles],
             told,
             seen.pods,
             seen.now,
