@@ -51,8 +51,8 @@ def stepped(of: ModelService, pods: list[PodFact], *deployments: DeploymentFact,
 
 
 def asked(step: ServiceStep) -> int:
-    (found,) = [one["spec"]["replicas"] for one in step.apply if one["kind"] == "Deployment"]
-    return int(found)
+    name = "llama-unified-default"
+    return next(int(one["spec"]["replicas"]) for one in step.apply if one["metadata"]["name"] == name)
 
 
 def kept(status: ModelServiceStatus) -> tuple[int, int]:
