@@ -101,6 +101,8 @@ class GroupWorld:
         changes: dict[str, Any] = {}
         if "stowage.dev/takes-requests" in labels:
             changes["takes_requests"] = labels["stowage.dev/takes-requests"] == "true"
+        if "stowage.dev/spare" in labels:
+            changes["is_spare"] = labels["stowage.dev/spare"] == "true"
         if "stowage.dev/draining-since" in annotations:
             changes["draining_since"] = seconds_of(annotations["stowage.dev/draining-since"])
         if "stowage.dev/leaving-cost" in annotations:

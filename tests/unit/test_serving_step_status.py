@@ -21,11 +21,11 @@ from unit.serving_views import view
 
 
 def test_fields_that_are_not_acted_on_are_named() -> None:
-    of = service(role() | {"warm": {"pods": 1}})
+    of = service(role() | {"warm": {"nodes": 1}}, model={"uri": "pvc://models/llama"})
     step = stepped(of)
     accepted = condition(step, "Accepted")
     assert (accepted.status, accepted.reason) == ("True", ServiceReason.NOT_SUPPORTED)
-    assert "roles[unified].warm.pods" in accepted.message
+    assert "roles[unified].warm.nodes" in accepted.message
     assert set(replicas(step)) == {"unified-default"}
 
 

@@ -72,7 +72,7 @@ SERVING: Final = Board(
             (
                 Panel(
                     "Replicas",
-                    "Desired, ready, starting and draining",
+                    "Desired, ready, starting, draining, and spares that are kept warm",
                     by_instance("stowage_serving_replicas", "state"),
                 ),
                 Panel(
@@ -127,6 +127,11 @@ SERVING: Final = Board(
                     "Requests held",
                     "Requests that wait at zero for the first replica, of all services",
                     ((f"max(stowage_serving_held_requests{{{JOB}}})", "held"),),
+                ),
+                Panel(
+                    "Warm nodes",
+                    "Nodes without a replica that hold image and weights of a role",
+                    ((f"max(stowage_serving_cached_nodes{{{JOB}}})", "nodes"),),
                 ),
                 Panel(
                     "Drains",

@@ -182,6 +182,29 @@ async def patch_pod(api: Api, pod: PodRef, patch: Mapping[str, Any]) -> bool:
     return True
 
 
+async def create_prefetch_pod(api: Api, document: Mapping[str, Any]) -> None:
+    """Make a pod; one of its name that is there was made from the same, or is looked at again.
+
+    Raises:
+        Invalid: the API server refuses it.
+        Forbidden: so does a quota, an admission webhook or a role.
+    """
+    namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
+    try:
+        await api.create(paths.in_namespace(paths.PODS, namespace), document)
+    except Conflict:
+        logger.debug("pod %s/%s is there already", namespace, name)
+
+
+async def delete_service_pod(api: Api, pod: PodRef) -> None:
+    """Delete exactly this pod."""
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
+    try:
+        await api.delete(paths.pod(pod.namespace, pod.name), options)
+    except (NotFound, Conflict):
+        logger.debug("pod %s/%s is gone already", pod.namespace, pod.name)
+
+
 def _path(namespace: str, kind: str, name: str) -> str:
     return paths.named(paths.in_namespace(COLLECTIONS[kind], namespace), name)
 

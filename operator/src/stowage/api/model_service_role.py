@@ -197,9 +197,15 @@ class Warm(SpecFields):
     """What is kept so that a new replica is ready sooner."""
 
     pods: Annotated[Integer, Field(ge=0, le=100)] = 0
-    """Started replicas beyond those that are asked for; they take requests once they are needed."""
+    """
+    Started replicas beyond those that are asked for, within `bounds.max`; they take requests once they are needed. A
+    service at zero keeps them.
+    """
     nodes: Annotated[Integer, Field(ge=0, le=1000)] = 0
-    """Nodes beyond those in use that hold the weights of `model.uri`."""
+    """
+    Nodes beyond those in use that hold image and weights of `model.uri`: what init containers of the template put on
+    the node.
+    """
 
 
 class Role(SpecFields):

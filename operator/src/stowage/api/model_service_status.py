@@ -68,6 +68,8 @@ class VariantStatus(StatusFields):
     """With `group`: each of its replicas, those that leave included."""
     out_of_stock_until: Instant | None = None
     """With `group`: no room was found for a replica, and until then no more are asked for."""
+    spare: Count = 0
+    """Replicas that it shall keep warm beyond `desired`."""
 
 
 class MixVariant(StatusFields):
@@ -108,9 +110,9 @@ class RoleStatus(StatusFields):
     draining: Count = 0
     """Those that leave, and still answer."""
     spare: Count = 0
-    """Those that are kept warm beyond `desired`."""
+    """Those that are kept warm beyond `desired`, and are ready."""
     cached_nodes: Count = 0
-    """Nodes that hold the weights, and no replica."""
+    """Nodes that hold image and weights, and no replica."""
     reason: ReasonWord | None = None
     """Why it shall have so many, from a closed set."""
     message: Message = ""

@@ -58,6 +58,8 @@ class RoleStory(Struct, frozen=True):
     ready: int
     starting: int
     draining: int
+    spare: int = 0
+    cached_nodes: int = 0
     reason: str = ""
     words: str = ""
     since: float | None = None
@@ -149,6 +151,8 @@ def _role(one: RoleStatus, status: ModelServiceStatus) -> RoleStory:
         ready=one.ready,
         starting=one.starting,
         draining=one.draining,
+        spare=one.spare,
+        cached_nodes=one.cached_nodes,
         reason=one.reason or "",
         words=one_line(one.message, _LONGEST),
         since=one.since.timestamp() if one.since is not None else None,
@@ -235,6 +239,8 @@ def _role_document(one: RoleStory) -> dict[str, Any]:
         "ready": one.ready,
         "starting": one.starting,
         "draining": one.draining,
+        "spare": one.spare,
+        "cachedNodes": one.cached_nodes,
         "reason": one.reason,
         "message": one.words,
         "since": one.since,

@@ -52,7 +52,13 @@ def _role(role: RoleStory, now: float) -> Iterator[str]:
     from stowage.decide.training.time_words import span
 
     parts = [f"{role.ready} ready"]
-    parts += [f"{count} {word}" for word, count in (("starting", role.starting), ("draining", role.draining)) if count]
+    told = (
+        ("starting", role.starting),
+        ("draining", role.draining),
+        ("warm spares", role.spare),
+        ("warm nodes", role.cached_nodes),
+    )
+    parts += [f"{count} {word}" for word, count in told if count]
     since = f", for {span(now - role.since)}" if role.since is not None else ""
     yield f"role {role.role}: {role.desired} replicas{since} ({', '.join(parts)})"
     if len(role.variants) > 1:

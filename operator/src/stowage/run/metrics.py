@@ -111,6 +111,7 @@ class Metrics:
         self.serving_replicas = self._gauge(serving_catalogue.REPLICAS)
         self.serving_decisions = self._counter(serving_catalogue.DECISIONS)
         self.serving_signal_age_seconds = self._gauge(serving_catalogue.SIGNAL_AGE)
+        self.serving_cached_nodes = self._gauge(serving_catalogue.CACHED_NODES)
         self.serving_attainment_ratio = self._gauge(serving_catalogue.ATTAINMENT)
         self.serving_cold_start_seconds = self._gauge(serving_catalogue.COLD_START)
         self.serving_drain_seconds = self._histogram(serving_catalogue.DRAIN)

@@ -39,6 +39,7 @@ from stowage.run.serving_groups import ServingGroups
 from stowage.run.serving_look import Look
 from stowage.run.serving_metrics import ServingMetrics
 from stowage.run.serving_mix import Mixes, Solve
+from stowage.run.serving_prefetch import ServingPrefetch
 from stowage.run.serving_profiles import Profiles, kv_tokens
 from stowage.run.serving_signals import ServingSignals
 from stowage.run.settings import OperatorSettings
@@ -103,6 +104,7 @@ class ServingReconciler:
         self._profiles = Profiles(api, clock, on_profile)
         self._activators = Activators(ring, address_of(api, settings.activator_address), clock)
         metrics.serving_held_requests.set_function(lambda: float(self._activators.waiting()))
+        self._prefetch = ServingPrefetch(api, store, clock)
         self._metrics = ServingMetrics(metrics, lambda: lease.epoch if lease.leading else 0, clock)
         self._mixes = Mixes(solve, signals.lengths, lambda key: ring(key, RING_SECONDS), clock) if solve else None
         self._free_gpus = FreeGpus(store, clock)
@@ -164,6 +166,7 @@ class ServingReconciler:
         self._profile_versions.clear()
         if self._mixes is not None:
             self._mixes.clear()
+        self._prefetch.clear()
         memories = (self._uids, self._memories, self._refused, self._sent, self._shown_at, self._written, self._seen_at)
         for memory in memories:
             memory.clear()
@@ -230,6 +233,7 @@ class ServingReconciler:
         self._groups.forget(key)
         self._activators.forget(key)
         self._profiles.forget(key)
+        self._prefetch.forget(key)
         self._metrics.gone(key)
         self._events.forget(key)
         for memory in (self._refused, self._sent, self._shown_at, self._written, self._seen_at):
@@ -269,6 +273,7 @@ class ServingReconciler:
             image=self._settings.worker_image,
             free_gpus=self._free_gpus.of(frozenset(one.node for one in pods if one.node is not None)),
             mixes=self._mixes.of(service) if self._mixes is not None else {},
+            cached_nodes=self._prefetch.look(service, self._pods.of(service.key)).cached_nodes,
         )
 
     def _held(self, service: ModelService) -> Held:
@@ -344,6 +349,7 @@ class ServingReconciler:
             return AGAIN_SECONDS
         own = self._pods.of(service.key)
         refused += await _refusals(self._groups.carry_out(service, step.groups, seen.groups, own))
+        refused += await self._prefetch.act(service, leads)
         self._keep_refusals(service.key, "; ".join(sorted({*refused})))
         return max(RING_SECONDS, step.again_seconds)
 

@@ -19,6 +19,7 @@ class ReplicaState(StrEnum):
     READY = "ready"
     STARTING = "starting"
     DRAINING = "draining"
+    SPARE = "spare"
 
 
 class Direction(StrEnum):
@@ -46,6 +47,11 @@ ROLES: Final = gauge(
 )
 REPLICAS: Final = gauge(
     "serving_replicas", Unit.REPLICAS, "Replicas of all ModelServices", Label("state", _values(ReplicaState))
+)
+CACHED_NODES: Final = gauge(
+    "serving_cached_nodes",
+    Unit.NODES,
+    "Nodes without a replica that hold image and weights of a role, summed over the roles of all ModelServices",
 )
 DECISIONS: Final = counter(
     "serving_decisions",
@@ -80,7 +86,7 @@ HELD: Final = gauge(
 )
 
 OF_SERVING: Final[tuple[Metric, ...]] = (
-    *(SERVICES, ROLES, REPLICAS, DECISIONS),
+    *(SERVICES, ROLES, REPLICAS, CACHED_NODES, DECISIONS),
     *(SIGNAL_AGE, ATTAINMENT, COLD_START, DRAIN, HELD),
 )
 """All of them, in the order of the reference."""

@@ -220,7 +220,7 @@ class ServingChildren:
 def _wanted(service: ModelService) -> dict[str, int]:
     """By name of the Deployment, what the last status asked of it."""
     return {
-        f"{service.name}-{role.name}-{variant.name}": variant.desired
+        f"{service.name}-{role.name}-{variant.name}": variant.desired + variant.spare
         for role in service.status.roles
         for variant in role.variants
     }

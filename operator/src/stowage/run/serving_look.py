@@ -16,6 +16,7 @@ from stowage.decide.serving.signals_pod import Counting
 from stowage.decide.serving.signals_problem import Problem, problem_of, wanting
 from stowage.decide.serving.signals_role import RoleSignals, Rules, Standing
 from stowage.decide.serving.view import ReplicaView, View
+from stowage.decide.serving.warm_spares import told_spares
 from stowage.observe.serving.names import EngineNames, Signal
 from stowage.observe.serving.scrapes import OF_COUNTERS
 
@@ -30,7 +31,7 @@ class ServingPod:
         name: of the pod.
         uid: of the pod.
         is_ready: it takes requests.
-        is_draining: it takes none any more, and finishes those that it has.
+        is_draining: it takes none any more, and finishes those that it has; or it is a spare, and takes none yet.
         asked_at: when it was made, seconds since 1970.
     """
 
@@ -138,7 +139,8 @@ def look_of(signals: RoleSignals, question: Question, cold_start_seconds: float,
     usual = median(known_sizes) if (known_sizes := [one for one in sizes if one]) else rules.kv_tokens
     replicas = tuple(_replica(one, signals, rules, usual, now) for one in question.pods if not one.is_draining)
     scrapes = signals.scrapes if question.counts_requests else ()
-    view = View(now, question.desired, replicas, scrapes, cold_start_seconds)
+    spares = told_spares(question.service, question.role)
+    view = View(now, question.desired, replicas, scrapes, cold_start_seconds, spares)
     current = {
         one.name: count.newest
         for one in question.pods

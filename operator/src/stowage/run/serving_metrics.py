@@ -25,6 +25,7 @@ class _Shown(Struct, frozen=True):
     attainment: float | None
     cold_start: tuple[float, ...]
     """Of `QUANTILES`; empty: not known."""
+    cached_nodes: int = 0
 
 
 _UNREADABLE: Final = _Shown((ServiceReason.INVALID_SPEC.value,), (), dict.fromkeys(ReplicaState, 0), None, None, ())
@@ -57,6 +58,9 @@ class ServingMetrics:
             self._follow_cold_start(place, quantile)
         metrics.serving_signal_age_seconds.set_function(self._signal_age)
         metrics.serving_attainment_ratio.set_function(self._attainment)
+        metrics.serving_cached_nodes.set_function(
+            lambda: self._count(one.cached_nodes for one in self._known().values())
+        )
 
     def looked(self, key: str, status: ModelServiceStatus, pods: Iterable[PodFact], now: float) -> None:
         """A service was looked at: how it is, and its pods."""
@@ -149,4 +153,5 @@ def _shown(status: ModelServiceStatus) -> _Shown:
         signal_at=status.last_signal_at.timestamp() if status.last_signal_at is not None else None,
         attainment=float(status.slo.attainment) if status.slo is not None and status.slo.attainment else None,
         cold_start=(start.p50.seconds, start.p90.seconds) if start is not None else (0.0, 0.0),
+        cached_nodes=sum(role.cached_nodes for role in status.roles),
     )

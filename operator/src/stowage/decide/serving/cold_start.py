@@ -7,7 +7,7 @@ remembered as long as the process lives, and the status keeps what was known of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from stowage.api.durations import lasting
@@ -88,6 +88,11 @@ def expected_seconds(role: str, variants: Iterable[str], starts: Sequence[Start]
         elif name in before:
             found.append(before[name])
     return min(LONGEST_SECONDS, max(found)) if found else DEFAULT_SECONDS
+
+
+def of_variants(starts: Sequence[Start], names: Collection[str]) -> tuple[Start, ...]:
+    """Those of the variants with these names."""
+    return tuple(one for one in starts if one.variant in names)
 
 
 def still_asked_for(spec: ModelServiceSpec, told: ColdStart | None) -> ColdStart | None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from stowage.decide.serving.service_facts import PodFact, PodRef
 from stowage.decide.serving.victims import controllers_class, in_order_of_leaving
+from stowage.decide.serving.warm_spares import divide
 
 ENDPOINTS_SECONDS: Final = 5.0
 """Proxies may still send requests for so long after the label is gone."""
@@ -22,6 +23,9 @@ CLOCKS_SECONDS: Final = 60.0
 LEAVING_COST: Final = -1000
 GONE_COST: Final = -2000
 """Of replicas that have ended all they had: lower than of those that still answer."""
+SPARE_COST: Final = -500
+"""Of spares: a roll-out takes them before replicas that have requests."""
+_OWN_COSTS: Final = frozenset({LEAVING_COST, GONE_COST, SPARE_COST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Fleet:
 class Change:
     """What becomes of a variant: replicas that its Deployment shall ask for, and pods that leave or come back.
 
+    `spare` are pods that become spares, `unspare` such as are none any more; `undrain` take requests from now on, and
     `cost` holds only those whose cost changes; 0: none any more.
     """
 
@@ -74,6 +79,8 @@ class Change:
     drain: tuple[PodRef, ...]
     undrain: tuple[PodRef, ...]
     cost: Mapping[PodRef, int]
+    spare: tuple[PodRef, ...] = ()
+    unspare: tuple[PodRef, ...] = ()
 
 
 def change(
@@ -84,39 +91,52 @@ def change(
     deadline_seconds: float,
     now: float,
     free_gpus: Mapping[str, int] | None = None,
+    spares: int = 0,
 ) -> Change:
-    """The way to `target` serving replicas.
+    """The way to `target` serving replicas, and `spares` beside them that take no requests.
 
     More are there at once, and whoever drains comes back first. Fewer leave one by one as their last requests end, or
     `deadline_seconds` after they were asked to; replicas that were not made yet, or do not answer, go first.
     """
     pods = in_order_of_leaving(fleet.pods, samples.requests, free_gpus or {})
     there = max(fleet.replicas, len(pods))
-    surplus = max(0, there - target)
+    total = target + spares
+    surplus = max(0, there - total)
     not_made = there - len(pods)
     leaving = pods[: max(0, surplus - not_made)]
-    if not fleet.may_shrink or target >= fleet.replicas:  # pods beyond that number are a roll-out's, or go already
+    if not fleet.may_shrink or total >= fleet.replicas:  # pods beyond that number are a roll-out's, or go already
         leaving = tuple(one for one in leaving if one.is_draining)
     if fleet.may_leave is not None:
-        stay = {one.ref for one in [one for one in leaving if one.is_ready and not one.is_draining][fleet.may_leave :]}
+        stay = {one.ref for one in [one for one in leaving if _answers(one)][fleet.may_leave :]}
         leaving = tuple(one for one in leaving if one.ref not in stay)
     done = {one.ref for one in leaving if _is_done(one, samples, deadline_seconds, now)}
     cost = {one.ref: GONE_COST if one.ref in done else LEAVING_COST for one in leaving}
     gone = sorted(leaving, key=lambda one: (controllers_class(one), one.ref not in done))
     going = list(itertools.takewhile(lambda one: one.ref in done and one.deletion_cost == GONE_COST, gone))
-    replicas = max(target, there - min(not_made, surplus) - len(going))
-    if target < fleet.replicas:
+    replicas = max(total, there - min(not_made, surplus) - len(going))
+    if total < fleet.replicas:
         replicas = min(replicas, fleet.replicas) if fleet.may_shrink else fleet.replicas
     else:
-        replicas = target
+        replicas = total
+    may_stop = None if fleet.may_leave is None else fleet.may_leave - sum(_answers(one) for one in leaving)
+    staying = [one for one in pods if one.ref not in cost]
+    kept = divide(staying, target, spares, may_stop)
+    serve, spare = {one.ref for one in kept.serve}, {one.ref for one in kept.spare}
+    undrain = [
+        one for one in staying if one.ref not in spare and (one.is_draining or (one.is_spare and one.ref in serve))
+    ]
+    returns = {one.ref for one in undrain}
+    cost |= {one.ref: SPARE_COST for one in staying if one.ref in spare or (one.is_spare and one.ref not in returns)}
     return Change(
         replicas=replicas,
         drain=tuple(one.ref for one in leaving if not one.is_draining or _since(one, now) is None),
-        undrain=tuple(one.ref for one in pods if one.is_draining and one.ref not in cost),
+        undrain=tuple(one.ref for one in undrain),
         cost={
-            **{one.ref: cost[one.ref] for one in leaving if one.deletion_cost != cost[one.ref]},
-            **{one.ref: 0 for one in pods if one.ref not in cost and one.deletion_cost in {LEAVING_COST, GONE_COST}},
+            **{one.ref: cost[one.ref] for one in pods if one.ref in cost and one.deletion_cost != cost[one.ref]},
+            **{one.ref: 0 for one in pods if one.ref not in cost and one.deletion_cost in _OWN_COSTS},
         },
+        spare=tuple(one.ref for one in kept.spare if not one.is_spare),
+        unspare=tuple(one.ref for one in (*leaving, *undrain) if one.is_spare),
     )
 
 
@@ -124,6 +144,10 @@ def _since(pod: PodFact, now: float) -> float | None:
     """Since when a pod drains; None: nobody knows, or what is told is still to come, and would never be over."""
     since = pod.draining_since
     return None if since is None or since > now + CLOCKS_SECONDS else since
+
+
+def _answers(pod: PodFact) -> bool:
+    return pod.is_ready and pod.takes_requests
 
 
 def _is_done(pod: PodFact, samples: Samples, deadline_seconds: float, now: float) -> bool:

@@ -278,6 +278,7 @@ def _fact(form: _Form, record: GroupStatus, members: Sequence[MemberFact], *, is
         phase="Running" if is_all and all(one.phase == "Running" for one in pods) else "Pending",
         is_ready=is_ready,
         takes_requests=first.takes_requests if first is not None else True,
+        is_spare=first.is_spare if first is not None else False,
         draining_since=first.draining_since if first is not None else None,
         scheduled_at=_last([one.scheduled_at for one in pods]) if is_placed else None,
         initialized_at=_last([one.initialized_at for one in pods if one.initialized_at is not None]),

@@ -64,8 +64,8 @@ class GroupPlans:
         self._delete: list[PodRef] = list(groups.strays)
         self.records: dict[VariantKey, tuple[GroupStatus, ...]] = {}
 
-    def of(self, role: Role, state: VariantState, target: int) -> None:
-        """Bring a variant to `target` serving replicas."""
+    def of(self, role: Role, state: VariantState, target: int, spares: int = 0) -> None:
+        """Bring a variant to `target` serving replicas, and spares beside them; in a roll-out there are none."""
         key = (role.name, state.name)
         there = self._groups.replicas.get(key, ())
         old = [one for one in there if one.fact.is_outdated]
@@ -73,8 +73,9 @@ class GroupPlans:
         kept: list[Replica] = []
         if old:
             kept += self._shrunk(role.name, old, _old_ones(target, old, new))
-        wanted = _new_ones(target, len(old), len(new))
-        kept += self._shrunk(role.name, new, wanted)
+        warm = 0 if old else spares
+        wanted = _new_ones(target + warm, len(old), len(new))
+        kept += self._shrunk(role.name, new, wanted - warm, warm)
         records = [one.record for one in kept]
         for one in kept:
             self._complete(role, state.spec, one)
@@ -97,8 +98,8 @@ class GroupPlans:
         """What has to be done."""
         return GroupWork(tuple(self._create), tuple(self._delete))
 
-    def _shrunk(self, role: str, replicas: Sequence[Replica], target: int) -> list[Replica]:
-        count = self._leaving.of_groups(role, [one.fact for one in replicas], target)
+    def _shrunk(self, role: str, replicas: Sequence[Replica], target: int, spares: int = 0) -> list[Replica]:
+        count = self._leaving.of_groups(role, [one.fact for one in replicas], target, spares)
         return self._let_go(replicas, count)
 
     def _let_go(self, replicas: Sequence[Replica], count: int) -> list[Replica]:

@@ -59,8 +59,8 @@ class Leaving:
         self._now = now
         self.changes: list[Change] = []
 
-    def of(self, role: str, state: VariantState, target: int) -> int:
-        """What the Deployment of a variant shall ask for, to have `target` replicas that serve.
+    def of(self, role: str, state: VariantState, target: int, spares: int = 0) -> int:
+        """What the Deployment of a variant shall ask for, to have `target` replicas that serve, and spares.
 
         A Deployment in the middle of a roll-out takes from old and new ReplicaSets as it likes. Where the roll-out is
         stuck and no new pod ever answered, it takes old ones, and from them those that were asked to leave.
@@ -73,11 +73,11 @@ class Leaving:
             may_shrink = len({one.template for one in pods}) == 1
         else:
             may_shrink = found.is_settled
-        return self._change(role, target, Fleet(state.replicas, pods, may_shrink, self._beyond[role]))
+        return self._change(role, target, Fleet(state.replicas, pods, may_shrink, self._beyond[role]), spares)
 
-    def of_groups(self, role: str, replicas: Sequence[PodFact], target: int) -> int:
-        """How many of these replicas, that have several pods each, there shall be, to have `target` that serve."""
-        return self._change(role, target, Fleet(len(replicas), replicas, may_leave=self._beyond[role]))
+    def of_groups(self, role: str, replicas: Sequence[PodFact], target: int, spares: int = 0) -> int:
+        """How many of these replicas, of several pods each, there shall be, for `target` that serve, and spares."""
+        return self._change(role, target, Fleet(len(replicas), replicas, may_leave=self._beyond[role]), spares)
 
     def left_over(self, pods: Sequence[PodFact]) -> int:
         """How many replicas of a variant that is gone from the spec are still needed."""
@@ -85,7 +85,7 @@ class Leaving:
         may_leave = self._beyond.get(role, None if self._is_handed_over else 0)
         return self._change(role, 0, Fleet(len(pods), pods, may_leave=may_leave))
 
-    def _change(self, role: str, target: int, fleet: Fleet) -> int:
+    def _change(self, role: str, target: int, fleet: Fleet, spares: int = 0) -> int:
         step = change(
             target,
             fleet,
@@ -93,10 +93,11 @@ class Leaving:
             deadline_seconds=self._deadline_seconds,
             now=self._now,
             free_gpus=self._free_gpus,
+            spares=spares,
         )
         self.changes.append(_of_those_there(step))
         if role in self._beyond:
-            leaves = {*step.drain}
+            leaves = {*step.drain, *step.spare}
             self._beyond[role] -= sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
         return step.replicas
 
@@ -108,6 +109,8 @@ def _of_those_there(step: Change) -> Change:
         drain=tuple(one for one in step.drain if one.uid),
         undrain=tuple(one for one in step.undrain if one.uid),
         cost={ref: cost for ref, cost in step.cost.items() if ref.uid},
+        spare=tuple(one for one in step.spare if one.uid),
+        unspare=tuple(one for one in step.unspare if one.uid),
     )
 
 

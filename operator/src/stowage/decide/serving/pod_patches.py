@@ -1,19 +1,24 @@
-"""How the pods of a service are told that they leave, or stay."""
+"""What a step writes on pods: one patch for each, so that a label and what belongs to it come together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from stowage.api.names import DELETION_COST_ANNOTATION, TAKES_REQUESTS_LABEL
-from stowage.decide.serving.service_facts import DRAINING_SINCE_ANNOTATION, LEAVING_COST_ANNOTATION, PodRef, written
+from stowage.api.names import DELETION_COST_ANNOTATION, SPARE_LABEL, TAKES_REQUESTS_LABEL
+from stowage.decide.serving.service_facts import (
+    DRAINING_SINCE_ANNOTATION,
+    LEAVING_COST_ANNOTATION,
+    PodRef,
+    written,
+)
 from stowage.decide.serving.service_step import ServiceStep
 
 Document = dict[str, Any]
 
 
 def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
-    """By pod, one merge patch with its drain, undrain and cost, its UID in it as a precondition."""
+    """By pod, one merge patch with its drain, undrain, spare and cost, its UID in it as a precondition."""
     found: dict[PodRef, Document] = {}
 
     def metadata(ref: PodRef) -> Document:
@@ -26,6 +31,11 @@ def pod_patches(step: ServiceStep, now: float) -> Mapping[PodRef, Document]:
         metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = written(now)
     for ref in step.undrain:
         metadata(ref)["labels"][TAKES_REQUESTS_LABEL] = "true"
+        metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = None
+    for ref in step.unspare:
+        metadata(ref)["labels"][SPARE_LABEL] = None
+    for ref in step.spare:
+        metadata(ref)["labels"] |= {TAKES_REQUESTS_LABEL: "false", SPARE_LABEL: "true"}
         metadata(ref)["annotations"][DRAINING_SINCE_ANNOTATION] = None
     for ref, cost in step.cost.items():
         for name in (DELETION_COST_ANNOTATION, LEAVING_COST_ANNOTATION):

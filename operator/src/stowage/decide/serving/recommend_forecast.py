@@ -31,8 +31,12 @@ def recommend_forecast(situation: Situation) -> Recommendation | None:
     horizon = situation.view.cold_start_seconds + situation.settings.interval_seconds
     far = _ahead(situation, max(WIDTH_BINS, math.ceil(horizon / BIN_SECONDS)))
     near = _ahead(situation, WIDTH_BINS)
-    needed = _replicas(situation, far, situation.price)
-    enough = max(needed, *(_replicas(situation, one, situation.price_of_falls) for one in (near, far)))
+    spares = situation.view.spares  # no start has to be ahead of what they stand in for
+    needed = _replicas(situation, far, situation.price) - spares
+    if spares:
+        needed = max(needed, _replicas(situation, near, situation.price))
+    near_enough, far_enough = (_replicas(situation, one, situation.price_of_falls) for one in (near, far))
+    enough = max(needed, near_enough, far_enough - spares)
     known = inputs(
         {
             "horizon_seconds": horizon,

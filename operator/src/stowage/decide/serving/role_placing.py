@@ -17,6 +17,7 @@ from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.role_prospect import Prospect
 from stowage.decide.serving.spend import fits, limits_of, uses
 from stowage.decide.serving.variant_state import Placing, VariantState
+from stowage.decide.serving.warm_spares import Wish
 from stowage.decide.serving.within_budget import held, within_budget
 
 
@@ -105,6 +106,24 @@ def place_roles(
         frozenset(name for name, one in courses.items() if one.switched is not None),
         frozenset(waiting),
     )
+
+
+def wishes(roles: Sequence[PlacedRole], placed: Placed, now: float) -> list[Wish]:
+    """What the roles ask for, spares beyond their replicas left to be said."""
+    return [
+        Wish(
+            one.spec,
+            placed.decisions[one.name].to_replicas,
+            placed.placings[one.name].counts,
+            partial(_fleet_of, one, now),
+            partial(_spend_of, one, now),
+        )
+        for one in roles
+    ]
+
+
+def _fleet_of(role: PlacedRole, now: float, count: int) -> Mapping[str, int]:
+    return _stays(role, count, now).counts
 
 
 def _spend_of(role: PlacedRole, now: float, count: int) -> Mapping[str, float]:

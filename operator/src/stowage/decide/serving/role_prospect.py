@@ -55,7 +55,7 @@ def states_of(
         found = deployments.get(name)
         if one.group is not None:
             found = stand_in(name, before, own, (failures or {}).get((role.name, one.name), ""))
-        return VariantState(one, found, own, before.desired if before is not None else None)
+        return VariantState(one, found, own, before.desired + before.spare if before is not None else None)
 
     return tuple(state(one) for one in role.variants)
 
@@ -75,7 +75,7 @@ def stand_in(name: str, told: VariantStatus | None, replicas: Sequence[PodFact],
     return DeploymentFact(
         name=name,
         uid="",
-        replicas=told.desired if told is not None else sum(not one.is_draining for one in replicas),
+        replicas=told.desired + told.spare if told is not None else sum(not one.is_draining for one in replicas),
         ready_replicas=sum(one.is_ready for one in replicas),
         is_settled=not any(one.is_outdated for one in replicas),
         failure=failure,
@@ -92,7 +92,7 @@ def desired_now(service: ModelService, role: Role, states: Sequence[VariantState
     if told is not None:
         return told.desired
     if any(one.deployment is not None for one in states):
-        return sum(one.current for one in states)
+        return sum(max(0, one.current - sum(pod.is_spare for pod in one.pods)) for one in states)
     before = service.status.roles[0] if service.status.roles else None
     if role is service.spec.roles[0] and before is not None and service.spec.role(before.name) is None:
         return max(role.bounds.min, min(role.bounds.max, before.desired))

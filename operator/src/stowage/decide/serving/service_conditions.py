@@ -174,7 +174,7 @@ def _trouble(states: Sequence[VariantState], pods: Sequence[PodFact]) -> tuple[S
 
 
 def _observed(roles: Sequence[RoleTold]) -> Told:
-    if all(one.decision.to_replicas == 0 and not one.pods for one in roles):
+    if all(one.decision.to_replicas == 0 and all(pod.is_spare for pod in one.pods) for one in roles):
         return ConditionStatus.UNKNOWN, ServiceReason.SIGNALS_MISSING, "there is no replica that could tell"
     for one in roles:
         if one.problem is not None:

@@ -10,6 +10,7 @@ from typing import Final
 from stowage.api.names import (
     GROUP,
     ROLE_LABEL,
+    SPARE_LABEL,
     TAKES_REQUESTS_LABEL,
     VARIANT_LABEL,
 )
@@ -62,6 +63,7 @@ class PodFact:
         is_ready: whether it answers.
         is_terminating: it has been deleted, and is not gone.
         takes_requests: by its label.
+        is_spare: by its label: it is kept warm, and takes none.
         draining_since: when the label was taken away; None: it was not.
         scheduled_at: when it got its node.
         initialized_at: when its init containers had ended; None: it has none, or nobody tells.
@@ -88,6 +90,7 @@ class PodFact:
     is_ready: bool = False
     is_terminating: bool = False
     takes_requests: bool = True
+    is_spare: bool = False
     draining_since: float | None = None
     scheduled_at: float | None = None
     initialized_at: float | None = None
@@ -106,7 +109,7 @@ class PodFact:
     @property
     def is_draining(self) -> bool:
         """Whether it leaves: new requests go elsewhere."""
-        return not self.takes_requests
+        return not self.takes_requests and not self.is_spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def fact_of(pod: Pod) -> PodFact:
     health = pod.health
     waits = health.waiting if health is not None else ()
     ends = health.ends if health is not None else ()
+    takes_requests = pod.labels.get(TAKES_REQUESTS_LABEL, "true") != "false"
     return PodFact(
         ref=PodRef(pod.namespace, pod.name, pod.uid),
         role=pod.labels.get(ROLE_LABEL, ""),
@@ -165,7 +169,8 @@ def fact_of(pod: Pod) -> PodFact:
         phase=pod.phase,
         is_ready=pod.ready,
         is_terminating=pod.terminating,
-        takes_requests=pod.labels.get(TAKES_REQUESTS_LABEL, "true") != "false",
+        takes_requests=takes_requests,
+        is_spare=not takes_requests and pod.labels.get(SPARE_LABEL) == "true",
         draining_since=seconds_of(pod.annotations.get(DRAINING_SINCE_ANNOTATION)),
         scheduled_at=pod.bound_at,
         initialized_at=health.initialized_at if health is not None else None,

@@ -41,6 +41,8 @@ class Report:
         pods: of the service, all of them.
         answers: the role whose replicas answer under the service's own name.
         targets: by role and variant, replicas that it shall have.
+        spares: by role and variant, those that are kept warm beyond them.
+        cached_nodes: by role, nodes without a replica that hold its weights.
         groups: by role and variant, those of its replicas that have several pods.
         out_of_stock_until: by role and variant, those that are asked for no more for a while.
         mixes: by role, of which variants replicas are made.
@@ -58,6 +60,8 @@ class Report:
     answers: str
     targets: Mapping[str, Mapping[str, int]]
     mixes: Mapping[str, RoleMix | None]
+    spares: Mapping[str, Mapping[str, int]]
+    cached_nodes: Mapping[str, int]
     level: ServiceLevelStatus | None
     cold_start: ColdStart | None
     missing_profiles: Sequence[str]
@@ -85,7 +89,7 @@ def status_of(report: Report) -> ModelServiceStatus:
         observed_generation=service.metadata.generation or 0,
         reason=wrong.reason if wrong is not None else first.decision.reason.value,
         message=wrong.message if wrong is not None else words(first.decision),
-        replicas=sum(one.role == report.answers and not one.is_terminating for one in report.pods),
+        replicas=sum(one.role == report.answers and not one.is_terminating and not one.is_spare for one in report.pods),
         selector=selector_text(service.name, report.answers),
         roles=tuple(_role(report, one) for one in roles),
         decisions=_decisions(service.status.decisions, roles),
@@ -121,6 +125,8 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
         ready=role.ready,
         starting=max(0, desired - role.ready),
         draining=draining,
+        spare=sum(one.is_spare and one.is_ready for one in pods),
+        cached_nodes=report.cached_nodes.get(role.name, 0),
         reason=role.decision.reason.value,
         message=words(role.decision),
         since=before.since if before is not None and is_same else instant(float(int(report.now))),
@@ -129,6 +135,7 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
                 name=one.name,
                 desired=targets.get(one.name, 0),
                 ready=sum(pod.is_ready and pod.takes_requests for pod in one.pods),
+                spare=report.spares[role.name].get(one.name, 0),
                 groups=report.groups.get((role.name, one.name), ()),
                 out_of_stock_until=_until(report, role.name, one),
             )

@@ -15,7 +15,7 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import GroupStatus, ModelServiceStatus, RoleMix
 from stowage.decide.serving import children
-from stowage.decide.serving.cold_start import cold_start_status, still_asked_for, with_starts
+from stowage.decide.serving.cold_start import cold_start_status, of_variants, still_asked_for, with_starts
 from stowage.decide.serving.decision import Decision
 from stowage.decide.serving.drain import Samples
 from stowage.decide.serving.group_children import group_documents
@@ -27,9 +27,9 @@ from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.mix_question import MixTold, mix_after, mixes_of, told
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_decision import RoleSeen, decide_roles
-from stowage.decide.serving.role_memory import RoleMemory, Start
+from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.role_mix import MixAnswer, MixQuestion
-from stowage.decide.serving.role_placing import Placed, place_roles
+from stowage.decide.serving.role_placing import Placed, place_roles, wishes
 from stowage.decide.serving.role_prospect import (
     Prospect,
     answers_since,
@@ -46,6 +46,7 @@ from stowage.decide.serving.targets_met import service_level
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.variant_state import VariantState
 from stowage.decide.serving.view import ReplicaView, View
+from stowage.decide.serving.warm_spares import spares_of
 
 BUSY_SECONDS: Final = 5.0
 """Until the next look while replicas follow the load: how often decisions are made in simulations too."""
@@ -98,6 +99,7 @@ class Seen:
         held: what is known of the service's activator.
         image: of Stowage, for the activator.
         mixes: by role, answers about its mix of variants that have come since the last step.
+        cached_nodes: by role, nodes without a replica that hold its weights.
     """
 
     service: ModelService
@@ -114,6 +116,7 @@ class Seen:
     held: Held = field(default_factory=Held)
     image: str = "stowage:dev"
     mixes: Mapping[str, MixAnswer] = field(default_factory=dict)
+    cached_nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class ServiceStep:
         groups: pods of replicas that have several, to be made and deleted once children are applied.
         leads_to_activator: whether the Service under the service's own name does, once `apply` is done.
         questions: by role, what a mix of variants may be asked for with; the answer comes in `Seen.mixes`.
+        spare: pods that become spares, and get no new requests.
+        unspare: spares that are none any more; they are in `drain` or `undrain` too.
     """
 
     status: ModelServiceStatus
@@ -146,6 +151,8 @@ class ServiceStep:
     groups: GroupWork = field(default_factory=GroupWork)
     leads_to_activator: bool = False
     questions: Mapping[str, MixQuestion] = field(default_factory=dict)
+    spare: tuple[PodRef, ...] = ()
+    unspare: tuple[PodRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,7 @@ def next_step(seen: Seen) -> ServiceStep:
     decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles], seen.held)
     placed = place_roles(service.spec, roles, {name: decision for name, (decision, _) in decided.items()}, now)
     decisions, placings = placed.decisions, placed.placings
+    spares = spares_of(service, wishes(roles, placed, now))
     leaving = Leaving(
         seen.pods,
         {name: decision.to_replicas for name, decision in decisions.items()},
@@ -230,10 +238,11 @@ def next_step(seen: Seen) -> ServiceStep:
         documents.append(children.disruption_budget(service, role.spec))
         placing = placings[role.name]
         for one in role.states:
+            target, kept = placing.counts.get(one.name, 0), spares[role.name].get(one.name, 0)
             if one.spec.group is not None:
-                groups.of(role.spec, one, placing.counts.get(one.name, 0))
+                groups.of(role.spec, one, target, kept)
                 continue
-            replicas = leaving.of(role.name, one, placing.counts.get(one.name, 0))
+            replicas = leaving.of(role.name, one, target, kept)
             until = placing.out_of_stock_until.get(one.name)
             documents.append(
                 children.deployment(service, role.spec, one.spec, None if one.foreign else replicas, until)
@@ -242,7 +251,7 @@ def next_step(seen: Seen) -> ServiceStep:
     changes = leaving.changes
     memories = placed.remembered({name: memory for name, (_, memory) in decided.items()})
     mixes = mixes_of(service, roles, seen.profiles, placed, memories, now)
-    status = _status(seen, roles, placed, memories, mixes, leaving.stands_in, groups.records)
+    status = _status(seen, roles, placed, memories, mixes, leaving.stands_in, groups.records, spares)
     return ServiceStep(
         status=status,
         apply=tuple(documents),
@@ -255,6 +264,8 @@ def next_step(seen: Seen) -> ServiceStep:
         again_seconds=_again_seconds(service, seen.pods, decisions),
         groups=groups.work,
         leads_to_activator=to_activator,
+        spare=tuple(ref for one in changes for ref in one.spare),
+        unspare=tuple(ref for one in changes for ref in one.unspare),
     )
 
 
@@ -269,7 +280,7 @@ def _role(seen: Seen, spec: Role) -> _Role:
             ReplicaView(pod.ref.name, pod.is_ready, seen.now - pod.created_at, 0, 0, 0, 0)
             for state in states
             for pod in state.pods
-            if not pod.is_draining
+            if pod.takes_requests
         )
         look = _NoLook(View(seen.now, desired, replicas, (), cold))
     known = next((one.mix for one in seen.service.status.roles if one.name == spec.name), None)
@@ -279,11 +290,6 @@ def _role(seen: Seen, spec: Role) -> _Role:
 
 def _with_starts(memory: RoleMemory, states: Sequence[VariantState]) -> RoleMemory:
     return replace(memory, starts=with_starts(memory.starts, [pod for one in states for pod in one.pods]))
-
-
-def _of_variants(starts: Sequence[Start], states: Sequence[VariantState]) -> tuple[Start, ...]:
-    names = {one.name for one in states}
-    return tuple(one for one in starts if one.variant in names)
 
 
 def _as_seen(service: ModelService, role: _Role) -> RoleSeen:
@@ -307,6 +313,7 @@ def _status(
     mixes: Mapping[str, MixQuestion | MixTold],
     stands_in: str,
     groups: Mapping[VariantKey, tuple[GroupStatus, ...]],
+    spares: Mapping[str, Mapping[str, int]],
 ) -> ModelServiceStatus:
     service = seen.service
     stale = service.spec.metrics.stale_after.seconds
@@ -332,9 +339,11 @@ def _status(
         answers=stands_in or roles[0].name,
         targets={name: placing.wanted for name, placing in placed.placings.items()},
         mixes=placed.mixes,
+        spares=spares,
+        cached_nodes=seen.cached_nodes,
         level=service_level(service.spec.slo, [(one.prospect.settings, one.look.view) for one in roles]),
         cold_start=cold_start_status(
-            [(one.name, _of_variants(memories[one.name].starts, one.states)) for one in roles],
+            [(one.name, of_variants(memories[one.name].starts, {state.name for state in one.states})) for one in roles],
             kept_start,
             seen.pods,
             seen.now,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stowage.api.model_service import ModelServiceSpec
+from stowage.decide.serving.prefetch_pod import fills_node
 from stowage.decide.serving.zero import what_is_unknown
 
 
@@ -11,10 +12,10 @@ def unsupported(spec: ModelServiceSpec) -> tuple[str, ...]:
     found: list[str] = []
     for role in spec.roles:
         path = f"roles[{role.name}]"
-        if role.warm.pods:
-            found.append(f"{path}.warm.pods (none is kept)")
-        if role.warm.nodes:
-            found.append(f"{path}.warm.nodes (none is kept)")
+        if role.warm.nodes and not any(fills_node(one) for one in role.variants):
+            found.append(
+                f"{path}.warm.nodes (no init container fills a hostPath or a claim, so nodes keep the image alone)"
+            )
     found += [
         f"scaling.schedules[{one.name}] ({why})"
         for one in spec.scaling.schedules

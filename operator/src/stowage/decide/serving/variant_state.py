@@ -38,7 +38,7 @@ class VariantState:
         spec: the variant.
         deployment: its Deployment, or the same of what stands in for one; None: not made yet.
         pods: that are there; such as have been deleted are not.
-        told: replicas that it shall have by the last status; None: it does not say.
+        told: replicas that it shall have by the last status, spares included; None: it does not say.
     """
 
     spec: Variant
@@ -58,7 +58,7 @@ class VariantState:
 
     @property
     def current(self) -> int:
-        """Replicas that it shall have so far: those that leave are not among them.
+        """Replicas that it shall have so far, spares included: those that leave are not among them.
 
         One that has left the Deployment's number may still be seen, and must not be taken off it once more.
         """

@@ -26,9 +26,9 @@ def in_order_of_leaving(
 ) -> tuple[PodFact, ...]:
     """The pods, whoever goes first in front.
 
-    After the controller's own classes: whoever can not start at all; whoever drains already; whoever has the fewest
-    requests, which is the cheapest drain (not known counts as many); whose node has the most free GPUs, so that rooms
-    become large; the youngest; by name.
+    After the controller's own classes: whoever can not start at all; whoever drains already; spares; whoever has the
+    fewest requests, which is the cheapest drain (not known counts as many); whose node has the most free GPUs, so that
+    rooms become large; the youngest; by name.
 
     Args:
         pods: of one variant.
@@ -41,6 +41,7 @@ def in_order_of_leaving(
             *controllers_class(pod),
             not pod.trouble,
             not pod.is_draining,
+            not pod.is_spare,
             requests.get(pod.ref.name, math.inf),
             -free_gpus.get(pod.node or "", 0),
             -pod.created_at,

@@ -92,7 +92,8 @@ class View:
     """A role at the instant `now` (seconds).
 
     `desired` replicas are asked for; `replicas` are those that do not drain; `scrapes` are in order of time, and the
-    newest may be older than now; `cold_start_seconds` is what a new replica is expected to take until it is ready.
+    newest may be older than now; `cold_start_seconds` is what a new replica is expected to take until it is ready;
+    `spares` replicas beyond `desired` are kept warm, or start as such: they serve as soon as they are asked for.
     """
 
     now: float
@@ -100,6 +101,7 @@ class View:
     replicas: tuple[ReplicaView, ...]
     scrapes: tuple[Scrape, ...]
     cold_start_seconds: float
+    spares: int = 0
 
     def within(self, window_seconds: float) -> tuple[Scrape, ...]:
         """The scrapes later than `window_seconds` ago and not later than now."""
