@@ -161,7 +161,7 @@ def write(cell: dict[str, Any]) -> None:
 def summary(cells: list[dict[str, Any]]) -> str:
     """A line per cell: Stowage, the oracle, and the cheapest on-line baseline that attains enough."""
     lines = [
-        "| workload, cold start, seed | attained %, GPU hours | oracle | over it | best on-line one | saved % | at most |",
+        "| workload, cold start, seed | attained %, GPU hours | oracle | over it | best on-line | saved % | at most |",
         "|---|---|---:|---:|---|---:|---:|",
     ]
     for cell in cells:
