@@ -79,3 +79,11 @@ def test_no_demand_at_all_has_an_answer() -> None:
 def test_wilder_demand_has_a_wider_spread() -> None:
     calm, wild = (ahead(noisy(np.full(360, 10.0), deviation=one)).spread for one in (0.02, 0.6))
     assert wild > 1.5 * calm
+
+
+def test_errors_of_chance_where_little_came_are_not_those_of_now() -> None:
+    """From 2 to 32 requests per second in 20 minutes, foretold where only chance is left of the errors."""
+    rate = 2.0 * 2.0 ** (np.arange(120) / 30)
+    series = np.asarray(rate * (1 + np.random.default_rng(3).normal(0, 1, 120) / np.sqrt(10.0 * rate)))
+    noise = 1 / math.sqrt(30.0 * rate[-1])
+    assert forecast(series, 3, 3, 10.0, noise).spread < 1.5 * noise * math.sqrt(1.5)

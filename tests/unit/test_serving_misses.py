@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from stowage.decide.serving.memory import Memory
-from stowage.decide.serving.misses import LEAST_FACTOR, missed_share, remember_misses
+from stowage.decide.serving.misses import AIM, LEAST_FACTOR, MOST_STEP, missed_share, remember_misses
 from stowage.decide.serving.settings import Role, Settings
 from stowage.decide.serving.view import BOUNDS_SECONDS, Histogram, View
 from unit.serving_views import PERFORMANCE, later, until, view
@@ -74,9 +75,22 @@ def factor_after(of: View, settings: Settings = SETTINGS) -> float:
 def test_idle_replicas_get_dearer_while_fewer_miss_than_may() -> None:
     factors = [factor_after(with_slow(share)) for share in (0.0, 0.004, 0.02, 0.2)]
     assert factors == sorted(factors, reverse=True)
-    assert factors[0] > 1.5
-    assert factors[1] > 1.0
+    assert factors[0] > factors[1] > 1.0 > factors[2]
     assert factors[-1] == LEAST_FACTOR
+
+
+def test_the_price_rests_where_the_share_aimed_at_is_missed() -> None:
+    assert factor_after(with_slow(AIM * SETTINGS.may_miss)) == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_price_moves_the_more_slowly_the_longer_starts_take() -> None:
+    quick, slow = (factor_after(replace(with_slow(0.03), cold_start_seconds=seconds)) for seconds in (60.0, 240.0))
+    assert quick < slow < 1.0
+
+
+def test_one_burst_does_not_end_what_was_learned() -> None:
+    burst = remember_misses(until(with_slow(0.9), 60.0), SETTINGS, Memory())
+    assert burst.misses.price_factor == pytest.approx(math.exp(-MOST_STEP))
 
 
 def test_a_longer_window_forgets_more_slowly() -> None:

@@ -113,6 +113,27 @@ def test_looked_up_times_are_the_same(prompt: int, running: int, kv_tokens: int,
     )
 
 
+@given(st.floats(1.0, 20_000.0), st.floats(0.0, 300.0), st.floats(0.0, 200_000.0))
+@example(2048.0, 0.0, 0.0)
+@example(5000.0, 64.0, 90_000.0)
+def test_the_steps_of_a_prompt_are_those_of_its_chunks(prompt: float, running: float, kv_tokens: float) -> None:
+    of = Performance(
+        Curve((0.0, 100.0, 2048.0), (0.02, 0.03, 0.2)),
+        line(0.03, 0.0003),
+        400_000,
+        decode_seconds_per_kv_token=Curve((1.0, 64.0), (1e-8, 3e-8)),
+        mixed_factor=1.1,
+        max_running=400,
+    )
+    left, offset, chunks, seconds = prompt, 0.0, 0, 0.0
+    while left > 0:
+        tokens = min(left, of.max_batched_tokens - running)
+        earlier = of.earlier_chunk_seconds(offset, tokens)
+        seconds += of.mixed_step_seconds(tokens, running, kv_tokens, earlier)
+        left, offset, chunks = left - tokens, offset + tokens, chunks + 1
+    assert of.prompt_steps(prompt, running, kv_tokens) == (chunks, seconds)
+
+
 @given(st.integers(1, 9000), st.integers(1, 1500))
 def test_a_prompt_in_chunks_takes_no_less_than_at_once(prompt: int, budget: int) -> None:
     chunked = Performance(

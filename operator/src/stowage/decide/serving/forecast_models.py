@@ -24,9 +24,9 @@ BETTER = 0.97
 LEAST_TRIALS = 24
 HALF_LIFE_BINS = 60
 """Trials so many bins older weigh half."""
-PRIOR_TRIALS = 8.0
-"""What is assumed of the spread before anything was tried weighs as much as so many trials."""
-DRIFT_PER_SECOND = 0.0005
+PRIOR_TRIALS = 4.0
+"""What is assumed of the drift before anything was tried weighs as much as so many trials."""
+DRIFT_PER_SECOND = 0.0007
 """Assumed standard deviation of the logarithm per second of horizon."""
 LEAST_RATE = 0.01
 
@@ -105,10 +105,11 @@ def forecast(
         seasonal = _seasonal(series, season, horizon)
         if math.isfinite(seasonal[-1]):
             predictions["seasonal"] = np.maximum(floor, seasonal)
-    prior = math.hypot(noise, DRIFT_PER_SECOND * horizon * bin_seconds, noise * math.sqrt(width / PERSISTENCE_BINS))
+    chance = noise**2 * (1 + width / PERSISTENCE_BINS)  # of the mean that comes and of the one that foretells it
+    drift = (DRIFT_PER_SECOND * horizon * bin_seconds) ** 2
     count = len(series) - horizon - PERSISTENCE_BINS
     if count < 1:
-        return Forecast(float(predictions[PERSISTENCE][-1]), prior, PERSISTENCE, 1.0)
+        return Forecast(float(predictions[PERSISTENCE][-1]), math.sqrt(chance + drift), PERSISTENCE, 1.0)
     tried = slice(PERSISTENCE_BINS, PERSISTENCE_BINS + count)  # before, too little was known to foretell
     actual = np.maximum(floor, trailing_mean(series, width)[horizon + PERSISTENCE_BINS :])
     weights = 0.5 ** (np.arange(count)[::-1] / HALF_LIFE_BINS)
@@ -117,9 +118,12 @@ def forecast(
     error = np.where(np.isfinite(errors[name]), errors[name], 0.0)
     trials = float(weights.sum()) / max(1.0, horizon / 2)  # neighbours share most of what they tried
     bias = float((weights * error).sum() / weights.sum()) * trials / (trials + PRIOR_TRIALS)
-    variance = float((weights * (error - bias) ** 2).sum() / weights.sum())
-    spread = math.sqrt((PRIOR_TRIALS * prior**2 + trials * variance) / (PRIOR_TRIALS + trials))
-    return Forecast(float(predictions[name][-1]) * math.exp(bias), spread, name, ratio)
+    level = float(predictions[name][-1])
+    # chance is relatively larger where little came: what is left of the errors beyond it is drift, and goes on
+    beyond = (error - bias) ** 2 - chance * level / predictions[name][tried]
+    drifted = max(0.0, float((weights * beyond).sum() / weights.sum()))
+    spread = math.sqrt(chance + (PRIOR_TRIALS * drift + trials * drifted) / (PRIOR_TRIALS + trials))
+    return Forecast(level * math.exp(bias), spread, name, ratio)
 
 
 def _best(errors: dict[str, Floats], weights: Floats) -> tuple[str, float]:

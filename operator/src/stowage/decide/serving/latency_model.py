@@ -17,8 +17,9 @@ the replica.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from stowage.decide.serving.memory import Corrections
 from stowage.decide.serving.performance import Performance
@@ -221,7 +222,7 @@ class LatencyModel:
             return step, 0.0, 0.0
         chunks = seconds = 0.0
         for times, weight in _PROMPT_SIZES:
-            of_size = self._prompt(shape.prompt_tokens * times, running, kv_tokens)
+            of_size = profile.prompt_steps(max(1.0, shape.prompt_tokens * times), running, kv_tokens)
             chunks, seconds = chunks + weight * of_size[0], seconds + weight * of_size[1]
         return step, max(known.prefill * seconds, chunks * step), chunks
 
@@ -233,17 +234,6 @@ class LatencyModel:
         seconds = self.performance.mixed_step_seconds(tokens, running, kv_tokens)
         return self.corrections.prefill * seconds * shape.prompt_tokens / tokens
 
-    def _prompt(self, prompt_tokens: float, running: float, kv_tokens: float) -> tuple[float, float]:
-        """Of one prompt beside `running` sequences: the number of its chunks, and seconds of their steps."""
-        profile, left, offset, chunks, seconds = self.performance, max(1.0, prompt_tokens), 0.0, 0.0, 0.0
-        most = profile.max_batched_tokens - running
-        while left > 0:
-            tokens = min(left, most)
-            earlier = profile.earlier_chunk_seconds(offset, tokens)
-            seconds += profile.mixed_step_seconds(tokens, running, kv_tokens, earlier)
-            left, offset, chunks = left - tokens, offset + tokens, chunks + 1
-        return chunks, seconds
-
 
 _OVERLOADED = Latency(math.inf, math.inf, math.inf, math.inf, 1.0, math.inf, 1.0)
 
@@ -251,8 +241,9 @@ _OVERLOADED = Latency(math.inf, math.inf, math.inf, math.inf, 1.0, math.inf, 1.0
 @lru_cache(maxsize=4096)
 def _capacity(model: LatencyModel, settings: Settings, shape: Shape) -> Capacity:
     settings = _in_reach(model, settings, shape)
-    most = _largest(model, settings, shape, HALF)
-    within = min(most, _largest(model, settings, shape, settings.may_miss_planned))
+    missed = cache(lambda rate: model.missed(rate, shape, settings))  # both searches begin alike
+    most = _largest(missed, HALF)
+    within = min(most, _largest(missed, settings.may_miss_planned))
     odds = math.log(1 / settings.may_miss_planned - 1)
     return Capacity(most, math.log(most / within) / (odds * LOGISTIC_SCALE), within)
 
@@ -267,12 +258,12 @@ def _in_reach(model: LatencyModel, settings: Settings, shape: Shape) -> Settings
     return settings
 
 
-def _largest(model: LatencyModel, settings: Settings, shape: Shape, may_miss: float) -> float:
+def _largest(missed: Callable[[float], float], may_miss: float) -> float:
     low, high = _LEAST_RATE, _MOST_RATE
-    may_miss += (1 - may_miss) * model.missed(low, shape, settings)  # no number of replicas avoids what idle ones miss
+    may_miss += (1 - may_miss) * missed(low)  # no number of replicas avoids what idle ones miss
     while high / low > _CLOSE_RATE:
         middle = math.sqrt(low * high)
-        if model.missed(middle, shape, settings) <= may_miss:
+        if missed(middle) <= may_miss:
             low = middle
         else:
             high = middle

@@ -40,11 +40,13 @@ class Corrections:
 class Misses:
     """How the requests fared lately: seen and missed (weighted, older ones count less) and the price learned.
 
-    `price_factor` multiplies `Settings.idle_price`: below 1 where more was missed than allowed.
+    `windows` are those that they were counted in, weighted alike. `price_factor` multiplies the price of an idle
+    replica: below 1 where more was missed than is aimed at.
     """
 
     seen: float = 0.0
     missed: float = 0.0
+    windows: float = 0.0
     price_factor: float = 1.0
     counted_at: float | None = None
 

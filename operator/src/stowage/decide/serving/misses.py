@@ -24,13 +24,15 @@ ITL_DEVIATION = 0.1
 """Of requests' mean times between tokens around the mean of all, as a logarithm."""
 HALF_LIFE_OF_WINDOW = 0.5
 """After so much of the window over which attainment is counted, what was missed weighs half."""
-AIM = 0.5
+AIM = 0.6
 """Of what may be missed, how much is aimed at: the rest is for what nobody can foretell."""
-PRIOR_SECONDS = 1200.0
-"""What may be missed is assumed to have been missed in as many requests as come in so long."""
-POWER, POWER_OVER = 1.0, 8.0
-"""Of the price over the share of the aim that was missed: up to the aim, and beyond it."""
-LEAST_FACTOR, MOST_FACTOR = 0.0001, 6.0
+GAIN_PER_MINUTE = 12.0
+"""By how much the logarithm of the price falls with the requests of a mean minute that missed beyond the aim."""
+QUICK_START_SECONDS = 90.0
+MOST_STEP = 0.3
+"""The logarithm of the price falls by no more at once: a burst says little of what more replicas would have saved."""
+LEAST_FACTOR, MOST_FACTOR = 0.001, 4.0
+"""Beyond, misses do not depend on the price any more, or nothing has been tried yet."""
 
 
 def mean_itl_seconds(view: View, window_seconds: float) -> float | None:
@@ -67,8 +69,10 @@ def missed_lately(situation: Situation) -> float | None:
 def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     """The memory with the requests since the last look counted, and the price that follows.
 
-    Where fewer missed than is aimed at, idle replicas are dearer than thought, and the other way round: the price falls
-    with the share of the aim that was missed, and steeply once that is more than all of it, before the promise breaks.
+    Each request that missed lowers the logarithm of the price by the same amount, and each that did not raises it by so
+    much less that the price rests where the share aimed at is missed, whatever demand is like (adaptive conformal
+    inference: Gibbs and Candes, 2021). What the price does shows only after a start, so it moves the more slowly the
+    longer that takes, as an integral controller with dead time has to.
     """
     known = memory.misses
     newest = view.scrapes[-1].at if view.scrapes else None
@@ -79,11 +83,17 @@ def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     keep = 0.5 ** (since / (HALF_LIFE_OF_WINDOW * settings.attainment_window_seconds))
     count, share = found or (0.0, 0.0)
     seen, missed = known.seen * keep + count, known.missed * keep + count * share
-    assumed = count / WINDOW_SECONDS * PRIOR_SECONDS if count else 1.0
-    may_miss = AIM * settings.may_miss
-    ratio = (missed + may_miss * assumed) / (seen + assumed) / may_miss
-    factor = min(MOST_FACTOR, max(LEAST_FACTOR, ratio ** -(POWER_OVER if ratio > 1 else POWER)))
-    return replace(memory, misses=Misses(seen, missed, factor, newest))
+    windows = known.windows * keep + 1
+    mean_minutes = count / (seen / windows) * WINDOW_SECONDS / 60 if count else 0.0
+    gain = GAIN_PER_MINUTE * quickness(view.cold_start_seconds)
+    step = max(-MOST_STEP, gain * mean_minutes * (AIM * settings.may_miss - share))
+    factor = min(MOST_FACTOR, max(LEAST_FACTOR, known.price_factor * math.exp(step)))
+    return replace(memory, misses=Misses(seen, missed, windows, factor, newest))
+
+
+def quickness(cold_start_seconds: float) -> float:
+    """1 for quick starts, less the longer they are: of what is done, how much can soon be seen or mended."""
+    return min(1.0, QUICK_START_SECONDS / max(1.0, cold_start_seconds))
 
 
 def _assumed_slow(view: View, seconds: float, window_seconds: float) -> float:

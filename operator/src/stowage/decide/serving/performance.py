@@ -48,14 +48,18 @@ class Curve:
     def __call__(self, x: float) -> float:
         """The value at `x`."""
         at, values = self.at, self.values
-        if x <= at[0] or len(at) == 1:
+        last = len(at) - 1
+        if x <= at[0] or not last:
             return values[0]
-        right = min(bisect_right(at, x), len(at) - 1)
-        left = right - 1
-        share = (x - at[left]) / (at[right] - at[left])
-        if share <= 1.0:  # never above the right end by rounding, so that it never falls
-            return min(values[right], values[left] + share * (values[right] - values[left]))
-        return values[right] + (share - 1.0) * (values[right] - values[left])
+        right = bisect_right(at, x)
+        if right > last:
+            right = last
+        begin, low, high = at[right - 1], values[right - 1], values[right]
+        share = (x - begin) / (at[right] - begin)
+        if share > 1.0:
+            return high + (share - 1.0) * (high - low)
+        between = low + share * (high - low)
+        return min(high, between)  # never above the right end by rounding, so that it never falls
 
 
 def measured_curve(points: Iterable[tuple[float, float]]) -> Curve:
@@ -165,6 +169,32 @@ class Performance:
             return 0.0
         whole = self.prefill_seconds(offset + tokens)
         return max(0.0, whole - self.prefill_seconds(offset) - self.prefill_seconds(tokens))
+
+    def prompt_steps(self, prompt_tokens: float, running: float, kv_tokens: float) -> tuple[int, float]:
+        """The chunks of one prompt beside `running` sequences, as large as steps allow, and the seconds of their steps.
+
+        The sum of `mixed_step_seconds` with `earlier_chunk_seconds`; what the chunks have in common is looked up once.
+        """
+        prefill, most = self.prefill_seconds, self.max_batched_tokens - running
+        beside = running > 0
+        kv_seconds = self.decode_seconds_per_kv_token(running) * kv_tokens if beside else 0.0
+        decode, nothing = (self.decode_seconds(running), prefill(0)) if beside else (0.0, 0.0)
+        chunks, seconds, offset, left, before = 0, 0.0, 0.0, prompt_tokens, 0.0
+        tokens, alone, step = -1.0, 0.0, 0.0
+        while left > 0:
+            if tokens != min(left, most):
+                tokens = min(left, most)
+                step = alone = prefill(tokens)
+                if beside:
+                    together = self.mixed_factor * prefill(tokens + running)
+                    step = max(together, decode + alone - nothing) + kv_seconds
+            earlier, whole = 0.0, alone
+            if offset > 0:
+                whole = prefill(offset + tokens)
+                earlier = max(0.0, whole - before - alone)
+            seconds += step + earlier
+            chunks, left, offset, before = chunks + 1, left - tokens, offset + tokens, whole
+        return chunks, seconds
 
     def lone_prefill_seconds(self, prompt_tokens: int) -> float:
         """From arrival to first token of a request that finds the replica idle, its prompt in chunks."""

@@ -17,7 +17,7 @@ from stowage.decide.serving.latency_model import LatencyModel
 from stowage.decide.serving.learning import learn_latencies
 from stowage.decide.serving.limits import limited
 from stowage.decide.serving.memory import KEPT_DECISIONS, Memory
-from stowage.decide.serving.misses import remember_misses
+from stowage.decide.serving.misses import quickness, remember_misses
 from stowage.decide.serving.recommend_concurrency import recommend_concurrency
 from stowage.decide.serving.recommend_forecast import recommend_forecast
 from stowage.decide.serving.recommend_saturation import recommend_saturation, remember_saturation
@@ -41,10 +41,6 @@ VALID_INTERVALS = 3.0
 """A decision is good for so many intervals, unless another is made."""
 LEAST_KNOWN_STARTS = 1.5
 """Nothing falls before demand is known for so many cold starts: a shorter past says too little about the future."""
-BOLD_START_SECONDS = 80.0
-"""Up to such a cold start, what was spared wrongly is mended soon enough."""
-LAXEST_FALL = 6.0
-"""Times the price of an idle replica that a fall may count on, however few requests missed lately."""
 
 _RECOMMEND: dict[Recommender, Callable[[Situation], Recommendation | None]] = {
     Recommender.SLO: recommend_slo,
@@ -76,7 +72,8 @@ def situation(view: View, settings: Settings, memory: Memory, arrivals: View | N
     shape = demand.shape(memory)
     model = LatencyModel(settings.performance, memory.corrections, settings.role)
     capacity = model.capacity(settings, shape)
-    factor = memory.misses.price_factor * _boldness(view.cold_start_seconds)
+    # a replica that is missing is missed for a whole start, so the longer that takes the less an idle one costs
+    factor = memory.misses.price_factor * quickness(view.cold_start_seconds)
     return Situation(
         view=view,
         arrivals=view if arrivals is None else arrivals,
@@ -87,16 +84,7 @@ def situation(view: View, settings: Settings, memory: Memory, arrivals: View | N
         capacity=capacity,
         prompt_share=model.prompt_share(capacity.within_targets_per_second, shape),
         price=price(settings.attainment, settings.cost_ratio, factor),
-        price_of_falls=price(settings.attainment, settings.cost_ratio, min(LAXEST_FALL, factor)),
     )
-
-
-def _boldness(cold_start_seconds: float) -> float:
-    """By how much less an idle replica costs where starts are long.
-
-    A replica that is missing is missed for a whole start, and what was missed is known only after another one.
-    """
-    return min(1.0, (BOLD_START_SECONDS / max(1.0, cold_start_seconds)) ** 2)
 
 
 def recommendations(seen: Situation) -> tuple[tuple[Recommendation, ...], Memory]:

@@ -12,7 +12,7 @@ from stowage.api.model_service_reasons import ScalingReason
 from stowage.decide.serving.decision import Recommendation, Recommender, inputs
 from stowage.decide.serving.demand import BIN_SECONDS
 from stowage.decide.serving.forecast_models import Forecast, forecast, trailing_mean
-from stowage.decide.serving.replicas_for_demand import Expected, Price, replicas_for
+from stowage.decide.serving.replicas_for_demand import Expected, replicas_for
 from stowage.decide.serving.situation import Situation
 
 WIDTH_BINS = 3
@@ -31,12 +31,11 @@ def recommend_forecast(situation: Situation) -> Recommendation | None:
     horizon = situation.view.cold_start_seconds + situation.settings.interval_seconds
     far = _ahead(situation, max(WIDTH_BINS, math.ceil(horizon / BIN_SECONDS)))
     near = _ahead(situation, WIDTH_BINS)
-    spares = situation.view.spares  # no start has to be ahead of what they stand in for
-    needed = _replicas(situation, far, situation.price) - spares
+    soon, spares = _replicas(situation, near), situation.view.spares
+    needed = _replicas(situation, far) - spares  # no start has to be ahead of what spares stand in for
     if spares:
-        needed = max(needed, _replicas(situation, near, situation.price))
-    near_enough, far_enough = (_replicas(situation, one, situation.price_of_falls) for one in (near, far))
-    enough = max(needed, near_enough, far_enough - spares)
+        needed = max(needed, soon)
+    enough = max(needed, soon)
     known = inputs(
         {
             "horizon_seconds": horizon,
@@ -56,7 +55,7 @@ def _ahead(situation: Situation, horizon: int) -> Forecast:
     return forecast(series, horizon, WIDTH_BINS, BIN_SECONDS, noise, situation.season(horizon))
 
 
-def _replicas(situation: Situation, ahead: Forecast, price: Price) -> int:
+def _replicas(situation: Situation, ahead: Forecast) -> int:
     highest = max(ahead.level, float(trailing_mean(situation.series, WIDTH_BINS).max()))
     most = math.ceil(HIGHEST_PLANNED * highest / situation.capacity.within_targets_per_second)
-    return max(1, min(most, replicas_for(Expected(ahead.level, ahead.spread), situation.capacity, price)))
+    return max(1, min(most, replicas_for(Expected(ahead.level, ahead.spread), situation.capacity, situation.price)))

@@ -15,7 +15,7 @@ from stowage.decide.serving.latency_model import LOGISTIC_SCALE, Capacity
 MOST_MISSES = 0.2
 MOST_MISSES_OF_BUDGET = 5.0
 """However dear replicas are, no load is planned that misses more than so many times what may be missed."""
-PRICE_OF_BUDGET = 12.0
+PRICE_OF_BUDGET = 25.0
 """A replica that saves less than so many times what may be missed of its own capacity is idle. Tuned in simulations."""
 MOST_REPLICAS = 100_000
 

@@ -39,8 +39,6 @@ class Situation:
     prompt_share: float
     """Of a request's work, how much goes with the length of its prompt."""
     price: Price
-    price_of_falls: Price
-    """Less lax: what goes is back only after a cold start, and a queue grows meanwhile."""
 
     @cached_property
     def ready(self) -> int:
