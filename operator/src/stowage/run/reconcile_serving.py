@@ -8,12 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from stowage.act.events import announce_service
-from stowage.act.serving import (
-    ChildTaken,
-    get_service,
-    patch_pod,
-    refuse_unreadable_service,
-)
+from stowage.act.serving import ChildTaken, get_service, patch_pod, refuse_unreadable_service
 from stowage.act.workload_status import write_workload_status
 from stowage.api.model_service import ModelService
 from stowage.api.names import ROLE_LABEL, SERVICE_LABEL, VARIANT_LABEL
