@@ -418,7 +418,8 @@ async def test_nodes_are_warmed_by_pods_that_make_room_for_replicas(service: Ser
     await service.apply(roles=roles, replicas=1, model={"uri": "pvc://models/chat"})
 
     async def split(replicas: int, warm: int) -> bool:
-        pods = (await service.pods()).values()
+        found = await service.bench.pods()
+        pods = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
         kinds = [bool(pod["metadata"]["labels"].get("stowage.dev/prefetch")) for pod in pods]
         nodes = [pod["spec"].get("nodeName", "") for pod in pods]
         status = await service.status()
