@@ -9,7 +9,14 @@ from dataclasses import replace
 import pytest
 
 from stowage.decide.serving.memory import Memory
-from stowage.decide.serving.misses import AIM, LEAST_FACTOR, MOST_STEP, missed_share, remember_misses
+from stowage.decide.serving.misses import (
+    AIM,
+    LEAST_FACTOR,
+    MOST_STEP,
+    STEP_WHILE_PENDING,
+    missed_share,
+    remember_misses,
+)
 from stowage.decide.serving.settings import Role, Settings
 from stowage.decide.serving.view import BOUNDS_SECONDS, Histogram, View
 from unit.serving_views import PERFORMANCE, later, until, view
@@ -91,6 +98,16 @@ def test_the_price_moves_the_more_slowly_the_longer_starts_take() -> None:
 def test_one_burst_does_not_end_what_was_learned() -> None:
     burst = remember_misses(until(with_slow(0.9), 60.0), SETTINGS, Memory())
     assert burst.misses.price_factor == pytest.approx(math.exp(-MOST_STEP))
+
+
+def test_what_is_missed_while_replicas_are_on_their_way_teaches_less() -> None:
+    burst = until(with_slow(0.9), 60.0)
+    served, pending = (
+        remember_misses(replace(burst, desired=len(burst.replicas) + more), SETTINGS, Memory()).misses.price_factor
+        for more in (0, 1)
+    )
+    assert pending == pytest.approx(math.exp(-MOST_STEP * STEP_WHILE_PENDING))
+    assert served < pending < 1.0
 
 
 def test_a_longer_window_forgets_more_slowly() -> None:

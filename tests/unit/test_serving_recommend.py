@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from stowage.api.model_service_reasons import ScalingReason
-from stowage.decide.serving.memory import Memory, Saturated
+from stowage.decide.serving.memory import Bin, Memory, Misses, Saturated
+from stowage.decide.serving.misses import LEAST_FACTOR
 from stowage.decide.serving.pipeline import observe, situation
 from stowage.decide.serving.recommend_concurrency import recommend_concurrency
 from stowage.decide.serving.recommend_forecast import recommend_forecast
@@ -33,6 +35,20 @@ def in_flight(*counts: int, ready: int = 2) -> View:
     of = view(1.0, ready=ready, seconds=5.0 * (len(counts) - 1))
     scrapes = tuple(replace(one, running=count) for one, count in zip(of.scrapes, counts, strict=True))
     return replace(of, scrapes=scrapes)
+
+
+def test_a_forecast_plans_for_little_more_than_ever_came() -> None:
+    of = replace(view(10.0), cold_start_seconds=240.0)
+    bins = tuple(
+        Bin(of.now - 10.0 * back, rate := 2.0 if back // 18 % 2 else 12.0, 500 * rate) for back in range(359, -1, -1)
+    )
+    wild = situation(of, SETTINGS, Memory(bins=bins, misses=Misses(price_factor=LEAST_FACTOR)))
+    found = recommend_forecast(wild)
+    assert found is not None
+    bears, spread = wild.capacity.requests_per_second, wild.capacity.spread
+    level = max(12.0, dict(found.inputs)["forecast_per_second"])
+    most = math.ceil(level * math.exp(3 * math.hypot(wild.noise(level, 30.0), spread)) / bears)
+    assert found.needed == most < 2 * math.ceil(level / bears)
 
 
 @pytest.mark.parametrize(

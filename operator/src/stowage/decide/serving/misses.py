@@ -31,6 +31,8 @@ GAIN_PER_MINUTE = 12.0
 QUICK_START_SECONDS = 90.0
 MOST_STEP = 0.3
 """The logarithm of the price falls by no more at once: a burst says little of what more replicas would have saved."""
+STEP_WHILE_PENDING = 0.3
+"""Times that, while replicas asked for do not serve yet: what is missed then was partly mended already."""
 LEAST_FACTOR, MOST_FACTOR = 0.001, 4.0
 """Beyond, misses do not depend on the price any more, or nothing has been tried yet."""
 
@@ -72,7 +74,8 @@ def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     Each request that missed lowers the logarithm of the price by the same amount, and each that did not raises it by so
     much less that the price rests where the share aimed at is missed, whatever demand is like (adaptive conformal
     inference: Gibbs and Candes, 2021). What the price does shows only after a start, so it moves the more slowly the
-    longer that takes, as an integral controller with dead time has to.
+    longer that takes, as an integral controller with dead time has to; and while replicas are on their way it learns
+    less of misses, as such a controller does while its actuator has not followed (anti-windup).
     """
     known = memory.misses
     newest = view.scrapes[-1].at if view.scrapes else None
@@ -86,7 +89,9 @@ def remember_misses(view: View, settings: Settings, memory: Memory) -> Memory:
     windows = known.windows * keep + 1
     mean_minutes = count / (seen / windows) * WINDOW_SECONDS / 60 if count else 0.0
     gain = GAIN_PER_MINUTE * quickness(view.cold_start_seconds)
-    step = max(-MOST_STEP, gain * mean_minutes * (AIM * settings.may_miss - share))
+    pending = sum(one.is_ready for one in view.replicas) < view.desired
+    most = MOST_STEP * STEP_WHILE_PENDING if pending else MOST_STEP
+    step = max(-most, gain * mean_minutes * (AIM * settings.may_miss - share))
     factor = min(MOST_FACTOR, max(LEAST_FACTOR, known.price_factor * math.exp(step)))
     return replace(memory, misses=Misses(seen, missed, windows, factor, newest))
 

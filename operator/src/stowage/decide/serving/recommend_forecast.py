@@ -19,9 +19,10 @@ WIDTH_BINS = 3
 """The mean of half a minute is forecast, about as long as a request takes: what varies faster is part of what a replica
 was found to bear."""
 
-HIGHEST_PLANNED = 1.3
-"""Times the highest minute of the last hour, or what is expected if that is more: demand that jumps to and fro has a
-spread that would call for far more than ever came."""
+DEVIATIONS_PLANNED = 3.0
+"""So many deviations, by chance and by what is known of a replica, above the highest half minute of the last hour, or
+above what is expected if that is more: demand that jumps to and fro has a spread that would call for far more than
+ever came."""
 
 
 def recommend_forecast(situation: Situation) -> Recommendation | None:
@@ -56,6 +57,8 @@ def _ahead(situation: Situation, horizon: int) -> Forecast:
 
 
 def _replicas(situation: Situation, ahead: Forecast) -> int:
+    capacity = situation.capacity
     highest = max(ahead.level, float(trailing_mean(situation.series, WIDTH_BINS).max()))
-    most = math.ceil(HIGHEST_PLANNED * highest / situation.capacity.within_targets_per_second)
-    return max(1, min(most, replicas_for(Expected(ahead.level, ahead.spread), situation.capacity, situation.price)))
+    deviation = math.hypot(situation.noise(highest, WIDTH_BINS * BIN_SECONDS), capacity.spread)
+    most = math.ceil(highest * math.exp(DEVIATIONS_PLANNED * deviation) / capacity.requests_per_second)
+    return max(1, min(most, replicas_for(Expected(ahead.level, ahead.spread), capacity, situation.price)))
