@@ -190,7 +190,7 @@ def test_a_pod_tells_that_it_is_one() -> None:
 
 def test_no_start_has_to_be_ahead_of_what_spares_stand_in_for() -> None:
     settings = Settings(performance=PERFORMANCE)
-    seen = view(100.0, ready=8, cold_start_seconds=600.0)
+    seen = view(lambda at: 60.0 if at // 600 % 2 else 140.0, ready=8, seconds=3300.0, cold_start_seconds=600.0)
 
     def asked_for(spares: int) -> tuple[int, int]:
         known = replace(seen, spares=spares)
