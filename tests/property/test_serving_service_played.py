@@ -250,3 +250,58 @@ def test_another_mix_takes_over_without_a_moment_of_too_little(
     mix = of.status.roles[0].mix
     assert mix is not None
     assert mix.reason == ("MixSwitchFailed" if lacking else "MixInForce")
+
+
+STORY = st.one_of(
+    st.tuples(st.just("mix"), st.integers(0, 1)),
+    st.tuples(st.just("warm"), st.integers(0, 2)),
+    st.tuples(st.just("by hand"), st.integers(0, 5)),
+    st.tuples(st.just("paused"), st.integers(0, 1)),
+    st.tuples(st.just("lost"), st.integers(0, 9)),
+    st.tuples(st.just("forgotten"), st.just(0)),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(STORY, st.integers(1, 9)), min_size=1, max_size=8))
+def test_whatever_is_asked_in_whatever_order_it_ends_as_asked_and_rests(
+    story: list[tuple[tuple[str, int], int]],
+) -> None:
+    """Mixes, spares, numbers by hand, pauses, nodes that are lost and operators that begin anew, with nodes enough."""
+    world, warm, by_hand, paused = World({"slow": 90, "quick": 90}), 1, 0, 0
+    world.profiles = {"slow": SLOW, "quick": QUICK}
+    of = both(warm, 400)
+    bears = prospect(
+        of.spec, of.spec.roles[0], states_of(of, of.spec.roles[0], (), {}), world.profiles, RoleMemory()
+    ).capacities
+    for (what, number), steps in [(("warm", warm), 5), *story, (("paused", 0), LONG_STEPS)]:
+        if what == "mix" and of.status.roles and not by_hand:
+            towards, other = ("slow", "quick") if number else ("quick", "slow")
+            needed = max(1, of.status.roles[0].desired)
+            parts = (Part(towards, needed, bears[towards]), Part(other, 0, bears[other]))
+            world.mixes = {"unified": MixAnswer(MixOutcome.CHOSEN, parts)}
+        elif what == "lost" and world.pods:
+            del world.pods[sorted(world.pods)[number % len(world.pods)]]
+        elif what == "forgotten":
+            world.memories = {}
+        warm = number if what == "warm" else warm
+        by_hand = number if what == "by hand" else by_hand
+        paused = number if what == "paused" else paused
+        fresh = both(warm, 400)
+        scaling = fresh.spec.scaling.model_copy(update={"paused": bool(paused)})
+        spec = fresh.spec.model_copy(update={"replicas": by_hand or None, "scaling": scaling})
+        of = fresh.model_copy(update={"spec": spec, "status": of.status})
+        for _ in range(steps):
+            answering = sum(one.is_ready and one.takes_requests for one in world.pods.values())
+            of, step = world.look(of)
+            least = min(answering, of.status.roles[0].desired)
+            assert sum(one.is_ready and one.takes_requests for one in world.pods.values()) >= least
+    (told,) = of.status.roles
+    pods = world.pods.values()
+    assert sum(one.takes_requests for one in pods) == told.desired == told.ready
+    assert sum(one.is_spare for one in pods) == warm == told.spare
+    assert len(pods) == told.desired + warm
+    before = set(world.pods)
+    for _ in range(10):
+        of, step = world.look(of)
+        assert (set(world.pods), {*step.drain, *step.undrain, *step.cost, *step.spare}) == (before, set())
