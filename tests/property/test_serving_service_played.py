@@ -301,6 +301,8 @@ def test_whatever_is_asked_in_whatever_order_it_ends_as_asked_and_rests(
     assert sum(one.takes_requests for one in pods) == told.desired == told.ready
     assert sum(one.is_spare for one in pods) == warm == told.spare
     assert len(pods) == told.desired + warm
+    if told.mix is not None and told.mix.reason == "MixInForce":
+        assert {one.variant for one in pods if one.is_spare} <= {one.name for one in told.mix.variants if one.replicas}
     before = set(world.pods)
     for _ in range(10):
         of, step = world.look(of)
