@@ -7,6 +7,7 @@ from collections import defaultdict
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
+from harness.serving_children import role, service
 from harness.serving_groups import GroupWorld, grouped, wide
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.group_children import template_hash
@@ -18,12 +19,15 @@ CHANGES = st.one_of(
     st.tuples(st.just("count"), st.integers(0, 5)),
     st.tuples(st.just("template"), st.integers(1, 3)),
     st.tuples(st.just("size"), st.integers(2, 3)),
+    st.tuples(st.just("warm"), st.integers(0, 2)),
     st.tuples(st.sampled_from(["delete", "end", "restart", "vanish"]), st.integers(0, 20)),
 )
 
 
-def asking(of: ModelService, count: int, image: int, size: int) -> ModelService:
-    fresh = grouped(wide(image=f"vllm:{image}", size=size), replicas=count)
+def asking(of: ModelService, count: int, image: int, size: int, warm: int) -> ModelService:
+    variants = [wide(image=f"vllm:{image}", size=size)]
+    scaling = {"scaleDown": {"drainDeadline": "20s"}}
+    fresh = service(role(most=8, variants=variants) | {"warm": {"pods": warm}}, replicas=count, scaling=scaling)
     return fresh.model_copy(update={"status": of.status})
 
 
@@ -55,14 +59,14 @@ def by_replica(world: GroupWorld) -> dict[tuple[int, int], list[MemberFact]]:
 def test_whatever_breaks_as_many_whole_replicas_as_asked_for_are_there_in_the_end_and_rest(
     story: list[tuple[tuple[str, int], int]],
 ) -> None:
-    world, known = GroupWorld(), {"count": 2, "template": 1, "size": 2}
+    world, known = GroupWorld(), {"count": 2, "template": 1, "size": 2, "warm": 0}
     of = grouped(replicas=2)
     for (what, number), steps in story:
         if what in known:
             known[what] = number
         else:
             meet(world, what, number)
-        of = asking(of, known["count"], known["template"], known["size"])
+        of = asking(of, known["count"], known["template"], known["size"], known["warm"])
         for _ in range(steps):
             of, _ = world.look(of)
             for members in by_replica(world).values():
@@ -71,7 +75,9 @@ def test_whatever_breaks_as_many_whole_replicas_as_asked_for_are_there_in_the_en
     for _ in range(LONG_STEPS):
         of, step = world.look(of)
     replicas = by_replica(world)
-    assert len(replicas) == known["count"]
+    spares = known["warm"] if known["count"] else 0
+    assert len(replicas) == known["count"] + spares
+    assert sum(one.pod.is_spare for one in world.live.values() if one.index == 0) == spares
     assert all(len(members) == known["size"] for members in replicas.values())
     assert all(one.pod.is_ready for one in world.live.values())
     assert {one.template_hash for one in world.live.values()} <= {_newest(of)}

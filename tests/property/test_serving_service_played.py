@@ -78,6 +78,8 @@ class World:
         changes: dict[str, Any] = {}
         if "stowage.dev/takes-requests" in labels:
             changes["takes_requests"] = labels["stowage.dev/takes-requests"] == "true"
+        if "stowage.dev/spare" in labels:
+            changes["is_spare"] = labels["stowage.dev/spare"] == "true"
         if "stowage.dev/draining-since" in annotations:
             changes["draining_since"] = seconds_of(annotations["stowage.dev/draining-since"])
         if "stowage.dev/leaving-cost" in annotations:
@@ -187,11 +189,11 @@ QUICK = Performance(line(0.01, 0.00003), line(0.01, 0.0001), kv_capacity_tokens=
 SLOW = Performance(line(0.02, 0.0001), line(0.025, 0.0003), kv_capacity_tokens=100_000)
 
 
-def both(**status: Any) -> ModelService:
+def both(warm: int, budget: int, **status: Any) -> ModelService:
     variants = [variant("slow", costPerHour="1", profile="slow"), variant("quick", costPerHour="4", profile="quick")]
     return service(
-        role(most=40, variants=variants),
-        scaling={"scaleDown": {"drainDeadline": "60s"}},
+        role(most=40, variants=variants) | {"warm": {"pods": warm}},
+        scaling={"scaleDown": {"drainDeadline": "60s"}, "budget": {"gpus": budget}},
         slo={"timeToFirstToken": "2s", "interTokenLatency": "100ms"},
         **status,
     )
@@ -202,24 +204,31 @@ def both(**status: Any) -> ModelService:
     count=st.integers(1, 6),
     towards=st.sampled_from(["slow", "quick"]),
     lacking=st.integers(0, 2),
+    warm=st.integers(0, 2),
+    paid=st.integers(0, 2),
 )
-def test_another_mix_takes_over_without_a_moment_of_too_little(count: int, towards: str, lacking: int) -> None:
-    """Without signals, so that nothing but the mix asks for anything; where nodes are lacking, what was there stays."""
+def test_another_mix_takes_over_without_a_moment_of_too_little(
+    count: int, towards: str, lacking: int, warm: int, paid: int
+) -> None:
+    """Without signals, so that nothing but the mix asks for anything; where nodes are lacking, what is there stays."""
     begins = "quick" if towards == "slow" else "slow"
-    of = both()
+    of = both(warm, 1)
     (spec,) = of.spec.roles
     bears = prospect(
         of.spec, spec, states_of(of, spec, (), {}), {"slow": SLOW, "quick": QUICK}, RoleMemory()
     ).capacities
     needed = -(-count * bears[begins] // bears[towards])
-    world = World({begins: count, towards: max(0, int(needed) - lacking)})
+    world = World({begins: count + warm, towards: max(0, int(needed) - lacking) + (0 if lacking else warm)})
     world.profiles = {"slow": SLOW, "quick": QUICK}
-    status = {"name": "unified", "desired": count, "variants": [{"name": begins, "desired": count}]}
-    of = both(status={"roles": [status]})
+    status = {"name": "unified", "desired": count, "variants": [{"name": begins, "desired": count, "spare": warm}]}
+    budget = 2 * (count + int(needed) + paid)
+    of = both(warm, budget, status={"roles": [status]})
     name = f"llama-unified-{begins}"
-    world.deployments[name] = DeploymentFact(name, f"uid-{name}", count)
-    world.pods = {one.ref: one for one in (pod(number, variant=begins) for number in range(count))}
-    world.made = count
+    world.deployments[name] = DeploymentFact(name, f"uid-{name}", count + warm)
+    pods = [pod(number, variant=begins) for number in range(count)]
+    pods += [pod(count + one, variant=begins, takes_requests=False, is_spare=True) for one in range(warm)]
+    world.pods = {one.ref: one for one in pods}
+    world.made = count + warm
     parts = (Part(towards, int(needed), bears[towards]), Part(begins, 0, bears[begins]))
     world.mixes = {"unified": MixAnswer(MixOutcome.CHOSEN, parts)}
     for _ in range(60):
@@ -229,8 +238,72 @@ def test_another_mix_takes_over_without_a_moment_of_too_little(count: int, towar
             assert serving.count("quick") >= count, "old ones bear all until the last new one is there"
         else:
             assert len(serving) * min(bears[name] for name in serving) >= count * bears[begins] - 1e-6
-    kinds = [one.variant for one in world.pods.values()]
-    assert kinds == ([begins] * count if lacking else [towards] * int(needed))
+        told = of.status.roles[0].variants
+        assert sum(one.spare for one in told) <= warm, "what a switch has twice is no spare"
+        assert 2 * sum(one.desired + one.spare for one in told) <= budget
+    kinds = [one.variant for one in world.pods.values() if not one.is_spare]
+    assert len(kinds) == (count if lacking else needed)
+    assert kinds.count(towards) <= world.stocks[towards] if lacking else set(kinds) == {towards}
+    assert all(one.is_ready for one in world.pods.values())
+    spares = [one.variant for one in world.pods.values() if one.is_spare]
+    assert spares == [begins if lacking else towards] * warm, "no spare of a variant that the role left"
     mix = of.status.roles[0].mix
     assert mix is not None
     assert mix.reason == ("MixSwitchFailed" if lacking else "MixInForce")
+
+
+STORY = st.one_of(
+    st.tuples(st.just("mix"), st.integers(0, 1)),
+    st.tuples(st.just("warm"), st.integers(0, 2)),
+    st.tuples(st.just("by hand"), st.integers(0, 5)),
+    st.tuples(st.just("paused"), st.integers(0, 1)),
+    st.tuples(st.just("lost"), st.integers(0, 9)),
+    st.tuples(st.just("forgotten"), st.just(0)),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(STORY, st.integers(1, 9)), min_size=1, max_size=8))
+def test_whatever_is_asked_in_whatever_order_it_ends_as_asked_and_rests(
+    story: list[tuple[tuple[str, int], int]],
+) -> None:
+    """Mixes, spares, numbers by hand, pauses, nodes that are lost and operators that begin anew, with nodes enough."""
+    world, warm, by_hand, paused = World({"slow": 90, "quick": 90}), 1, 0, 0
+    world.profiles = {"slow": SLOW, "quick": QUICK}
+    of = both(warm, 400)
+    bears = prospect(
+        of.spec, of.spec.roles[0], states_of(of, of.spec.roles[0], (), {}), world.profiles, RoleMemory()
+    ).capacities
+    for (what, number), steps in [(("warm", warm), 5), *story, (("paused", 0), LONG_STEPS)]:
+        if what == "mix" and of.status.roles and not by_hand:
+            towards, other = ("slow", "quick") if number else ("quick", "slow")
+            needed = max(1, of.status.roles[0].desired)
+            parts = (Part(towards, needed, bears[towards]), Part(other, 0, bears[other]))
+            world.mixes = {"unified": MixAnswer(MixOutcome.CHOSEN, parts)}
+        elif what == "lost" and world.pods:
+            del world.pods[sorted(world.pods)[number % len(world.pods)]]
+        elif what == "forgotten":
+            world.memories = {}
+        warm = number if what == "warm" else warm
+        by_hand = number if what == "by hand" else by_hand
+        paused = number if what == "paused" else paused
+        fresh = both(warm, 400)
+        scaling = fresh.spec.scaling.model_copy(update={"paused": bool(paused)})
+        spec = fresh.spec.model_copy(update={"replicas": by_hand or None, "scaling": scaling})
+        of = fresh.model_copy(update={"spec": spec, "status": of.status})
+        for _ in range(steps):
+            answering = sum(one.is_ready and one.takes_requests for one in world.pods.values())
+            of, step = world.look(of)
+            least = min(answering, of.status.roles[0].desired)
+            assert sum(one.is_ready and one.takes_requests for one in world.pods.values()) >= least
+    (told,) = of.status.roles
+    pods = world.pods.values()
+    assert sum(one.takes_requests for one in pods) == told.desired == told.ready
+    assert sum(one.is_spare for one in pods) == warm == told.spare
+    assert len(pods) == told.desired + warm
+    if told.mix is not None and told.mix.reason == "MixInForce":
+        assert {one.variant for one in pods if one.is_spare} <= {one.name for one in told.mix.variants if one.replicas}
+    before = set(world.pods)
+    for _ in range(10):
+        of, step = world.look(of)
+        assert (set(world.pods), {*step.drain, *step.undrain, *step.cost, *step.spare}) == (before, set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
@@ -160,6 +161,10 @@ def test_who_answers_serves_before_who_does_not(
         assert len(found.spare) == min(spares, max(0, len(pods) - target))
 
 
+def used_with(count: int, spares: int) -> Mapping[str, float]:
+    return {"gpus": 2.0 * (count + spares)}
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4), st.integers(1, 10)), min_size=1, max_size=3),
     st.integers(1, 80),
@@ -173,13 +178,7 @@ def test_a_budget_cuts_spares_before_replicas_and_never_asks_for_more(
 
     def kept_of(one: ModelService) -> dict[str, int]:
         wishes = [
-            Wish(
-                spec,
-                count,
-                {"default": count},
-                lambda many: {"default": many},
-                lambda many: {"gpus": 2.0 * many},
-            )
+            Wish(spec, count, lambda many: {"default": many}, partial(used_with, count))
             for spec, count in zip(one.spec.roles, counts, strict=True)
         ]
         return {name: sum(found.values()) for name, found in spares_of(one, wishes).items()}

@@ -12,6 +12,7 @@ from stowage.act.events import announce_service
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.service_announcements import ServiceAnnouncement, ServiceEventReason
 from stowage.decide.serving.service_facts import LEAVING_COST_ANNOTATION, pod_fact, seconds_of, written
+from stowage.run.activators import is_activator
 from stowage.run.lease import Lease
 from stowage.run.serving_children import ServingChildren
 from stowage.run.serving_profiles import Profiles
@@ -192,10 +193,26 @@ async def test_a_new_service_is_made_before_the_first_answers_are_there() -> Non
     assert ("apply", "chat-unified-default") in await theatre.look()
 
 
-@pytest.mark.parametrize("is_refused", [False, True], ids=["a Service that can be led", "a Service that is refused"])
-async def test_nobody_is_asked_to_leave_before_the_service_leads_to_others(is_refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("scaling", "forbidden", "leaves"),
+    [
+        pytest.param({}, "", True, id="the Service can be led"),
+        pytest.param({}, "/services/chat", False, id="the Service is refused"),
+        pytest.param({"scaleToZero": {"after": "1h"}}, "", True, id="the Service can be led, after an activator"),
+        pytest.param(
+            {"scaleToZero": {"after": "1h"}}, "/services/chat", False, id="the Service is refused, an activator is not"
+        ),
+        pytest.param(
+            {"scaleToZero": {"after": "1h"}}, "-activator", True, id="an activator is refused, the Service is not"
+        ),
+    ],
+)
+async def test_nobody_is_asked_to_leave_before_the_service_leads_to_others(
+    scaling: dict[str, Any], forbidden: str, leaves: bool
+) -> None:
     """The status says who answers, and whoever wrote it was killed before the Service did."""
     theatre = Theatre()
+    theatre.server.objects[SERVICE]["spec"]["scaling"] = scaling
     await theatre.look()
     theatre.show(replica())
     other = structs.replace(
@@ -207,10 +224,21 @@ async def test_nobody_is_asked_to_leave_before_the_service_leads_to_others(is_re
     document = theatre.server.objects[SERVICE]
     document["spec"]["roles"][0]["name"], document["metadata"]["generation"] = "main", 2
     document["status"]["selector"] = "stowage.dev/service=chat,stowage.dev/role=main"
-    theatre.server.forbids = "/services/chat" if is_refused else ""
+    theatre.server.forbids = forbidden
     theatre.reconciler.stand_by()
     writes = await theatre.look()
-    if is_refused:
-        assert ("patch", replica().name) not in writes
-    else:
+    assert (("patch", replica().name) in writes) is leaves
+    if leaves:
         assert writes.index(("apply", "chat")) < writes.index(("patch", replica().name))
+
+
+async def test_a_role_may_be_called_activator() -> None:
+    theatre = Theatre()
+    document = theatre.server.objects[SERVICE]
+    document["spec"]["scaling"] = {"scaleToZero": {"after": "1h"}}
+    document["spec"]["roles"][0]["name"] = "activator"
+    labels = {**replica().labels, "stowage.dev/role": "activator"}
+    owner = OwnerRef("ReplicaSet", "chat-activator-default-1", "rs-3")
+    theatre.show(structs.replace(replica("chat-activator-default-1-a"), labels=labels, owner=owner))
+    found = ModelService.parse_stored(document)
+    assert [is_activator(found, one) for one in theatre.store.pods.values()] == [False]

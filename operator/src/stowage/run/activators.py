@@ -17,6 +17,7 @@ import msgspec
 
 from stowage.api.activator_state import STATE_PATH, ActivatorState
 from stowage.api.model_service import ModelService
+from stowage.api.names import ACTIVATOR_COMPONENT, COMPONENT_LABEL
 from stowage.decide.serving.activator_child import STATUS_PORT, activator_name
 from stowage.decide.serving.hold import Held
 from stowage.transport import Api, ApiError, paths
@@ -43,6 +44,8 @@ _read: Final = msgspec.json.Decoder(ActivatorState).decode
 
 def is_activator(service: ModelService, pod: Pod) -> bool:
     """Whether a pod that runs, with the service's name in its label, is of its activator's Deployment."""
+    if pod.labels.get(COMPONENT_LABEL) != ACTIVATOR_COMPONENT:
+        return False  # a role may be called activator
     made_by = f"{activator_name(service.name)}-"
     of_it = pod.owner is not None and pod.owner.kind == "ReplicaSet" and pod.owner.name.startswith(made_by)
     return of_it and not pod.finished and service.spec.scaling.scale_to_zero is not None

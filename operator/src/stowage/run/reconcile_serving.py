@@ -326,17 +326,20 @@ class ServingReconciler:
         """
         refused: list[str] = []
         patches = dict(pod_patches(step, seen.now))
-        for number, document in enumerate(step.apply):
+        for document in step.apply:
             if not leads():
                 return AGAIN_SECONDS
-            if number == 1:
-                refused += await self._patch(service.key, patches)
             found = await _refusals(self._children.apply(service, (document,)))
-            if not found and (document["kind"], document["metadata"]["name"]) == ("Service", service.name):
-                self._activators.led(service.key, to_activator=step.leads_to_activator)
-            if found and not number:
-                patches = {pod: patch for pod, patch in patches.items() if pod not in step.drain}
             refused += found
+            if (document["kind"], document["metadata"]["name"]) != ("Service", service.name):
+                continue
+            if found:
+                patches = {pod: patch for pod, patch in patches.items() if pod not in {*step.drain, *step.spare}}
+            else:
+                self._activators.led(service.key, to_activator=step.leads_to_activator)
+            if not leads():
+                return AGAIN_SECONDS
+            refused += await self._patch(service.key, patches)
         if not leads():
             return AGAIN_SECONDS
         refused += await _refusals(self._children.delete(service, step.delete))

@@ -46,6 +46,15 @@ def order_of(mix: RoleMix | None) -> tuple[str, ...]:
     return tuple(one.name for one in mix.variants) if mix is not None and known else ()
 
 
+def order_of_spares(mix: RoleMix | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Variants that spares are of, and such as have some only where those can have no more; empty: any variant may."""
+    failed = mix is not None and mix.reason == ServiceReason.MIX_SWITCH_FAILED
+    if mix is None or not (failed or order_of(mix)):
+        return (), ()
+    stay = tuple(one.name for one in mix.variants if (one.replicas > 0) is not failed)
+    return stay, tuple(one.name for one in mix.variants if one.name not in stay)
+
+
 def placed(
     count: int, role: Role, states: Sequence[VariantState], prospect: Prospect, mix: RoleMix | None, now: float
 ) -> Placing:
@@ -88,8 +97,9 @@ def course(
         return Course(_placing(targets, usable, stays), ended, sum(targets.values()))
     old = {name: max(0, one.current - targets.get(name, 0)) for name, one in usable.items()}
     beside = count - sum(min(ready[name], wanted) for name, wanted in targets.items())
-    if target.is_slower:
-        beside = sum(old.values())
+    if target.is_slower:  # spares are beyond what is in use, and may go
+        spares = sum(min(old[name], sum(pod.is_spare for pod in one.pods)) for name, one in usable.items())
+        beside = max(beside, sum(old.values()) - spares)
     for name in reversed([one for one in order_of(mix) if one in old]):
         old[name] -= max(0, min(old[name], sum(old.values()) - max(0, beside)))
     return Course(_placing({name: targets.get(name, 0) + old[name] for name in usable}, usable, stays), mix)

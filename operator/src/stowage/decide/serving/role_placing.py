@@ -12,11 +12,12 @@ from stowage.api.model_service_reasons import ScalingReason
 from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import RoleMix
 from stowage.decide.serving.decision import Decision
-from stowage.decide.serving.mix_switch import Course, course, placed
+from stowage.decide.serving.mix_switch import Course, course, order_of_spares, placed
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.role_prospect import Prospect
 from stowage.decide.serving.spend import fits, limits_of, uses
-from stowage.decide.serving.variant_state import Placing, VariantState
+from stowage.decide.serving.split import VariantShare, split
+from stowage.decide.serving.variant_state import Placing, VariantState, most_of
 from stowage.decide.serving.warm_spares import Wish
 from stowage.decide.serving.within_budget import held, within_budget
 
@@ -108,22 +109,58 @@ def place_roles(
     )
 
 
-def wishes(roles: Sequence[PlacedRole], placed: Placed, now: float) -> list[Wish]:
-    """What the roles ask for, spares beyond their replicas left to be said."""
+def wishes(roles: Sequence[PlacedRole], placed: Placed) -> list[Wish]:
+    """What the roles ask for, how many spares left to be said."""
     return [
         Wish(
             one.spec,
             placed.decisions[one.name].to_replicas,
-            placed.placings[one.name].counts,
-            partial(_fleet_of, one, now),
-            partial(_spend_of, one, now),
+            partial(_spares_of, one, placed),
+            partial(_spend_with_spares, one, placed),
         )
         for one in roles
     ]
 
 
-def _fleet_of(role: PlacedRole, now: float, count: int) -> Mapping[str, int]:
-    return _stays(role, count, now).counts
+def _spares_of(role: PlacedRole, known: Placed, count: int) -> Mapping[str, int]:
+    """By variant, so many spares beside its replicas: those that are there stay, more go where replicas would.
+
+    With a mix they are of its variants, and where those did not start of the others: a spare of one that the role
+    leaves would keep it in use, and all replicas would count as slow as that.
+    """
+    found = known.placings[role.name]
+    mix = known.mixes[role.name] if role.name not in known.waiting else None
+    first, last = order_of_spares(mix)
+    states = [one for one in role.states if not one.foreign]
+    there = {one.name: 0 if one.name in last else one.current - found.counts.get(one.name, 0) for one in states}
+
+    def shared(currents: Mapping[str, int], mosts: Mapping[str, int]) -> Mapping[str, int]:
+        shares = [
+            VariantShare(
+                one.name,
+                role.prospect.prices[one.name],
+                role.prospect.capacities[one.name],
+                max(0, currents[one.name]),
+                max(0, mosts[one.name] - found.counts.get(one.name, 0)),
+            )
+            for one in states
+        ]
+        return split(count, shares, (*first, *last))
+
+    most = {one.name: most_of(one, role.spec) for one in states}
+    in_stock = {
+        one.name: min(most[one.name], one.placed) if one.name in found.out_of_stock_until else most[one.name]
+        for one in states
+    }
+    spares = shared(there, in_stock)
+    return spares if sum(spares.values()) >= count else shared(spares, most)
+
+
+def _spend_with_spares(role: PlacedRole, known: Placed, count: int) -> Mapping[str, float]:
+    """What the replicas of a role use, those included that only a switch asks for, with so many spares."""
+    spares, counts = _spares_of(role, known, count), known.placings[role.name].counts
+    both = {one.name: counts.get(one.name, 0) + spares.get(one.name, 0) for one in role.states}
+    return _spend([role], {role.name: both})
 
 
 def _spend_of(role: PlacedRole, now: float, count: int) -> Mapping[str, float]:

@@ -213,7 +213,7 @@ def next_step(seen: Seen) -> ServiceStep:
     decided = decide_roles(service.spec, [_as_seen(service, one) for one in roles], seen.held)
     placed = place_roles(service.spec, roles, {name: decision for name, (decision, _) in decided.items()}, now)
     decisions, placings = placed.decisions, placed.placings
-    spares = spares_of(service, wishes(roles, placed, now))
+    spares = spares_of(service, wishes(roles, placed))
     leaving = Leaving(
         seen.pods,
         {name: decision.to_replicas for name, decision in decisions.items()},

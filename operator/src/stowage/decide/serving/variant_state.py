@@ -67,6 +67,11 @@ class VariantState:
         return max(found, min(self.told or 0, self.replicas, found + beyond))
 
     @property
+    def placed(self) -> int:
+        """Replicas that have found a node, and do not leave."""
+        return sum(one.node is not None and not one.is_draining for one in self.pods)
+
+    @property
     def foreign(self) -> str:
         """Who else owns the number of its replicas; empty: nobody."""
         return self.deployment.replicas_manager if self.deployment is not None else ""
@@ -177,7 +182,7 @@ def place(
         found = split(count, shares(currents, now_most), order)
         return found if sum(found.values()) >= count else split(count, shares(found, most), order)
 
-    placed = {one.name: _placed(one) for one in states}
+    placed = {one.name: one.placed for one in states}
     own = [one for one in states if one.name not in foreign]
     rest = max(0, count - sum(foreign.values()))
     counts = shared(rest, own, {one.name: one.current for one in own})
@@ -193,11 +198,6 @@ def most_of(state: VariantState, role: Role) -> int:
     most = state.spec.max if state.spec.max is not None else max(role.bounds.max, state.current)
     held = bool(state.failure or (state.failing and not state.is_rolling_out))
     return min(most, state.current) if held else most
-
-
-def _placed(state: VariantState) -> int:
-    """Replicas that have found a node, and do not leave."""
-    return sum(one.node is not None and not one.is_draining for one in state.pods)
 
 
 def _why_short(states: Sequence[VariantState]) -> ScalingReason:

@@ -1,8 +1,8 @@
 """Warm spares: replicas that are started beyond those that are asked for, and take no requests until they are needed.
 
-A role's variants have one fleet, `warm.pods` larger than its count; its best replicas take requests, and the next ones
-are spares. So a rise, or a replica that fails, needs a label and no cold start, and a replica that is no longer needed
-becomes a spare where one is wanted, which spares the next start.
+A role has `warm.pods` replicas beside its count: of each variant the best take requests, and the next ones are spares.
+So a rise, or a replica that fails, needs a label and no cold start, and a replica that is no longer needed becomes a
+spare where one is wanted, which spares the next start.
 """
 
 from __future__ import annotations
@@ -61,34 +61,29 @@ class Wish:
     Attributes:
         role: which one.
         count: replicas that shall take requests.
-        counts: the same by variant.
-        fleet: by variant, where so many replicas of the role would go.
-        spend: what so many use together.
+        spares: by variant, of which ones so many spares would be.
+        spend: what its replicas use, with so many spares.
     """
 
     role: Role
     count: int
-    counts: Mapping[str, int]
-    fleet: Callable[[int], Mapping[str, int]]
+    spares: Callable[[int], Mapping[str, int]]
     spend: Callable[[int], Mapping[str, float]]
 
 
 def spares_of(service: ModelService, wishes: Sequence[Wish]) -> Mapping[str, Mapping[str, int]]:
-    """By role and variant, the spares: what the fleet has beyond those that take requests.
+    """By role and variant, the spares beside the replicas that take requests.
 
-    They are never beyond `bounds.max`, and only what the budget leaves after all replicas. While the service is paused
-    they stay as many as they are, and a first role that is at zero by hand has none.
+    They are never beyond `bounds.max`, and only what the budget leaves after all replicas, those included that a switch
+    between variants asks for. While the service is paused they stay as many as they are, and a first role that is at
+    zero by hand has none.
 
     Args:
         service: with its last status.
         wishes: of its roles, in the spec's order.
     """
-    found: dict[str, Mapping[str, int]] = {}
     kept = _kept(service, wishes)
-    for one in wishes:
-        fleet = one.fleet(one.count + kept[one.role.name])
-        found[one.role.name] = {name: max(0, count - one.counts.get(name, 0)) for name, count in fleet.items()}
-    return found
+    return {one.role.name: one.spares(kept[one.role.name]) for one in wishes}
 
 
 def told_spares(service: ModelService, role: str) -> int:
@@ -104,9 +99,7 @@ def _kept(service: ModelService, wishes: Sequence[Wish]) -> Mapping[str, int]:
     limits = limits_of(service.spec.scaling.budget)
     if not limits or not any(wanted.values()):
         return wanted
-    claims = [Claim(one.role.name, one.count, one.count + wanted[one.role.name], one.spend) for one in wishes]
-    paid = paid_for(claims, limits)
-    return {one.role.name: paid[one.role.name] - one.count for one in wishes}
+    return paid_for([Claim(one.role.name, 0, wanted[one.role.name], one.spend) for one in wishes], limits)
 
 
 def _wanted(service: ModelService, wish: Wish) -> int:
