@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from harness.serving_children import Told, deployment, pod, quiet_view, service
+from harness.serving_children import Told, deployment, pod, quiet_view, role, service
 from stowage.api.model_service import ModelService
 from stowage.api.names import COMPONENT_LABEL
 from stowage.decide.serving.hold import Held
@@ -27,7 +27,8 @@ class World:
 
     start_seconds: float
     now: float = BEGIN
-    of: ModelService = field(default_factory=lambda: service(scaling={"scaleToZero": {"after": "30s"}}))
+    warm: int = 0
+    of: ModelService = field(init=False)
     replicas: int = 1
     pods: list[PodFact] = field(default_factory=list)
     memories: dict[str, RoleMemory] = field(default_factory=dict)
@@ -41,6 +42,9 @@ class World:
     leads_since: float | None = None
     made: int = 0
 
+    def __post_init__(self) -> None:
+        self.of = service(role() | {"warm": {"pods": self.warm}}, scaling={"scaleToZero": {"after": "30s"}})
+
     def pass_over(self) -> ServiceStep:
         self._kubelets()
         held = Held(
@@ -52,7 +56,7 @@ class World:
         )
         told = next(iter(self.of.status.roles), None)
         desired = 1 if told is None else told.desired
-        there = [one for one in self.pods if not one.is_draining]
+        there = [one for one in self.pods if one.takes_requests]
         view = quiet_view(there, desired, self.now, 60.0)
         scrapes = tuple(
             replace(one, arrived=1000 + (one.at > self.asked_at), completed=1000 + (one.at > self.asked_at))
@@ -83,6 +87,10 @@ class World:
                 self.pods[index] = replace(one, takes_requests=False, draining_since=self.now)
             elif one.ref in kept:
                 self.pods[index] = replace(one, takes_requests=True, draining_since=None)
+            if one.ref in step.spare:
+                self.pods[index] = replace(one, takes_requests=False, is_spare=True, draining_since=None)
+            elif one.ref in step.unspare:
+                self.pods[index] = replace(self.pods[index], is_spare=False)
             if one.ref in step.cost:
                 self.pods[index] = replace(self.pods[index], deletion_cost=step.cost[one.ref] or None)
         (asked,) = [one for one in step.apply if one["metadata"]["name"] == DEPLOYMENT]
@@ -98,11 +106,11 @@ class World:
         for index, one in enumerate(self.pods):
             if not one.is_ready and self.now - one.created_at >= self.start_seconds:
                 self.pods[index] = replace(one, is_ready=True, ready_at=self.now)
-        if self.waiting and self._replica_takes():
+        if self.waiting and self.replica_takes():
             self.waiting, self.waits_since = 0, None
             self.left_at = self.asked_at = self.now
 
-    def _replica_takes(self) -> bool:
+    def replica_takes(self) -> bool:
         return any(one.is_ready and one.takes_requests for one in self.pods)
 
     def _answers(self) -> bool | None:
@@ -116,10 +124,10 @@ class World:
             return
         for to_activator in {self.led[-1][1], self._answers()} - {None}:
             if not to_activator:
-                assert self._replica_takes(), f"a request at {self.now - BEGIN} met nobody: {self.led[-3:]}"
+                assert self.replica_takes(), f"a request at {self.now - BEGIN} met nobody: {self.led[-3:]}"
                 self.asked_at = self.now
             elif self.is_activator_ready:
-                if self._replica_takes():
+                if self.replica_takes():
                     self.left_at = self.asked_at = self.now
                 elif self.waiting < 100:
                     self.waiting += 1
@@ -135,9 +143,11 @@ MOVES = st.one_of(
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(MOVES, min_size=4, max_size=12), st.sampled_from([2.0, 20.0, 200.0]))
-def test_none_meets_nobody_and_none_is_forgotten(moves: list[tuple[str, float]], start_seconds: float) -> None:
-    world = World(start_seconds)
+@given(st.lists(MOVES, min_size=4, max_size=12), st.sampled_from([2.0, 20.0, 200.0]), st.integers(0, 1))
+def test_none_meets_nobody_and_none_is_forgotten(
+    moves: list[tuple[str, float]], start_seconds: float, warm: int
+) -> None:
+    world = World(start_seconds, warm=warm)
     for what, seconds in [("wait", 60.0), *moves, ("ask", 0.0), ("wait", 60.0)]:
         if what == "ask":
             world.ask()
@@ -147,15 +157,15 @@ def test_none_meets_nobody_and_none_is_forgotten(moves: list[tuple[str, float]],
             world.is_heard = not world.is_heard
         for _ in range(round(seconds / 5.0) or int(seconds)):
             world.now += min(seconds, 5.0)
-            before = world.replicas
+            before, answered = world.replicas, world.replica_takes()
             step = world.pass_over()
-            role = step.status.roles[0]
-            if step.drain:
+            told = step.status.roles[0]
+            if step.drain or (answered and step.spare and not world.replica_takes()):
                 assert world.leads_since is not None, "the Service is turned over first"
                 assert world.now - world.leads_since >= LEARN_SECONDS
                 assert world.is_heard
             if world.waiting and world.is_heard:
-                assert role.desired >= 1, "somebody waits"
+                assert told.desired >= 1, "somebody waits"
             if world.replicas < before:
                 event("went to zero")
     event(f"ends at {world.of.status.roles[0].desired}")
