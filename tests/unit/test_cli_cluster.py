@@ -35,7 +35,8 @@ async def test_each_object_says_what_it_is() -> None:
 @pytest.mark.parametrize("error", [NotFound("GET", status=404), Forbidden("GET", status=403)], ids=["404", "403"])
 async def test_what_not_every_cluster_has_may_be_missing(error: ApiError) -> None:
     """Nobody was given rights to a resource that is not there, and the server then says 403 before 404."""
-    items = (await read_list(Answers(POD_GROUPS=error, COSCHEDULING_POD_GROUPS=error, TRAINING_JOBS=error)))["items"]
+    missing = ("POD_GROUPS", "COSCHEDULING_POD_GROUPS", "TRAINING_JOBS", "MODEL_SERVICES", "PERFORMANCE_PROFILES")
+    items = (await read_list(Answers(**dict.fromkeys(missing, error))))["items"]
     assert len(items) == len(COLLECTIONS) - len(OPTIONAL)
 
 

@@ -48,12 +48,12 @@ def stat(title: str, description: str, query: str, *, unit: str = "short", warn_
     return Panel(title, description, ((query, ""),), unit, "stat", warn_at)
 
 
-def quantiles(metric: str, by: str = "", legend: str = "") -> tuple[tuple[str, str], ...]:
+def quantiles(metric: str, by: str = "", legend: str = "", *, selector: str = JOB) -> tuple[tuple[str, str], ...]:
     """Median and 99th percentile of a histogram."""
     group = f"le, {by}" if by else "le"
     return tuple(
         (
-            f"histogram_quantile({quantile}, sum by ({group}) (rate({metric}_bucket{{{JOB}}}[{RANGE}])))",
+            f"histogram_quantile({quantile}, sum by ({group}) (rate({metric}_bucket{{{selector}}}[{RANGE}])))",
             f"{name} {legend}".strip(),
         )
         for quantile, name in ((0.5, "p50"), (0.99, "p99"))

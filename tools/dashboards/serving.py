@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.parts import JOB, Board, Panel, Row, by_instance, increase, quantiles, stat
+from dashboards.parts import JOB, RANGE, Board, Panel, Row, by_instance, increase, quantiles, stat
 
 UNSEEN: Final = 'reason=~"SignalsMissing|SignalsStale|SignalsContradictory|PrometheusUnreachable|UnknownEndpoint"'
 FAILING: Final = 'reason=~"ReplicasFailing|ReplicasUnplaced|QuotaFull"'
@@ -127,6 +127,25 @@ SERVING: Final = Board(
                     "Requests held",
                     "Requests that wait at zero for the first replica, of all services",
                     ((f"max(stowage_serving_held_requests{{{JOB}}})", "held"),),
+                ),
+                Panel(
+                    "Requests at activators",
+                    "Those that wait and those that a replica works on, where activators are scraped",
+                    (
+                        ("sum(stowage_activator_waiting_requests)", "waiting"),
+                        ("sum(stowage_activator_running_requests)", "running"),
+                    ),
+                ),
+                Panel(
+                    "Ends at activators",
+                    "Requests by what became of them, where activators are scraped",
+                    ((f"sum by (outcome) (increase(stowage_activator_requests_total[{RANGE}]))", "{{outcome}}"),),
+                ),
+                Panel(
+                    "Waits at activators",
+                    "From a request's arrival until a replica takes it, or it is refused",
+                    quantiles("stowage_activator_wait_seconds", selector=""),
+                    "s",
                 ),
                 Panel(
                     "Warm nodes",
