@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from stowage.api.model_service_reasons import ScalingReason
 from stowage.decide.serving import demand
+from stowage.decide.serving.assumed_shape import held_to_what_runs
 from stowage.decide.serving.combine import combine
 from stowage.decide.serving.decision import Choice, Decision, Inputs, Recommendation, Recommender, inputs
 from stowage.decide.serving.latency_model import LatencyModel
@@ -97,7 +98,7 @@ def recommendations(seen: Situation) -> tuple[tuple[Recommendation, ...], Memory
             found.append(one)
         elif name in _RECOMMEND:
             found.append(_RECOMMEND[name](seen))
-    return tuple(one for one in found if one is not None), memory
+    return tuple(held_to_what_runs(one, seen) for one in found if one is not None), memory
 
 
 def choose(view: View, settings: Settings, memory: Memory, found: tuple[Recommendation, ...]) -> tuple[Memory, Choice]:

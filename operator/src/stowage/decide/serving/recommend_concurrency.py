@@ -28,7 +28,7 @@ def recommend_concurrency(situation: Situation) -> tuple[Recommendation | None, 
     if stable is None:
         return None, memory
     panic = stable if panic is None else panic
-    target = situation.settings.concurrency_target or _target(situation)
+    target = situation.settings.concurrency_target or situation.running_within_targets
     ready = max(1, situation.ready)
     least, most = math.floor(ready / MOST_DOWN), math.ceil(MOST_UP * ready)
     of_stable = min(most, max(least, math.ceil(stable / target)))
@@ -48,8 +48,3 @@ def recommend_concurrency(situation: Situation) -> tuple[Recommendation | None, 
 def _in_flight(situation: Situation, window_seconds: float) -> float | None:
     running, waiting = (situation.view.mean(gauge, window_seconds) for gauge in ("running", "waiting"))
     return None if running is None or waiting is None else running + waiting
-
-
-def _target(situation: Situation) -> float:
-    """Requests in a replica at the largest load within the targets; at least one."""
-    return max(1.0, situation.model.latency(situation.capacity.within_targets_per_second, situation.shape).running)

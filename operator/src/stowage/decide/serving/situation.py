@@ -50,6 +50,11 @@ class Situation:
         """Requests that wait in engines, by the newest scrape."""
         return float(self.view.scrapes[-1].waiting) if self.view.scrapes else 0.0
 
+    @cached_property
+    def running_within_targets(self) -> float:
+        """Requests in a replica at the largest load within the targets; at least one."""
+        return max(1.0, self.model.latency(self.capacity.within_targets_per_second, self.shape).running)
+
     def rate(self, window_seconds: float) -> float | None:
         """Requests per second over the window, each counted by its work; None: not known."""
         requests = self.arrivals.rate("arrived", window_seconds)
