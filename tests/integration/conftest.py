@@ -2,21 +2,27 @@
 
 `cluster`, `scheduler`: of the session. `api`, `workbench`: of the test. `extender`, `operator`: real processes of the
 test, started when the test asks for them; `extender_for_all`, `operator_for_all`: the same for all tests of a file, for
-each start costs seconds. `start` and `start_for_all` start others. The logs of all are shown with a test that fails.
+each start costs seconds. `service`: a ModelService, its engines and their Prometheus played. `start` and
+`start_for_all` start others. The logs of all are shown with a test that fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.agreement.report import FILE, REPORT
 from harness.control_plane import bench, control_plane, start_stowage
 from harness.coordinator import FakeCoordinator, fake_coordinator
+from harness.model_service import Service
+from harness.played_engines import PlayedEngines
+from harness.prometheus_server import FakePrometheus, fake_prometheus
 from harness.workbench import Workbench
 from stowage.demo import local_cluster
 from stowage.demo.local_cluster import LocalCluster
@@ -192,3 +198,59 @@ async def coordinator(training_operator: int) -> AsyncIterator[FakeCoordinator]:
     """What that operator finds there: a coordinator that does as it is told."""
     async with fake_coordinator(training_operator) as running:
         yield running
+
+
+@pytest.fixture
+async def prometheus() -> AsyncIterator[FakePrometheus]:
+    async with fake_prometheus() as fake:
+        yield fake
+
+
+@pytest.fixture
+def engines(prometheus: FakePrometheus) -> PlayedEngines:
+    played = PlayedEngines(time.time)  # noqa: TID251 - as the operator's clock has it
+    prometheus.behaviour = played.behave
+    return played
+
+
+@pytest.fixture
+def status_port() -> int:
+    """Where the operator looks for the activator of each service: pods of this control plane do not run."""
+    return free_port()
+
+
+@pytest.fixture
+def arguments(prometheus: FakePrometheus, status_port: int, tmp_path: Path) -> tuple[str, ...]:
+    """Of an operator that asks that Prometheus; with the same lease each time."""
+    settings = {"endpoints": [{"url": f"http://127.0.0.1:{prometheus.port}"}]}
+    file = tmp_path / "prometheus.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "6")
+    terms = ("--renew-within-seconds", "4", "--lease-retry-seconds", "1")
+    activator = ("--activator-address", f"127.0.0.1:{status_port}")
+    return (*lease, *terms, *activator, "--solver-workers", "1", "--prometheus-config", str(file))
+
+
+@pytest.fixture
+def begin(start: Start, arguments: tuple[str, ...]) -> Callable[[], ManagedProcess]:
+    """Starts an operator."""
+
+    def begin_one() -> ManagedProcess:
+        port = str(free_port())
+        url = f"http://127.0.0.1:{port}/readyz"
+        return start("operator", "--metrics-port", port, *arguments, ready_url=url)
+
+    return begin_one
+
+
+@pytest.fixture
+async def service(
+    workbench: Workbench, engines: PlayedEngines, begin: Callable[[], ManagedProcess]
+) -> AsyncIterator[Service]:
+    """A ModelService that is made when the test says what it shall be, with room for it and an operator."""
+    assert engines.tokens == 0
+    await workbench.nodes(2, cpu="16", labels={"story": workbench.namespace})
+    begin()
+    made = Service(workbench)
+    yield made
+    await made.delete()

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-import uuid
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import aiohttp
-import pytest
-import yaml
 from aiohttp import web
 
 from harness.model_service import Service
 from harness.played_engines import CACHE_TOKENS, PlayedEngines
-from harness.prometheus_server import FakePrometheus, fake_prometheus
 from harness.waiting import always, eventually
-from harness.workbench import Document, Workbench, is_ready
+from harness.workbench import Document, Workbench
 from stowage.api.model_service import ModelService
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import paths
@@ -32,62 +26,6 @@ BY_TOKENS: Document = {
 }
 """What replicas there are follows at once from the tokens in their caches."""
 TAKES = "stowage.dev/takes-requests"
-SPARE = "stowage.dev/spare"
-CONFIGURATION = "prometheus.yaml"
-
-
-@pytest.fixture
-async def prometheus() -> AsyncIterator[FakePrometheus]:
-    async with fake_prometheus() as fake:
-        yield fake
-
-
-@pytest.fixture
-def engines(prometheus: FakePrometheus) -> PlayedEngines:
-    played = PlayedEngines(time.time)  # noqa: TID251 - as the operator's clock has it
-    prometheus.behaviour = played.behave
-    return played
-
-
-@pytest.fixture
-def status_port() -> int:
-    """Where the operator looks for the activator of each service: pods of this control plane do not run."""
-    return free_port()
-
-
-@pytest.fixture
-def arguments(prometheus: FakePrometheus, status_port: int, tmp_path: Path) -> tuple[str, ...]:
-    """Of an operator that asks that Prometheus; with the same lease each time."""
-    settings = {"endpoints": [{"url": f"http://127.0.0.1:{prometheus.port}"}]}
-    (tmp_path / CONFIGURATION).write_text(yaml.safe_dump(settings))
-    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "6")
-    terms = ("--renew-within-seconds", "4", "--lease-retry-seconds", "1")
-    activator = ("--activator-address", f"127.0.0.1:{status_port}")
-    return (*lease, *terms, *activator, "--solver-workers", "1", "--prometheus-config", str(tmp_path / CONFIGURATION))
-
-
-@pytest.fixture
-def begin(start: Start, arguments: tuple[str, ...]) -> Callable[[], ManagedProcess]:
-    """Starts an operator."""
-
-    def begin_one() -> ManagedProcess:
-        port = str(free_port())
-        url = f"http://127.0.0.1:{port}/readyz"
-        return start("operator", "--metrics-port", port, *arguments, ready_url=url)
-
-    return begin_one
-
-
-@pytest.fixture
-async def service(
-    workbench: Workbench, engines: PlayedEngines, begin: Callable[[], ManagedProcess]
-) -> AsyncIterator[Service]:
-    assert engines.tokens == 0
-    await workbench.nodes(2, cpu="16", labels={"story": workbench.namespace})
-    begin()
-    made = Service(workbench)
-    yield made
-    await made.delete()
 
 
 async def test_five_lines_are_a_deployment_with_one_replica_behind_a_service(service: Service) -> None:
@@ -336,100 +274,3 @@ async def replica_at(port: int) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
-
-
-async def test_a_cheaper_mix_takes_over_once_it_is_ready(service: Service) -> None:
-    """By price for speed the big variant comes first; for a load that one small replica bears, the small one does."""
-    names = {kind: f"{kind}-{service.bench.namespace}" for kind in ("small", "big")}
-    for kind, times in (("small", 1.0), ("big", 0.1)):
-        fitted = {
-            "prefill": {"base": f"{20 * times:g}", "perToken": f"{0.1 * times:g}"},
-            "decode": {"base": f"{20 * times:g}", "perRequest": f"{0.2 * times:g}"},
-        }
-        spec = {"model": "m", "accelerator": kind, "kvCacheTokens": CACHE_TOKENS, "fitted": fitted}
-        head = {"apiVersion": "stowage.dev/v1alpha1", "kind": "PerformanceProfile", "metadata": {"name": names[kind]}}
-        await service.bench.create(paths.PERFORMANCE_PROFILES, {**head, "spec": spec})
-    prices = {"small": "1", "big": "2"}
-    variants = [service.variant(name=one, costPerHour=prices[one], profile=names[one]) for one in names]
-    await service.apply(
-        roles=[{"variants": variants}],
-        slo={"timeToFirstToken": "2s", "interTokenLatency": "100ms"},
-        scaling={"recommenders": ["Slo"], "scaleDown": {"drainDeadline": "5s"}},
-    )
-    await service.until_ready(1)
-    kinds = {pod["metadata"]["labels"]["stowage.dev/variant"] for pod in (await service.pods()).values()}
-    assert kinds == {"big"}
-
-    async def taken_over() -> bool:
-        pods = await service.pods()
-        serving = [one for one in pods.values() if one["metadata"]["labels"][TAKES] == "true" and is_ready(one)]
-        assert serving, "there is never less than the load takes"
-        return {one["metadata"]["labels"]["stowage.dev/variant"] for one in pods.values()} == {"small"}
-
-    await eventually(taken_over, timeout_seconds=120, what="the small variant bears the load alone")
-    await service.until_condition("MixChosen", "True", "MixInForce")
-    (role,) = (await service.status())["roles"]
-    assert [(one["name"], one["replicas"]) for one in role["mix"]["variants"]] == [("small", 1), ("big", 0)]
-    assert "MixSwitched" in {one["reason"] for one in (await service.status())["decisions"]}
-
-    async def profile_tells() -> bool:
-        found = await service.bench.api.get(paths.performance_profile(names["small"]))
-        status = found.get("status") or {}
-        return [one["status"] for one in status.get("conditions", ())] == ["True"] and status["services"] == 1
-
-    await eventually(profile_tells, what="the profile is accepted, and used by one service")
-
-
-async def test_a_warm_spare_serves_by_one_label_and_another_one_is_started(service: Service) -> None:
-    await service.apply(roles=[{"warm": {"pods": 1}, "variants": [service.variant()]}], replicas=1)
-
-    def of_kind(pods: dict[str, Document], label: str) -> set[str]:
-        return {name for name, pod in pods.items() if pod["metadata"]["labels"].get(label) == "true"}
-
-    async def until(serving: int) -> tuple[set[str], set[str]]:
-        async def there() -> tuple[set[str], set[str]]:
-            pods, status = await service.pods(), await service.status()
-            serve, spare = of_kind(pods, TAKES), of_kind(pods, SPARE)
-            assert (len(serve), len(spare), len(pods)) == (serving, 1, serving + 1), pods.keys()
-            (role,) = status["roles"]
-            assert (role["ready"], role["spare"]) == (serving, 1), status
-            assert (status["replicas"], status["spend"]["gpus"]) == (serving, 0), status
-            return serve, spare
-
-        return await eventually(there, timeout_seconds=60, what=f"{serving} replicas serve and one spare is warm")
-
-    first, spare = await until(1)
-    await service.bench.api.merge_patch(f"{service.path}/scale", {"spec": {"replicas": 2}})
-    second, _ = await until(2)
-    assert second == first | spare, "who was warm serves, and the new one is the spare"
-    await service.bench.api.merge_patch(f"{service.path}/scale", {"spec": {"replicas": 1}})
-    third, kept = await until(1)
-    assert third | kept == second, "a replica that is not needed any more is the spare; the idle one went"
-
-
-async def test_nodes_are_warmed_by_pods_that_make_room_for_replicas(service: Service) -> None:
-    container = {"image": "fetch:1", "name": "fetch", "volumeMounts": [{"name": "weights", "mountPath": "/w"}]}
-    variant = service.variant()
-    variant["template"]["spec"] |= {
-        "initContainers": [container],
-        "volumes": [{"name": "weights", "hostPath": {"path": "/var/weights"}}],
-    }
-    roles = [{"warm": {"nodes": 1}, "variants": [variant]}]
-    await service.apply(roles=roles, replicas=1, model={"uri": "pvc://models/chat"})
-
-    async def split(replicas: int, warm: int) -> bool:
-        found = await service.bench.pods()
-        pods = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
-        kinds = [bool(pod["metadata"]["labels"].get("stowage.dev/prefetch")) for pod in pods]
-        nodes = [pod["spec"].get("nodeName", "") for pod in pods]
-        status = await service.status()
-        assert (kinds.count(False), kinds.count(True)) == (replicas, warm), kinds
-        assert all(nodes), nodes
-        assert (status["roles"][0]["ready"], status["roles"][0].get("cachedNodes", 0)) == (replicas, warm), status
-        assert not warm or len(set(nodes)) == replicas + warm, "a warm node has no replica"
-        return True
-
-    await eventually(lambda: split(1, 1), timeout_seconds=60, what="the other node is warm")
-    await service.until_condition("Accepted", "True", "Accepted")
-    await service.bench.api.merge_patch(f"{service.path}/scale", {"spec": {"replicas": 2}})
-    await eventually(lambda: split(2, 0), timeout_seconds=60, what="the replica went to the warm node, which is in use")
