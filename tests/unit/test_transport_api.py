@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from stowage.transport import (
     Gone,
     Invalid,
     NotFound,
+    NotLeading,
     TooManyRequests,
     Unauthorized,
     paths,
@@ -195,6 +196,40 @@ async def test_writes_say_who_writes_and_queries_arrive_as_given(connect: Connec
         ("PATCH", {"fieldManager": "stowage-extender", "force": "true"}, "application/apply-patch+yaml", {"a": 2}),
         ("DELETE", {}, "application/json", {"preconditions": {"uid": "u"}}),
     ]
+
+
+WRITES: dict[str, Callable[[Api], Awaitable[Any]]] = {
+    "create": lambda api: api.create(paths.NODES, {}),
+    "replace": lambda api: api.replace(paths.node("n"), {}),
+    "merge patch": lambda api: api.merge_patch(paths.node("n"), {}),
+    "strategic patch": lambda api: api.strategic_patch(paths.node("n"), {}),
+    "apply": lambda api: api.apply(paths.node("n"), {}, field_manager="stowage-test"),
+    "delete": lambda api: api.delete(paths.node("n")),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+async def test_behind_a_fence_a_change_is_sent_only_while_it_may_be(
+    connect: Connect, write: Callable[[Api], Awaitable[Any]]
+) -> None:
+    seen: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        return web.json_response({})
+
+    leading = True
+    api = await connect(answer)
+    fenced = api.fenced(lambda: leading)
+    await write(fenced)
+    assert len(seen) == 1
+    leading = False
+    with pytest.raises(NotLeading):
+        await write(fenced)
+    assert len(seen) == 1
+    await fenced.get(paths.NODES)  # to look is always allowed …
+    await write(api)  # … and whoever has the connection itself is not held back: the lease is written with it
+    assert len(seen) == 3
 
 
 async def test_every_request_is_observed_with_its_status(connect: Connect) -> None:

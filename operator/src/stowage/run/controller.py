@@ -31,7 +31,7 @@ from stowage.run.reconcile_training import TrainingReconciler
 from stowage.run.serving_signals import ServingSignals
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver
-from stowage.transport import Api, paths
+from stowage.transport import Api, NotLeading, paths
 from stowage_scheduler.kube.ledger import POD_GROUP_KINDS
 
 CLUSTER: Final[Key] = ("cluster",)
@@ -56,7 +56,7 @@ class Controller:
     """Reconciles policies, plans, jobs and services, only while this process leads.
 
     Args:
-        api: the connection.
+        api: the connection, fenced by the lease: what is asked of it when the term is over is not sent.
         store: facts of the cluster.
         solver: the solver workers.
         queue: where keys are rung.
@@ -151,6 +151,13 @@ class Controller:
             return None  # whoever gains the lease rings everything
         if not self._store.synced and not self._sight.troubles():
             return SYNC_POLL_SECONDS  # a start takes a moment; when it can not end, policies shall say why
+        try:
+            return await self._reconcile(key)
+        except NotLeading as error:
+            logger.info("%s: %s", "/".join(key), error)
+            return None
+
+    async def _reconcile(self, key: Key) -> float | None:
         match key:
             case ("plan" | "training" | "serving", _) if not self._store.synced:
                 return SYNC_POLL_SECONDS  # what is not listed yet would seem to be gone

@@ -116,7 +116,7 @@ class Operator:
             on_query=metrics.asked,
         )
         self.controller = Controller(
-            api=api,
+            api=api.fenced(lambda: self.lease.leading),
             store=self.store,
             solver=solver,
             queue=self.queue,

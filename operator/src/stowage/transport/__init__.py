@@ -13,6 +13,7 @@ from stowage.transport.errors import (
     Gone,
     Invalid,
     NotFound,
+    NotLeading,
     TooManyRequests,
     Unauthorized,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Gone",
     "Invalid",
     "NotFound",
+    "NotLeading",
     "TooManyRequests",
     "Unauthorized",
 ]

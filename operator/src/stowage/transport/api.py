@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import TracebackType
@@ -17,7 +18,7 @@ import aiohttp
 import msgspec
 
 from stowage.transport import credentials
-from stowage.transport.errors import ApiUnavailable, CredentialsError, from_response
+from stowage.transport.errors import ApiUnavailable, CredentialsError, NotLeading, from_response
 from stowage.transport.server_clock import ServerClock
 
 JSON: Final = "application/json"
@@ -57,6 +58,7 @@ class Api:
         self.observer: Observer | None = None
         self.silence_seconds: float | None = None  # after which an open watch is dead; None: SILENCE_SECONDS
         self.clock = ServerClock()
+        self._may_write: Callable[[], bool] | None = None  # None: always
 
     @classmethod
     async def connect(
@@ -101,6 +103,19 @@ class Api:
         if self._refresh is not None:
             self._refresh.cancel()
         await self._client.close()
+
+    def fenced(self, may_write: Callable[[], bool]) -> Self:
+        """The same connection for who may write at times only.
+
+        Whoever was paused after it last asked whether it leads wakes right before a request, and finds out here. What
+        is on its way already is stopped by the versions and UIDs that it names.
+
+        Args:
+            may_write: asked right before each change; where it says no, the change raises `NotLeading`.
+        """
+        fenced = copy.copy(self)
+        fenced._may_write = may_write  # noqa: SLF001 - of the same class
+        return fenced
 
     @property
     def server(self) -> str:
@@ -245,6 +260,8 @@ class Api:
                 body=dict(body) if body is not None else None,
                 auth_settings=["BearerToken"],
             )
+            if method != "GET" and self._may_write is not None and not self._may_write():
+                raise NotLeading(request)
             answer = await self._client.call_api(verb, url, headers, data, _request_timeout=timeout)
             response: aiohttp.ClientResponse = answer.response
             async with response:

@@ -93,6 +93,17 @@ class ApiUnavailable(ApiError):
     """A 5xx answer, a broken connection or a time-out: nobody knows whether the request took effect."""
 
 
+class NotLeading(ApiError):
+    """A change that was not sent: this process may not write now.
+
+    Args:
+        request: what would have been asked, as `METHOD path`.
+    """
+
+    def __init__(self, request: str) -> None:
+        super().__init__(request, status=0, reason="NotLeading", message="not sent: another process may lead by now")
+
+
 class _Details(msgspec.Struct):
     causes: tuple[Cause, ...] | None = None
     retryAfterSeconds: float | None = None  # noqa: N815 - the field's name on the wire
