@@ -102,7 +102,7 @@ def with_tokens(in_use: int, waiting: int = 0, ready: int = 2) -> View:
     [
         pytest.param(with_tokens(200_000), 2, 3, id="within 85 %, above 70 %"),
         pytest.param(with_tokens(250_000), 3, 3, id="above 85 %"),
-        pytest.param(with_tokens(200_000, waiting=100), 3, 4, id="the queue's prompts are demand"),
+        pytest.param(with_tokens(200_000, waiting=1_000), 3, 4, id="of the queue's prompts those of a stay are demand"),
         pytest.param(with_tokens(90_000), 1, 1, id="one would do"),
     ],
 )

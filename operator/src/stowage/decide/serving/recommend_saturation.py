@@ -5,7 +5,8 @@ queued in them, or as long as none did, N (I + O/2) with N = min(B O / (I + O), 
 sequences at most. Demand is the tokens in use and what the queue will bring. More are needed above 85 % of what the
 replicas hold, starting ones included; below 70 % fewer are enough. Of the last 10 times with a queue the highest
 counts, for 10 minutes, where WVA takes the mean for good: a burst of prompts queues in front of an empty cache, and
-that is no sign of a small one.
+that is no sign of a small one. WVA counts the queue as if all of it had to be in caches at once; here, as many of it as
+are at a time while it is worked off, for a place is free again after each request's stay.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def recommend_saturation(situation: Situation) -> Recommendation | None:
     newest = scrapes[-1]
     of_memory = newest.kv_tokens_capacity / newest.ready * KV_THRESHOLD
     capacity = max(1.0, min(of_memory, _computed(situation)))
-    demand = newest.kv_tokens_in_use + newest.waiting * situation.shape.prompt_tokens
+    at_once = newest.waiting * min(1.0, situation.stay_seconds / situation.drain_seconds)
+    demand = newest.kv_tokens_in_use + at_once * situation.shape.prompt_tokens
     needed = math.ceil(demand / SCALE_UP_THRESHOLD / capacity)
     enough = max(needed, math.ceil(demand / SCALE_DOWN_BOUNDARY / capacity))
     known = inputs({"token_demand": demand, "tokens_per_replica": capacity, "waiting": float(newest.waiting)})

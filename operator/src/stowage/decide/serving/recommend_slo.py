@@ -11,9 +11,8 @@ from stowage.api.model_service_reasons import ScalingReason
 from stowage.decide.serving.decision import Recommendation, Recommender, inputs
 from stowage.decide.serving.misses import missed_lately
 from stowage.decide.serving.replicas_for_demand import Expected, replicas_for
-from stowage.decide.serving.situation import LEVEL_SECONDS, RECENT_SECONDS, Situation
+from stowage.decide.serving.situation import LEVEL_SECONDS, Situation
 
-SHORTEST_DRAIN_SECONDS = 60.0
 WAITING_PER_REPLICA = 1.0
 """Requests may wait for the running step to end without being a queue."""
 MANY_MISSES_OF_BUDGET = 5.0
@@ -27,9 +26,8 @@ def recommend_slo(situation: Situation) -> Recommendation | None:
         return None
     view, settings = situation.view, situation.settings
     queue = max(0.0, situation.waiting - WAITING_PER_REPLICA * situation.ready)
-    drain = max(SHORTEST_DRAIN_SECONDS, view.cold_start_seconds)  # no replica that comes later can help
-    seconds = RECENT_SECONDS if situation.jumped else LEVEL_SECONDS
-    rate = level + queue / drain
+    seconds = situation.recent_seconds if situation.jumped else LEVEL_SECONDS
+    rate = level + queue / situation.drain_seconds
     spread = situation.noise(rate, seconds)
     needed = replicas_for(Expected(rate, spread), situation.capacity, situation.price)
     reason = ScalingReason.BURST if situation.jumped else ScalingReason.SLO_HEADROOM_LOW
@@ -40,7 +38,7 @@ def recommend_slo(situation: Situation) -> Recommendation | None:
     known = inputs(
         {
             "arrivals_per_second": situation.arrivals.rate("arrived", LEVEL_SECONDS),
-            "recent_arrivals_per_second": situation.arrivals.rate("arrived", RECENT_SECONDS),
+            "recent_arrivals_per_second": situation.arrivals.rate("arrived", situation.recent_seconds),
             "demand_per_second": rate,
             "demand_spread": spread,
             "capacity_per_replica_per_second": situation.capacity.within_targets_per_second,

@@ -18,6 +18,8 @@ from stowage.decide.serving.view import View
 
 LEVEL_SECONDS = 60.0
 RECENT_SECONDS = 20.0
+LEAST_RECENT_INTERVALS = 2.0
+SHORTEST_DRAIN_SECONDS = 60.0
 JUMP_DEVIATIONS = 5.0
 """So much above the last minute, the last seconds are a jump and not chance."""
 SIZE_DEVIATION = 1.3
@@ -55,6 +57,22 @@ class Situation:
         """Requests in a replica at the largest load within the targets; at least one."""
         return max(1.0, self.model.latency(self.capacity.within_targets_per_second, self.shape).running)
 
+    @cached_property
+    def stay_seconds(self) -> float:
+        """How long a request is in a replica at the largest load within the targets (Little's law)."""
+        return self.running_within_targets / self.capacity.within_targets_per_second
+
+    @cached_property
+    def drain_seconds(self) -> float:
+        """Over how long a queue is worked off: no replica that comes later can help."""
+        return max(SHORTEST_DRAIN_SECONDS, self.view.cold_start_seconds)
+
+    @cached_property
+    def recent_seconds(self) -> float:
+        """How long the last seconds are: the quicker a start, the less a replica costs that was asked for in vain."""
+        quickest = LEAST_RECENT_INTERVALS * self.settings.interval_seconds
+        return min(RECENT_SECONDS, max(quickest, self.view.cold_start_seconds / 2))
+
     def rate(self, window_seconds: float) -> float | None:
         """Requests per second over the window, each counted by its work; None: not known."""
         requests = self.arrivals.rate("arrived", window_seconds)
@@ -68,7 +86,7 @@ class Situation:
     @cached_property
     def level(self) -> float | None:
         """Requests per second now, by their work: the mean of a minute, or of seconds after a jump."""
-        level, recent = self.rate(LEVEL_SECONDS), self.rate(RECENT_SECONDS)
+        level, recent = self.rate(LEVEL_SECONDS), self.rate(self.recent_seconds)
         if level is None or recent is None:
             return recent if level is None else level
         return recent if self.jumped else level
@@ -76,10 +94,10 @@ class Situation:
     @cached_property
     def jumped(self) -> bool:
         """Whether clearly more comes in the last seconds than in the last minute."""
-        level, recent = self.rate(LEVEL_SECONDS), self.rate(RECENT_SECONDS)
+        level, recent = self.rate(LEVEL_SECONDS), self.rate(self.recent_seconds)
         if level is None or recent is None:
             return False
-        return recent > level * (1 + JUMP_DEVIATIONS * self.noise(level, RECENT_SECONDS))
+        return recent > level * (1 + JUMP_DEVIATIONS * self.noise(level, self.recent_seconds))
 
     @cached_property
     def series(self) -> Floats:
