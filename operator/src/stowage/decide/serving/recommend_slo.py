@@ -24,7 +24,7 @@ def recommend_slo(situation: Situation) -> Recommendation | None:
     level = situation.level
     if level is None:
         return None
-    view, settings = situation.view, situation.settings
+    settings = situation.settings
     queue = max(0.0, situation.waiting - WAITING_PER_REPLICA * situation.ready)
     seconds = situation.recent_seconds if situation.jumped else LEVEL_SECONDS
     rate = level + queue / situation.drain_seconds

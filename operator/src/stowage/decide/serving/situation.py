@@ -19,6 +19,7 @@ from stowage.decide.serving.view import View
 LEVEL_SECONDS = 60.0
 RECENT_SECONDS = 20.0
 LEAST_RECENT_INTERVALS = 2.0
+"""A rate over fewer may see one scrape alone."""
 SHORTEST_DRAIN_SECONDS = 60.0
 JUMP_DEVIATIONS = 5.0
 """So much above the last minute, the last seconds are a jump and not chance."""
