@@ -17,6 +17,8 @@ from stowage.observe.serving.scrapes import pod_samples
 NOW = 1_790_000_000.0
 TARGET = {"namespace": "team", "pod": "chat-1", "job": "engines", "instance": "10.0.0.7:8000"}
 ENGINE = {"engine": "0", "model_name": "llama"}
+BY_PRIORITY: tuple[tuple[dict[str, str], float], ...] = (({}, 6), ({"priority": "1"}, 2), ({"priority": "5"}, 4))
+"""As SGLang tells of a queue where it schedules by priority: all, then each."""
 
 
 def series(name: str, *points: tuple[float, float], **labels: str) -> list[Sample]:
@@ -83,6 +85,46 @@ def test_queues_of_a_pair_of_roles_are_parts_of_what_waits() -> None:
         names=SGLANG,
     )
     assert (found.waiting, found.running) == (9, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "waiting", "running"),
+    [
+        pytest.param({"prefill_prealloc_queue": 3}, 5, 1, id="a prefill queue by its old name"),
+        pytest.param({"prefill_bootstrap_queue": 3}, 5, 1, id="by its new name"),
+        pytest.param({"prefill_bootstrap_queue": 3, "prefill_prealloc_queue": 3}, 5, 1, id="by both: not added"),
+        pytest.param({"prefill_infight_queue": 4}, 2, 5, id="what is sent to the decode pods, by its old name"),
+        pytest.param({"prefill_inflight_queue": 4}, 2, 5, id="what is sent, by its new name"),
+        pytest.param({"decode_transfer_queue": 4, "decode_host_receive_queue": 3}, 6, 1, id="some of a queue again"),
+    ],
+)
+def test_queues_of_sglang(given: Mapping[str, float], waiting: float, running: float) -> None:
+    found = one(
+        series("sglang:num_queue_reqs", (5, 2)),
+        series("sglang:num_running_reqs", (5, 1)),
+        *(series(f"sglang:num_{name}_reqs", (5, value)) for name, value in given.items()),
+        names=SGLANG,
+    )
+    assert (found.waiting, found.running) == (waiting, running)
+
+
+def test_shares_by_priority_are_no_further_requests() -> None:
+    found = one(
+        *(series("sglang:num_queue_reqs", (5, value), **labels) for labels, value in BY_PRIORITY),
+        *(series("sglang:num_running_reqs", (5, value + 1), **labels) for labels, value in BY_PRIORITY),
+        *(series("sglang:num_requests_total", (5, value), **labels) for labels, value in BY_PRIORITY[1:]),
+        names=SGLANG,
+    )
+    assert (found.waiting, found.running) == (6, 7)
+    assert sorted(found.counters.values()) == [2, 4]  # each request is in one of them
+
+
+def test_gauges_by_a_label_of_another_engine_are_added() -> None:
+    found = one(
+        *(series("vllm:num_requests_waiting", (5, 2), priority=priority) for priority in ("1", "5")),
+        series("vllm:num_requests_running", (5, 1)),
+    )
+    assert (found.waiting, found.running) == (4, 1)
 
 
 def test_a_part_without_the_queue_itself_is_not_all_that_waits() -> None:

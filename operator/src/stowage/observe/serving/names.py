@@ -1,15 +1,17 @@
 """By which names the series of each engine go, old and new ones.
 
 A signal is the sum of parts, as requests that wait do so in several queues; a part has names in order of preference,
-for engines rename series and expose both names for some versions. Sources: vLLM `vllm/v1/metrics/loggers.py`, SGLang
-`python/sglang/srt/metrics/collector.py`, TensorRT-LLM `tensorrt_llm/metrics/collector.py`.
+for engines rename series and expose both names for some versions. Sources, read for versions of 2024 to 2026: vLLM
+`vllm/v1/metrics/loggers.py` and, before its second engine, `vllm/engine/metrics.py`; SGLang
+`python/sglang/srt/observability/metrics_collector.py`, in 2025 `python/sglang/srt/metrics/collector.py`; TensorRT-LLM
+`tensorrt_llm/metrics/collector.py`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -69,11 +71,13 @@ class EngineNames:
         parts: of each signal; of a histogram without `_bucket`.
         info_labels: labels of `KV_INFO` for the number of blocks and the tokens of one.
         prompts_at_end: whether tokens of a prompt are counted when the request ends, and not at its first token.
+        shares: labels of gauges that are a share of another series of the same name, which has all of them.
     """
 
     parts: Mapping[Signal, tuple[Part, ...]]
     info_labels: tuple[str, str] = ("num_gpu_blocks", "block_size")
     prompts_at_end: bool = False
+    shares: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in (name for parts in self.parts.values() for part in parts for name in part):
@@ -130,11 +134,16 @@ SGLANG: Final = EngineNames(
         Signal.WAITING: (
             ("sglang:num_queue_reqs",),
             ("sglang:num_grammar_queue_reqs",),
-            ("sglang:num_prefill_prealloc_queue_reqs",),
+            ("sglang:num_prefill_bootstrap_queue_reqs", "sglang:num_prefill_prealloc_queue_reqs"),
             ("sglang:num_decode_prealloc_queue_reqs",),
+            # num_decode_host_receive_queue_reqs has some of these once more
             ("sglang:num_decode_transfer_queue_reqs",),
         ),
-        Signal.RUNNING: (("sglang:num_running_reqs",), ("sglang:num_prefill_inflight_queue_reqs",)),
+        Signal.RUNNING: (
+            ("sglang:num_running_reqs",),
+            # the second name is what versions of 2025 were released with
+            ("sglang:num_prefill_inflight_queue_reqs", "sglang:num_prefill_infight_queue_reqs"),
+        ),
         Signal.KV_SHARE: (("sglang:token_usage",),),
         Signal.KV_USED: (("sglang:num_used_tokens",),),
         Signal.KV_TOKENS: (("sglang:max_total_num_tokens",),),
@@ -145,11 +154,13 @@ SGLANG: Final = EngineNames(
         Signal.PROMPT_TOKENS: (("sglang:prompt_tokens_total",),),
         Signal.GENERATED_TOKENS: (("sglang:generation_tokens_total",),),
         Signal.TTFT: (("sglang:time_to_first_token_seconds",),),
+        # the second name, until pull requests 3988 and 4914: a request's mean so far, once for each of its tokens
         Signal.ITL: (("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"),),
         Signal.E2E: (("sglang:e2e_request_latency_seconds",),),
     },
     info_labels=("num_pages", "page_size"),
     prompts_at_end=True,
+    shares=frozenset({"priority"}),  # with priority scheduling; the total has the label empty, so not at all
 )
 TRT_LLM: Final = EngineNames(
     {
@@ -195,7 +206,7 @@ def names_of(engine: Engine) -> EngineNames:
     own_size = {Signal.KV_BLOCKS, Signal.KV_BLOCK_SIZE, Signal.KV_INFO} if Signal.KV_TOKENS in given else set()
     own_use = {Signal.KV_USED} if Signal.KV_SHARE in given else set()
     kept = {signal: parts for signal, parts in known.parts.items() if signal not in own_size | own_use}
-    return EngineNames({**kept, **given}, known.info_labels, known.prompts_at_end)
+    return replace(known, parts={**kept, **given})
 
 
 def _given(metrics: EngineMetrics) -> dict[Signal, str | None]:

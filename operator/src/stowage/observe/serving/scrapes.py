@@ -124,8 +124,12 @@ def _series(samples: Iterable[Sample], names: EngineNames) -> Iterator[_Series]:
         labels = points[0].labels
         name = labels.get("__name__", "")
         place = names.places.get(name)
-        if place is not None:
+        if place is not None and not _is_share(place.signal, labels, names):
             yield _Series(name, place, labels, points)
+
+
+def _is_share(signal: Signal, labels: Mapping[str, str], names: EngineNames) -> bool:
+    return signal not in OF_COUNTERS and signal not in OF_HISTOGRAMS and any(labels.get(one) for one in names.shares)
 
 
 def _target(targets: Mapping[tuple[str, ...], list[_Series]], port: int) -> list[_Series]:

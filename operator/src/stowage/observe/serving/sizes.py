@@ -1,7 +1,7 @@
 """How long requests were, by the engines' histograms of tokens: asked for seldom, so the server adds them up.
 
-Sources: vLLM `vllm/v1/metrics/loggers.py`; SGLang `python/sglang/srt/metrics/collector.py`, which has them with
-`--collect-tokens-histogram`. TensorRT-LLM has none.
+Sources: vLLM `vllm/v1/metrics/loggers.py`; SGLang `python/sglang/srt/observability/metrics_collector.py`, before 2026
+`python/sglang/srt/metrics/collector.py`, where `--collect-tokens-histogram` asks for them. TensorRT-LLM has none.
 """
 
 from __future__ import annotations
