@@ -232,6 +232,25 @@ def test_only_what_is_new_is_read_and_nothing_from_the_future() -> None:
     assert [(sample.at, sample.running) for sample in found] == [(NOW - 5, 2)]
 
 
+@pytest.mark.parametrize(
+    ("waiting", "running", "taken"),
+    [
+        pytest.param([20, 4], [20], [20], id="the newest scrape has come in part"),
+        pytest.param([20, 4], [20, 4], [20, 4], id="the rest has come"),
+        pytest.param([20, 4, 2], [20, 2], [20], id="a later one is whole: the one before it is awaited"),
+        pytest.param([30, 11], [30], [30, 11], id="it is awaited no longer"),
+        pytest.param([30, 15, 4], [30], [30, 15, 4], id="a series that has gone before is not expected"),
+        pytest.param([20, 4], [], [20, 4], id="nor one that was never there"),
+    ],
+)
+def test_a_scrape_that_comes_in_pieces_is_awaited(waiting: list[int], running: list[int], taken: list[int]) -> None:
+    found = read(
+        series("vllm:num_requests_waiting", *((ago, 3) for ago in waiting)),
+        series("vllm:num_requests_running", *((ago, 7) for ago in running)) if running else [],
+    )["chat-1"]
+    assert [NOW - sample.at for sample in found] == taken
+
+
 def test_samples_out_of_order_are_put_in_order() -> None:
     found = read(series("vllm:num_requests_running", (5, 2), (20, 1)))["chat-1"]
     assert [sample.running for sample in found] == [1, 2]

@@ -31,6 +31,8 @@ ENGINE_LABELS: Final = ("engine", "dp_rank")
 """Of engines in one process that have requests of their own."""
 LATE_SECONDS: Final = 30.0
 """A target whose newest sample is so much older than another's is no longer scraped."""
+WHOLE_SECONDS: Final = 10.0
+"""After so long a scrape is as whole as it will be: Prometheus's remote write sends every 5 s at the latest."""
 AHEAD_SECONDS: Final = 1.0
 _HIGHEST_SHARE: Final = 1.001
 _HIGHEST: Final = 1e15
@@ -153,17 +155,31 @@ def _read(
         part = (one.place.signal, one.place.part)
         best[part] = min(best.get(part, one.place.rank), one.place.rank)
     scrapes: dict[float, _Scraped] = {}
+    torn_at = _torn_at(series, between[1])
     for one in series:
         if one.place.rank == best[one.place.signal, one.place.part]:
             put = _putter(one, names)
             for point in one.points:
-                if between[0] < point.at <= between[1]:
+                if between[0] < point.at <= between[1] and point.at < torn_at:
                     scraped = scrapes.setdefault(point.at, _Scraped())
                     if _is_sound(one.place.signal, point.value):
                         put(scraped, point.value)
                     else:
                         scraped.unsound.add(one.name)
     return [_sample(at, scrapes[at], is_partial=is_partial) for at in sorted(scrapes)]
+
+
+def _torn_at(series: list[_Series], until: float) -> float:
+    """The time of the first scrape that is not whole yet, infinite where all are.
+
+    By remote write, to Mimir or to Thanos Receive, the series of one scrape come seconds apart. A scrape is whole when
+    it has all series of the one before, or when none has to be expected any more.
+    """
+    times = [{point.at for point in one.points} for one in series]
+    for before, at in itertools.pairwise(sorted(set().union(*times))):
+        if at > until - WHOLE_SECONDS and any(before in one and at not in one for one in times):
+            return at
+    return math.inf
 
 
 def _is_sound(signal: Signal, value: float) -> bool:
