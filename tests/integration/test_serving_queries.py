@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import yaml
 from aiohttp import web
 
+from harness.real_prometheus import needs, start_prometheus, write_blocks
 from harness.waiting import eventually
 from stowage.api.model_service import ModelService
-from stowage.demo.processes import ManagedProcess, free_port
+from stowage.demo.processes import ManagedProcess
 from stowage.observe.prometheus import Endpoint
 from stowage.run.operator import monotonic, wall_clock
 from stowage.run.prometheus_settings import PrometheusSettings
@@ -74,24 +72,15 @@ async def engines() -> AsyncIterator[Engines]:
 
 def begin(folder: Path, engines: Engines) -> tuple[ManagedProcess, ServingSignals]:
     """A Prometheus on the blocks of that folder, and who asks it."""
-    port = free_port()
     scrape = {
         "job_name": "engines",
         "scrape_interval": "1s",
         "honor_labels": True,  # one address speaks for all pods
         "static_configs": [{"targets": [f"127.0.0.1:{engines.port}"]}],
     }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [scrape]}))
-    command = [
-        "prometheus",
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    process = ManagedProcess.start("prometheus", command, folder=folder, logs=folder)
-    process.wait_until_serving(f"http://127.0.0.1:{port}/-/ready", timeout_seconds=60)
+    process, url = start_prometheus(folder, [scrape])
     signals = ServingSignals(
-        PrometheusSettings((Endpoint("default", f"http://127.0.0.1:{port}"),)),
+        PrometheusSettings((Endpoint("default", url),)),
         clock=wall_clock,
         monotonic=monotonic,
         generator=random.Random(1),
@@ -102,8 +91,7 @@ def begin(folder: Path, engines: Engines) -> tuple[ManagedProcess, ServingSignal
 
 @pytest.fixture
 async def signals(engines: Engines, tmp_path: Path) -> AsyncIterator[ServingSignals]:
-    if shutil.which("prometheus") is None:
-        pytest.skip("there is no prometheus on PATH")
+    needs("prometheus")
     process, signals = begin(tmp_path, engines)
     yield signals
     signals.close()
@@ -129,12 +117,9 @@ def past(until: float) -> str:
 
 
 async def test_a_new_leader_knows_the_demand_of_the_last_hour(engines: Engines, tmp_path: Path) -> None:
-    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-        pytest.skip("there is no prometheus and promtool on PATH")
+    needs("prometheus", "promtool")
     now = wall_clock()
-    (tmp_path / "past.txt").write_text(past(now))
-    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
+    write_blocks(tmp_path, past(now))
     engines.done.clear()
     process, signals = begin(tmp_path, engines)
     try:
