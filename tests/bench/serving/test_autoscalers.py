@@ -186,7 +186,7 @@ def summary(cells: list[dict[str, Any]]) -> str:
 
 
 def whole_set(cells: list[dict[str, Any]]) -> str:
-    """A line per cold start: GPU hours over all of `SET`, for one policy with one setting that attains enough on each."""
+    """A line per cold start: GPU hours on all of `SET`, of one policy with one setting that attains enough on each."""
     lines = [
         f"{', '.join(SET)} together:",
         "",
