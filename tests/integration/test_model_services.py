@@ -137,6 +137,22 @@ async def test_a_name_that_is_taken_is_told_and_left_alone(service: Service) -> 
     await service.until_condition("Accepted", "True", "Accepted")
 
 
+async def test_a_template_that_no_api_server_can_read_is_told_in_its_words(service: Service) -> None:
+    unreadable = (
+        ({"volumeMonts": []}, "volumeMonts: field not declared in schema"),
+        ({"resources": {"requests": {"cpu": "1 core"}}}, "quantities must match"),
+        ({"env": [{"name": "A", "value": 4711}]}, "value: expected string"),
+    )
+    await service.apply()
+    for fields, words in unreadable:
+        bad = service.variant(name="bad")
+        bad["template"]["spec"]["containers"][0] |= fields
+        await service.set_spec(roles=[{"variants": [service.variant(), bad]}])
+        await service.until_condition("Accepted", "False", "ChildRefused", words)
+    assert "4711" not in str(await service.status())
+    await service.until_condition("Available", "True", "ReplicasReady")
+
+
 async def test_a_profile_that_is_missing_is_named_until_it_is_there(service: Service) -> None:
     name = f"fast-{service.bench.namespace}"
     await service.apply(roles=[{"variants": [service.variant(profile=name)]}])

@@ -6,7 +6,7 @@ They carry the names of Kubernetes' own reasons, hence without the suffix Error.
 # ruff: noqa: N818
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -77,7 +77,11 @@ class Gone(ApiError):
 
 
 class Invalid(ApiError):
-    """422: the object breaks its schema or a validation rule; `causes` names the fields."""
+    """The object breaks its schema or a validation rule.
+
+    422, where `causes` names the fields; and 400 and 500, where a field of the object is unknown to its kind, or its
+    value is of another type: the same object is refused as long as it is sent.
+    """
 
 
 class TooManyRequests(ApiError):
@@ -141,17 +145,27 @@ class Status(msgspec.Struct):
         if not wait_seconds and retry_after is not None and retry_after.isdecimal():
             wait_seconds = float(retry_after)
         kind = self.BY_CODE.get(code, ApiUnavailable if code >= 500 else ApiError)
+        message = self.message or ""
+        if any(words in message for words in _UNREADABLE):
+            kind, message = Invalid, message.partition(_VALUE_FOLLOWS)[0]
         return kind(
             request,
             status=code,
             reason=self.reason or "",
-            message=self.message or "",
+            message=message,
             causes=details.causes or (),
             retry_after_seconds=wait_seconds or None,
         )
 
 
 _status = msgspec.json.Decoder(Status)
+_UNREADABLE: Final = (
+    " cannot be handled as a ",  # 400, of an object that is created or replaced
+    "failed to create typed patch object ",  # 500, of one that is applied
+    "failed to convert new object ",  # 500, of one that is patched or applied: a quantity that is none
+)
+"""What API servers say of an object that they can not read; their reason is that of many other errors."""
+_VALUE_FOLLOWS: Final = ", got &value."  # it may be what nobody shall read in a status or a log
 WORDS_OF_A_PROXY = 200  # characters of a body that is no Status, kept for the message
 
 
