@@ -306,6 +306,10 @@ def test_what_is_most_likely_not_meant_is_told(document: Document, words: str) -
     "document",
     [
         pytest.param(service(slo=None), id="recommenders by default without targets"),
+        pytest.param(
+            service(slo=None, scaling={"recommenders": ["Slo", "Saturation", "Forecast"]}),
+            id="the same, as the API server fills them in",
+        ),
         pytest.param(service(slo=None, scaling={"recommenders": ["Saturation"]}), id="nobody who needs targets"),
         pytest.param(service(slo={"endToEnd": "9s", "quantile": "0.99"}), id="the quantile of the attainment"),
         pytest.param(

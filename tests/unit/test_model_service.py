@@ -117,9 +117,16 @@ def test_profiles_agree_with_the_api_server(case: dict[str, Any]) -> None:
         pytest.param(
             {"pod": {"restartPolicy": "Never"}},
             "spec.roles[0].variants[0].template.spec",
-            "{'containers': [{'name': 'engine', 'image': 'vllm/vllm-openai:v0.11.0'}], 'resta…",
+            "{'containers': […], 'restartPolicy': 'Never'}",
             "restartPolicy must be left out, or Always: an engine that ends is started again",
             id="an engine that ends",
+        ),
+        pytest.param(
+            {"pod": {"containers": [{"name": "e", "env": [{"name": "A", "value": "secret"}], "resources": 1}]}},
+            "spec.roles[0].variants[0].template.spec.containers[0]",
+            "{'name': 'e', 'env': […], 'resources': 1}",
+            "resources must be an object",
+            id="a container with a secret, which nobody shall read in a message",
         ),
         pytest.param(
             {"spec": {"minReplicas": 3}},

@@ -16,7 +16,7 @@ from stowage.admission.serving_schedules import impossible_schedules
 from stowage.admission.verdict import Problem
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_role import ServingContainer, ServingPodSpec, Variant
-from stowage.api.model_service_scaling import Minimize, Recommender
+from stowage.api.model_service_scaling import Minimize, Recommender, Scaling
 from stowage_scheduler.counted import counted
 from stowage_scheduler.kube.gpu_facts import WHOLE
 
@@ -85,7 +85,8 @@ def _amount(container: ServingContainer, name: str) -> int:
 
 def _by_its_targets(service: ModelService) -> Iterator[str]:
     spec, scaling = service.spec, service.spec.scaling
-    if spec.slo is None and Recommender.SLO in scaling.recommenders and "recommenders" in scaling.model_fields_set:
+    by_default = Scaling().recommenders  # API servers fill them in before they ask
+    if spec.slo is None and Recommender.SLO in scaling.recommenders and scaling.recommenders != by_default:
         yield "spec.scaling.recommenders: Slo has nothing to say without spec.slo"
     if scaling.concurrency is not None and Recommender.CONCURRENCY not in scaling.recommenders:
         yield "spec.scaling.concurrency has no effect: spec.scaling.recommenders does not name Concurrency"

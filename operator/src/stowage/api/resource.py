@@ -199,9 +199,28 @@ def _without(document: Mapping[str, Any], places: Iterable[tuple[int | str, ...]
 
 
 def _shown(value: object) -> str:
-    """`value` on one line, cut where it gets long."""
+    """`value` on one line, cut where it gets long; what is within its parts stays out, for some of it is secret."""
+    if isinstance(value, Mapping):
+        value = {name: _Outline(part) for name, part in value.items()}
+    elif isinstance(value, list | tuple):
+        value = [_Outline(part) for part in value[:MAX_VALUE_SHOWN]]
     text = repr(value[: MAX_VALUE_SHOWN + 1]) if isinstance(value, str) else repr(value)
     return text if len(text) <= MAX_VALUE_SHOWN else text[:MAX_VALUE_SHOWN] + "…"
+
+
+class _Outline:
+    """A part of a value: itself, or brackets for what has parts of its own, as environment variables are of a pod."""
+
+    def __init__(self, part: object) -> None:
+        self._part = part
+
+    def __repr__(self) -> str:
+        match self._part:
+            case Mapping() as fields if fields:
+                return "{…}"
+            case list() | tuple() as items if items:
+                return "[…]"
+        return repr(self._part)
 
 
 def problems_of(error: ValidationError) -> tuple[tuple[str, str, str], ...]:
