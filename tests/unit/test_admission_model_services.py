@@ -73,6 +73,50 @@ def test_a_sensible_service_is_let_through_and_told_that_nothing_is_done_with_it
             id="another number of GPUs than the template's",
         ),
         pytest.param(
+            service(role("unified", variant(template=template(image="")))),
+            "spec.roles[0].variants[0].template.spec.containers[0].image",
+            "(absent)",
+            "must be given",
+            id="an engine without an image",
+        ),
+        pytest.param(
+            service(role("unified", variant(template=template(resources={"requests": {"cpu": "1 core"}})))),
+            "spec.roles[0].variants[0].template.spec.containers[0].resources.requests[cpu]",
+            "1 core",
+            "must be a Kubernetes quantity such as 500m, 2 or 1.5Gi",
+            id="an amount in words",
+        ),
+        pytest.param(
+            service(role("unified", variant(template=template(resources={"limits": {"nvidia.com/gpu": "0.5"}})))),
+            "spec.roles[0].variants[0].template.spec.containers[0].resources.limits[nvidia.com/gpu]",
+            "0.5",
+            "must be a whole number: such a resource has no parts",
+            id="half a GPU",
+        ),
+        pytest.param(
+            service(role("unified", variant(template=template(resources={"limits": {"nvidia.com/gpu": "9" * 5000}})))),
+            "spec.roles[0].variants[0].template.spec.containers[0].resources.limits[nvidia.com/gpu]",
+            "9" * 80,
+            "must be a Kubernetes quantity such as 500m, 2 or 1.5Gi",
+            id="GPUs beyond what can be read",
+        ),
+        pytest.param(
+            service(
+                role("unified", variant(template=template(pod={"initContainers": [{"name": "a", "resources": GPUS}]})))
+            ),
+            "spec.roles[0].variants[0].template.spec.initContainers[0].image",
+            "(absent)",
+            "must be given",
+            id="an init container without an image",
+        ),
+        pytest.param(
+            service(role("unified", variant(group={"size": 2, "workers": {"spec": {"containers": [{"name": "e"}]}}}))),
+            "spec.roles[0].variants[0].group.workers.spec.containers[0].image",
+            "(absent)",
+            "must be given",
+            id="a worker without an image",
+        ),
+        pytest.param(
             service(role("unified", variant(gpus=2, group={"size": 3}))),
             "spec.roles[0].variants[0].gpus",
             "2",
@@ -391,7 +435,6 @@ def test_what_is_odd_about_a_profile_is_told(spec: Document, words: tuple[str, .
     "engine",
     [
         pytest.param({"ports": 8000}, id="a port where a list of ports belongs"),
-        pytest.param({"resources": {"limits": {"nvidia.com/gpu": "9" * 5000}}}, id="GPUs beyond what can be read"),
     ],
 )
 def test_fields_that_are_handed_on_may_hold_anything(engine: Document) -> None:

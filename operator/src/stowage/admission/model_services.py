@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from stowage.admission.containers import unusable_containers
 from stowage.admission.mounts import mounts_of_nothing
 from stowage.admission.serving_bounds import (
     budget_too_small,
@@ -42,10 +43,11 @@ def warnings(service: ModelService) -> tuple[str, ...]:
 
 def _templates(service: ModelService) -> Iterator[Problem]:
     for path, variant in _variants(service):
-        yield from mounts_of_nothing(variant.template.spec, f"{path}.template.spec")
-        workers = variant.group.workers if variant.group is not None else None
-        if workers is not None:
-            yield from mounts_of_nothing(workers.spec, f"{path}.group.workers.spec")
+        templates = {"template": variant.template, "group.workers": variant.group.workers if variant.group else None}
+        for name, one in templates.items():
+            if one is not None:
+                yield from unusable_containers(one.spec, f"{path}.{name}.spec")
+                yield from mounts_of_nothing(one.spec, f"{path}.{name}.spec")
         asked = _gpus_asked_for(variant)
         if variant.gpus is not None and asked and asked != variant.gpus:
             of = f"the {variant.group.size} pods" if variant.group is not None else "the containers"

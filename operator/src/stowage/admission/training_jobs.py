@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from stowage.admission.containers import unusable_containers
 from stowage.admission.known import Known
 from stowage.admission.mounts import mounts, mounts_of_nothing
 from stowage.admission.verdict import Problem
@@ -29,6 +30,7 @@ def problems(job: TrainingJob) -> tuple[Problem, ...]:
     return (
         *_log_rules_twice(job),
         *_directory_taken(job),
+        *unusable_containers(job.spec.template.spec, "spec.template.spec"),
         *mounts_of_nothing(job.spec.template.spec, "spec.template.spec"),
     )
 
