@@ -101,15 +101,33 @@ def test_the_same_for_programs() -> None:
     assert (one["desired"], one["variants"]) == (3, {"default": {"desired": 3, "ready": 3}} | one["variants"])
 
 
+def test_nothing_helps_replicas_that_start_but_patience() -> None:
+    starting = (condition("Available", "False", "ReplicasStarting"), condition("Observed", "False", "SignalsMissing"))
+    assert explain(service(ModelServiceStatus(roles=(role(),), conditions=starting)), NOW).help == ""
+
+
 @pytest.mark.parametrize(
     ("status", "words", "positive"),
     [
         pytest.param(ModelServiceStatus(), "kubectl stowage doctor", False, id="nobody has looked yet"),
         pytest.param(
             ModelServiceStatus(roles=(role(),), conditions=(condition("Scaling", "False", "ManualOverride"),)),
-            "take it away to let it follow its load",
+            "take it away to let it follow its load: kubectl patch msvc chat -n team --type merge "
+            """-p '{"spec":{"replicas":null}}'""",
             True,
             id="fixed by hand",
+        ),
+        pytest.param(
+            ModelServiceStatus(
+                roles=(role(),),
+                conditions=(
+                    condition("Available", "False", "ReplicasUnplaced"),
+                    condition("Observed", "False", "SignalsMissing"),
+                ),
+            ),
+            "kubectl stowage why pod/NAME",
+            False,
+            id="no room, and no signals for that reason",
         ),
         pytest.param(
             ModelServiceStatus(roles=(role(),), conditions=(condition("Accepted", "False", "ForeignEdit", "hpa"),)),

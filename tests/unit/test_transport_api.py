@@ -105,7 +105,7 @@ UNREADABLE = [
     ),
     pytest.param(
         500,
-        'failed to create typed patch object (a/x; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema',
+        "failed to create typed patch object (a/x; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema",
         id="applied, with a field that nobody knows",
     ),
     pytest.param(
@@ -119,7 +119,7 @@ UNREADABLE = [
 @pytest.mark.parametrize(("code", "words"), UNREADABLE)
 async def test_an_object_that_no_server_can_read_is_invalid(connect: Connect, code: int, words: str) -> None:
     api = await connect(status(code, reason="BadRequest" if code == 400 else "", message=words))
-    with pytest.raises(Invalid, match="Deployment|Pod") as caught:
+    with pytest.raises(Invalid, match=r"Deployment|Pod") as caught:
         await api.apply(paths.node("n1"), {}, field_manager="tests")
     assert (caught.value.status, caught.value.message) == (code, words)
 

@@ -202,13 +202,20 @@ def _help(service: ModelService) -> str:
 
     if not service.status.conditions:
         return "the operator has not looked at it yet: kubectl stowage doctor says whether one runs"
+    at = f"{service.name} -n {service.namespace}"
     words = {
-        ServiceReason.MANUAL_OVERRIDE: "spec.replicas fixes the first role; take it away to let it follow its load",
+        ServiceReason.CHILD_REFUSED: "Accepted says what is refused: change the template, or what refuses it",
+        ServiceReason.REPLICAS_UNPLACED: "kubectl stowage why pod/NAME tells which nodes each pod would fit",
+        ServiceReason.REPLICAS_FAILING: "kubectl logs and kubectl describe of the pods that Available names",
+        ServiceReason.QUOTA_FULL: "a larger ResourceQuota, or fewer replicas",
+        ServiceReason.MANUAL_OVERRIDE: "spec.replicas fixes the first role; take it away to let it follow its load: "
+        f"""kubectl patch msvc {at} --type merge -p '{{"spec":{{"replicas":null}}}}'""",
         ServiceReason.PAUSED: "scaling.paused: false lets replicas change",
         ServiceReason.UNKNOWN_ENDPOINT: "define the endpoint in prometheus.endpoints of the chart",
-        ServiceReason.SIGNALS_MISSING: "see to it that Prometheus scrapes the replicas",
         ServiceReason.FOREIGN_EDIT: "one writer alone: take the other autoscaler away, then scale the Deployment back",
         ServiceReason.PROFILE_MISSING: "kubectl get pprof shows the profiles that there are",
+        ServiceReason.REPLICAS_STARTING: "",  # signals come once one is ready
+        ServiceReason.SIGNALS_MISSING: "see to it that Prometheus scrapes the replicas",
     }
     reasons = [one.reason for one in service.status.conditions]
     return next((text for reason, text in words.items() if reason in reasons), "")
