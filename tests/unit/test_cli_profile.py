@@ -46,6 +46,13 @@ def test_what_is_printed_can_be_applied_and_says_what_was_measured(
     assert spec.kv_cache_tokens > 100_000
 
 
+def test_over_how_many_gpus_a_replica_went_is_read_from_the_rows(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["profile", str(table), "a", *NAMED[:4], *SELECT, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spec"]["parallelism"] == {"tensor": 8, "pipeline": 1}
+
+
 def test_limits_of_the_command_line_go_first(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = ("--kv-cache-tokens", "5000", "--max-running", "8", "--max-batched-tokens", "512", "-o", "json")
     assert run(["profile", str(table), "a", *NAMED, *SELECT, *limits]) == 0
@@ -64,6 +71,9 @@ def test_a_table_for_people(table: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "words"),
     [
         pytest.param((*NAMED,), "holds several profiles", id="nothing chosen"),
+        pytest.param(
+            (*NAMED[:4], *SELECT, "--tensor", "4"), "--tensor 4: perf_model.csv was measured with 8", id="other GPUs"
+        ),
         pytest.param(
             (*NAMED, "--profile-select", "hardware"), "'hardware' is not key=value", id="a choice without value"
         ),

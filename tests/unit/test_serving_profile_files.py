@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from stowage.decide.serving.performance import Performance, constant, line
 from stowage.simulate.openb import TraceError
 from stowage.simulate.serving.calibration import calibrated
 from stowage.simulate.serving.kv_capacity import kv_capacity
 from stowage.simulate.serving.measured_runs import Run, play, run_performance
-from stowage.simulate.serving.profile_files import Limits, read_profile
+from stowage.simulate.serving.profile_files import Limits, measured_parallelism, read_profile
 from stowage.simulate.serving.profile_rows import parse_select
 from stowage.simulate.serving.requests import Requests
 
@@ -115,6 +116,45 @@ def test_a_selection_that_is_none_is_refused(text: str) -> None:
 def test_a_file_in_no_known_form_names_the_forms(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="no known form of a profile; one of these sets of columns is expected"):
         read_profile(written(tmp_path, "a,b\n1,2\n"))
+
+
+RESOURCE = """
+apiVersion: stowage.dev/v1alpha1
+kind: PerformanceProfile
+metadata: {name: a, resourceVersion: "7"}
+spec:
+  model: m
+  accelerator: h100
+  kvCacheTokens: 4000
+  fitted: {prefill: {base: "20", perToken: "0.2"}, decode: {base: "40", perRequest: "2"}}
+status: {services: 1}
+"""
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_profile_of_the_cluster_is_a_profile_too(tmp_path: Path, form: str) -> None:
+    text = RESOURCE if form == "yaml" else json.dumps(yaml.safe_load(RESOURCE))
+    found = read_profile(written(tmp_path, text, f"a.{form}"), limits=Limits(max_running=8))
+    assert found.prefill_seconds(100) == pytest.approx(0.04)
+    assert (found.kv_capacity_tokens, found.max_running) == (4000, 8)
+    assert measured_parallelism(tmp_path / f"a.{form}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "select", "words"),
+    [
+        pytest.param("kind: ModelService", {}, "kind must be PerformanceProfile", id="another kind"),
+        pytest.param("- 1", {}, "kind must be PerformanceProfile", id="a list"),
+        pytest.param(f"{RESOURCE}---{RESOURCE}", {}, "a.yaml: expected a single document", id="two of them"),
+        pytest.param(RESOURCE.replace("4000", "none"), {}, "spec.kvCacheTokens = 'none'", id="no number"),
+        pytest.param(RESOURCE, {"model": "m"}, "profile-select model: the file holds one profile", id="a selection"),
+    ],
+)
+def test_what_is_no_profile_of_a_cluster_is_named(
+    tmp_path: Path, text: str, select: Mapping[str, str], words: str
+) -> None:
+    with pytest.raises(TraceError, match=words):
+        read_profile(written(tmp_path, text, "a.yaml"), select)
 
 
 TRUE = Performance(line(0.008, 5e-5), line(0.008, 1e-4), 10**6, constant(4e-8), max_running=256)

@@ -111,6 +111,8 @@ def test_targets_that_nobody_can_keep_are_told_as_they_are(
         pytest.param(["--policies", ""], "--policies '': known are", id="no policy"),
         pytest.param(["--slo-ttft", "2"], "--slo-ttft '2'", id="a duration without a unit"),
         pytest.param(["--slo-itl", "0s"], "--slo-itl 0s: must be more than 0s", id="no time at all"),
+        pytest.param(["--start", "30h"], "no request from 108000 s on", id="the second day of a trace of an hour"),
+        pytest.param(["--start", "745h"], "--start 745h: must be more than 0s and at most 744h", id="after a month"),
         pytest.param(["--rate-scale", "0"], "--rate-scale 0", id="no requests"),
         pytest.param(["--rate-scale", "nan"], "--rate-scale nan", id="no number"),
         pytest.param(["--profile-select", "hardware"], "--profile-select hardware", id="no value to select by"),

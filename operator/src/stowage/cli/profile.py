@@ -31,8 +31,14 @@ def profile(
     ] = "",
     engine: Annotated[EngineType, typer.Option("--engine", help="With which engine.")] = EngineType.VLLM,
     engine_version: Annotated[str | None, typer.Option("--engine-version", help="Its version.")] = None,
-    tensor: Annotated[int, typer.Option("--tensor", min=1, max=64, help="GPUs that share each layer.")] = 1,
-    pipeline: Annotated[int, typer.Option("--pipeline", min=1, max=64, help="Stages that follow each other.")] = 1,
+    tensor: Annotated[
+        int | None,
+        typer.Option("--tensor", min=1, max=64, help="GPUs that share each layer. Default: as the file tells, or 1."),
+    ] = None,
+    pipeline: Annotated[
+        int | None,
+        typer.Option("--pipeline", min=1, max=64, help="Stages that follow each other. Default: likewise."),
+    ] = None,
     kv_cache_tokens: Annotated[
         int | None,
         typer.Option("--kv-cache-tokens", min=1, help="What the KV cache holds."),
@@ -51,18 +57,21 @@ def profile(
     """
     from stowage.decide.serving.profile_resource import Origin
     from stowage.simulate.openb import TraceError
-    from stowage.simulate.serving.profile_files import Limits, read_profile
+    from stowage.simulate.serving.profile_files import Limits, measured_parallelism, read_profile
     from stowage.simulate.serving.profile_rows import parse_select
 
-    origin = Origin(model, accelerator, engine, engine_version, tensor, pipeline, source=file.name)
     try:
         chosen = parse_select(select)
         limits = Limits(kv_cache_tokens, max_running, max_batched_tokens)
         performance = read_profile(file, chosen, limits)
+        told = measured_parallelism(file, chosen)
     except TraceError as error:
         raise InputError(str(error)) from error
     except ValueError as error:
         raise InputError(f"--profile-select {select}: {error}") from error
+    measured = told or (None, None)
+    spread = (_agreed("--tensor", tensor, measured[0], file), _agreed("--pipeline", pipeline, measured[1], file))
+    origin = Origin(model, accelerator, engine, engine_version, *spread, source=file.name)
     if chosen:
         origin = replace(origin, source=f"{file.name}, {', '.join(f'{key} {value}' for key, value in chosen.items())}")
     found = _resource(name, performance, origin)
@@ -72,6 +81,19 @@ def profile(
         whole = found.to_document()
         head = {"apiVersion": whole["apiVersion"], "kind": whole["kind"], "metadata": {"name": name}}
         print_document({**head, "spec": whole["spec"]}, output)
+
+
+def _agreed(option: str, given: int | None, measured: int | None, file: Path) -> int:
+    """How many there are: as the file tells, or else as was given, or one.
+
+    Raises:
+        InputError: the two differ.
+    """
+    if given is not None and measured is not None and given != measured:
+        raise InputError(
+            f"{option} {given}: {file.name} was measured with {measured}; leave it out, or choose other rows"
+        )
+    return given or measured or 1
 
 
 def _resource(name: str, performance: Performance, origin: Origin) -> PerformanceProfile:

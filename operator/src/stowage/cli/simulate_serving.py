@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _ALL = "all"
 _MOST_GPUS = 4096
+_MOST_HOURS = 31 * 24
+"""Of a trace: ServeGen's has a week."""
 
 
 def serving(
@@ -151,8 +153,8 @@ def _setup(
 def _requests(trace: Path, rate_scale: float, seed: int, start: str | None, length: str | None) -> Requests:
     from stowage.simulate.serving.arrivals import read_requests
 
-    begins = 0.0 if start is None else duration_seconds(start, "--start")
-    seconds = math.inf if length is None else duration_seconds(length, "--length")
+    begins = 0.0 if start is None else duration_seconds(start, "--start", most_hours=_MOST_HOURS)
+    seconds = math.inf if length is None else duration_seconds(length, "--length", most_hours=_MOST_HOURS)
     try:
         return read_requests(trace, rate_scale=rate_scale, seed=seed, start_seconds=begins, seconds=seconds)
     except ValueError as error:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from stowage.cli.errors import InputError
 
-_LONGEST_SECONDS = 24 * 3600.0
+_DAY_HOURS = 24
 
 
-def duration_seconds(text: str, option: str) -> float:
-    """Seconds of a duration like `1s`, `500ms` or `1m30s`; more than zero, at most a day.
+def duration_seconds(text: str, option: str, *, most_hours: int = _DAY_HOURS) -> float:
+    """Seconds of a duration like `1s`, `500ms` or `1m30s`; more than zero, by default at most a day.
 
     Raises:
         InputError: the text is no such duration.
@@ -22,8 +22,8 @@ def duration_seconds(text: str, option: str) -> float:
         seconds = Duration(text).seconds
     except ValueError as error:
         raise InputError(f"{option} {text[:40]!r}: {error}") from error
-    if not 0 < seconds <= _LONGEST_SECONDS:
-        raise InputError(f"{option} {text}: must be more than 0s and at most 24h")
+    if not 0 < seconds <= most_hours * 3600:
+        raise InputError(f"{option} {text}: must be more than 0s and at most {most_hours}h")
     return seconds
 
 

@@ -7,6 +7,8 @@
 | Dynamo planner's `prefill.csv`, `decode.csv`, `limits.csv` | `prefill_isl`; `x_kv_usage` | steps, by KV use too |
 | inference-perf's summaries | `requested_rps`, `e2e_mean_s` | whole runs at a fixed rate |
 | LLMServingSim's runs of vLLM | `queue_wait_s`, `decode_s` | each request of one run |
+
+A PerformanceProfile, as YAML or JSON, is one too.
 """
 
 from __future__ import annotations
@@ -17,8 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import yaml
+
+from stowage.api.performance_profile import PerformanceProfile
 from stowage.decide.serving.performance import DEFAULT_RUNNING, Performance, measured_curve, medians
 from stowage.decide.serving.performance_fit import decode_curves
+from stowage.decide.serving.profile_resource import performance_of
 from stowage.simulate.openb import TraceError
 from stowage.simulate.serving.calibration import calibrated
 from stowage.simulate.serving.csv_files import Row, columns_of, number, parsed, whole
@@ -27,6 +33,7 @@ from stowage.simulate.serving.measured_runs import RUN_COLUMNS, read_run, run_pe
 from stowage.simulate.serving.profile_fits import fit_concurrency, fit_rates
 from stowage.simulate.serving.profile_rows import selected
 
+_RESOURCES: Final = frozenset({".yaml", ".yml", ".json"})
 _MILLI: Final = 1e-3
 MIXED_FACTOR: Final = 1.1
 """What splitwise-sim multiplies steps of prompts and sequences by."""
@@ -59,7 +66,7 @@ def read_profile(file: Path, select: Mapping[str, str] | None = None, limits: Li
     """The performance of one replica.
 
     Args:
-        file: a table in one of the forms above; of Dynamo's, one of the three or their folder.
+        file: in one of the forms above; of Dynamo's, one of the three or their folder.
         select: values by column, where the file holds several profiles.
         limits: what goes before what the file tells.
 
@@ -68,6 +75,8 @@ def read_profile(file: Path, select: Mapping[str, str] | None = None, limits: Li
             line and field, or the choices.
     """
     given = limits or Limits()
+    if file.suffix in _RESOURCES:
+        return given.over(_resource(file, select or {}))
     if file.is_dir():
         file = file / "prefill.csv"
     names = set(columns_of(file))
@@ -79,6 +88,35 @@ def read_profile(file: Path, select: Mapping[str, str] | None = None, limits: Li
                 raise TraceError(f"{file}: {error}") from error
     known = "; ".join(", ".join(columns) for columns, _ in _FORMS)
     raise TraceError(f"{file}: no known form of a profile; one of these sets of columns is expected: {known}")
+
+
+def _resource(file: Path, select: Mapping[str, str]) -> Performance:
+    try:
+        document = yaml.safe_load(file.read_bytes())
+        if not isinstance(document, Mapping) or document.get("kind") != PerformanceProfile.kind_name():
+            raise TraceError(f"{file}: kind must be {PerformanceProfile.kind_name()}, and the only document")
+        selected(file, (), (), select)
+        return performance_of(PerformanceProfile.parse_stored(document).spec)
+    except OSError as error:
+        raise TraceError(f"{file}: {error.strerror or error}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise TraceError(f"{file}: {' '.join(str(error).split())}") from error
+
+
+def measured_parallelism(file: Path, select: Mapping[str, str] | None = None) -> tuple[int, int] | None:
+    """Over how many GPUs the replica of `read_profile` spread each layer, and in how many stages; None: nobody told.
+
+    Raises:
+        TraceError: as of `read_profile`.
+    """
+    names = set() if file.is_dir() or file.suffix in _RESOURCES else set(columns_of(file))
+    if set(_SPLITWISE) <= names:
+        first = selected(file, parsed(file, _SPLITWISE, _checked_splitwise), _SPLITWISE[:3], select or {})[0]
+        return int(first["tensor_parallel"]), 1
+    if set(_SILICON) <= names:
+        first = _silicon_rows(file, select or {})[0]
+        return max(1, int(first["tp_size"] or 1)), max(1, int(first["pp_size"] or 1))
+    return None
 
 
 def _capacity(file: Path, given: Limits, model: str, gpu: str, gpus: int, precision: str = "") -> int:
@@ -142,14 +180,18 @@ _SILICON: Final = (*_SILICON_KEYS, "isl", "osl", "batch_size", "silicon_ttft_ms"
 
 
 def _silicon(file: Path, select: Mapping[str, str], given: Limits) -> Performance:
-    rows = [row for row in parsed(file, _SILICON, _checked_silicon) if row["mode"] == "agg"]
-    if not rows:
-        raise TraceError(f"{file}: no row with mode agg; those with prefill and decode apart tell of no single replica")
-    rows = selected(file, rows, _SILICON_KEYS, select)
+    rows = _silicon_rows(file, select)
     first = rows[0]
     gpus = max(1, int(first["tp_size"] or 1)) * max(1, int(first["pp_size"] or 1))
     capacity = _capacity(file, given, first["model_path"], first["system"], gpus, first["precision"])
     return fit_concurrency(rows, capacity)
+
+
+def _silicon_rows(file: Path, select: Mapping[str, str]) -> list[Row]:
+    rows = [row for row in parsed(file, _SILICON, _checked_silicon) if row["mode"] == "agg"]
+    if not rows:
+        raise TraceError(f"{file}: no row with mode agg; those with prefill and decode apart tell of no single replica")
+    return selected(file, rows, _SILICON_KEYS, select)
 
 
 def _checked_silicon(row: Row) -> Row:
