@@ -425,6 +425,19 @@ def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> Non
             ("spec.maxBatchedTokens = 2048: the KV cache holds 1000 tokens",),
             id="a cache that is smaller than a step",
         ),
+        pytest.param(
+            {
+                "fitted": {
+                    "prefill": {"base": "18000", "perToken": "100"},
+                    "decode": {"base": "20000", "perRequest": "40"},
+                }
+            },
+            (
+                "spec: a prompt of 256 tokens takes 43.6 s by these numbers; they must be in milliseconds",
+                "spec: a token of one request alone takes 20 s by these numbers; they must be in milliseconds",
+            ),
+            id="microseconds",
+        ),
     ],
 )
 def test_what_is_odd_about_a_profile_is_told(spec: Document, words: tuple[str, ...]) -> None:

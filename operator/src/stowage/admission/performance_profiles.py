@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from stowage.api.performance_profile import PerformanceProfile
 from stowage.decide.serving.profile_resource import performance_of
 
+_SLOW_SECONDS = 5.0
+"""Nobody waits so long for one token, or for the first of a short prompt: it is a mistake of the unit."""
+_SHORT_PROMPT = 256
 _FAR = 1.25
 """Rows that were moved by so much were not noise."""
 
 
 def warnings(profile: PerformanceProfile) -> tuple[str, ...]:
     """What is most likely not meant."""
-    return tuple(_by_its_rows(profile))
+    return (*_by_its_rows(profile), *_by_its_pace(profile))
 
 
 def _by_its_rows(profile: PerformanceProfile) -> Iterator[str]:
@@ -38,6 +41,16 @@ def _by_its_rows(profile: PerformanceProfile) -> Iterator[str]:
             f"spec.maxBatchedTokens = {profile.spec.max_batched_tokens}: the KV cache holds "
             f"{profile.spec.kv_cache_tokens} tokens"
         )
+
+
+def _by_its_pace(profile: PerformanceProfile) -> Iterator[str]:
+    curves = performance_of(profile.spec)
+    for what, seconds in (
+        (f"a prompt of {_SHORT_PROMPT} tokens", curves.prefill_seconds(_SHORT_PROMPT)),
+        ("a token of one request alone", curves.decode_step_seconds(1, 0)),
+    ):
+        if seconds > _SLOW_SECONDS:
+            yield f"spec: {what} takes {seconds:.3g} s by these numbers; they must be in milliseconds"
 
 
 def _differ(measured: float, taken: float) -> bool:
