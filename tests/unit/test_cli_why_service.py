@@ -17,6 +17,7 @@ from stowage.api.model_service_status import (
     RoleMix,
     RoleStatus,
     ServiceLevelStatus,
+    SpendStatus,
     VariantStatus,
 )
 from stowage.cli import run
@@ -185,6 +186,35 @@ def test_a_service_is_explained_from_a_dump(tmp_path: Path, capsys: pytest.Captu
     assert "asked for: Slo 3" in told
     assert run(["why", "msvc/team/other", "-f", str(tmp_path / "dump.json")]) == 2
     assert "modelservice team/other: not found" in capsys.readouterr().err
+
+
+def test_top_lists_services_those_that_miss_most_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spend = SpendStatus(gpus=24, cost_per_hour="10.5")
+    items = [
+        service(RISEN.model_copy(update={"reason": "SloHeadroomLow", "spend": spend})).to_document(),
+        {**service().to_document(), "metadata": {"name": "a", "namespace": "team"}},
+        {**service().to_document(), "metadata": {"name": "odd", "namespace": "team"}, "spec": {}},
+    ]
+    file = tmp_path / "dump.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    assert run(["top", "-f", str(file), "-o", "json"]) == 0
+    answer = capsys.readouterr()
+    first, second = json.loads(answer.out)["modelServices"]
+    assert first == {
+        "service": "team/chat",
+        "ready": 2,
+        "desired": 3,
+        "attainment": 0.9912,
+        "reason": "SloHeadroomLow",
+        "gpus": 24,
+        "costPerHour": 10.5,
+        "powerWatts": None,
+    }
+    assert (second["service"], second["attainment"]) == ("team/a", None)
+    assert "left out: ModelService odd: spec.roles" in answer.err
+    assert run(["top", "-f", str(file)]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[-2].split() == ["team/chat", "2", "3", "99.12", "%", "SloHeadroomLow", "24", "10.50"]
 
 
 def test_profiles_stand_in_a_dump_as_they_are_written() -> None:

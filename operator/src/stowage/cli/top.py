@@ -1,4 +1,4 @@
-"""`stowage top`: how full the nodes are, how usable what is free is, and how training jobs do."""
+"""`stowage top`: how full the nodes are, how usable what is free is, and how training jobs and model services do."""
 
 from __future__ import annotations
 
@@ -53,19 +53,22 @@ def top(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Show requested and allocatable CPU, memory and GPUs by node, the largest free GPU block, and training jobs."""
-    from stowage.cli import job_rows
+    """Show requested and allocatable CPU, memory and GPUs by node, the largest free GPU block, jobs and services."""
+    from stowage.cli import job_rows, service_rows
     from stowage.cli.facts import load
 
     facts = load(file, now, kubeconfig, context)
     snapshot, jobs = facts.snapshot, job_rows.job_rows(facts.jobs)
+    services = service_rows.service_rows(facts.services)
     uses = node_uses(snapshot)
     pending = sum(1 for pod in snapshot.pods if pod.node is None and not pod.finished)
     if output is Output.TABLE:
         _print_table(uses, pending)
         job_rows.show(jobs)
+        service_rows.show(services)
     else:
-        print_document({**document(uses, pending), "trainingJobs": job_rows.document(jobs)}, output)
+        own = {"trainingJobs": job_rows.document(jobs), "modelServices": service_rows.document(services)}
+        print_document({**document(uses, pending), **own}, output)
 
 
 def node_uses(snapshot: Snapshot) -> list[NodeUse]:
