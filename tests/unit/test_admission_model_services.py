@@ -310,6 +310,11 @@ def test_what_can_run_is_not_refused(document: Document) -> None:
             id="a quantile that hides misses",
         ),
         pytest.param(
+            service(role("unified", warm={"pods": 4})),
+            "spec.roles[0].warm.pods = 4: bounds leave room for 3 beside bounds.min = 1; raise bounds.max",
+            id="more spares than there can be",
+        ),
+        pytest.param(
             service(replicas=3),
             "spec.replicas = 3: role unified does not follow its load until it is taken away",
             id="replicas by hand",
@@ -365,6 +370,7 @@ def test_what_is_most_likely_not_meant_is_told(document: Document, words: str) -
         pytest.param(
             service(role("unified", variant(gpus=2, template=template(resources=None)))), id="the variant tells of GPUs"
         ),
+        pytest.param(service(role("unified", warm={"pods": 3})), id="as many spares as there can be"),
     ],
 )
 def test_nothing_more_is_told_of_what_is_meant(document: Document) -> None:

@@ -173,6 +173,13 @@ async def test_a_service_that_became_unreadable_is_no_longer_shown_as_it_was() -
     await theatre.look()
     assert shown("stowage_serving_replicas", {"state": "desired"}) == 0
     assert shown("stowage_serving_services", {"reason": "InvalidSpec"}) == 1
+    assert theatre.condition("Accepted") == ("False", "InvalidSpec")
+    assert theatre.status["reason"] == "InvalidSpec", "kubectl get shows it"
+    assert "spec.roles" in theatre.status["message"]
+    theatre.server.objects[SERVICE]["spec"]["roles"].pop()
+    theatre.server.objects[SERVICE]["metadata"]["generation"] += 1
+    await theatre.look()
+    assert theatre.status["reason"] != "InvalidSpec"
 
 
 async def test_a_new_leader_does_not_decide_before_the_first_answers_are_there() -> None:

@@ -102,7 +102,7 @@ async def refuse_unreadable_service(
     """
     path = paths.model_service(namespace, name)
     condition, reason = ServiceCondition.ACCEPTED, ServiceReason.INVALID_SPEC
-    await tell_unreadable(api, path, error, condition, reason, now=now, leads=leads)
+    await tell_unreadable(api, path, error, condition, reason, now=now, leads=leads, in_columns=True)
 
 
 async def list_children(api: Api, service: ModelService, kind: str) -> tuple[Document, ...]:

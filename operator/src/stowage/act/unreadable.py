@@ -24,6 +24,7 @@ async def tell_unreadable(
     *,
     now: float,
     leads: Callable[[], bool],
+    in_columns: bool = False,
 ) -> None:
     """Set a condition to False with the words of the error, and log it once; all else of the status stays.
 
@@ -35,6 +36,7 @@ async def tell_unreadable(
         reason: that it gets.
         now: seconds since 1970.
         leads: whether this process still leads.
+        in_columns: the status has a `reason` and a `message` of its own, which `kubectl get` shows.
     """
     try:
         raw = await api.get(path)
@@ -58,7 +60,8 @@ async def tell_unreadable(
     if not leads():
         return
     metadata.pop("managedFields", None)  # absent means untouched
+    words = {"reason": told["reason"], "message": told["message"]} if in_columns else {}
     try:
-        await api.replace(f"{path}/status", {**raw, "status": {**status, "conditions": [*others, told]}})
+        await api.replace(f"{path}/status", {**raw, "status": {**status, **words, "conditions": [*others, told]}})
     except (Conflict, NotFound):
         logger.debug("%s was changed meanwhile", path)

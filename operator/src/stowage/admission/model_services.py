@@ -111,6 +111,10 @@ def _by_its_bounds(service: ModelService) -> Iterator[str]:
     for number, role in enumerate(spec.roles):
         if role.bounds.min == role.bounds.max:
             yield f"spec.roles[{number}].bounds: role {role.name} always has {counted(role.bounds.min, 'replica')}"
+        room = role.bounds.max - role.bounds.min
+        if role.warm.pods > room:
+            words = f"bounds leave room for {room} beside bounds.min = {role.bounds.min}; raise bounds.max"
+            yield f"spec.roles[{number}].warm.pods = {role.warm.pods}: {words}"
     for number, role in enumerate(spec.roles):
         unpriced = [one.name for one in role.variants if one.cost_per_hour is None]
         if len(role.variants) > 1 and unpriced and spec.scaling.minimize is Minimize.COST:
