@@ -80,6 +80,13 @@ def test_a_sensible_service_is_let_through_and_told_that_nothing_is_done_with_it
             id="an engine without an image",
         ),
         pytest.param(
+            service(role("unified", variant(template=template(image=True)))),
+            "spec.roles[0].variants[0].template.spec.containers[0].image",
+            "True",
+            "must be text; give it in quotes",
+            id="an image that YAML takes for a yes",
+        ),
+        pytest.param(
             service(role("unified", variant(template=template(resources={"requests": {"cpu": "1 core"}})))),
             "spec.roles[0].variants[0].template.spec.containers[0].resources.requests[cpu]",
             "1 core",

@@ -118,6 +118,7 @@ def test_targets_that_nobody_can_keep_are_told_as_they_are(
         pytest.param(["--profile-select", "hardware"], "--profile-select hardware", id="no value to select by"),
         pytest.param(["--profile-select", "hardware=t4"], "t4", id="nothing selected"),
         pytest.param(["--plot", "picture.svg"], "must end in .png", id="form of the picture"),
+        pytest.param(["--plot", "none/a.png"], "--plot none/a.png: there is no folder none", id="place of the picture"),
     ],
 )
 def test_wrong_input_is_refused_with_the_option(

@@ -24,8 +24,11 @@ def unusable_containers(pod: PodSpec | ServingPodSpec, path: str) -> Iterator[Pr
     for name, containers in (("initContainers", pod.init_containers or ()), ("containers", pod.containers)):
         for number, one in enumerate(containers):
             field, extra = f"{path}.{name}[{number}]", one.model_extra or {}
-            if not extra.get("image"):
+            image = extra.get("image")
+            if not image:
                 yield Problem(f"{field}.image", "(absent)", "must be given")
+            elif not isinstance(image, str):
+                yield Problem(f"{field}.image", str(image)[:MAX_VALUE_SHOWN], "must be text; give it in quotes")
             yield from _no_amounts(extra.get("resources"), f"{field}.resources")
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from stowage.cli.errors import InputError
+
 
 class Output(StrEnum):
     """Form of the answer on standard output."""
@@ -48,3 +50,15 @@ DeterministicBudgetOption = Annotated[
     typer.Option("--deterministic-budget", help="Work units instead of wall time: same input and seed, same plan."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the search.")]
+
+
+def refuse_no_picture(file: Path | None) -> None:
+    """Looks at the file of `--plot` before there is anything to draw: what was worked out would be lost.
+
+    Raises:
+        InputError: it is no PNG, or its folder is not there.
+    """
+    if file is not None and file.suffix != ".png":
+        raise InputError(f"--plot {file}: the name must end in .png")
+    if file is not None and not file.parent.is_dir():
+        raise InputError(f"--plot {file}: there is no folder {file.parent}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import structs
 
-from stowage.cli.errors import ExitCode, InputError
+from stowage.cli.errors import ExitCode
 from stowage.cli.options import (
     BudgetOption,
     ContextOption,
@@ -21,6 +21,7 @@ from stowage.cli.options import (
     OutputOption,
     PolicyOption,
     SeedOption,
+    refuse_no_picture,
 )
 from stowage.cli.printing import console, print_document, progress, remark
 from stowage.cli.times import budget_given
@@ -62,8 +63,7 @@ def plan(
     from stowage.cli.facts import choose, load
 
     seconds, units = budget_given(budget, deterministic_budget)
-    if plot is not None and plot.suffix != ".png":
-        raise InputError(f"--plot {plot}: the name must end in .png")
+    refuse_no_picture(plot)
     facts = load(file, now, kubeconfig, context)
     chosen = choose(policy, facts)
     if consolidate:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stowage.cli.errors import InputError
-from stowage.cli.options import Output, OutputOption
+from stowage.cli.options import Output, OutputOption, refuse_no_picture
 from stowage.cli.printing import console, print_document, progress
 from stowage.cli.simulate_serving import serving
 
@@ -76,8 +76,7 @@ def packing(
     from stowage.simulate.openb import TraceError
     from stowage.simulate.policies import OURS
 
-    if plot is not None and plot.suffix != ".png":
-        raise InputError(f"--plot {plot}: the name must end in .png")
+    refuse_no_picture(plot)
     try:
         if recorded or is_philly(trace):
             if plot is not None:

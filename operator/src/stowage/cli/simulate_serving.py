@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stowage.cli.errors import InputError
-from stowage.cli.options import LARGEST_SEED, Output, OutputOption
+from stowage.cli.options import LARGEST_SEED, Output, OutputOption, refuse_no_picture
 from stowage.cli.printing import console, print_document, progress, remark
 from stowage.cli.times import duration_seconds, positive_number
 
@@ -85,8 +85,7 @@ def serving(
     from stowage.simulate.openb import TraceError
     from stowage.simulate.serving.comparison import compare
 
-    if plot is not None and plot.suffix != ".png":
-        raise InputError(f"--plot {plot}: the name must end in .png")
+    refuse_no_picture(plot)
     names = _names(policies)
     positive_number(rate_scale, "--rate-scale")
     try:
