@@ -1,4 +1,4 @@
-"""What the webhook says to ModelServices and PerformanceProfiles."""
+"""What the webhook says to ModelServices."""
 
 from __future__ import annotations
 
@@ -46,13 +46,6 @@ def pair(ratio: Document, prefill: tuple[int, int], decode: tuple[int, int]) -> 
     return service(role("prefill", bounds=bounds[0]), role("decode", bounds=bounds[1]), ratio=ratio)
 
 
-def profile(**spec: Any) -> Document:
-    fitted = {"prefill": {"base": "18", "perToken": "0.1"}, "decode": {"base": "20", "perRequest": "0.04"}}
-    whole = {"model": "m", "accelerator": "h100", "kvCacheTokens": 66_000, "fitted": fitted, **spec}
-    metadata = {"name": "llama-h100", "uid": "profile-uid"}
-    return {"apiVersion": "stowage.dev/v1alpha1", "kind": "PerformanceProfile", "metadata": metadata, "spec": whole}
-
-
 def verdict(document: Document, before: Document | None = None) -> Verdict:
     return judge(request(document, before), Known())
 
@@ -71,57 +64,6 @@ def test_a_sensible_service_is_let_through_and_told_that_nothing_is_done_with_it
             "1",
             "the containers of one replica ask for 2 GPUs; leave it out, or change the template",
             id="another number of GPUs than the template's",
-        ),
-        pytest.param(
-            service(role("unified", variant(template=template(image="")))),
-            "spec.roles[0].variants[0].template.spec.containers[0].image",
-            "(absent)",
-            "must be given",
-            id="an engine without an image",
-        ),
-        pytest.param(
-            service(role("unified", variant(template=template(image=True)))),
-            "spec.roles[0].variants[0].template.spec.containers[0].image",
-            "True",
-            "must be text; give it in quotes",
-            id="an image that YAML takes for a yes",
-        ),
-        pytest.param(
-            service(role("unified", variant(template=template(resources={"requests": {"cpu": "1 core"}})))),
-            "spec.roles[0].variants[0].template.spec.containers[0].resources.requests[cpu]",
-            "1 core",
-            "must be a Kubernetes quantity such as 500m, 2 or 1.5Gi",
-            id="an amount in words",
-        ),
-        pytest.param(
-            service(role("unified", variant(template=template(resources={"limits": {"nvidia.com/gpu": "0.5"}})))),
-            "spec.roles[0].variants[0].template.spec.containers[0].resources.limits[nvidia.com/gpu]",
-            "0.5",
-            "must be a whole number: such a resource has no parts",
-            id="half a GPU",
-        ),
-        pytest.param(
-            service(role("unified", variant(template=template(resources={"limits": {"nvidia.com/gpu": "9" * 5000}})))),
-            "spec.roles[0].variants[0].template.spec.containers[0].resources.limits[nvidia.com/gpu]",
-            "9" * 80,
-            "must be a Kubernetes quantity such as 500m, 2 or 1.5Gi",
-            id="GPUs beyond what can be read",
-        ),
-        pytest.param(
-            service(
-                role("unified", variant(template=template(pod={"initContainers": [{"name": "a", "resources": GPUS}]})))
-            ),
-            "spec.roles[0].variants[0].template.spec.initContainers[0].image",
-            "(absent)",
-            "must be given",
-            id="an init container without an image",
-        ),
-        pytest.param(
-            service(role("unified", variant(group={"size": 2, "workers": {"spec": {"containers": [{"name": "e"}]}}}))),
-            "spec.roles[0].variants[0].group.workers.spec.containers[0].image",
-            "(absent)",
-            "must be given",
-            id="a worker without an image",
         ),
         pytest.param(
             service(role("unified", variant(gpus=2, group={"size": 3}))),
@@ -399,62 +341,6 @@ def test_what_a_service_said_before_is_no_reason_to_refuse_a_change() -> None:
     found = verdict(changed(before, replicas=2), before)
     assert found.allowed
     assert any("timeZone = Europe/Atlantis" in words and "it said so before" in words for words in found.warnings)
-
-
-def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> None:
-    assert verdict(profile()).warnings == ()
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        pytest.param(
-            {
-                "fitted": None,
-                "measured": {
-                    "prefill": [{"tokens": 512, "milliseconds": "20"}, {"tokens": 1024, "milliseconds": "5"}],
-                    "decode": [{"running": 1, "milliseconds": "10"}],
-                },
-            },
-            (
-                "spec.measured.prefill[0].milliseconds = 20: the rows around it give 12.5, which is taken",
-                "spec.measured.prefill[1].milliseconds = 5: the rows around it give 12.5, which is taken",
-            ),
-            id="more work in less time",
-        ),
-        pytest.param(
-            {
-                "fitted": None,
-                "measured": {
-                    "prefill": [{"tokens": 512, "milliseconds": "20"}],
-                    "decode": [{"running": 1, "milliseconds": ms} for ms in ("10", "11", "50")],
-                },
-            },
-            ("spec.measured.decode[2].milliseconds = 50: the rows around it give 11, which is taken",),
-            id="one of three measurements of the same is far off",
-        ),
-        pytest.param(
-            {"kvCacheTokens": 1000},
-            ("spec.maxBatchedTokens = 2048: the KV cache holds 1000 tokens",),
-            id="a cache that is smaller than a step",
-        ),
-        pytest.param(
-            {
-                "fitted": {
-                    "prefill": {"base": "18000", "perToken": "100"},
-                    "decode": {"base": "20000", "perRequest": "40"},
-                }
-            },
-            (
-                "spec: a prompt of 256 tokens takes 43.6 s by these numbers; they must be in milliseconds",
-                "spec: a token of one request alone takes 20 s by these numbers; they must be in milliseconds",
-            ),
-            id="microseconds",
-        ),
-    ],
-)
-def test_what_is_odd_about_a_profile_is_told(spec: Document, words: tuple[str, ...]) -> None:
-    assert verdict(profile(**spec)).warnings == words
 
 
 @pytest.mark.parametrize(

@@ -97,41 +97,6 @@ async def test_each_status_becomes_its_own_error(connect: Connect, code: int, er
     assert (caught.value.status, caught.value.reason) == (code, "SomeReason")
 
 
-UNREADABLE = [
-    pytest.param(
-        400,
-        'Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field',
-        id="created, with a number for a text",
-    ),
-    pytest.param(
-        500,
-        "failed to create typed patch object (a/x; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema",
-        id="applied, with a field that nobody knows",
-    ),
-    pytest.param(
-        500,
-        "failed to convert new object (a/x; apps/v1, Kind=Deployment) to proper version: quantities must match",
-        id="applied, with a quantity that is none",
-    ),
-]
-
-
-@pytest.mark.parametrize(("code", "words"), UNREADABLE)
-async def test_an_object_that_no_server_can_read_is_invalid(connect: Connect, code: int, words: str) -> None:
-    api = await connect(status(code, reason="BadRequest" if code == 400 else "", message=words))
-    with pytest.raises(Invalid, match=r"Deployment|Pod") as caught:
-        await api.apply(paths.node("n1"), {}, field_manager="tests")
-    assert (caught.value.status, caught.value.message) == (code, words)
-
-
-async def test_a_value_that_is_refused_is_not_repeated(connect: Connect) -> None:
-    words = "failed to create typed patch object (a/x; v1, Kind=Pod): .spec.a: expected string"
-    api = await connect(status(500, message=f"{words}, got &value.valueUnstructured{{Value:4711}}"))
-    with pytest.raises(Invalid) as caught:
-        await api.apply(paths.node("n1"), {}, field_manager="tests")
-    assert caught.value.message == words
-
-
 @pytest.mark.parametrize("code", [200, 403], ids=["granted", "refused"])
 async def test_each_answer_tells_the_time_of_the_server(connect: Connect, code: int) -> None:
     async def answer(_: web.Request) -> web.Response:
