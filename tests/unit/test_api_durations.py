@@ -85,3 +85,10 @@ def test_a_span_can_always_be_written(seconds: float) -> None:
     assert Duration(written) == written
     if 0 <= seconds <= LONGEST_SECONDS:
         assert written.seconds == pytest.approx(seconds, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0s"), (0.0004, "0s"), (1.0, "1s"), (94.25, "94.25s"), (100, "100s")]
+)
+def test_a_span_has_no_more_digits_than_it_needs(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text

@@ -73,7 +73,7 @@ def test_models_agree_with_the_api_server(case: dict[str, Any]) -> None:
         pytest.param(
             {"container": {"command": None}},
             "spec.template.spec",
-            "{'containers': [{'name': 'trainer', 'image': 'python:3.12', 'command': None}]}",
+            "{'containers': […]}",
             "the container named trainer, or else the first, must have a command: the supervisor runs it, and cannot "
             "see the entrypoint of an image",
             id="an image whose entrypoint nobody sees",
@@ -81,7 +81,7 @@ def test_models_agree_with_the_api_server(case: dict[str, Any]) -> None:
         pytest.param(
             {"pod": {"restartPolicy": "Never"}},
             "spec.template.spec",
-            "{'containers': [{'name': 'trainer', 'image': 'python:3.12', 'command': ['python'…",
+            "{'containers': […], 'restartPolicy': 'Never'}",
             "restartPolicy must be left out, or OnFailure: Stowage decides what is started again",
             id="a restart policy of its own",
         ),

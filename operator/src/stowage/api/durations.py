@@ -92,7 +92,8 @@ def lasting(seconds: float) -> Duration:
 
     Clocks of others may stand in 1970: a status that cannot be written would help nobody.
     """
-    return Duration(f"{min(max(0.0, seconds), LONGEST_SECONDS):.3f}s")
+    text = f"{min(max(0.0, seconds), LONGEST_SECONDS):.3f}"
+    return Duration(f"{text.rstrip('0').rstrip('.')}s")
 
 
 def instant(seconds: float) -> datetime:
