@@ -56,6 +56,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a namespace with an underscore": ({"watchNamespaces": ["team_a"]}, "watchNamespaces/0"),
     "a namespace twice": ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+    "a Prometheus server down to its API": (
+        {"prometheus": {"endpoints": [{"url": "http://prometheus:9090/api/v1/"}]}},
+        "endpoints/0/url",
+    ),
     "an unknown mode": ({"packing": {"defaultPolicy": {"mode": "Auto"}}}, "defaultPolicy/mode"),
     "an unknown steering": ({"packing": {"defaultPolicy": {"steering": "Gate"}}}, "defaultPolicy/steering"),
     "more moves than a plan holds": ({"packing": {"defaultPolicy": {"maxMovesPerPlan": 257}}}, "maxMovesPerPlan"),

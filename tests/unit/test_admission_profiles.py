@@ -66,12 +66,12 @@ def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> Non
             {
                 "fitted": {
                     "prefill": {"base": "18000", "perToken": "100"},
-                    "decode": {"base": "20000", "perRequest": "40"},
+                    "decode": {"base": "15000", "perRequest": "40"},
                 }
             },
             (
                 "spec: a prompt of 256 tokens takes 43.6 s by these numbers; they must be in milliseconds",
-                "spec: a token of one request alone takes 20 s by these numbers; they must be in milliseconds",
+                "spec: a token of one request alone takes 15 s by these numbers; they must be in milliseconds",
             ),
             id="microseconds",
         ),
@@ -79,3 +79,12 @@ def test_a_profile_is_let_through_and_told_that_nothing_is_done_with_it() -> Non
 )
 def test_what_is_odd_about_a_profile_is_told(spec: Document, words: tuple[str, ...]) -> None:
     assert verdict(profile(**spec)).warnings == words
+
+
+def test_a_profile_that_no_replica_could_serve_by_is_refused() -> None:
+    """Slower than any load can be modelled for: it would count as bearing everything."""
+    decode = {"base": "3600000", "perRequest": "1"}
+    found = verdict(profile(fitted={"prefill": {"base": "18", "perToken": "0.1"}, "decode": decode}))
+    (problem,) = found.problems
+    assert str(problem) == "spec = its numbers together: a step for one token takes more than 20 s: mind the unit"
+    assert found.warnings == ()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stowage.api.performance_profile import PerformanceProfileSpec
@@ -155,6 +156,7 @@ ROWS = st.fixed_dictionaries(
         ),
     }
 )
+SLOW = {"running": 1, "kvTokens": 0, "milliseconds": "20001"}
 FIT = {"base": milliseconds(0.1), "perRequest": milliseconds(0.0), "perKvToken": milliseconds(0.0)}
 FITS = st.fixed_dictionaries(
     {
@@ -167,9 +169,15 @@ FITS = st.fixed_dictionaries(
 )
 
 
+@example({"measured": {"prefill": [{"tokens": 9, "milliseconds": "2"}], "decode": [SLOW]}})
 @given(st.one_of(ROWS.map(lambda rows: {"measured": rows}), FITS.map(lambda fits: {"fitted": fits})))
-def test_whatever_is_accepted_is_a_performance_whose_steps_take_time(steps: dict[str, Any]) -> None:
-    found = performance_of(profile(**steps))
+def test_whatever_the_schema_lets_through_takes_time_or_is_refused_for_its_unit(steps: dict[str, Any]) -> None:
+    try:
+        found = performance_of(profile(**steps))
+    except ValueError as error:
+        assert str(error) == "a step for one token takes more than 20 s: mind the unit"  # noqa: PT017 - of some only
+        assert any(float(one) > 5_000 for one in re.findall(r"'([0-9.]+)'", str(steps)))
+        return
     times = [found.decode_step_seconds(running, 1000) for running in (1, 2, 50, 400)]
     assert times[0] > 0
     assert times == sorted(times)

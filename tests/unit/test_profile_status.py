@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
 from stowage.api.performance_profile import PerformanceProfile
 from stowage.decide.serving.profile_status import profile_status
 from stowage.observe.store import Store
@@ -43,14 +41,11 @@ def test_one_that_makes_curves_is_accepted() -> None:
     assert (found.observed_generation, found.services) == (1, 3)
 
 
-def test_numbers_that_make_no_curves_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
-        raise ValueError("a step takes at least 1e-06 seconds")
-
-    monkeypatch.setattr("stowage.decide.serving.profile_status.performance_of", refuse)
-    (condition,) = profile_status(PerformanceProfile.parse_stored(profile()), 0, NOW).conditions
+def test_numbers_that_can_not_be_used_together_are_told() -> None:
+    slow = {"prefill": {"base": "10", "perToken": "0.03"}, "decode": {"base": "30000", "perRequest": "0.1"}}
+    (condition,) = profile_status(PerformanceProfile.parse_stored(profile(fitted=slow)), 0, NOW).conditions
     assert (condition.status.value, condition.reason) == ("False", "InvalidSpec")
-    assert condition.message == "a step takes at least 1e-06 seconds"
+    assert condition.message == "a step for one token takes more than 20 s: mind the unit"
 
 
 class Theatre:

@@ -80,6 +80,7 @@ def test_no_file_and_an_empty_file_name_no_servers(tmp_path: Path) -> None:
         pytest.param("endpoints: [{url: 'http://a b'}]", "an address such as", id="a blank"),
         pytest.param("endpoints: [{url: 'http://a/?x=1'}]", "without [?] and #", id="parameters"),
         pytest.param("endpoints: [{url: 'http://u:hunter2@a'}]", "must hold no password", id="a password"),
+        pytest.param("endpoints: [{url: 'http://a/prometheus/api/v1/'}]", "without /api/v1", id="down to its API"),
         pytest.param("endpoints: [{url: 'http://a', bearerTokenFile: /t}]", "over https only", id="a token for all"),
         pytest.param("endpoints: [{url: 'http://a'}, {url: 'http://b'}]", "must not occur twice", id="a name twice"),
         pytest.param("endpoints: [{url: 'http://a', timeout: 5m}]", "between 100ms and 60s", id="an age"),

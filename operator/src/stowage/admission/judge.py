@@ -68,7 +68,7 @@ def judge(request: Request, known: Known) -> Verdict:
         warned += training_jobs.warnings(resource, before if isinstance(before, TrainingJob) else None, known)
     elif isinstance(resource, ModelService):
         warned += model_services.warnings(resource)
-    elif isinstance(resource, PerformanceProfile):
+    elif isinstance(resource, PerformanceProfile) and not found:
         warned += performance_profiles.warnings(resource)
     return Verdict(tuple(new), tuple(warned))
 
@@ -87,6 +87,8 @@ def _read(model: type[Resource], document: Mapping[str, Any]) -> tuple[Resource 
         return resource, training_jobs.problems(resource)
     if isinstance(resource, ModelService):
         return resource, model_services.problems(resource)
+    if isinstance(resource, PerformanceProfile):
+        return resource, performance_profiles.problems(resource)
     return resource, ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stowage.admission.verdict import Problem
 from stowage.api.performance_profile import PerformanceProfile
 from stowage.decide.serving.profile_resource import performance_of
 
@@ -14,8 +15,17 @@ _FAR = 1.25
 """Rows that were moved by so much were not noise."""
 
 
+def problems(profile: PerformanceProfile) -> tuple[Problem, ...]:
+    """What no schema sees: of all numbers together."""
+    try:
+        performance_of(profile.spec)
+    except ValueError as error:
+        return (Problem("spec", "its numbers together", str(error)),)
+    return ()
+
+
 def warnings(profile: PerformanceProfile) -> tuple[str, ...]:
-    """What is most likely not meant."""
+    """What is most likely not meant of a profile without problems."""
     return (*_by_its_rows(profile), *_by_its_pace(profile))
 
 

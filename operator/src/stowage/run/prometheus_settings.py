@@ -25,6 +25,7 @@ MAX_ENDPOINTS: Final = 8
 MAX_RULES: Final = 32
 TENANT: Final = r"^[A-Za-z0-9!._*'()|-]+$"
 """Characters of a tenant of Mimir; `|` between several."""
+_API: Final = "/api/v1"
 _KIND: Final = "file of Prometheus servers and rules"
 
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
@@ -38,6 +39,8 @@ def _is_address(url: str) -> str:
         raise ValueError("must hold no password: give a bearer token, in a Secret")
     if parts.query or parts.fragment:
         raise ValueError("must end with the path, without ? and #")
+    if parts.path.rstrip("/").endswith(_API):
+        raise ValueError(f"must be the address without {_API}")
     return url
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from stowage.decide.serving.memory import Corrections
-from stowage.decide.serving.performance import Performance
+from stowage.decide.serving.performance import LONGEST_STEP_SECONDS, Performance
 from stowage.decide.serving.settings import Role, Settings
 
 GATE = 7.378
@@ -41,7 +41,6 @@ SIZE_VARIATION = 1.0
 SHORT_OUTPUT = 0.5
 """Of the mean output length: requests that are so short decide about the tail, for they see fewer prompts."""
 LEAST_ITL_DEVIATION = 0.02
-LONGEST_ITL_SECONDS = 20.0
 LOGISTIC_SCALE = math.sqrt(3) / math.pi
 """Scale of a logistic distribution over its standard deviation."""
 HALF = 0.5
@@ -110,7 +109,7 @@ class LatencyModel:
         for _ in range(_STEPS_OF_FIXED_POINT):
             free = 1.0 - rate * (prompt - chunks * step)
             itl = step / free if free > 0 else math.inf
-            if itl > LONGEST_ITL_SECONDS:
+            if itl > LONGEST_STEP_SECONDS:
                 return _OVERLOADED
             before, running = running, rate * shape.output_tokens * itl if self.role is not Role.PREFILL else 0.0
             kv_tokens = running * (shape.prompt_tokens + shape.output_tokens / 2)

@@ -19,6 +19,8 @@ from functools import lru_cache
 DEFAULT_BATCHED_TOKENS = 2048
 """`--max-num-batched-tokens` of vLLM's server on most GPUs; on those of the H100's class it begins with 8192."""
 SHORTEST_STEP_SECONDS = 1e-6
+LONGEST_STEP_SECONDS = 20.0
+"""No token takes so long: such numbers are not in the unit that they are taken for."""
 """What claims to be faster is a mistake of units, and would make a run without end."""
 DEFAULT_RUNNING = 256
 """`--max-num-seqs` of vLLM's server on most GPUs; on those of the H100's class it begins with 1024."""
@@ -118,7 +120,7 @@ class Performance:
         overhead_seconds: of each request outside the steps, before its first token: tokenising, transport.
 
     Raises:
-        ValueError: a limit is less than 1, `mixed_factor` less than 1, or a step is too short.
+        ValueError: a limit is less than 1, `mixed_factor` less than 1, or a step is too short or too long.
     """
 
     prefill_seconds: Curve
@@ -138,6 +140,8 @@ class Performance:
             raise ValueError(f"max_batched_tokens {self.max_batched_tokens} must be more than max_running")
         if min(self.prefill_seconds.values[0], self.decode_seconds.values[0]) < SHORTEST_STEP_SECONDS:
             raise ValueError(f"a step takes at least {SHORTEST_STEP_SECONDS:g} seconds")
+        if max(self.prefill_seconds(1), self.decode_seconds(1)) > LONGEST_STEP_SECONDS:
+            raise ValueError(f"a step for one token takes more than {LONGEST_STEP_SECONDS:g} s: mind the unit")
         if not self.mixed_factor >= 1.0 or not self.overhead_seconds >= 0.0:
             raise ValueError("mixed_factor is at least 1, overhead_seconds at least 0")
 
