@@ -1,6 +1,6 @@
-"""What tests with faults share: a control plane once per test run, and the fault proxy in front of it.
+"""What tests with faults share: a control plane, and the fault proxy in front of it.
 
-`cluster`: of the test run. `api`, `workbench`: of the test, straight at the API server. `proxy`: of the test, between
+`cluster`: of all of them. `api`, `workbench`: of the test, straight at the API server. `proxy`: of the test, between
 the API server and the processes that `start` starts. Logs of processes are shown with a test that fails.
 """
 
@@ -97,9 +97,12 @@ def fault_points(pytestconfig: pytest.Config) -> frozenset[str]:
     return frozenset(part for part in pytestconfig.getoption("--faults-points").split(",") if part)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[LocalCluster]:
-    """A control plane for the tests with faults alone, with the custom resources and without nodes."""
+    """A control plane for the tests with faults alone, with the custom resources and without nodes.
+
+    It ends with them: it would cost the tests after them some of the processors.
+    """
     with control_plane("stowage-faults-") as running:
         yield running
 

@@ -1,12 +1,19 @@
-"""Kill points of the operator alone, at its own changes, and which of them a test run takes."""
+"""Kill points of the operator alone, at its own changes: which of them a test run takes, and what is done there."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from faults.kill_points import KillPoint, sample
+from faults.lab import Lab
+from faults.proxy import FaultProxy
 from faults.report import Report
 from faults.scenarios import USER_AGENTS, Victim
-from faults.script import Match, Side
+from faults.script import Match, Rule, Side
 from faults.traffic import Request
+
+QUIET_SECONDS: Final = 1.5
 
 
 def counts(request: Request) -> bool:
@@ -34,3 +41,21 @@ def chosen(name: str, changes: int, report: Report, named: frozenset[str]) -> li
     if report.chosen == "all":
         return points
     return sample(points, fixed=report.fixed, rotating=report.rotating, seed=report.seed)
+
+
+async def kill_and_restart(lab: Lab, rule: Rule | None) -> str | None:
+    """Kill the operator while a rule holds its change, and start another one; which change, None: none is held."""
+    killed = None
+    for held in lab.proxy.held(rule):
+        lab.kill(Victim.OPERATOR)
+        killed = f"{held.exchange.request.method} {held.exchange.request.path}"
+        held.drop()
+        await lab.restart(Victim.OPERATOR)
+    return killed
+
+
+async def is_quiet(proxy: FaultProxy) -> bool:
+    """Whether the operator asks for no change for a while."""
+    index = len(proxy.exchanges)
+    await asyncio.sleep(QUIET_SECONDS)
+    return not any(counts(exchange.request) for exchange in proxy.exchanges[index:])

@@ -28,7 +28,9 @@ QUICK: Final[Document] = {
     "disruption": {"minPodAge": "0s", "ownerSettled": "0s"},
 }
 ALL_AT_ONCE: Final[Document] = {"disruption": {**QUICK["disruption"], "maxUnavailablePerOwner": "100%"}}
-"""More moves under way when somebody is killed; the first scenario keeps the default, a quarter at a time."""
+"""More moves under way when somebody is killed."""
+HALF: Final[Document] = {"disruption": {**QUICK["disruption"], "maxUnavailablePerOwner": "50%"}}
+"""Six of the ten moves, and four that wait until replacements are Ready."""
 
 
 class Victim(enum.Enum):
@@ -178,6 +180,7 @@ EXTENDER = Scenario(
     name="extender",
     steering="Extender",
     scheduler_name="stowage",
+    policy=HALF,
     running=_RUNNING,
     waiting=(Workload("train", 6, "6", HIGH), Workload("batch", 4, "6", LOW)),
     kills=(

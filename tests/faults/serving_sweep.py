@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from faults.kill_points import KillPoint
 from faults.lab import Lab
-from faults.operator_points import counts
-from faults.scenarios import Victim
+from faults.operator_points import counts, is_quiet, kill_and_restart
 from faults.script import Hold, Match
 from harness.model_service import Service
 from harness.waiting import eventually
@@ -25,7 +24,6 @@ Document = dict[str, Any]
 
 DRAIN_SECONDS: Final = 4
 POLL_SECONDS: Final = 0.1
-QUIET_SECONDS: Final = 1.5
 REACHED_SECONDS: Final = 30.0
 
 
@@ -145,12 +143,8 @@ class ServingSweep:
 
         with contextlib.suppress(AssertionError):  # a change fewer than undisturbed: its end tells
             await eventually(is_held, timeout_seconds=REACHED_SECONDS, what="the operator asks for that change")
-        for held in proxy.held(rule):
-            self._lab.kill(Victim.OPERATOR)
-            changed.killed = True
-            changed.request = f"{held.exchange.request.method} {held.exchange.request.path}"
-            held.drop()
-            await self._lab.restart(Victim.OPERATOR)
+        killed = await kill_and_restart(self._lab, rule)
+        changed.killed, changed.request = killed is not None, killed or ""
         proxy.clear()
 
     async def _until(self, service: Service, wanted: Mapping[str, int], expected: Document | None = None) -> None:
@@ -163,16 +157,11 @@ class ServingSweep:
             assert all(map(is_ready, pods.values())), sorted(pods)
             ready = {one["name"]: (one["desired"], one["ready"]) for one in status.get("roles", ())}
             assert ready == {name: (count, count) for name, count in wanted.items()}, status
-            assert await self._is_quiet()
+            assert await is_quiet(self._lab.proxy)
             assert expected is None or await self._end(service) == expected
             return True
 
         await eventually(there, timeout_seconds=120, what=f"{service.name} has {dict(wanted)}")
-
-    async def _is_quiet(self) -> bool:
-        index = len(self._lab.proxy.exchanges)
-        await asyncio.sleep(QUIET_SECONDS)
-        return not any(counts(exchange.request) for exchange in self._lab.proxy.exchanges[index:])
 
     async def _watched(self, service: Service, over: asyncio.Event) -> list[str]:
         """What went wrong meanwhile: too few that answer, or a replica that goes before it has drained."""

@@ -165,10 +165,14 @@ async def test_f16_a_leader_that_was_paused_writes_nothing_when_it_wakes(
     awake = len(proxy.exchanges)
     old.process.signal(signal.SIGCONT)
     await story.let_go()  # the world changes: a leader would act at once
+
+    async def is_awake() -> bool:
+        return len(proxy.seen(Match(user_agent="^stowage-operator"), since=awake)) > 0
+
+    await eventually(is_awake, what="the old leader asks for something")
     await asyncio.sleep(1.5)  # less than the new one's lease still lasts
     assert pair.writes(awake) == []
     assert pair.renewals("old", awake) == []
-    assert len(proxy.seen(Match(user_agent="^stowage-operator"), since=awake)) > 0  # it is awake indeed
     new.process.signal(signal.SIGCONT)
     assert (await story.plan_in("Done"))["status"]["epoch"] >= epoch
     assert alarms(old.process.log_tail(10_000)) == []

@@ -149,7 +149,7 @@ async def test_f11_without_a_right_the_policies_say_what_is_not_followed_and_rec
     assert written == []  # it says it once
     proxy.clear()
     await eventually(lambda: degraded("False"), timeout_seconds=BACK_WITHIN_SECONDS, what="it is over")
-    await operator.until_ready(5.0)
+    await operator.until_ready(BACK_WITHIN_SECONDS)
     await eventually(lambda: shows_nothing(operator), what="the metric is nought")
 
 
@@ -194,7 +194,7 @@ async def test_f11_a_right_that_was_never_given_is_told_as_well(
     assert not await operator.ready()
     proxy.clear()
     await operator.until_ready(BACK_WITHIN_SECONDS)
-    await eventually(lambda: _watching(policies, name), timeout_seconds=5, what="it is over")
+    await eventually(lambda: _watching(policies, name), timeout_seconds=BACK_WITHIN_SECONDS, what="it is over")
 
 
 async def _watching(policies: Policies, name: str) -> bool:
@@ -214,7 +214,7 @@ async def test_f7_kopf_is_told_an_error_and_then_refused_and_hears_again(
     await eventually(lambda: _watched(proxy), what="kopf watches")
     assert proxy.inject_error(500, POLICY_WATCH) == 1
     new = await policies.come()
-    await policies.until_handled(new, 10.0)
+    await policies.until_handled(new, 20.0)
     proxy.add(Match(path=f"^{paths.PACKING_POLICIES}", verbs=frozenset({"list", "watch"})), Answer(503))
     proxy.cut(POLICY_WATCH)
     await asyncio.sleep(OUTAGE_SECONDS)
@@ -244,7 +244,7 @@ async def test_f7_f8_kopf_is_deaf_and_its_resources_are_heard_of_all_the_same(
     await eventually(lambda: _watched(proxy), timeout_seconds=15, what="policies are watched again")
     unheard = await operator.metric("stowage_doorbell_unheard_changes_total")
     new = await policies.come()
-    await policies.until_handled(new, 5.0)
+    await policies.until_handled(new, 20.0)
     assert await operator.metric("stowage_doorbell_unheard_changes_total") == unheard
 
 

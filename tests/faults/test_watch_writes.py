@@ -109,7 +109,7 @@ async def test_f12_words_of_a_webhook_that_refuses_a_plan_reach_the_policy_and_o
         return ready
 
     assert words in (await eventually(told, what="the policy tells"))["message"]
-    await another_policy_is_handled(workbench, within_seconds=5.0)
+    await another_policy_is_handled(workbench, within_seconds=10.0)
     assert rule.played <= 8  # it was asked a few times, ever more slowly
     proxy.clear()
     await story.plan_in("Done", timeout_seconds=40)
@@ -127,7 +127,7 @@ async def test_f12_words_of_a_webhook_that_refuses_an_eviction_reach_the_plan_an
         return len(proxy.held(slow)) == 1
 
     await eventually(asked, what="an eviction is asked for")
-    await another_policy_is_handled(workbench, within_seconds=5.0)
+    await another_policy_is_handled(workbench, within_seconds=10.0)
     proxy.held(slow)[0].drop()
 
     async def told() -> bool:

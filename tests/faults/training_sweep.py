@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
 from faults.kill_points import KillPoint
 from faults.lab import Lab
-from faults.operator_points import counts
-from faults.scenarios import Victim
+from faults.operator_points import counts, is_quiet, kill_and_restart
 from faults.script import Hold, Match
 from faults.traffic import Exchange
 from harness.coordinator import FakeCoordinator, fake_coordinator
@@ -25,7 +25,6 @@ from stowage.transport import NotFound, paths
 Document = dict[str, Any]
 
 SILENT: Final = "sim.stowage.dev/silent"
-QUIET_SECONDS: Final = 1.5
 POLL_SECONDS: Final = 0.02
 REACHED_SECONDS: Final = 30.0
 MEMBERS: Final = 2
@@ -108,7 +107,8 @@ class TrainingSweep:
                 await self._until(name, lambda status: status.get("epoch", 0) > 1, "a new epoch has begun")
                 await self._until(name, lambda status: status.get("phase") == "Running", "the job runs again")
                 await self._all_stand(name, coordinator)
-                await self._quiet()
+                quiet = partial(is_quiet, self._lab.proxy)
+                await eventually(quiet, timeout_seconds=60, what="the operator asks for no more changes")
                 exchanges = self._lab.proxy.exchanges[since:]
                 mended.changes = sum(counts(exchange.request) for exchange in exchanges)
                 mended.end = await self._end(name)
@@ -187,14 +187,10 @@ class TrainingSweep:
         deadline = time.monotonic() + REACHED_SECONDS  # noqa: TID251
         while not proxy.held(rule) and time.monotonic() < deadline:  # noqa: TID251
             await asyncio.sleep(POLL_SECONDS)
-            if (await self._status(name)).get("epoch", 0) > 1 and not proxy.held(rule) and await self._is_quiet():
+            if (await self._status(name)).get("epoch", 0) > 1 and not proxy.held(rule) and await is_quiet(proxy):
                 break
-        for held in proxy.held(rule):
-            self._lab.kill(Victim.OPERATOR)
-            mended.killed = True
-            mended.request = f"{held.exchange.request.method} {held.exchange.request.path}"
-            held.drop()
-            await self._lab.restart(Victim.OPERATOR)
+        killed = await kill_and_restart(self._lab, rule)
+        mended.killed, mended.request = killed is not None, killed or ""
 
     async def _silence(self, node: str) -> None:
         """Its kubelet reports no more, and the control plane has noticed."""
@@ -206,17 +202,6 @@ class TrainingSweep:
         found = (await api.get(paths.node(node)))["status"].get("conditions", [])
         conditions = [*(one for one in found if one["type"] != "Ready"), stamped]
         await api.merge_patch(paths.node(node) + "/status", {"status": {"conditions": conditions}})
-
-    async def _quiet(self) -> None:
-        async def still() -> bool:
-            return await self._is_quiet()
-
-        await eventually(still, timeout_seconds=60, what="the operator asks for no more changes")
-
-    async def _is_quiet(self) -> bool:
-        index = len(self._lab.proxy.exchanges)
-        await asyncio.sleep(QUIET_SECONDS)
-        return not any(counts(exchange.request) for exchange in self._lab.proxy.exchanges[index:])
 
     async def _end(self, name: str) -> Document:
         status = await self._status(name)

@@ -32,6 +32,8 @@ from stowage.transport.api import Api
 PREFIX = "stowage-test-"
 LOGS = pytest.StashKey[list[ManagedProcess]]()
 LOG_LINES = 60
+SHORT_TERMS = ("--lease-seconds", "6", "--renew-within-seconds", "4", "--lease-retry-seconds", "1")
+"""Of a lease that another operator shall soon take over from one that was killed: by default it lasts 15 s."""
 
 Start = Callable[..., ManagedProcess]
 
@@ -225,10 +227,9 @@ def arguments(prometheus: FakePrometheus, status_port: int, tmp_path: Path) -> t
     settings = {"endpoints": [{"url": f"http://127.0.0.1:{prometheus.port}"}]}
     file = tmp_path / "prometheus.yaml"
     file.write_text(yaml.safe_dump(settings))
-    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", "--lease-seconds", "6")
-    terms = ("--renew-within-seconds", "4", "--lease-retry-seconds", "1")
+    lease = ("--lease-name", f"stowage-operator-{uuid.uuid4().hex[:6]}", *SHORT_TERMS)
     activator = ("--activator-address", f"127.0.0.1:{status_port}")
-    return (*lease, *terms, *activator, "--solver-workers", "1", "--prometheus-config", str(file))
+    return (*lease, *activator, "--solver-workers", "1", "--prometheus-config", str(file))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from harness.story import Story
 from harness.waiting import eventually
 from harness.workbench import Document, Workbench
-from integration.conftest import Start
+from integration.conftest import SHORT_TERMS, Start
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import paths
 
@@ -101,7 +101,7 @@ async def test_a_new_leader_sends_on_who_stands_in_a_temporary_place(workbench: 
     def lead() -> ManagedProcess:
         port = str(free_port())
         arguments = ("--metrics-port", port, "--lease-name", lease_name, "--solver-workers", "1")
-        return start("operator", *arguments, ready_url=f"http://127.0.0.1:{port}/readyz")
+        return start("operator", *arguments, *SHORT_TERMS, ready_url=f"http://127.0.0.1:{port}/readyz")
 
     first = lead()
     ring = Ring(workbench, steering="Extender")

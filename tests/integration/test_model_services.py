@@ -14,6 +14,7 @@ from harness.played_engines import CACHE_TOKENS, PlayedEngines
 from harness.waiting import always, eventually
 from harness.workbench import Document, Workbench
 from stowage.api.model_service import ModelService
+from stowage.decide.serving.service_step import BUSY_SECONDS
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import paths
 from stowage.transport.errors import NotFound
@@ -26,6 +27,8 @@ BY_TOKENS: Document = {
 }
 """What replicas there are follows at once from the tokens in their caches."""
 TAKES = "stowage.dev/takes-requests"
+TWO_LOOKS_SECONDS = 2 * BUSY_SECONDS + 1.0
+"""Within it the operator looks at a service twice, whatever happens."""
 
 
 async def test_five_lines_are_a_deployment_with_one_replica_behind_a_service(service: Service) -> None:
@@ -174,7 +177,8 @@ async def test_it_rests_while_nothing_changes_and_a_new_operator_changes_nothing
     engines.tokens = 1000
     operator = begin()
     service = Service(workbench)
-    await service.apply(replicas=2)
+    # not by spec.replicas: a service that follows its load is looked at every 5 s, one of a fixed number every 30 s
+    await service.apply(roles=[{"bounds": {"min": 2, "max": 2}, "variants": [service.variant()]}])
     pods = await service.until_ready(2)
     await service.until_condition("Observed", "True", "SignalsFresh")
     before = await service.settled()
@@ -185,12 +189,12 @@ async def test_it_rests_while_nothing_changes_and_a_new_operator_changes_nothing
             before
         )
 
-    await always(is_still, for_seconds=12.0)
+    await always(is_still, for_seconds=TWO_LOOKS_SECONDS)
     status = await service.status()
     operator.stop()
     begin()
     await service.bench.api.merge_patch(service.path, {"metadata": {"annotations": {"look": "now"}}})
-    await always(is_still, for_seconds=12.0)
+    await always(is_still, for_seconds=TWO_LOOKS_SECONDS)
     assert set(await service.pods()) == set(pods)
     after = await service.status()
     assert [(one["name"], one["desired"], one["since"]) for one in after["roles"]] == [

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.waiting import eventually
+from integration.conftest import SHORT_TERMS
 from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import Api, NotFound, paths
@@ -32,6 +33,7 @@ class Starter:
         port = free_port()
         process: ManagedProcess = self._start(
             "operator",
+            *SHORT_TERMS,
             ready_url=f"http://127.0.0.1:{port}/readyz",
             environment={
                 "STOWAGE_NAMESPACE": "kube-system",

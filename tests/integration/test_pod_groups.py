@@ -48,7 +48,7 @@ COSCHEDULING_DEFINITION: Document = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """A control plane of its own, with pod groups of both kinds."""
     with control_plane("stowage-groups-", feature_gates=GATES, apis=APIS) as made:
@@ -57,12 +57,12 @@ def cluster() -> Iterator[LocalCluster]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def extender_port() -> int:
     return free_port()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scheduler(cluster: LocalCluster, extender_port: int) -> Iterator[ManagedProcess]:
     with local_cluster.start_scheduler(cluster, extender_port) as process:
         yield process

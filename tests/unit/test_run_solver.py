@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,6 +38,13 @@ def two_pods_and_one_place() -> Snapshot:
         for name, priority in (("low", 1), ("high", 2))
     ]
     return Snapshot(now=1e9, nodes=(node,), pods=tuple(pods))
+
+
+def test_workers_alone_load_cp_sat() -> None:
+    """It and what comes with it cost half a second of each start, and 50 MB."""
+    code = "import sys, stowage.run.operator; print({'ortools', 'pandas'} & {*sys.modules})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == "set()", ended.stderr
 
 
 async def test_a_worker_answers_as_the_packer_itself_does(solver: Solver) -> None:

@@ -16,7 +16,7 @@ from stowage.api.model_service_role import DECODE, MAX_REPLICAS, MAX_ROLES, PREF
 from stowage.api.model_service_scaling import Minimize, Scaling
 from stowage.api.model_service_status import ModelServiceStatus
 from stowage.api.names import MAX_SERVICE_NAME
-from stowage.api.resource import Resource, SpecFields
+from stowage.api.resource import NamespacedResource, SpecFields
 
 _MODEL: Final = r"^[A-Za-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?$"
 _URI: Final = r"^(pvc|hf|s3|gs|oci|https|file)://[A-Za-z0-9._~:/?#@!$&()*+,;=%-]+$"
@@ -216,7 +216,7 @@ _NAME_RULE: Final = (
 )
 
 
-class ModelService(Resource):
+class ModelService(NamespacedResource):
     """A model that answers requests, with as many replicas as its latency targets need."""
 
     model_config = ConfigDict(
@@ -238,16 +238,6 @@ class ModelService(Resource):
         if self.name and not re.fullmatch(_NAME, self.name):
             raise ValueError(_NAME_RULE)
         return self
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`."""
-        return f"{self.namespace}/{self.name}"
-
-    @property
-    def namespace(self) -> str:
-        """`metadata.namespace`."""
-        return self.metadata.namespace or ""
 
     @property
     def served_name(self) -> str:

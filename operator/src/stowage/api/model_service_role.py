@@ -11,11 +11,9 @@ from stowage.api.fields import MAX_INT32, Integer, LabelKey, ResourceName, Uniqu
 from stowage.api.names import MAX_ROLE_NAME
 from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes
 from stowage.api.pod_parts import (
-    DEFAULT_GRACE_SECONDS,
-    DEFAULT_SCHEDULER,
     OF_CONTAINERS,
-    OF_PODS,
     Named,
+    OfPods,
     TemplateMetadata,
     require_shape,
 )
@@ -51,7 +49,7 @@ class ServingContainer(Named):
         return self
 
 
-class ServingPodSpec(SpecFields):
+class ServingPodSpec(OfPods):
     """The spec of a pod, as Kubernetes has it; what is not named here is kept as it is written."""
 
     model_config = ConfigDict(
@@ -90,22 +88,6 @@ class ServingPodSpec(SpecFields):
     def engine(self) -> ServingContainer:
         """The container that answers requests."""
         return next((one for one in self.containers if one.name == ENGINE), self.containers[0])
-
-    @property
-    def grace_seconds(self) -> int:
-        """`terminationGracePeriodSeconds`, 30 where it is absent."""
-        given = (self.model_extra or {}).get("terminationGracePeriodSeconds")
-        return DEFAULT_GRACE_SECONDS if given is None else int(given)
-
-    @property
-    def scheduler_name(self) -> str:
-        """Who places the pods."""
-        return str((self.model_extra or {}).get("schedulerName") or DEFAULT_SCHEDULER)
-
-    @model_validator(mode="after")
-    def _shaped(self) -> Self:
-        require_shape(self.model_extra, OF_PODS)
-        return self
 
     @model_validator(mode="after")
     def _serves(self) -> Self:

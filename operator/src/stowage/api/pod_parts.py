@@ -101,3 +101,23 @@ class TemplateMetadata(SpecFields):
         if any(key.startswith(f"{GROUP}/") for key in (*self.labels, *self.annotations)):
             raise ValueError(_OWN_LABEL_RULE)
         return self
+
+
+class OfPods(SpecFields):
+    """What Stowage reads of the spec of a template's pods, whatever they run."""
+
+    @property
+    def grace_seconds(self) -> int:
+        """`terminationGracePeriodSeconds`, 30 where it is absent."""
+        given = (self.model_extra or {}).get("terminationGracePeriodSeconds")
+        return DEFAULT_GRACE_SECONDS if given is None else int(given)
+
+    @property
+    def scheduler_name(self) -> str:
+        """Who places the pods."""
+        return str((self.model_extra or {}).get("schedulerName") or DEFAULT_SCHEDULER)
+
+    @model_validator(mode="after")
+    def _shaped(self) -> Self:
+        require_shape(self.model_extra, OF_PODS)
+        return self

@@ -176,6 +176,20 @@ class Resource(Fields):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+class NamespacedResource(Resource):
+    """Base of the kinds that live in a namespace."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`."""
+        return self.metadata.namespace or ""
+
+
 def part_to_document(part: Fields) -> dict[str, Any]:
     """A part of a resource as camelCase JSON values, for patches and server-side apply."""
     return part.model_dump(mode="json", by_alias=True, exclude_none=True)

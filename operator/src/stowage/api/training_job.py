@@ -13,7 +13,7 @@ from stowage.api.durations import Duration, within
 from stowage.api.fields import MAX_COUNT, Integer, LabelKey, NamespaceName, Switch, Unique, cel
 from stowage.api.names import MAX_JOB_NAME, MAX_JOB_NODES
 from stowage.api.passed_through import VolumeSource
-from stowage.api.resource import Resource, SpecFields
+from stowage.api.resource import NamespacedResource, SpecFields
 from stowage.api.training_job_recovery import Recovery
 from stowage.api.training_job_status import TrainingJobStatus
 from stowage.api.training_job_template import PodTemplate
@@ -307,7 +307,7 @@ _NAME_RULE: Final = (
 )
 
 
-class TrainingJob(Resource):
+class TrainingJob(NamespacedResource):
     """A program that trains on several nodes at once, heals itself and tells how it is."""
 
     model_config = ConfigDict(
@@ -332,13 +332,3 @@ class TrainingJob(Resource):
         if self.name and not re.fullmatch(_NAME, self.name):
             raise ValueError(_NAME_RULE)
         return self
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`."""
-        return f"{self.namespace}/{self.name}"
-
-    @property
-    def namespace(self) -> str:
-        """`metadata.namespace`."""
-        return self.metadata.namespace or ""

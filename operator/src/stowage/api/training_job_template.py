@@ -9,11 +9,9 @@ from pydantic import ConfigDict, Field, model_validator
 from stowage.api.fields import ATOMIC, MAX_INT32, Integer, Unique, cel
 from stowage.api.passed_through import UNKNOWN_KEPT, AtMostBytes
 from stowage.api.pod_parts import (
-    DEFAULT_GRACE_SECONDS,
-    DEFAULT_SCHEDULER,
     OF_CONTAINERS,
-    OF_PODS,
     Named,
+    OfPods,
     TemplateMetadata,
     Text,
     require_shape,
@@ -72,7 +70,7 @@ class Container(Named):
         return self
 
 
-class PodSpec(SpecFields):
+class PodSpec(OfPods):
     """The spec of a pod, as Kubernetes has it; what is not named here is kept as it is written."""
 
     model_config = ConfigDict(
@@ -119,22 +117,6 @@ class PodSpec(SpecFields):
     def trainer(self) -> Container:
         """The container whose command the supervisor runs."""
         return next((one for one in self.containers if one.name == TRAINER), self.containers[0])
-
-    @property
-    def grace_seconds(self) -> int:
-        """`terminationGracePeriodSeconds`, 30 where it is absent."""
-        given = (self.model_extra or {}).get("terminationGracePeriodSeconds")
-        return DEFAULT_GRACE_SECONDS if given is None else int(given)
-
-    @property
-    def scheduler_name(self) -> str:
-        """Who places the pods."""
-        return str((self.model_extra or {}).get("schedulerName") or DEFAULT_SCHEDULER)
-
-    @model_validator(mode="after")
-    def _shaped(self) -> Self:
-        require_shape(self.model_extra, OF_PODS)
-        return self
 
     @model_validator(mode="after")
     def _leaves_to_stowage_what_is_its_own(self) -> Self:

@@ -101,34 +101,27 @@ def pack_in_worker(message: bytes, options: bytes, budget: bytes, seed: int) -> 
     Returns:
         None when the message speaks of changes to a snapshot that this process does not have.
     """
-    import time  # noqa: PLC0415
-
     from stowage_scheduler.pack import pack  # noqa: PLC0415
 
-    snapshot = _received.snapshot(message)
-    if snapshot is None:
-        return None
-    packing = pack(
-        snapshot,
-        msgspec.msgpack.decode(options, type=PackOptions),
-        msgspec.msgpack.decode(budget, type=Budget),
-        seed,
-        time.monotonic,  # noqa: TID251 - the edge: here the packer's clock is chosen
-        _crew,
-    )
-    return _encode(packing)
+    return _search(pack, message, options, budget, seed)
 
 
 def consolidate_in_worker(message: bytes, options: bytes, budget: bytes, seed: int) -> bytes | None:
     """Look for nodes to empty, as `pack_in_worker` packs."""
-    import time  # noqa: PLC0415
-
     from stowage_scheduler.consolidation import consolidate  # noqa: PLC0415
+
+    return _search(consolidate, message, options, budget, seed)
+
+
+def _search(
+    search: Callable[..., Packing | Consolidation], message: bytes, options: bytes, budget: bytes, seed: int
+) -> bytes | None:
+    import time  # noqa: PLC0415
 
     snapshot = _received.snapshot(message)
     if snapshot is None:
         return None
-    found = consolidate(
+    found = search(
         snapshot,
         msgspec.msgpack.decode(options, type=PackOptions),
         msgspec.msgpack.decode(budget, type=Budget),

@@ -21,7 +21,6 @@ from stowage.decide.serving.mix_demand import SHARE_OF_CLOSED_FORM
 from stowage.decide.serving.mix_problem import MICRO, SLICES, Bucket, Mix, MixProblem, Variant
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.plan_serving import Demand, Role, Split, rated
-from stowage.decide.serving.variant_mix import cheapest_mix
 
 WORTH_SWITCHING: Final = 0.1
 """What a mix must save of the cost per hour, the switch included, before anything is moved for it."""
@@ -288,6 +287,8 @@ def _cheapest(
         stock={**limits, **{_of_variant(one.name): one.most for one in options}, _REPLICAS: question.most},
         slices=min(count, SLICES),  # one for each replica, so that any whole numbers of them fit
     )
+    from stowage.decide.serving.variant_mix import cheapest_mix  # noqa: PLC0415 - CP-SAT, which only workers load
+
     found: Mix = cheapest_mix(problem, seed=seed, units=units)
     if not found.counts:
         return None
