@@ -41,7 +41,10 @@ def member(ordinal: int = 0, index: int = 0, *, attempt: int = 0, hash_: str = "
 
 
 class GroupWorld:
-    """A pod takes a whole node of `nodes`; pods that are deleted are gone one step later."""
+    """A pod takes a whole node of `nodes`; pods that are deleted are gone one step later.
+
+    `singles` are pods of the only Deployment there is, and stand elsewhere.
+    """
 
     def __init__(self, nodes: int = 100) -> None:
         self.nodes = nodes
@@ -61,6 +64,7 @@ class GroupWorld:
         self.members = {name: one for name, one in self.members.items() if not one.pod.is_terminating}
         for ref, patch in pod_patches(step, self.now).items():
             self._patch(ref, patch["metadata"])
+        self._shrink(step)
         for ref in step.groups.delete:
             self.change(ref.name, is_terminating=True)
         for one in step.groups.create:
@@ -108,8 +112,23 @@ class GroupWorld:
         if "stowage.dev/leaving-cost" in annotations:
             cost = annotations["stowage.dev/leaving-cost"]
             changes["deletion_cost"] = None if cost is None else int(cost)
+        if any(one.ref == ref for one in self.singles):
+            self.singles = tuple(replace(one, **changes) if one.ref == ref else one for one in self.singles)
+            return
         assert self.members[ref.name].pod.ref == ref, "a note is made on exactly one pod"
         self.change(ref.name, **changes)
+
+    def _shrink(self, step: ServiceStep) -> None:
+        """What becomes of Deployments that are left over, and of their pods."""
+        asked = {child.name: count for child, count in step.lower.items()}
+        asked |= dict.fromkeys((one.name for one in step.delete if one.kind == "Deployment"), 0)
+        kept = []
+        for one in self.deployments:
+            count = asked.get(one.name, one.replicas)
+            order = sorted(self.singles, key=lambda single: -(single.deletion_cost or 0))
+            self.singles = tuple(order[:count])
+            kept += [replace(one, replicas=count)] if count else []
+        self.deployments = tuple(kept)
 
     def _run(self) -> None:
         room = self.nodes - sum(one.pod.node is not None for one in self.members.values())

@@ -57,6 +57,16 @@ class Server:
         self.objects[path] = {**body, "metadata": {**body["metadata"], "uid": uid, "generation": generation}}
         return copy.deepcopy(self.objects[path])
 
+    async def merge_patch(self, path: str, body: Document, query: dict[str, str]) -> Document:
+        self._note("PATCH", path)
+        assert query == {"fieldManager": "stowage-operator"}
+        there = self.objects.get(path)
+        if there is None or there["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise Conflict(path, status=409)
+        there["spec"] |= body["spec"]
+        there["metadata"]["generation"] += 1
+        return copy.deepcopy(there)
+
     async def delete(self, path: str, body: Document) -> Document:
         self._note("DELETE", path)
         assert body["preconditions"] == {"uid": self.objects.pop(path)["metadata"]["uid"]}
@@ -194,6 +204,18 @@ async def test_what_is_left_over_is_deleted_by_its_uid() -> None:
     uid = next(iter(theatre.server.objects.values()))["metadata"]["uid"]
     await theatre.children.delete(service(), [ChildRef("Service", "chat-old", uid)])
     assert theatre.server.told() == [("DELETE", "chat-old")]
+
+
+async def test_a_deployment_that_is_left_over_is_lowered_by_its_uid() -> None:
+    theatre = Theatre()
+    await theatre.apply(deployment(3))
+    uid = next(iter(theatre.server.objects.values()))["metadata"]["uid"]
+    name = "chat-unified-default"
+    await theatre.children.delete(service(), (), {ChildRef("Deployment", name, uid): 1})
+    assert theatre.server.told() == [("PATCH", name)]
+    assert (await theatre.children.deployments(service(), 1))[name].replicas == 1
+    await theatre.children.delete(service(), (), {ChildRef("Deployment", name, "of another one"): 0})
+    assert (await theatre.children.deployments(service(), 1))[name].replicas == 1
 
 
 def test_a_deployment_rings_the_service_that_owns_it_also_when_it_is_gone() -> None:

@@ -57,6 +57,10 @@ def one(groups: Groups) -> tuple[GroupStatus, PodFact]:
     return replica.record, replica.fact
 
 
+def _first(world: GroupWorld) -> list[PodFact]:
+    return [each.pod for each in world.live.values() if each.index == 0]
+
+
 def test_the_first_pod_is_of_the_template_and_takes_the_requests() -> None:
     of = grouped(wide(group={"topology": RACK}))
     found = made(of, 0)
@@ -334,6 +338,21 @@ def test_a_variant_that_is_no_group_any_more_leaves_when_its_deployment_answers(
     for _ in range(4):
         of, _ = world.look(of)
     assert (of.status.roles[0].ready, world.live) == (1, {})
+
+
+def test_a_variant_that_becomes_a_group_has_one_replica_more_at_a_time() -> None:
+    world, of = GroupWorld(), grouped(replicas=3)
+    world.singles, world.deployments = tuple(map(pod, range(3))), (deployment(3),)
+    of, step = world.look(of)
+    assert {each.ordinal for each in step.groups.create} == {0}
+    assert (step.drain, step.lower) == ((), {})
+    seen = []
+    for _ in range(25):
+        of, step = world.look(of)
+        seen.append((len(world.singles), len(world.live) // 2))
+        assert sum(each.is_ready and each.takes_requests for each in (*world.singles, *_first(world))) >= 3
+    assert list(dict.fromkeys(seen)) == [(3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (0, 3)]
+    assert world.deployments == ()
 
 
 def test_no_room_sends_replicas_to_another_variant_and_the_status_remembers() -> None:

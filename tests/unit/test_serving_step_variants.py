@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,25 @@ def test_a_variant_that_is_gone_drains_before_its_deployment_is_deleted() -> Non
     gone = replace(stays, takes_requests=False, draining_since=NOW - 400.0, deletion_cost=-2000)
     last = stepped(service(status=told(1)), [gone, pod(0)], [deployment(1), old])
     assert last.delete == (ChildRef("Deployment", "llama-unified-old", "uid-llama-unified-old"),)
+
+
+SHRINKS = [
+    pytest.param({}, 2, id="one of three has ended"),
+    pytest.param({"is_settled": False}, None, id="in a roll-out its controller may take another one"),
+    pytest.param({"replicas_manager": "hpa"}, None, id="somebody else writes the number"),
+]
+
+
+@pytest.mark.parametrize(("facts", "asked"), SHRINKS)
+def test_a_deployment_of_a_variant_that_is_gone_gives_up_the_room_of_replicas_that_have_ended(
+    facts: dict[str, Any], asked: int | None
+) -> None:
+    old = [pod(number, variant="old") for number in range(3)]
+    old[1] = replace(old[1], takes_requests=False, draining_since=NOW - 400.0, deletion_cost=-2000)
+    children = [deployment(3), deployment(3, variant="old", **facts)]
+    step = stepped(service(role(least=3), status=told(3)), [*old, pod(0)], children)
+    child = ChildRef("Deployment", "llama-unified-old", "uid-llama-unified-old")
+    assert (step.lower, step.delete) == ({} if asked is None else {child: asked}, ())
 
 
 MOVES = [

@@ -160,6 +160,21 @@ async def delete_child(api: Api, namespace: str, child: ChildRef) -> None:
         logger.debug("%s %s/%s is gone already", child.kind, namespace, child.name)
 
 
+async def lower_deployment(api: Api, namespace: str, child: ChildRef, replicas: int) -> Document | None:
+    """Let exactly this Deployment have so many replicas, its template as it is; None: it is gone.
+
+    Raises:
+        Invalid: the API server refuses it.
+        Forbidden: so does an admission webhook or a role.
+    """
+    body = {"metadata": {"uid": child.uid}, "spec": {"replicas": replicas}}
+    try:
+        return await api.merge_patch(_path(namespace, child.kind, child.name), body, {"fieldManager": OPERATOR_MANAGER})
+    except (NotFound, Conflict):
+        logger.debug("%s %s/%s is gone already", child.kind, namespace, child.name)
+        return None
+
+
 async def patch_pod(api: Api, pod: PodRef, patch: Mapping[str, Any]) -> bool:
     """Patch labels and annotations of exactly this pod; returns whether that was done.
 

@@ -342,7 +342,7 @@ class ServingReconciler:
             refused += await self._patch(service.key, patches)
         if not leads():
             return AGAIN_SECONDS
-        refused += await _refusals(self._children.delete(service, step.delete))
+        refused += await _refusals(self._children.delete(service, step.delete, step.lower))
         if not leads():
             return AGAIN_SECONDS
         own = self._pods.of(service.key)

@@ -6,12 +6,20 @@ What is remembered here saves requests and nothing else: a new process lists and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from stowage.act.serving import ChildTaken, Document, apply_child, delete_child, list_children
+from stowage.act.serving import (
+    ChildTaken,
+    Document,
+    apply_child,
+    delete_child,
+    list_children,
+    lower_deployment,
+)
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.activator_child import activator_name
 from stowage.decide.serving.service_facts import ChildRef, DeploymentFact
@@ -30,6 +38,8 @@ TAKEN_SECONDS: Final = 5.0
 REFUSED_SECONDS: Final = 30.0
 """… and one that was refused after so long, unless it is another one by then."""
 OTHER_KINDS: Final = ("Service", "PodDisruptionBudget")
+
+NOTHING: Final[Mapping[ChildRef, int]] = MappingProxyType({})
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -168,13 +178,24 @@ class ServingChildren:
             self._of(service).applied.pop((document["kind"], document["metadata"]["name"]), None)
             return await apply_child(self._api, service, document, None)
 
-    async def delete(self, service: ModelService, children: Sequence[ChildRef]) -> None:
-        """Delete children that nobody asks for any more.
+    async def delete(
+        self, service: ModelService, children: Sequence[ChildRef], lower: Mapping[ChildRef, int] = NOTHING
+    ) -> None:
+        """Delete children that nobody asks for any more, and let Deployments among them have fewer replicas at first.
+
+        Args:
+            service: whose.
+            children: those that go.
+            lower: Deployments that are still needed, and how many replicas of each.
 
         Raises:
             ApiError: the API server refuses, or does not answer.
         """
         known = self._of(service)
+        for child, replicas in lower.items():
+            lowered = await lower_deployment(self._api, service.namespace, child, replicas)
+            if lowered is not None:
+                known.deployments[child.name] = lowered
         for child in children:
             await delete_child(self._api, service.namespace, child)
             known.applied.pop((child.kind, child.name), None)

@@ -64,8 +64,16 @@ class GroupPlans:
         self._delete: list[PodRef] = list(groups.strays)
         self.records: dict[VariantKey, tuple[GroupStatus, ...]] = {}
 
-    def of(self, role: Role, state: VariantState, target: int, spares: int = 0) -> None:
-        """Bring a variant to `target` serving replicas, and spares beside them; in a roll-out there are none."""
+    def of(self, role: Role, state: VariantState, target: int, spares: int = 0, *, singles: int = 0) -> None:
+        """Bring a variant to `target` serving replicas, and spares beside them; in a roll-out there are none.
+
+        Args:
+            role: of the variant.
+            state: of it.
+            target: replicas that serve.
+            spares: beside them.
+            singles: replicas of one pod that it had before, and that do not leave yet: the change is a roll-out too.
+        """
         key = (role.name, state.name)
         there = self._groups.replicas.get(key, ())
         old = [one for one in there if one.fact.is_outdated]
@@ -73,8 +81,9 @@ class GroupPlans:
         kept: list[Replica] = []
         if old:
             kept += self._shrunk(role.name, old, _old_ones(target, old, new))
-        warm = 0 if old else spares
-        wanted = _new_ones(target + warm, len(old), len(new))
+        before = len(old) + singles
+        warm = 0 if before else spares
+        wanted = _new_ones(target + warm, before, len(new))
         kept += self._shrunk(role.name, new, wanted - warm, warm)
         records = [one.record for one in kept]
         for one in kept:

@@ -133,6 +133,7 @@ class ServiceStep:
         delete: children that the spec no longer asks for, and that nothing needs any more.
         memories: by role, for the next step.
         again_seconds: when to look again at the latest.
+        lower: Deployments that the spec no longer asks for, and how many replicas of each are still needed.
         groups: pods of replicas that have several, to be made and deleted once children are applied.
         leads_to_activator: whether the Service under the service's own name does, once `apply` is done.
         questions: by role, what a mix of variants may be asked for with; the answer comes in `Seen.mixes`.
@@ -148,6 +149,7 @@ class ServiceStep:
     delete: tuple[ChildRef, ...]
     memories: Mapping[str, RoleMemory]
     again_seconds: float
+    lower: Mapping[ChildRef, int] = field(default_factory=dict)
     groups: GroupWork = field(default_factory=GroupWork)
     leads_to_activator: bool = False
     questions: Mapping[str, MixQuestion] = field(default_factory=dict)
@@ -223,7 +225,7 @@ def next_step(seen: Seen) -> ServiceStep:
         deadline_seconds=service.spec.scaling.scale_down.drain_deadline.seconds,
         now=now,
     )
-    delete = left_over(
+    gone = left_over(
         service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over
     )
     groups = GroupPlans(service, seen.groups, leaving, now)
@@ -240,7 +242,7 @@ def next_step(seen: Seen) -> ServiceStep:
         for one in role.states:
             target, kept = placing.counts.get(one.name, 0), spares[role.name].get(one.name, 0)
             if one.spec.group is not None:
-                groups.of(role.spec, one, target, kept)
+                groups.of(role.spec, one, target, kept, singles=_singles(seen.pods, role.name, one.name))
                 continue
             replicas = leaving.of(role.name, one, target, kept)
             until = placing.out_of_stock_until.get(one.name)
@@ -258,7 +260,8 @@ def next_step(seen: Seen) -> ServiceStep:
         drain=tuple(ref for one in changes for ref in one.drain),
         undrain=tuple(ref for one in changes for ref in one.undrain),
         cost={ref: cost for one in changes for ref, cost in one.cost.items()},
-        delete=delete,
+        delete=gone.delete,
+        lower=gone.lower,
         memories=memories,
         questions={name: one for name, one in mixes.items() if isinstance(one, MixQuestion)},
         again_seconds=_again_seconds(service, seen.pods, decisions),
@@ -372,6 +375,11 @@ def _elsewhere(role: _Role, pods: Sequence[PodFact]) -> int:
         for one in pods
         if not one.is_terminating
     )
+
+
+def _singles(pods: Sequence[PodFact], role: str, variant: str) -> int:
+    own = (one for one in pods if (one.role, one.variant) == (role, variant) and one.ordinal is None)
+    return sum(not one.is_terminating and not one.is_draining for one in own)
 
 
 def _again_seconds(service: ModelService, pods: Sequence[PodFact], decisions: Mapping[str, Decision]) -> float:
