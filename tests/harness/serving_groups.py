@@ -43,7 +43,8 @@ def member(ordinal: int = 0, index: int = 0, *, attempt: int = 0, hash_: str = "
 class GroupWorld:
     """A pod takes a whole node of `nodes`; pods that are deleted are gone one step later.
 
-    `singles` are pods of the only Deployment there is, and stand elsewhere.
+    `singles` are pods of the only Deployment there is, and stand elsewhere. `emptied` are pods whose nodes are being
+    emptied: those take no other.
     """
 
     def __init__(self, nodes: int = 100) -> None:
@@ -54,9 +55,12 @@ class GroupWorld:
         self.made = 0
         self.singles: tuple[PodFact, ...] = ()
         self.deployments: tuple[DeploymentFact, ...] = ()
+        self.emptied: set[str] = set()
 
     def look(self, of: ModelService) -> tuple[ModelService, ServiceStep]:
         """One step of the operator, all of it carried out, and what follows in the cluster."""
+        for name in self.emptied & self.members.keys():
+            self.members[name] = replace(self.members[name], has_to_leave=True)
         groups = groups_of(of, tuple(self.members.values()), self.now)
         pods, known = (*groups.facts, *self.singles), {one.name: one for one in self.deployments}
         step = next_step(Seen(of, pods, known, {}, {}, self.now, memories=self.memories, groups=groups))
@@ -132,6 +136,7 @@ class GroupWorld:
 
     def _run(self) -> None:
         room = self.nodes - sum(one.pod.node is not None for one in self.members.values())
+        room -= len(self.emptied - self.members.keys())
         for name, one in self.members.items():
             if one.pod.node is None and room > 0:
                 room -= 1

@@ -313,6 +313,19 @@ def test_a_seat_of_a_training_job_is_evicted_without_a_place_for_its_job_makes_a
     assert found.reason == "DoNotDisrupt"
 
 
+@pytest.mark.parametrize("drain", [DRAIN, FORCE], ids=["gently", "by force"])
+def test_a_pod_of_a_services_group_is_not_evicted_for_it_leaves_a_cordoned_node_by_itself(drain: Drain) -> None:
+    forbids = (budget(0, "chat"),)
+    labels = {"app": "chat", "stowage.dev/group-index": "1"}
+    own = pod("chat-1", on="old", owner=OwnerRef("ModelService", "chat", "chat"), labels=labels, gang=Gang("g", 2))
+    cluster = snapshot(*SPARE, own, pod("web-1", on="old"), budgets=forbids)
+    assert not obstacles(cluster, replace(OPTIONS, drain=drain))
+    assert [step.pod.name for step in draining(cluster, drain).steps] == ["web-1"]
+    tolerant = replace(own, tolerations=(Toleration(operator="Exists"),))
+    (found,) = obstacles(snapshot(*SPARE, tolerant, budgets=forbids), replace(OPTIONS, drain=drain))
+    assert found.reason == "BudgetExhausted", "it could come back to the same node, so nobody moves it"
+
+
 def test_bare_pods_leave_a_disruption_of_their_budget_for_pods_that_move() -> None:
     labels = {"app": "web"}
     bare = [pod(f"bare-{number}", on="old", owner=None, labels=labels) for number in range(2)]

@@ -127,11 +127,11 @@ def test_names_fit_however_long_those_of_service_role_and_variant_are() -> None:
     assert len(found["metadata"]["name"]) <= 253
 
 
-def test_the_budget_is_one_pod_less_than_all_and_the_service_names_pods_before_they_are_ready() -> None:
+def test_the_budget_is_all_pods_and_the_service_names_pods_before_they_are_ready() -> None:
     headless, budget = group_documents(SERVICE, {KEY: (record(), record(ordinal=1, size=3))})
     assert (headless["metadata"]["name"], headless["spec"]["clusterIP"]) == ("llama--groups", "None")
     assert headless["spec"]["publishNotReadyAddresses"] is True
-    assert (budget["metadata"]["name"], budget["spec"]["minAvailable"]) == ("llama-unified.groups", 4)
+    assert (budget["metadata"]["name"], budget["spec"]["minAvailable"]) == ("llama-unified.groups", 5)
     assert group_documents(SERVICE, {})[1]["spec"]["minAvailable"] == 0
     assert group_documents(service(), {}) == ()
 

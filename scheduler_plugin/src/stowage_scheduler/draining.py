@@ -19,7 +19,7 @@ from stowage_scheduler.movability import Movability
 from stowage_scheduler.options import PackOptions
 from stowage_scheduler.packing import Action, Assignment, Eviction, Packing, PodRef, Reason, Step
 
-_NO_OBSTACLES = frozenset({Immovable.TERMINATING, Immovable.STATIC})
+_NO_OBSTACLES = frozenset({Immovable.TERMINATING, Immovable.STATIC, Immovable.SERVICE_GROUP})
 _FORCE = "--force: it is evicted, and nobody promises a replacement"
 _LOCAL_DATA = "--delete-emptydir-data: what it keeps there is deleted with it"
 _HELP = {
@@ -51,7 +51,8 @@ class Obstacle(Struct, frozen=True, order=True):
 def obstacles(snapshot: Snapshot, options: PackOptions) -> tuple[Obstacle, ...]:
     """The pods that can not leave the nodes of `options.drain`, by node and name; none without a drain.
 
-    Pods that stay by their nature (static ones; of a DaemonSet, if told so) or are on their way out are no obstacles.
+    Pods that stay by their nature (static ones; of a DaemonSet, if told so), are on their way out, or leave a cordoned
+    node by themselves, are no obstacles.
     """
     drain = options.drain
     if drain is None:

@@ -15,6 +15,7 @@ class Immovable(StrEnum):
     BARE = "nothing would recreate it"
     RETURNS = "it tolerates cordons, and its scheduler is not steered: its replacement may land here again"
     DAEMON_SET = "pods of a DaemonSet belong to their node"
+    SERVICE_GROUP = "its ModelService moves it, once its node is cordoned and others answer"
     OTHER_CONTROLLER = "what its controller does after an eviction is not known"
     PROTECTED_NAMESPACE = "the policy protects its namespace"
     PROTECTED_PRIORITY = "the policy protects its priority"

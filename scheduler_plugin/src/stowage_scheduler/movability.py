@@ -11,10 +11,12 @@ from stowage_scheduler.cluster import DisruptionBudget, Node, Pod, Snapshot, Wor
 from stowage_scheduler.gangs import GangKey, GangState, foreign_gates, gang_key, gangs, scattered
 from stowage_scheduler.immovable import Immovable
 from stowage_scheduler.kube.budgets import Budgets
+from stowage_scheduler.kube.known_kinds import SERVICE_KIND
 from stowage_scheduler.kube.matching import NAMESPACE_NAME_LABEL, UNSCHEDULABLE_TAINT, matches_selector, tolerates
 from stowage_scheduler.kube.quotas import Quotas
 from stowage_scheduler.options import BatchJobs, Drain, PackOptions
 
+GROUP_INDEX_LABEL = "stowage.dev/group-index"
 _ROLLING_KINDS = ("ReplicaSet", "StatefulSet", "Deployment")
 _MOVED_KINDS = ("ReplicaSet", "StatefulSet", "ReplicationController", "Job")
 
@@ -37,6 +39,15 @@ def belongs_to_node(pod: Pod) -> bool:
 def is_of_training_job(pod: Pod) -> bool:
     """Whether a pod is a seat of a TrainingJob, or its coordinator: its job makes another, wherever there is room."""
     return pod.owner is not None and pod.owner.kind == "TrainingJob"
+
+
+def leaves_by_itself(pod: Pod) -> bool:
+    """Whether a cordon of its node is all that it takes: one of several pods of a replica of a ModelService.
+
+    The service makes another replica first, and ends the requests of this one; budgets refuse evictions meanwhile.
+    """
+    is_of_group = pod.owner is not None and pod.owner.kind == SERVICE_KIND and GROUP_INDEX_LABEL in pod.labels
+    return is_of_group and not any(tolerates(one, UNSCHEDULABLE_TAINT) for one in pod.tolerations)
 
 
 class Movability:
@@ -181,6 +192,8 @@ class Movability:
             return Immovable.DO_NOT_DISRUPT
         if pod.empty_dir and not drain.delete_local_data:
             return Immovable.LOCAL_STORAGE
+        if leaves_by_itself(pod):
+            return Immovable.SERVICE_GROUP
         why = self._by_budget(pod)
         if why is not None:
             return why

@@ -253,7 +253,8 @@ class _Drain:
     async def _any_left(self, pods: Mapping[str, Pod]) -> bool:
         for node in sorted({pod.node or "" for pod in pods.values()}):
             found = await self._api.get(paths.PODS, {"fieldSelector": f"spec.nodeName={node}"})
-            if any(_leaves(item) for item in found["items"] if item["metadata"].get("uid") in pods):
+            here = [(pods[uid], item) for item in found["items"] if (uid := item["metadata"].get("uid")) in pods]
+            if any(_leaves(item, by_itself=not pod.leaving) for pod, item in here):
                 return True
         return False
 
@@ -324,13 +325,13 @@ class _Drain:
         ]
 
 
-def _leaves(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod, as the API server sent it, is on its way out and still holds its room."""
+def _leaves(pod: Mapping[str, Any], *, by_itself: bool) -> bool:
+    """Whether a pod, as the API server sent it, is on its way out, or will be, and still holds its room."""
     status = pod.get("status") or {}
     targeted = any(
         one.get("type") == "DisruptionTarget" and one.get("status") == "True" for one in status.get("conditions") or ()
     )
-    going = "deletionTimestamp" in pod["metadata"] or targeted
+    going = "deletionTimestamp" in pod["metadata"] or targeted or by_itself
     return going and status.get("phase") not in {"Succeeded", "Failed"}
 
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from stowage.cli.drain_answer import DrainAnswer
 from stowage_scheduler.cluster import Pod, Snapshot
+from stowage_scheduler.movability import leaves_by_itself
 
 MOST_IN_VAIN = 3  # plans after which as many pods have to leave as before
 LONGEST_PAUSE_SECONDS = 30.0
@@ -83,8 +84,8 @@ def came_back(snapshot: Snapshot, nodes: Collection[str], plans: Collection[Sent
 
 
 def on_their_way_out(snapshot: Snapshot, nodes: Collection[str]) -> Mapping[str, Pod]:
-    """Pods that still hold room on the nodes although they are going, by UID."""
-    return {pod.uid: pod for pod in _on(snapshot, nodes) if pod.leaving}
+    """Pods that still hold room on the nodes although they are going, or will go by themselves, by UID."""
+    return {pod.uid: pod for pod in _on(snapshot, nodes) if pod.leaving or leaves_by_itself(pod)}
 
 
 def names_of(pods: Collection[Pod]) -> str:

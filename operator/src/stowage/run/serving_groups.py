@@ -51,7 +51,8 @@ class ServingGroups:
 
         A pod that the status speaks of and the store has not would look like one that was deleted.
         """
-        members = [member_of(one) for one in pods if is_member(service, one)]
+        nodes = self._store.nodes
+        members = [member_of(one, nodes.get(one.node or "")) for one in pods if is_member(service, one)]
         for name in missing(service, members):
             if await is_there(self._api, service, name):
                 return None

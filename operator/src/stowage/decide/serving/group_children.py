@@ -168,7 +168,7 @@ def _headless(service: ModelService) -> Document:
 
 
 def _budget(service: ModelService, role: str, records: Mapping[tuple[str, str], Sequence[GroupStatus]]) -> Document:
-    """One pod may be evicted while all are healthy: its replica goes with it, and the next one stays until it is back.
+    """No pod of a replica that serves may be evicted: the operator moves it from a node that is being emptied.
 
     A budget of pods that no workload of Kubernetes owns must be a number of pods.
     """
@@ -179,7 +179,7 @@ def _budget(service: ModelService, role: str, records: Mapping[tuple[str, str], 
         "kind": "PodDisruptionBudget",
         "metadata": metadata_of(service, groups_budget_name(service.name, role), labels),
         "spec": {
-            "minAvailable": max(0, pods - 1),
+            "minAvailable": pods,
             "selector": {
                 "matchLabels": labels,
                 "matchExpressions": [{"key": GROUP_INDEX_LABEL, "operator": "Exists"}],

@@ -25,9 +25,10 @@ from stowage.api.names import (
 )
 from stowage.decide.serving.drain import GONE_COST
 from stowage.decide.serving.group_children import group_pod_name, template_hash
+from stowage.decide.serving.group_nodes import has_to_leave
 from stowage.decide.serving.service_facts import PodFact, PodRef, fact_of
 from stowage.decide.serving.variant_state import MANY_RESTARTS
-from stowage_scheduler.cluster import Pod
+from stowage_scheduler.cluster import Node, Pod
 
 SETTLED_SECONDS: Final = 600.0
 """A replica that has served for so long begins to count its restarts anew, as kubelets do."""
@@ -51,6 +52,7 @@ class MemberFact:
         template_hash: what it was made from.
         has_ended: it is there, and runs no more.
         is_gated: it waits for its gang.
+        has_to_leave: its node is being emptied.
     """
 
     pod: PodFact
@@ -60,6 +62,7 @@ class MemberFact:
     template_hash: str
     has_ended: bool = False
     is_gated: bool = False
+    has_to_leave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,11 @@ class Replica:
     record: GroupStatus
     members: tuple[MemberFact, ...]
     fact: PodFact
+
+    @property
+    def has_to_leave(self) -> bool:
+        """Whether the node of one of its pods is being emptied: with one they all go."""
+        return any(one.has_to_leave for one in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +109,8 @@ class Groups:
         return tuple(one.fact for found in self.replicas.values() for one in found)
 
 
-def member_of(pod: Pod) -> MemberFact:
-    """A pod of a snapshot, whose labels are those of a replica's."""
+def member_of(pod: Pod, node: Node | None = None) -> MemberFact:
+    """A pod of a snapshot, whose labels are those of a replica's, and the node where it stands."""
     return MemberFact(
         pod=fact_of(pod),
         ordinal=_number(pod, GROUP_ORDINAL_LABEL),
@@ -111,6 +119,7 @@ def member_of(pod: Pod) -> MemberFact:
         template_hash=pod.labels.get(TEMPLATE_HASH_LABEL, ""),
         has_ended=pod.finished,
         is_gated=GANG_GATE in pod.gates,
+        has_to_leave=has_to_leave(pod, node),
     )
 
 
@@ -158,12 +167,22 @@ def groups_of(
         found = [_replica(form, record, by_ordinal[record.ordinal], now) for record in records]
         replicas[key] = tuple(one for one in found if one is not None)
         kept = {one.pod.ref for replica in replicas[key] for one in replica.members}
-        strays += [one.pod.ref for one in own if one.pod.ref not in kept and not one.pod.is_terminating]
+        ending = {(one.ordinal, one.attempt) for one in own if _ends_requests(one)}
+        strays += [
+            one.pod.ref
+            for one in own
+            if one.pod.ref not in kept and not one.pod.is_terminating and (one.ordinal, one.attempt) not in ending
+        ]
     attempts: dict[tuple[str, str, int], int] = {}
     for one in members:
         number = (one.pod.role, one.pod.variant, one.ordinal)
         attempts[number] = max(attempts.get(number, 0), one.attempt)
     return Groups(replicas, tuple(strays), attempts, gated, failures or {})
+
+
+def _ends_requests(member: MemberFact) -> bool:
+    """Whether a first pod that was deleted still ends what it has, for which it needs the others."""
+    return member.index == 0 and member.pod.is_terminating and member.pod.is_ready and not member.has_ended
 
 
 def _records(
@@ -220,7 +239,7 @@ def _replica(form: _Form, record: GroupStatus, members: Sequence[MemberFact], no
             since = instant(float(int(now)))
             update |= {"restarts": record.restarts + 1, "since": since, "reason": reason.value, "message": words}
         record, own = record.model_copy(update=update), ()
-    is_outdated = spec is not None and any(one.template_hash != form.template for one in own)
+    is_outdated = spec is not None and any(one.template_hash != form.template or one.has_to_leave for one in own)
     fact = _fact(form, record, own, is_outdated=is_outdated)
     return Replica(_gone_on(record, own, fact, now), own, fact)
 

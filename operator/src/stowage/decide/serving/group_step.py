@@ -18,7 +18,7 @@ from stowage.decide.serving.group_children import GroupPod
 from stowage.decide.serving.group_facts import Groups, Replica, VariantKey
 from stowage.decide.serving.leaving import Leaving
 from stowage.decide.serving.service_facts import PodFact, PodRef
-from stowage.decide.serving.variant_state import VariantState
+from stowage.decide.serving.variant_state import VariantState, is_stuck
 from stowage.decide.serving.victims import controllers_class
 
 FIRST_WAIT_SECONDS: Final = 10.0
@@ -80,7 +80,7 @@ class GroupPlans:
         new = [one for one in there if not one.fact.is_outdated]
         kept: list[Replica] = []
         if old:
-            kept += self._shrunk(role.name, old, _old_ones(target, old, new))
+            kept += self._replaced(role.name, old, new, _old_ones(target, old, new))
         before = len(old) + singles
         warm = 0 if before else spares
         wanted = _new_ones(target + warm, before, len(new))
@@ -107,8 +107,22 @@ class GroupPlans:
         """What has to be done."""
         return GroupWork(tuple(self._create), tuple(self._delete))
 
-    def _shrunk(self, role: str, replicas: Sequence[Replica], target: int, spares: int = 0) -> list[Replica]:
-        count = self._leaving.of_groups(role, [one.fact for one in replicas], target, spares)
+    def _replaced(self, role: str, old: Sequence[Replica], new: Sequence[Replica], target: int) -> list[Replica]:
+        """Old replicas, of which so many are still needed; those whose nodes are being emptied leave first.
+
+        One of them leaves without another one where there is no room for that.
+        """
+        moved = [one for one in old if one.has_to_leave]
+        others = [one for one in old if not one.has_to_leave]
+        needed = max(0, target - len(others))
+        alone = any(is_stuck(one.fact, self._now) for one in new) and self._leaving.is_complete(role)
+        kept = self._shrunk(role, moved, max(0, needed - alone), alone=alone) if moved else []
+        return [*kept, *self._shrunk(role, others, target - needed)] if others else kept
+
+    def _shrunk(
+        self, role: str, replicas: Sequence[Replica], target: int, spares: int = 0, *, alone: bool = False
+    ) -> list[Replica]:
+        count = self._leaving.of_groups(role, [one.fact for one in replicas], target, spares, alone=alone)
         return self._let_go(replicas, count)
 
     def _let_go(self, replicas: Sequence[Replica], count: int) -> list[Replica]:
@@ -139,11 +153,17 @@ class GroupPlans:
 def _old_ones(target: int, old: Sequence[Replica], new: Sequence[Replica]) -> int:
     """How many of an older template are still needed: each goes when one of the new template answers.
 
-    Such as can not start, or have no room, are no loss.
+    Such as can not start, have no room, or begin on a node that is being emptied, are no loss.
     """
     answering = sum(one.fact.is_ready and one.fact.takes_requests for one in new)
-    broken = sum(not one.fact.is_ready and bool(one.fact.trouble or one.fact.node is None) for one in old)
+    broken = sum(not one.fact.is_ready and _is_no_loss(one) for one in old)
     return max(0, min(target - answering, len(old) - broken))
+
+
+def _is_no_loss(replica: Replica) -> bool:
+    never_answered = replica.record.container_restarts is None
+    no_use = bool(replica.fact.trouble) or replica.fact.node is None
+    return no_use or (replica.has_to_leave and never_answered)
 
 
 def _new_ones(target: int, old: int, new: int) -> int:

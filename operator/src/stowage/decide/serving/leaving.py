@@ -49,6 +49,9 @@ class Leaving:
         now: float,
     ) -> None:
         answering = Counter(one.role for one in pods if one.is_ready and one.takes_requests and not one.is_terminating)
+        self._desired = desired
+        there = (one for one in pods if not (one.is_terminating or one.is_spare))
+        self._there = Counter(one.role for one in there if one.is_ready or one.is_draining)
         self._beyond = {name: max(0, answering[name] - count) for name, count in desired.items()}
         self._is_handed_over = not answering[stood_in]
         is_short = any(answering[name] < desired[name] for name in needed_roles(desired))
@@ -75,9 +78,18 @@ class Leaving:
             may_shrink = found.is_settled
         return self._change(role, target, Fleet(state.replicas, pods, may_shrink, self._beyond[role]), spares)
 
-    def of_groups(self, role: str, replicas: Sequence[PodFact], target: int, spares: int = 0) -> int:
-        """How many of these replicas, of several pods each, there shall be, for `target` that serve, and spares."""
-        return self._change(role, target, Fleet(len(replicas), replicas, may_leave=self._beyond[role]), spares)
+    def is_complete(self, role: str) -> bool:
+        """Whether a role has as many replicas as it shall have, those included that leave."""
+        return self._there[role] >= self._desired[role]
+
+    def of_groups(
+        self, role: str, replicas: Sequence[PodFact], target: int, spares: int = 0, *, alone: bool = False
+    ) -> int:
+        """How many of these replicas, of several pods each, there shall be, for `target` that serve, and spares.
+
+        With `alone` one may leave although no other answers in its place.
+        """
+        return self._change(role, target, Fleet(len(replicas), replicas, may_leave=self._beyond[role] + alone), spares)
 
     def left_over(self, pods: Sequence[PodFact]) -> int:
         """How many replicas of a variant that is gone from the spec are still needed."""
@@ -98,7 +110,8 @@ class Leaving:
         self.changes.append(_of_those_there(step))
         if role in self._beyond:
             leaves = {*step.drain, *step.spare}
-            self._beyond[role] -= sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
+            begun = sum(one.is_ready and one.takes_requests and one.ref in leaves for one in fleet.pods)
+            self._beyond[role] = max(0, self._beyond[role] - begun)
         return step.replicas
 
 

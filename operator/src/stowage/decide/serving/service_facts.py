@@ -78,7 +78,8 @@ class PodFact:
         template: hash of the template that it was made from; empty: nobody tells.
         ordinal: of a replica that has several pods, its number: then this is the whole replica, named after its first
             pod, and without a UID where that is not there; None: the pod is a replica.
-        is_outdated: it was made from a template that is no longer that of the variant; told of groups alone.
+        is_outdated: it was made from a template that is no longer that of the variant, or stands on a node that is
+            being emptied; told of groups alone.
     """
 
     ref: PodRef

@@ -225,9 +225,7 @@ def next_step(seen: Seen) -> ServiceStep:
         deadline_seconds=service.spec.scaling.scale_down.drain_deadline.seconds,
         now=now,
     )
-    gone = left_over(
-        service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over
-    )
+    gone = left_over(service.name, seen.deployments, seen.others, seen.pods, children.names(service), leaving.left_over)
     groups = GroupPlans(service, seen.groups, leaving, now)
     groups.left_over()
     reason, led = decisions[roles[0].name].reason, seen.held.leads_since is not None

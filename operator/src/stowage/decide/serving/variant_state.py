@@ -30,6 +30,12 @@ def is_troubled(pod: PodFact) -> bool:
     return bool(pod.trouble) or pod.restarts >= MANY_RESTARTS
 
 
+def is_stuck(pod: PodFact, now: float) -> bool:
+    """Whether no node was found for it for long."""
+    since = pod.unschedulable_since
+    return pod.node is None and since is not None and now - since >= STUCK_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class VariantState:
     """Of one role.
@@ -100,13 +106,7 @@ class VariantState:
 
     def stuck(self, now: float) -> tuple[PodFact, ...]:
         """Pods for which no node was found for long."""
-        return tuple(
-            one
-            for one in self.pods
-            if one.node is None
-            and one.unschedulable_since is not None
-            and now - one.unschedulable_since >= STUCK_SECONDS
-        )
+        return tuple(one for one in self.pods if is_stuck(one, now))
 
     def out_of_stock_until(self, now: float) -> float | None:
         """Until when no more of it are asked for, as was decided before; None: nothing was, or it is over.
