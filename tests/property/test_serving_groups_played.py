@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from random import Random
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
@@ -104,6 +105,20 @@ def test_a_new_template_costs_no_replica_and_one_more_at_most(count: int, size: 
         assert len(by_replica(world)) <= count + 1
     assert {one.template_hash for one in world.live.values()} == {_newest(of)}
     assert len(by_replica(world)) == count
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 3), st.integers(2, 3), st.integers(1, 8), st.randoms(use_true_random=False))
+def test_pods_that_are_placed_in_any_order_are_as_many_whole_replicas_as_there_is_room_for(
+    count: int, size: int, nodes: int, order: Random
+) -> None:
+    world, of = GroupWorld(nodes=nodes), grouped(wide(size=size), replicas=count)
+    for _ in range(90):
+        names = list(world.members)
+        order.shuffle(names)
+        world.members = {name: world.members[name] for name in names}
+        of, _ = world.look(of)
+    assert of.status.roles[0].ready == min(count, nodes // size)
 
 
 def _newest(of: ModelService) -> str:

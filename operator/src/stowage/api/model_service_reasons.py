@@ -100,6 +100,8 @@ class GroupReason(StrEnum):
     """One of its pods has ended, as those do that a kubelet refuses or evicts."""
     CONTAINER_RESTARTED = "ContainerRestarted"
     """A container of it began again after the replica had answered: the others still wait for the one that is gone."""
+    PLACED_IN_PART = "PlacedInPart"
+    """For some of its pods there was no room or no quota, while the others held theirs."""
 
 
 class ScalingReason(StrEnum):

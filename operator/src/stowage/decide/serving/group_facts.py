@@ -7,7 +7,7 @@ strays, that have to go. A pod that is missing counts as deleted only once all o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ from stowage.api.names import (
 from stowage.decide.serving.drain import GONE_COST
 from stowage.decide.serving.group_children import group_pod_name, template_hash
 from stowage.decide.serving.group_nodes import has_to_leave
+from stowage.decide.serving.group_parts import IN_PART_SECONDS, YOUNGER_SECONDS, in_part_since, in_part_words
 from stowage.decide.serving.service_facts import PodFact, PodRef, fact_of
 from stowage.decide.serving.variant_state import MANY_RESTARTS
 from stowage_scheduler.cluster import Node, Pod
@@ -157,14 +158,22 @@ def groups_of(
     told = {(role.name, one.name): one for role in service.status.roles for one in role.variants}
     replicas: dict[VariantKey, tuple[Replica, ...]] = {}
     strays: list[PodRef] = []
-    for key in dict.fromkeys([*specs, *by_key]):
+    records = {
+        key: _records(told.get(key) if key in specs else None, by_key.get(key, ()), specs.get(key))
+        for key in dict.fromkeys([*specs, *by_key])
+    }
+    refused = failures or {}
+    oldest = _oldest_in_part(records, by_key, refused)
+    for key, known in records.items():
         own, spec = by_key.get(key, []), specs.get(key)
-        records = _records(told.get(key) if spec is not None else None, own, spec)
-        form = _Form(service, key, spec, template_hash(spec) if spec is not None else "")
+        form = _Form(service, key, spec, template_hash(spec) if spec is not None else "", key in refused)
         by_ordinal: dict[int, list[MemberFact]] = defaultdict(list)
         for one in own:
             by_ordinal[one.ordinal].append(one)
-        found = [_replica(form, record, by_ordinal[record.ordinal], now) for record in records]
+        found = [
+            _replica(form, record, by_ordinal[record.ordinal], now, is_oldest=(key, record.ordinal) == oldest)
+            for record in known
+        ]
         replicas[key] = tuple(one for one in found if one is not None)
         kept = {one.pod.ref for replica in replicas[key] for one in replica.members}
         ending = {(one.ordinal, one.attempt) for one in own if _ends_requests(one)}
@@ -177,7 +186,27 @@ def groups_of(
     for one in members:
         number = (one.pod.role, one.pod.variant, one.ordinal)
         attempts[number] = max(attempts.get(number, 0), one.attempt)
-    return Groups(replicas, tuple(strays), attempts, gated, failures or {})
+    return Groups(replicas, tuple(strays), attempts, gated, refused)
+
+
+def _oldest_in_part(
+    records: Mapping[VariantKey, Sequence[GroupStatus]],
+    members: Mapping[VariantKey, Sequence[MemberFact]],
+    refused: Collection[VariantKey],
+) -> tuple[VariantKey, int] | None:
+    """Variant and ordinal of the replica that waits for its other pods for longest; None: all have all or none."""
+
+    def pods(key: VariantKey, record: GroupStatus) -> list[PodFact]:
+        own = (record.ordinal, record.attempt)
+        return [one.pod for one in members.get(key, ()) if (one.ordinal, one.attempt) == own]
+
+    found = [
+        (record.since, key, record.ordinal)
+        for key, own in records.items()
+        for record in own
+        if in_part_since(record.size, pods(key, record), is_refused=key in refused) is not None
+    ]
+    return min(found)[1:] if found else None
 
 
 def _ends_requests(member: MemberFact) -> bool:
@@ -207,15 +236,21 @@ def _records(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What the replicas of one variant have in common; `spec` is None where it is gone from the service's spec."""
+    """What the replicas of one variant have in common; `spec` is None where it is gone from the service's spec.
+
+    `is_refused`: the API server lets no further pod of it be made.
+    """
 
     service: ModelService
     key: VariantKey
     spec: Variant | None
     template: str
+    is_refused: bool
 
 
-def _replica(form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float) -> Replica | None:
+def _replica(
+    form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float, *, is_oldest: bool
+) -> Replica | None:
     """The replica as it goes on; None: it broke while it left, and does not come back.
 
     Args:
@@ -223,11 +258,14 @@ def _replica(form: _Form, record: GroupStatus, members: Sequence[MemberFact], no
         record: by the last status.
         members: pods of its ordinal, whatever their attempt.
         now: the time.
+        is_oldest: of those whose pods hold room in part.
     """
     spec = form.spec
     own = tuple(sorted((one for one in members if one.attempt == record.attempt), key=lambda one: one.index))
-    broken = _broken(record, own)
     is_half_old = spec is not None and not record.whole and any(one.template_hash != form.template for one in own)
+    broken = _broken(record, own)
+    if broken is None and not is_half_old:
+        broken = _in_part(form, record, own, now, IN_PART_SECONDS if is_oldest else YOUNGER_SECONDS)
     if broken is not None and any(one.pod.is_draining for one in own if one.index == 0):
         return None
     if spec is not None and spec.group is not None and (broken is not None or is_half_old):
@@ -261,6 +299,16 @@ def _broken(record: GroupStatus, members: Sequence[MemberFact]) -> tuple[GroupRe
     return None
 
 
+def _in_part(
+    form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float, patience_seconds: float
+) -> tuple[GroupReason, str] | None:
+    pods = [one.pod for one in members]
+    since = in_part_since(record.size, pods, is_refused=form.is_refused)
+    if since is None or now - since < patience_seconds:
+        return None
+    return GroupReason.PLACED_IN_PART, in_part_words(record.size, pods)
+
+
 def _gone_on(record: GroupStatus, members: Sequence[MemberFact], fact: PodFact, now: float) -> GroupStatus:
     update: dict[str, object] = {}
     if not record.whole and len({one.index for one in members}) >= record.size:
@@ -285,9 +333,12 @@ def _fact(form: _Form, record: GroupStatus, members: Sequence[MemberFact], *, is
     since = record.since.timestamp()
     name = group_pod_name(service.name, *key, record.ordinal, record.attempt, 0)
     trouble = next((one.trouble for one in pods if one.trouble), "")
-    if not trouble and not is_ready and record.restarts >= MANY_RESTARTS:
+    gave_up = record.reason == GroupReason.PLACED_IN_PART
+    if not trouble and not is_ready and record.restarts >= MANY_RESTARTS and not gave_up:
         trouble = record.reason or ""
     unplaced_since, words = _unplaced(members) if not is_placed else (None, "")
+    if gave_up and not is_placed:  # it has been without room for longer than this attempt is old
+        unplaced_since, words = since - YOUNGER_SECONDS, record.message
     return PodFact(
         ref=first.ref if first is not None else PodRef(service.namespace, name, ""),
         role=key[0],

@@ -12,10 +12,12 @@ from typing import Final
 
 from stowage.api.durations import instant
 from stowage.api.model_service import ModelService
+from stowage.api.model_service_reasons import GroupReason
 from stowage.api.model_service_role import Role, Variant
 from stowage.api.model_service_status import GroupStatus
 from stowage.decide.serving.group_children import GroupPod
 from stowage.decide.serving.group_facts import Groups, Replica, VariantKey
+from stowage.decide.serving.group_parts import spread
 from stowage.decide.serving.leaving import Leaving
 from stowage.decide.serving.service_facts import PodFact, PodRef
 from stowage.decide.serving.variant_state import VariantState, is_stuck
@@ -135,10 +137,16 @@ class GroupPlans:
     def _complete(self, role: Role, variant: Variant, replica: Replica) -> None:
         """Make the pods that have not been there yet."""
         record = replica.record
-        if record.whole or self._now < record.since.timestamp() + wait_seconds(record.restarts):
+        if record.whole or self._now < record.since.timestamp() + self._wait_seconds(role, variant, record):
             return
         there = {one.index for one in replica.members}
         self._make(role, variant, record, [index for index in range(record.size) if index not in there])
+
+    def _wait_seconds(self, role: Role, variant: Variant, record: GroupStatus) -> float:
+        if record.reason != GroupReason.PLACED_IN_PART:
+            return wait_seconds(record.restarts)
+        name = f"{self._service.key}/{role.name}/{variant.name}/{record.ordinal}"
+        return wait_seconds(record.restarts + 2) * spread(name)  # until what was let go is free, and others have it
 
     def _fresh(self, key: VariantKey, variant: Variant, ordinal: int) -> GroupStatus:
         before = self._groups.attempts.get((*key, ordinal))
