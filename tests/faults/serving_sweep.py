@@ -16,7 +16,13 @@ from faults.script import Hold, Match
 from harness.model_service import Service
 from harness.waiting import eventually
 from harness.workbench import Workbench, is_ready
-from stowage.api.names import ROLE_LABEL, TAKES_REQUESTS_LABEL
+from stowage.api.names import (
+    ATTEMPT_LABEL,
+    GROUP_INDEX_LABEL,
+    GROUP_ORDINAL_LABEL,
+    ROLE_LABEL,
+    TAKES_REQUESTS_LABEL,
+)
 from stowage.decide.serving.service_facts import DRAINING_SINCE_ANNOTATION, seconds_of
 from stowage.transport import NotFound, paths
 
@@ -38,6 +44,7 @@ class Change:
         image: of the new replicas.
         least: replicas that answer under the service's own name at any time.
         is_roll_out: its Deployments replace their pods, which are not drained.
+        size: pods of a replica; with more than one it is a group, and drains in a roll-out too.
     """
 
     name: str
@@ -46,12 +53,16 @@ class Change:
     image: str = "vllm:1"
     least: int = 1
     is_roll_out: bool = False
+    size: int = 1
 
 
 CHANGES: Final = (
     Change("service-in", {"unified": 3}, {"unified": 1}),
     Change("service-out", {"unified": 1}, {"unified": 3}),
     Change("service-image", {"unified": 2}, {"unified": 2}, image="vllm:2", least=2, is_roll_out=True),
+    Change("groups-in", {"unified": 2}, {"unified": 1}, size=2),
+    Change("groups-out", {"unified": 1}, {"unified": 2}, size=2),
+    Change("groups-image", {"unified": 1}, {"unified": 1}, image="vllm:2", size=2),
     Change("service-roles", {"unified": 1}, {"prefill": 1, "decode": 1}),
 )
 
@@ -125,10 +136,9 @@ class ServingSweep:
                 await self._bench.api.delete(service.path)
         return changed
 
-    @staticmethod
-    def _roles(service: Service, counts_by_role: Mapping[str, int], image: str) -> list[Document]:
+    def _roles(self, service: Service, counts_by_role: Mapping[str, int], image: str) -> list[Document]:
         """Roles of exactly so many replicas: no signals are needed to get there."""
-        variant = service.variant()
+        variant = service.variant(**({"group": {"size": self._change.size}} if self._change.size > 1 else {}))
         variant["template"]["spec"]["containers"][0]["image"] = image
         return [
             {"name": name, "bounds": {"min": count, "max": count}, "variants": [variant]}
@@ -153,7 +163,10 @@ class ServingSweep:
         async def there() -> bool:
             pods, status = await service.pods(), await service.status()
             found = [one["metadata"]["labels"][ROLE_LABEL] for one in pods.values()]
-            assert {name: found.count(name) for name in {*found}} == dict(wanted), sorted(pods)
+            in_all = {name: count * self._change.size for name, count in wanted.items()}
+            assert {name: found.count(name) for name in {*found}} == in_all, sorted(pods)
+            replicas = {(one["metadata"]["labels"].get(GROUP_ORDINAL_LABEL), _attempt(one)) for one in pods.values()}
+            assert self._change.size == 1 or len(replicas) == sum(wanted.values()), sorted(pods)
             assert all(map(is_ready, pods.values())), sorted(pods)
             ready = {one["name"]: (one["desired"], one["ready"]) for one in status.get("roles", ())}
             assert ready == {name: (count, count) for name, count in wanted.items()}, status
@@ -177,6 +190,8 @@ class ServingSweep:
             if selector[ROLE_LABEL] == "prefill" and not _of_role(answering, "decode"):
                 problems.add("prefill answers, and decode does not")
             for name in before.keys() - pods.keys():
+                if before[name]["metadata"]["labels"].get(GROUP_INDEX_LABEL, "0") != "0":
+                    continue  # requests are the first pod's
                 if not self._change.is_roll_out and _drained_seconds(before[name]) < DRAIN_SECONDS - 2 * POLL_SECONDS:
                     problems.add(f"{name} went before it had drained")
             before = pods
@@ -203,6 +218,11 @@ def _drained_seconds(pod: Document) -> float:
         return 0.0
     since = seconds_of((metadata.get("annotations") or {}).get(DRAINING_SINCE_ANNOTATION))
     return time.time() - since if since is not None else 0.0  # noqa: TID251 - as the operator's clock has it
+
+
+def _attempt(pod: Document) -> str:
+    """Of the replica that the pod is of: all of its pods have to be of one."""
+    return str(pod["metadata"]["labels"].get(ATTEMPT_LABEL, ""))
 
 
 def _of_role(pods: Sequence[Document], role: str) -> list[Document]:

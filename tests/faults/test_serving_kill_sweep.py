@@ -17,7 +17,7 @@ from harness.workbench import Workbench
 from stowage.demo.local_cluster import LocalCluster
 from stowage.transport import Api
 
-IN_SAMPLE = frozenset({"service-in"})
+IN_SAMPLE = frozenset({"service-in", "groups-image"})
 
 
 @pytest.mark.parametrize("change", [pytest.param(change, id=change.name) for change in CHANGES])

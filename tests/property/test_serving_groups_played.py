@@ -112,7 +112,9 @@ def test_a_new_template_costs_no_replica_and_one_more_at_most(count: int, size: 
 def test_pods_that_are_placed_in_any_order_are_as_many_whole_replicas_as_there_is_room_for(
     count: int, size: int, nodes: int, order: Random
 ) -> None:
-    world, of = GroupWorld(nodes=nodes), grouped(wide(size=size), replicas=count)
+    world, of = GroupWorld(nodes=0), grouped(wide(size=size), replicas=count)
+    of, _ = world.look(of)
+    world.nodes = nodes
     for _ in range(90):
         names = list(world.members)
         order.shuffle(names)

@@ -7,7 +7,7 @@ strays, that have to go. A pod that is missing counts as deleted only once all o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,7 +26,7 @@ from stowage.api.names import (
 from stowage.decide.serving.drain import GONE_COST
 from stowage.decide.serving.group_children import group_pod_name, template_hash
 from stowage.decide.serving.group_nodes import has_to_leave
-from stowage.decide.serving.group_parts import IN_PART_SECONDS, YOUNGER_SECONDS, in_part_since, in_part_words
+from stowage.decide.serving.group_parts import OTHERS_SECONDS, Waiting, in_part_since, in_part_words, letting_go
 from stowage.decide.serving.service_facts import PodFact, PodRef, fact_of
 from stowage.decide.serving.variant_state import MANY_RESTARTS
 from stowage_scheduler.cluster import Node, Pod
@@ -79,6 +79,11 @@ class Replica:
     record: GroupStatus
     members: tuple[MemberFact, ...]
     fact: PodFact
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it let a part of its pods go, and was not tried again since."""
+        return self.record.reason == GroupReason.PLACED_IN_PART and not self.record.whole and not self.members
 
     @property
     def has_to_leave(self) -> bool:
@@ -158,22 +163,16 @@ def groups_of(
     told = {(role.name, one.name): one for role in service.status.roles for one in role.variants}
     replicas: dict[VariantKey, tuple[Replica, ...]] = {}
     strays: list[PodRef] = []
-    records = {
-        key: _records(told.get(key) if key in specs else None, by_key.get(key, ()), specs.get(key))
-        for key in dict.fromkeys([*specs, *by_key])
-    }
     refused = failures or {}
-    oldest = _oldest_in_part(records, by_key, refused)
-    for key, known in records.items():
+    for key in dict.fromkeys([*specs, *by_key]):
         own, spec = by_key.get(key, []), specs.get(key)
-        form = _Form(service, key, spec, template_hash(spec) if spec is not None else "", key in refused)
+        records = _records(told.get(key) if spec is not None else None, own, spec)
+        form = _Form(service, key, spec, template_hash(spec) if spec is not None else "")
         by_ordinal: dict[int, list[MemberFact]] = defaultdict(list)
         for one in own:
             by_ordinal[one.ordinal].append(one)
-        found = [
-            _replica(form, record, by_ordinal[record.ordinal], now, is_oldest=(key, record.ordinal) == oldest)
-            for record in known
-        ]
+        gone = letting_go(_waiting(records, by_ordinal, is_refused=key in refused), now)
+        found = [_replica(form, one, by_ordinal[one.ordinal], now, lets_go=one.ordinal in gone) for one in records]
         replicas[key] = tuple(one for one in found if one is not None)
         kept = {one.pod.ref for replica in replicas[key] for one in replica.members}
         ending = {(one.ordinal, one.attempt) for one in own if _ends_requests(one)}
@@ -189,24 +188,18 @@ def groups_of(
     return Groups(replicas, tuple(strays), attempts, gated, refused)
 
 
-def _oldest_in_part(
-    records: Mapping[VariantKey, Sequence[GroupStatus]],
-    members: Mapping[VariantKey, Sequence[MemberFact]],
-    refused: Collection[VariantKey],
-) -> tuple[VariantKey, int] | None:
-    """Variant and ordinal of the replica that waits for its other pods for longest; None: all have all or none."""
-
-    def pods(key: VariantKey, record: GroupStatus) -> list[PodFact]:
-        own = (record.ordinal, record.attempt)
-        return [one.pod for one in members.get(key, ()) if (one.ordinal, one.attempt) == own]
-
-    found = [
-        (record.since, key, record.ordinal)
-        for key, own in records.items()
-        for record in own
-        if in_part_since(record.size, pods(key, record), is_refused=key in refused) is not None
-    ]
-    return min(found)[1:] if found else None
+def _waiting(
+    records: Sequence[GroupStatus], members: Mapping[int, Sequence[MemberFact]], *, is_refused: bool
+) -> list[Waiting]:
+    """Replicas of one variant that wait for nodes; behind a gate nobody holds any meanwhile."""
+    found = []
+    for record in records:
+        own = [one for one in members[record.ordinal] if one.attempt == record.attempt]
+        pods = [one.pod for one in own]
+        if pods and sum(one.node is not None for one in pods) < record.size and not any(one.is_gated for one in own):
+            since = in_part_since(record.size, pods, is_refused=is_refused)
+            found.append(Waiting(record.since.timestamp(), record.ordinal, since))
+    return found
 
 
 def _ends_requests(member: MemberFact) -> bool:
@@ -236,20 +229,16 @@ def _records(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What the replicas of one variant have in common; `spec` is None where it is gone from the service's spec.
-
-    `is_refused`: the API server lets no further pod of it be made.
-    """
+    """What the replicas of one variant have in common; `spec` is None where it is gone from the service's spec."""
 
     service: ModelService
     key: VariantKey
     spec: Variant | None
     template: str
-    is_refused: bool
 
 
 def _replica(
-    form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float, *, is_oldest: bool
+    form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float, *, lets_go: bool
 ) -> Replica | None:
     """The replica as it goes on; None: it broke while it left, and does not come back.
 
@@ -258,14 +247,14 @@ def _replica(
         record: by the last status.
         members: pods of its ordinal, whatever their attempt.
         now: the time.
-        is_oldest: of those whose pods hold room in part.
+        lets_go: its pods have waited for each other for long enough.
     """
     spec = form.spec
     own = tuple(sorted((one for one in members if one.attempt == record.attempt), key=lambda one: one.index))
     is_half_old = spec is not None and not record.whole and any(one.template_hash != form.template for one in own)
     broken = _broken(record, own)
-    if broken is None and not is_half_old:
-        broken = _in_part(form, record, own, now, IN_PART_SECONDS if is_oldest else YOUNGER_SECONDS)
+    if broken is None and lets_go and not is_half_old:
+        broken = GroupReason.PLACED_IN_PART, in_part_words(record.size, [one.pod for one in own])
     if broken is not None and any(one.pod.is_draining for one in own if one.index == 0):
         return None
     if spec is not None and spec.group is not None and (broken is not None or is_half_old):
@@ -299,16 +288,6 @@ def _broken(record: GroupStatus, members: Sequence[MemberFact]) -> tuple[GroupRe
     return None
 
 
-def _in_part(
-    form: _Form, record: GroupStatus, members: Sequence[MemberFact], now: float, patience_seconds: float
-) -> tuple[GroupReason, str] | None:
-    pods = [one.pod for one in members]
-    since = in_part_since(record.size, pods, is_refused=form.is_refused)
-    if since is None or now - since < patience_seconds:
-        return None
-    return GroupReason.PLACED_IN_PART, in_part_words(record.size, pods)
-
-
 def _gone_on(record: GroupStatus, members: Sequence[MemberFact], fact: PodFact, now: float) -> GroupStatus:
     update: dict[str, object] = {}
     if not record.whole and len({one.index for one in members}) >= record.size:
@@ -338,7 +317,7 @@ def _fact(form: _Form, record: GroupStatus, members: Sequence[MemberFact], *, is
         trouble = record.reason or ""
     unplaced_since, words = _unplaced(members) if not is_placed else (None, "")
     if gave_up and not is_placed:  # it has been without room for longer than this attempt is old
-        unplaced_since, words = since - YOUNGER_SECONDS, record.message
+        unplaced_since, words = since - OTHERS_SECONDS, record.message
     return PodFact(
         ref=first.ref if first is not None else PodRef(service.namespace, name, ""),
         role=key[0],

@@ -12,7 +12,6 @@ from typing import Final
 
 from stowage.api.durations import instant
 from stowage.api.model_service import ModelService
-from stowage.api.model_service_reasons import GroupReason
 from stowage.api.model_service_role import Role, Variant
 from stowage.api.model_service_status import GroupStatus
 from stowage.decide.serving.group_children import GroupPod
@@ -88,8 +87,12 @@ class GroupPlans:
         wanted = _new_ones(target + warm, before, len(new))
         kept += self._shrunk(role.name, new, wanted - warm, warm)
         records = [one.record for one in kept]
+        gave_up = sorted((one for one in kept if one.gave_up), key=lambda one: (one.record.since, one.record.ordinal))
         for one in kept:
-            self._complete(role, state.spec, one)
+            if not one.gave_up:
+                self._complete(role, state.spec, one)
+        if gave_up and all(one.gave_up or one.fact.node is not None for one in kept):
+            self._try_again(role, state.spec, gave_up[0], gave_up[-1].record.since.timestamp())
         for ordinal in _free(records, wanted - len(new)):
             record = self._fresh(key, state.spec, ordinal)
             records.append(record)
@@ -137,16 +140,17 @@ class GroupPlans:
     def _complete(self, role: Role, variant: Variant, replica: Replica) -> None:
         """Make the pods that have not been there yet."""
         record = replica.record
-        if record.whole or self._now < record.since.timestamp() + self._wait_seconds(role, variant, record):
+        if record.whole or self._now < record.since.timestamp() + wait_seconds(record.restarts):
             return
         there = {one.index for one in replica.members}
         self._make(role, variant, record, [index for index in range(record.size) if index not in there])
 
-    def _wait_seconds(self, role: Role, variant: Variant, record: GroupStatus) -> float:
-        if record.reason != GroupReason.PLACED_IN_PART:
-            return wait_seconds(record.restarts)
-        name = f"{self._service.key}/{role.name}/{variant.name}/{record.ordinal}"
-        return wait_seconds(record.restarts + 2) * spread(name)  # until what was let go is free, and others have it
+    def _try_again(self, role: Role, variant: Variant, replica: Replica, since: float) -> None:
+        """Make the pods of one that gave up, once what was let go last, at `since`, is free, and others have it."""
+        record = replica.record
+        name = f"{self._service.key}/{role.name}/{variant.name}"
+        if self._now >= since + wait_seconds(record.restarts + 2) * spread(name):
+            self._make(role, variant, record, range(record.size))
 
     def _fresh(self, key: VariantKey, variant: Variant, ordinal: int) -> GroupStatus:
         before = self._groups.attempts.get((*key, ordinal))
