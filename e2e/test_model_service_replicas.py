@@ -164,7 +164,7 @@ async def test_a_replica_comes_to_a_warm_node(serving: ServingScene, serving_tab
     }
     spec["initContainers"] = [fetches]
     spec["volumes"] = [*spec["volumes"], await claim_of_weights(serving)]
-    service = await serving.begin("chat", [role])
+    service = await serving.begin("chat", [role], model={"name": "stand-in", "uri": "pvc://weights"})
 
     async def warm_node() -> str:
         found = [one for one in await serving.bench.pods() if PREFETCH_LABEL in one["metadata"].get("labels", {})]
