@@ -30,21 +30,22 @@ while True:
         time.sleep(0.2)
 """
 """The second pod of a replica finds the first one by its name, which is there before either of them is ready."""
-STAYS = "trap 'exit 1' TERM; sleep infinity & wait"
+STAYS = "trap exit TERM; sleep infinity & wait"
 FETCHES = "test -e /weights/model && echo found || { sleep 5; touch /weights/model; echo fetched; }"
 
 
 # --- replicas of two pods ---
 
 
-def wide(serving: ServingScene, least: int, *arguments: str) -> Document:
+def wide(serving: ServingScene, least: int, most: int, *arguments: str) -> Document:
     """A role whose replicas have two pods: an engine, and one that joins it."""
-    role = serving.role(least, 4, *arguments)
+    role = serving.role(least, most, *arguments)
     [variant] = role["variants"]
     engine = variant["template"]["spec"]["containers"][0]
     own = {key: engine[key] for key in ("image", "securityContext")}
     joins = {**own, "name": "joins", "command": ["python", "-c", JOINS]}
-    stays = {**own, "name": "stays", "command": ["sh", "-c", STAYS], "resources": engine["resources"]}
+    stays = {**own, "name": "stays", "command": ["sh", "-c", STAYS, "$(LWS_LEADER_ADDRESS)"]}
+    stays["resources"] = engine["resources"]
     variant["group"] = {"size": 2, "workers": {"spec": {"initContainers": [joins], "containers": [stays]}}}
     return role
 
@@ -63,7 +64,7 @@ def uids(pods: list[Document]) -> set[str]:
 
 async def test_replicas_of_two_pods_grow_and_change_whole(serving: ServingScene, serving_table: Table) -> None:
     """One more by hand, and then a new version: one replica more at a time, and none less."""
-    service = await serving.begin("wide", [wide(serving, 1)])
+    service = await serving.begin("wide", [wide(serving, 1, 3)])
     load = await serving.load(service.url, "steady", seconds=90.0, high=2.0)
     began = seconds()
     await service.scale(2)
@@ -74,7 +75,7 @@ async def test_replicas_of_two_pods_grow_and_change_whole(serving: ServingScene,
     before = uids(await service.pods())
     answering: list[int] = []
     changed = seconds()
-    await service.patch({"roles": [wide(serving, 1, "--metric-names", "both")]})
+    await service.patch({"roles": [wide(serving, 1, 3, "--metric-names", "both")]})
 
     async def replaced() -> bool:
         found = await replicas_of(service)
@@ -95,12 +96,13 @@ async def test_replicas_of_two_pods_grow_and_change_whole(serving: ServingScene,
 
 async def test_one_of_two_pods_fails(serving: ServingScene, serving_table: Table) -> None:
     """A process of the second pod ends: both pods are made anew, and the other replica goes on."""
-    service = await serving.begin("wide", [wide(serving, 2)])
+    service = await serving.begin("wide", [wide(serving, 2, 2)])
     load = await serving.load(service.url, "steady", seconds=45.0, high=2.0, patience_seconds="30")
     (name, broken), (other, sound) = (await replicas_of(service)).items()
     began = seconds()
-    second = broken[1]["metadata"]["name"]
-    serving.cluster.kubectl("exec", second, "--namespace", serving.bench.namespace, "--", "sh", "-c", "kill 1")
+    first, second = broken
+    host = f"{first['spec']['hostname']}.{first['spec']['subdomain']}.{serving.bench.namespace}"
+    serving.cluster.kill(second["spec"]["nodeName"], f"{STAYS} {host}")
 
     async def gone() -> bool:
         assert not uids(broken) & uids(await service.pods())
@@ -117,7 +119,7 @@ async def test_one_of_two_pods_fails(serving: ServingScene, serving_table: Table
     records = {one["ordinal"]: one for one in (await service.role())["variants"][0]["groups"]}
     assert [(one["attempt"], one["restarts"]) for one in records.values()] == [(1, 1), (0, 0)], records
     assert records[0]["reason"] == "ContainerRestarted", records
-    assert second in records[0]["message"], records
+    assert second["metadata"]["name"] in records[0]["message"], records
     story = "replicas of two pods: a process of one pod ends"
     serving_table.add(row(story, load.about, "2", answers, settled))
     assert all(at < forgotten_at for at in answers.lost_at()), (forgotten_at, answers.lost_at())
