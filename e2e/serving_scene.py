@@ -16,17 +16,15 @@ from harness.waiting import eventually
 from harness.workbench import Document, Workbench, is_ready
 from kind_cluster import KindCluster
 from release import Release
-from results_table import ServingRow
-from stand_in.client import Outcome, Result
-from stand_in.load import Promise, summary
-from stowage.api.names import SERVICE_LABEL
+from serving_answers import ITL_SECONDS, TTFT_SECONDS, Answers
+from stowage.api.names import PREFETCH_LABEL, SERVICE_LABEL
 from stowage.transport import paths
 from stowage.transport.errors import NotFound
 
 SLOWLY_SECONDS: Final = 180.0
+FORGOTTEN_SECONDS: Final = 5.0
+"""Proxies may need so long to hear of a pod that does not answer any more."""
 PORT: Final = 8000
-TTFT_SECONDS: Final = 2.0
-ITL_SECONDS: Final = 0.1
 PROMPT_TOKENS: Final = 200
 OUTPUT_TOKENS: Final = 30
 COLD_START_SECONDS: Final = 5
@@ -50,43 +48,6 @@ _LOST_SOON: Final = [
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
     for key in ("unreachable", "not-ready")
 ]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What clients saw of a load."""
-
-    head: Document
-    requests: list[Document]
-
-    @property
-    def summary(self) -> Document:
-        """Counts, quantiles and the share that was good."""
-        found: Document = self.head["summary"]
-        return found
-
-    @property
-    def lost(self) -> int:
-        """Requests that did not complete."""
-        return int(self.summary["requests"] - self.summary["completed"])
-
-    def p99(self, name: str) -> float | None:
-        """A quantile in seconds; None: no request tells."""
-        found: float | None = self.summary[name].get("p99")
-        return found
-
-    def lost_at(self) -> list[float]:
-        """When requests that did not complete were sent, in seconds since 1970, in order."""
-        began: float = self.head["began_at"]
-        return [began + one["at_seconds"] for one in self.requests if one["outcome"] != Outcome.COMPLETED]
-
-    def beside(self, other: Answers) -> Answers:
-        """Those of two loads that were sent side by side."""
-        later: float = other.head["began_at"] - self.head["began_at"]
-        requests = [*self.requests, *({**one, "at_seconds": one["at_seconds"] + later} for one in other.requests)]
-        results = [Result(**{**one, "outcome": Outcome(one["outcome"])}) for one in requests]
-        found = summary(results, Promise(TTFT_SECONDS, ITL_SECONDS))
-        return Answers({**self.head, "summary": found}, requests)
 
 
 @dataclass
@@ -137,7 +98,7 @@ class ServingScene:
             },
         }
         await bench.api.create(paths.in_namespace(paths.MODEL_SERVICES, bench.namespace), document)
-        service = Service(self, name)
+        service = Service(self, name, roles[0]["variants"][0].get("group", {}).get("size", 1))
         for role in roles:
             await service.until_settled(role.get("bounds", {}).get("min", 1), role.get("name", "unified"))
         return service
@@ -248,6 +209,8 @@ class Service:
 
     scene: ServingScene
     name: str
+    pods_each: int = 1
+    """Of how many pods a replica is."""
 
     @property
     def url(self) -> str:
@@ -292,6 +255,7 @@ class Service:
             pod
             for pod in await self.scene.bench.pods()
             if _service_of(pod) == self.name
+            and PREFETCH_LABEL not in pod["metadata"]["labels"]
             and (role is None or pod["metadata"]["labels"].get("stowage.dev/role") == role)
             and "deletionTimestamp" not in pod["metadata"]
         ]
@@ -328,12 +292,19 @@ class Service:
                 await self.status()
             )
             pods = await self.pods(role)
-            assert len(pods) == replicas, [pod["metadata"]["name"] for pod in pods]
+            assert len(pods) == replicas * self.pods_each, [pod["metadata"]["name"] for pod in pods]
             assert all(is_ready(pod) for pod in pods)
             return True
 
         what = f"{self.name}: {role} has settled at {replicas}"
         await eventually(settled, timeout_seconds=timeout_seconds, what=what)
+
+    async def scale(self, replicas: int) -> None:
+        """Set their number by hand, as a user does, and wait until it is reached."""
+        namespace = self.scene.bench.namespace
+        number = f"--replicas={replicas}"
+        self.scene.cluster.kubectl("scale", f"modelservice/{self.name}", number, "--namespace", namespace)
+        await self.until_settled(replicas)
 
     async def until_falls(self) -> None:
         """Wait until the role `unified` begins to shrink."""
@@ -374,21 +345,6 @@ def _options(arguments: tuple[str, ...]) -> list[str]:
 def seconds() -> float:
     """A clock that only goes forward."""
     return time.monotonic()  # noqa: TID251
-
-
-def row(story: str, load: str, replicas: str, answers: Answers, settled: float | None = None) -> ServingRow:
-    """What a story cost those who asked."""
-    return ServingRow(
-        story=story,
-        load=load,
-        replicas=replicas,
-        requests=answers.summary["requests"],
-        lost=answers.lost,
-        ttft_p99_seconds=answers.p99("ttft_seconds"),
-        itl_p99_seconds=answers.p99("itl_seconds"),
-        attainment=answers.summary["attainment"],
-        settled_seconds=settled,
-    )
 
 
 def brief(status: Document) -> str:

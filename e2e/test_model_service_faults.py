@@ -17,14 +17,12 @@ from harness.waiting import always, eventually
 from harness.workbench import is_ready
 from kind_cluster import KindCluster
 from results_table import Table
-from serving_scene import SLOWLY_SECONDS, Service, ServingScene, brief, row, seconds
+from serving_answers import row
+from serving_scene import FORGOTTEN_SECONDS, SLOWLY_SECONDS, Service, ServingScene, brief, seconds
 from serving_watch import watched
 from stowage.transport import paths
 
 pytestmark = pytest.mark.rare
-
-FORGOTTEN_SECONDS = 5.0
-"""Proxies may need so long to hear of a pod that does not answer any more."""
 
 
 async def told(service: Service, kind: str, reasons: set[str], *words: str) -> str:

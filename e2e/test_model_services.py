@@ -9,7 +9,8 @@ import pytest
 
 from harness.waiting import eventually
 from results_table import Table
-from serving_scene import OUTPUT_TOKENS, SLOWLY_SECONDS, Load, Service, ServingScene, row, seconds
+from serving_answers import row
+from serving_scene import OUTPUT_TOKENS, SLOWLY_SECONDS, Load, Service, ServingScene, seconds
 from serving_watch import watched
 
 rare = pytest.mark.rare
@@ -111,10 +112,7 @@ async def test_planned_changes_under_load_lose_no_request(serving: ServingScene,
     await eventually(replaced, timeout_seconds=SLOWLY_SECONDS, what="every replica is a new one")
     rolled_out = seconds() - began
     for count in (4, 2):
-        serving.cluster.kubectl(
-            "scale", "modelservice/chat", f"--replicas={count}", "--namespace", serving.bench.namespace
-        )
-        await service.until_settled(count)
+        await service.scale(count)
         assert (await service.condition("Scaling"))["reason"] == "ManualOverride"
     settled = seconds() - began
     answers = await load.answers()

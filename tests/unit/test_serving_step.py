@@ -191,11 +191,14 @@ def test_a_service_without_one_that_answers_says_what_is_wrong() -> None:
     assert "unified-default-9 (CrashLoopBackOff)" in step.status.message
 
 
-def test_a_full_quota_holds_the_count_and_is_named() -> None:
-    of = service(role(least=2, variants=[variant(profile="p")]), status=told(2))
-    full = deployment(2, failure='pods "x" is forbidden: exceeded quota: gpus')
+@pytest.mark.parametrize(
+    "count", [pytest.param(2, id="more are asked for"), pytest.param(10, id="bounds.max was asked for in one step")]
+)
+def test_a_full_quota_holds_the_count_and_is_named(count: int) -> None:
+    of = service(role(least=2, variants=[variant(profile="p")]), status=told(count))
+    full = deployment(count, failure='pods "x" is forbidden: exceeded quota: gpus')
     step = stepped(of, PODS[:1], [full], {"unified": busy(60.0, 2)}, profiles={"p": PERFORMANCE})
-    assert replicas(step) == {"unified-default": 2}
+    assert replicas(step) == {"unified-default": count}
     assert step.status.roles[0].reason == "QuotaReached"
     assert condition(step, "Available").reason == ServiceReason.QUOTA_FULL
 

@@ -189,6 +189,6 @@ def _as_placed(decision: Decision, found: Course) -> Decision:
     if found.switched is not None:
         return held(decision, found.switched, ScalingReason.MIX_SWITCHED)
     count = sum(found.placing.counts.values())
-    if found.placing.short is None or count >= decision.to_replicas:
+    if found.placing.short is None:
         return decision
-    return held(decision, count, found.placing.short)
+    return held(decision, min(count, decision.to_replicas), found.placing.short)

@@ -126,7 +126,7 @@ class Placing:
         counts: by variant; where somebody else writes the number, that number.
         wanted: by variant, the same as if nobody else wrote any.
         out_of_stock_until: by variant, those that are asked for no more for a while.
-        short: why fewer are asked for than were decided; None: as many are.
+        short: why fewer come than were decided; None: as many do.
     """
 
     counts: Mapping[str, int]
@@ -189,7 +189,9 @@ def place(
     wanted = counts
     if foreign:
         wanted = shared(count, states, {one.name: one.told if one.told is not None else one.current for one in states})
-    short = _why_short(own) if sum(counts.values()) < rest else None
+    # a rise may be asked for in one step, before anybody knows of the quota: nothing is left to ask for then
+    refused = any(one.is_quota_full and counts[one.name] > len(one.pods) for one in own)
+    short = _why_short(own) if refused or sum(counts.values()) < rest else None
     return Placing({**counts, **foreign}, wanted, until, short)
 
 
