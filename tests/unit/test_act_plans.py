@@ -33,7 +33,7 @@ from stowage.act.policies import get_policy, list_policies, write_policy_status
 from stowage.api.packing_plan import PackingPlan
 from stowage.api.packing_plan_status import PackingPlanStatus
 from stowage.decide.announcements import Announcement, EventReason
-from stowage.transport import Api, Conflict
+from stowage.transport import Api, Conflict, NotLeading
 from unit.builders import NOW, evict, place, plan_resource, pod, policy_resource, ref, slot
 
 Document = dict[str, Any]
@@ -208,6 +208,12 @@ async def test_answers_to_an_eviction(
     server.refusal = refusal
     result = await ask_for_eviction(api, ref(WEB))
     assert (result.answer, result.retry_after_seconds) == (answer, retry_after_seconds)
+
+
+async def test_an_eviction_that_was_not_sent_has_no_answer(api: Api, server: FakeServer) -> None:
+    with pytest.raises(NotLeading):
+        await ask_for_eviction(api.fenced(lambda: False), ref(WEB))
+    assert not server.requests
 
 
 async def test_plans_are_read_and_a_broken_one_is_left_out(api: Api, server: FakeServer) -> None:

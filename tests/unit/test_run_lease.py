@@ -230,6 +230,23 @@ def test_a_paused_leader_knows_at_once_when_it_wakes() -> None:
     play(scenario)
 
 
+def test_a_paused_leader_whose_lease_is_still_its_own_begins_a_new_term() -> None:
+    """What was asked of it while it was late was dropped, so all has to be looked at again."""
+
+    async def scenario(server: LeaseServer) -> None:
+        jump = 0.0
+        first = Candidate(server, "a")
+        first.lease._clock = lambda: virtual_time.now() + jump
+        await first.lease.wait_leading()
+        jump = 12.0  # longer than it may go without renewing, and shorter than the lease
+        assert not first.lease.leading
+        await asyncio.sleep(5)
+        assert (first.lease.leading, first.told) == (True, ["gained 1", "lost", "gained 2"])
+        await first.stop()
+
+    play(scenario)
+
+
 def test_somebody_elses_edit_of_the_lease_does_not_end_the_term() -> None:
     async def scenario(server: LeaseServer) -> None:
         first = Candidate(server, "a")

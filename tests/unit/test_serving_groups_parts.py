@@ -17,6 +17,9 @@ from stowage.decide.serving.group_parts import IN_PART_SECONDS, OTHERS_SECONDS, 
 from stowage.decide.serving.service_facts import PodFact
 
 
+KEY = ("unified", "default")
+
+
 def placed(at: float, **facts: object) -> PodFact:
     return replace(pod(created_at=NOW, scheduled_at=at, is_ready=False, ready_at=None), **facts)
 
@@ -50,11 +53,10 @@ def test_what_quota_allows_in_part_is_given_back() -> None:
     of = grouped().model_copy(update={"status": ModelServiceStatus(roles=roles)})
     hash_ = template_hash(of.spec.roles[0].variants[0])
     members = [member(hash_=hash_, created_at=NOW - 390.0, scheduled_at=NOW - 389.0)]
-    key = ("unified", "default")
-    quota = {key: "exceeded quota: gpus"}
+    quota = {KEY: "exceeded quota: gpus"}
     for refused, reason, strays in ((dict[tuple[str, str], str](), None, 0), (quota, "PlacedInPart", 1)):
         found = groups_of(of, members, NOW, failures=refused)
-        (replica,) = found.replicas[key]
+        (replica,) = found.replicas[KEY]
         assert (replica.record.reason, len(found.strays)) == (reason, strays)
 
 
@@ -111,3 +113,15 @@ def test_a_replica_that_was_whole_is_not_there_in_part() -> None:
     for _ in range(40):
         of, _ = world.look(of)
     assert {one.attempt for one in world.live.values()} == {0}
+
+
+def test_a_replica_that_gave_up_comes_back_with_as_many_pods_as_are_asked_for_by_then() -> None:
+    world, of = GroupWorld(nodes=1), grouped(replicas=1)
+    while world.live or not world.made:
+        of, _ = world.look(of)
+    world.nodes = 3
+    of = grouped(wide(size=3), replicas=1).model_copy(update={"status": of.status})
+    for _ in range(60):
+        of, _ = world.look(of)
+    assert len(world.live) == 3
+    assert available(of)[0] == "ReplicasReady"

@@ -43,7 +43,13 @@ def test_an_outage_in_other_words_stays_one() -> None:
     assert not isinstance(answer(400, "the webhook says no"), Invalid)
 
 
-def test_a_value_that_is_refused_is_not_repeated() -> None:
-    assert answer(500, f"{TYPED}: expected string, got &value.valueUnstructured{{Value:4711}}").message == (
-        f"{TYPED}: expected string"
-    )
+@pytest.mark.parametrize(
+    ("wanted", "value"),
+    [
+        pytest.param("string", "&value.valueUnstructured{Value:4711}", id="a number for a text"),
+        pytest.param("map", "&{4711}", id="a text for fields"),
+        pytest.param("list", "&{map[key:4711]}", id="fields for items"),
+    ],
+)
+def test_a_value_that_is_refused_is_not_repeated(wanted: str, value: str) -> None:
+    assert answer(500, f"{TYPED}: expected {wanted}, got {value}").message == f"{TYPED}: expected {wanted}"

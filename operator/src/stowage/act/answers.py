@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from stowage.transport import ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests
+from stowage.transport import ApiError, Conflict, Forbidden, Invalid, NotFound, NotLeading, TooManyRequests
 
 RETRY_SECONDS: Final = 5.0
 CONFLICT_RETRY_SECONDS: Final = 0.2
@@ -38,9 +38,15 @@ class Reply(Struct, frozen=True):
 
 
 def reply_to(error: ApiError) -> Reply:
-    """What an error means for any action on a pod."""
+    """What an error means for any action on a pod.
+
+    Raises:
+        NotLeading: nothing was asked, so there is no answer.
+    """
     words = error.message or str(error)
     match error:
+        case NotLeading():
+            raise error
         case NotFound():
             return Reply(Answer.GONE, words)
         case Conflict():

@@ -130,6 +130,7 @@ class Lease:
         Returns:
             For how many seconds the server asks to be left alone.
         """
+        self._end_if_late()  # what was asked of us meanwhile was dropped: another term begins, which rings everything
         started = self._clock()
         asked_seconds = 0.0
         try:
@@ -143,9 +144,12 @@ class Lease:
             level = logging.DEBUG if words == self._last_words else logging.WARNING
             logger.log(level, "lease %s: %s", self._name, words)
             self._last_words = words
+        self._end_if_late()
+        return asked_seconds
+
+    def _end_if_late(self) -> None:
         if self._renewed_at is not None and not self.leading:
             self._end("not renewed in time")
-        return asked_seconds
 
     def _patience_seconds(self, started: float) -> float:
         """How long a try may take: a leader must know in time that it no longer leads."""

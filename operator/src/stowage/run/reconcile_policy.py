@@ -35,7 +35,7 @@ from stowage.run.metrics import Metrics
 from stowage.run.policy_metrics import PolicyMetrics
 from stowage.run.settings import OperatorSettings
 from stowage.run.solver import Solver, SolverError
-from stowage.transport import Api, ApiError
+from stowage.transport import Api, ApiError, NotLeading
 from stowage_scheduler.cluster import Snapshot
 from stowage_scheduler.options import Budget, PackOptions
 from stowage_scheduler.packing import Packing, Reason
@@ -263,6 +263,8 @@ class PolicyReconciler:
                 try:
                     created = await self._create(question, found.packing, calm.snapshot, leads)
                     view = structs.replace(view, active=created, plans=(*view.plans, created))
+                except NotLeading:
+                    raise  # nobody refused it
                 except ApiError as error:
                     self._consolidator.refused(policy, str(error))
         calm = structs.replace(calm, active=view.active, looked=self._consolidator.looked(policy))

@@ -165,7 +165,7 @@ _UNREADABLE: Final = (
     "failed to convert new object ",  # 500, of one that is patched or applied: a quantity that is none
 )
 """What API servers say of an object that they can not read; their reason is that of many other errors."""
-_VALUE_FOLLOWS: Final = ", got &value."  # it may be what nobody shall read in a status or a log
+_VALUE_FOLLOWS: Final = ", got &"  # it may be what nobody shall read in a status or a log
 WORDS_OF_A_PROXY = 200  # characters of a body that is no Status, kept for the message
 
 

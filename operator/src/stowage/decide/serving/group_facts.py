@@ -266,6 +266,8 @@ def _replica(
             since = instant(float(int(now)))
             update |= {"restarts": record.restarts + 1, "since": since, "reason": reason.value, "message": words}
         record, own = record.model_copy(update=update), ()
+    elif spec is not None and spec.group is not None and not record.whole and not own:
+        record = record.model_copy(update={"size": spec.group.size})  # it waits to be made, by the template of then
     is_outdated = spec is not None and any(one.template_hash != form.template or one.has_to_leave for one in own)
     fact = _fact(form, record, own, is_outdated=is_outdated)
     return Replica(_gone_on(record, own, fact, now), own, fact)

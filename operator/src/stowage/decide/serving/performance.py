@@ -19,9 +19,9 @@ from functools import lru_cache
 DEFAULT_BATCHED_TOKENS = 2048
 """`--max-num-batched-tokens` of vLLM's server on most GPUs; on those of the H100's class it begins with 8192."""
 SHORTEST_STEP_SECONDS = 1e-6
+"""What claims to be faster is a mistake of units, and would make a run without end."""
 LONGEST_STEP_SECONDS = 20.0
 """No token takes so long: such numbers are not in the unit that they are taken for."""
-"""What claims to be faster is a mistake of units, and would make a run without end."""
 DEFAULT_RUNNING = 256
 """`--max-num-seqs` of vLLM's server on most GPUs; on those of the H100's class it begins with 1024."""
 
