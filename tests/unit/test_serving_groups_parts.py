@@ -16,7 +16,6 @@ from stowage.decide.serving.group_facts import groups_of
 from stowage.decide.serving.group_parts import IN_PART_SECONDS, OTHERS_SECONDS, in_part_since, spread
 from stowage.decide.serving.service_facts import PodFact
 
-
 KEY = ("unified", "default")
 
 
