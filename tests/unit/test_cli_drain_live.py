@@ -329,29 +329,6 @@ async def test_pods_on_their_way_out_are_named_once_and_asked_for_by_node() -> N
     assert len(cluster.listed) == 3 + 4, "looked, cordoned, looked, waited, looked"
 
 
-async def test_pods_of_a_services_group_are_waited_for_once_the_node_is_cordoned() -> None:
-    member = pod("chat-0", "1", on="old")
-    owner = {
-        "apiVersion": "stowage.dev/v1alpha1",
-        "kind": "ModelService",
-        "name": "chat",
-        "uid": "c",
-        "controller": True,
-    }
-    member["metadata"] |= {"labels": {"stowage.dev/group-index": "0"}, "ownerReferences": [owner]}
-    cluster = Cluster(node("old"), node("new"), rules(), member)
-
-    def soon() -> None:
-        assert cluster.cordoned("old")
-        if len(cluster.pauses) == 3:
-            cluster.drop("chat-0")
-
-    cluster.on_pause = soon
-    assert (await cluster.drain()).drained
-    assert not cluster.plans, "the operator moves it, and budgets refuse evictions meanwhile"
-    assert "waiting for pods on their way out: a/chat-0" in cluster.words
-
-
 CODES = {
     "the nodes are empty": ({"drained": True}, 0),
     "nobody waits for the rest": ({"under_way": True}, 0),
