@@ -20,7 +20,7 @@ from stowage.run.metrics import Metrics
 from stowage.run.reconcile_plan import PlanReconciler
 from stowage.run.reconcile_policy import PolicyReconciler
 from stowage.run.solver import Solver, SolverError
-from stowage.transport import Invalid
+from stowage.transport import Invalid, NotLeading
 from stowage_scheduler.cluster import Pod, Snapshot
 from stowage_scheduler.emptying import Consolidation
 from stowage_scheduler.options import Drain, PackOptions
@@ -194,6 +194,17 @@ async def test_a_plan_that_is_refused_is_told_and_not_made_again_at_once() -> No
     assert "denied by guard.example.com" in cluster.condition()["message"]
     await reconciler.reconcile("default")
     assert cluster.searcher.asked == 1
+
+
+async def test_a_plan_that_was_not_sent_is_not_refused() -> None:
+    cluster = Quiet()
+    cluster.refuses_plans = NotLeading("POST packingplans")
+    reconciler = quiet(cluster)
+    with pytest.raises(NotLeading):
+        await reconciler.reconcile("default")
+    cluster.refuses_plans = None
+    _, plans = await reconciler.reconcile("default")
+    assert len(plans) == 1, "the next term makes it at once"
 
 
 async def test_a_search_may_take_half_of_the_moves_of_an_hour() -> None:
