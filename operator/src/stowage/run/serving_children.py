@@ -181,7 +181,7 @@ class ServingChildren:
     async def delete(
         self, service: ModelService, children: Sequence[ChildRef], lower: Mapping[ChildRef, int] = NOTHING
     ) -> None:
-        """Delete children that nobody asks for any more, and let Deployments among them have fewer replicas at first.
+        """Delete children that nobody asks for any more, then let Deployments that still drain have fewer replicas.
 
         Args:
             service: whose.
@@ -192,15 +192,15 @@ class ServingChildren:
             ApiError: the API server refuses, or does not answer.
         """
         known = self._of(service)
-        for child, replicas in lower.items():
-            lowered = await lower_deployment(self._api, service.namespace, child, replicas)
-            if lowered is not None:
-                known.deployments[child.name] = lowered
         for child in children:
             await delete_child(self._api, service.namespace, child)
             known.applied.pop((child.kind, child.name), None)
             known.deployments.pop(child.name, None) if child.kind == "Deployment" else None
             known.others = tuple(one for one in known.others if one != child)
+        for child, replicas in lower.items():
+            lowered = await lower_deployment(self._api, service.namespace, child, replicas)
+            if lowered is not None:
+                known.deployments[child.name] = lowered
 
     def forget(self, key: str) -> None:
         """The service is gone: its children are the garbage collector's."""
