@@ -107,7 +107,7 @@ def _over_time(axes: Any, comparison: Comparison) -> None:  # noqa: ANN401
             axes.step(edges[:-1] / 60, held, where="post", color=colour[name], linewidth=width, label=name)
     axes.set(xlabel="minutes", ylabel="replicas asked for, starting or draining")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")  # "best" looks at every point
 
 
 def replicas_held(outcome: Outcome, at: NDArray[np.float64]) -> NDArray[np.int64]:
