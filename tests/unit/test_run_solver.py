@@ -8,11 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import pebble.pool.process
 import pytest
+from pebble.pool.base_pool import Task
+from pebble.pool.process import PoolManager
 
 import stowage.run.solver
 from harness.inside_solver import die, helper_pids
@@ -113,6 +120,49 @@ async def test_a_packing_survives_a_process_that_dies_before_it_takes_up_the_wor
     await asyncio.sleep(0)  # it is handed over, and cannot be taken up
     os.kill(pid, signal.SIGKILL)
     assert (await packing).placed == {1: 1, 2: 1}
+
+
+async def test_a_packing_survives_a_pool_that_breaks_while_it_takes_the_work_in(
+    solver: Solver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool aborts what it knows of when it finds its process dead: what it takes in after is forgotten."""
+    await solver.warm()
+    take_in, broken = PoolManager.schedule, threading.Event()
+    break_down = PoolManager.handle_broken_pool
+
+    def breaks_down(pool: PoolManager, error: BrokenProcessPool) -> None:
+        break_down(pool, error)
+        broken.set()
+
+    def takes_in_too_late(pool: PoolManager, task: Task) -> None:
+        if not broken.is_set():
+            (pid,) = pool.worker_manager.workers
+            os.kill(pid, signal.SIGKILL)
+            broken.wait(20)
+        take_in(pool, task)
+
+    monkeypatch.setattr(PoolManager, "handle_broken_pool", breaks_down)
+    monkeypatch.setattr(PoolManager, "schedule", takes_in_too_late)
+    packing = await solver.solve(two_pods_and_one_place(), PackOptions(), Budget(seconds=2.0), 1)
+    assert packing.placed == {1: 1, 2: 1}
+
+
+async def test_a_process_that_dies_as_it_starts_is_said_and_the_next_one_works(
+    solver: Solver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = pebble.pool.process.launch_process
+
+    def stillborn(*arguments: Any) -> BaseProcess:
+        process = launch(*arguments)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        return process
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pebble.pool.process, "launch_process", stillborn)
+        with pytest.raises(SolverDied, match="solver worker died"):
+            await solver._run(os.getpid, (), 60.0)
+    assert await solver._run(os.getpid, (), 60.0) != os.getpid()
 
 
 async def test_a_packing_that_kills_two_processes_says_so(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:

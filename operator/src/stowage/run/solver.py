@@ -16,6 +16,7 @@ import logging
 import multiprocessing
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -39,6 +40,9 @@ MIX_LIMIT_SECONDS: Final = 30.0
 """A mix takes a fraction of a second, and its first one waits for imports."""
 
 CLOSE_SECONDS: Final = 3.0
+
+LOOK_SECONDS: Final = 1.0
+"""How often a call looks whether the pool that has its work still lives."""
 
 MOST_THREADS: Final = 2  # that gain as much as processes do: building a model holds the interpreter's lock
 
@@ -241,14 +245,18 @@ class Solver:
             logger.warning("solver workers did not end within %g s; they end with this process", CLOSE_SECONDS)
 
     async def _run(self, function: Any, arguments: tuple[Any, ...], seconds: float) -> Any:  # noqa: ANN401 - pickled
-        if not self._pool.active:  # a process that dies without work in hand leaves a pool that works no more
-            self._pool = self._new_pool()
-        future = self._pool.schedule(function, args=arguments, timeout=seconds)
         try:
-            return await asyncio.wrap_future(future)
+            if not self._pool.active:  # a process that dies without work in hand leaves a pool that works no more
+                self._pool = self._new_pool()
+            pool = self._pool
+            future = pool.schedule(function, args=arguments, timeout=seconds)
+        except RuntimeError as error:  # which a broken pool is too
+            raise SolverDied("solver worker died while work was given to it") from error
+        try:
+            return await _outcome(pool, future)
         except TimeoutError as error:
             raise SolverTimeout(seconds) from error
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, SolverDied):
             raise
         except ProcessExpired as error:
             raise SolverDied(f"solver worker {error.pid} died with exit code {error.exitcode}") from error
@@ -256,6 +264,27 @@ class Solver:
             raise SolverDied("solver worker died before it took up its work") from error
         except Exception as error:
             raise SolverError(f"{type(error).__name__}: {error}") from error
+
+
+async def _outcome(pool: ProcessPool, future: Future[Any]) -> Any:  # noqa: ANN401 - whatever the work answers
+    """What the work answers, or raises.
+
+    A pool that breaks in the very moment in which work comes aborts what it had before, and leaves the new work waiting
+    for ever.
+
+    Raises:
+        SolverDied: the pool is broken, and has not said so of this work.
+    """
+    answer = asyncio.wrap_future(future)
+    try:
+        while not answer.done():
+            broken = not pool.active
+            await asyncio.wait({answer}, timeout=LOOK_SECONDS)
+            if broken and not answer.done():
+                raise SolverDied("solver worker died, and its pool forgot the work")
+    finally:
+        answer.cancel()
+    return answer.result()
 
 
 def _nothing() -> None:
