@@ -63,6 +63,18 @@ LATER = instant(NOW + 5)
             0.0,
             id="a condition",
         ),
+        pytest.param(
+            Status(conditions=(condition("Available", "False", "ReplicasStarting", "2 of 3 ready"),)),
+            Status(conditions=(condition("Available", "False", "ReplicasStarting", "1 of 3 ready"),)),
+            NUMBERS_SECONDS,
+            id="a condition's words with other numbers",
+        ),
+        pytest.param(
+            Status(conditions=(condition("Accepted", "False", "ChildRefused", "volumeMonts: field not declared"),)),
+            Status(conditions=(condition("Accepted", "False", "ChildRefused", "cpu: quantities must match"),)),
+            0.0,
+            id="the next mistake in a spec of which the first one is mended",
+        ),
         pytest.param(Status(observed_generation=1), Status(observed_generation=2), 0.0, id="another spec was read"),
     ],
 )

@@ -11,6 +11,7 @@ TIMES_SECONDS: Final = 300.0
 """Where nothing but times is new, it is told after so long."""
 NUMBERS_SECONDS: Final = 30.0
 """Measured numbers, and words that hold some, are told after so long."""
+_OF_THE_SPEC: Final = "Accepted"  # its words hold no measured numbers, and whoever mends a spec waits for them
 _TIMES_OF_DECISIONS: Final = {"at", "valid_until"}
 _SHOWN_OF_DECISIONS: Final = {*_TIMES_OF_DECISIONS, "inputs", "message", "recommendations"}
 
@@ -29,7 +30,8 @@ def _said(status: ModelServiceStatus) -> Mapping[str, Any]:
         for name in _SHOWN_OF_DECISIONS:
             one.pop(name, None)
     for one in (*found["roles"], *found["conditions"]):
-        one["message"] = ""
+        if one.get("type") != _OF_THE_SPEC:
+            one["message"] = ""
     return {**found, "slo": None, "cold_start": None, "message": ""}
 
 
