@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from harness.waiting import eventually
 from stowage.demo.processes import free_port
+from stowage.run import activator
 from stowage.run.activator import ActivatorSettings, serve_requests, status_routes
 from stowage.run.activator_room import Room
 from stowage.run.metric import Process
@@ -301,6 +303,38 @@ async def test_a_path_that_is_none_goes_nowhere() -> None:
         assert b" 400 " in await reader.readline()
         writer.close()
         assert not stage.replicas.got
+
+
+@pytest.mark.parametrize("way", [pytest.param("length", id="of known length"), pytest.param("chunks", id="in chunks")])
+async def test_a_compressed_body_comes_to_the_replica_as_it_was_sent(way: str) -> None:
+    packed = gzip.compress(b"hello " * 50)
+
+    async def in_chunks() -> AsyncIterator[bytes]:
+        yield packed
+
+    async with opened() as stage:
+        asked = stage.asks(data=packed if way == "length" else in_chunks(), headers={"Content-Encoding": "gzip"})
+        await stage.until(waiting=1)
+        await stage.replicas.begin()
+        assert (await asked)[:2] == (201, b"to hello hell"), "the replica unpacks it"
+        assert stage.replicas.got[0][3]["Content-Encoding"] == "gzip"
+
+
+async def test_connections_that_bring_no_request_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activator, "HEADERS_SECONDS", 0.2)
+
+    async def answer_to(sent: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
+        writer.write(sent)
+        try:
+            return await asyncio.wait_for(reader.read(), 20)
+        finally:
+            writer.close()
+
+    async with opened() as stage:
+        half = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nX-Slow: "
+        assert await asyncio.gather(answer_to(b""), answer_to(half)) == [b"", b""]
+        assert stage.room.state().version == 0, "nobody ever waited"
 
 
 async def test_who_follows_hears_of_a_request_at_once() -> None:

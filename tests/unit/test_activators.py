@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 from collections.abc import AsyncIterator
 
 import pytest
@@ -115,6 +116,12 @@ WRONG = [
     pytest.param(web.json_response({"waiting": 1}), id="half of it"),
     pytest.param(web.Response(text="[" * 4000), id="nested"),
     pytest.param(web.json_response({"version": 1, "waiting": 1, "running": 0, "more": "x" * 5000}), id="too long"),
+    pytest.param(
+        web.Response(
+            body=gzip.compress(b'{"version": 1, "waiting": 1, "running": 0}'), headers={"Content-Encoding": "gzip"}
+        ),
+        id="to be unpacked",
+    ),
     pytest.param(web.Response(status=302, headers={"Location": "/elsewhere"}), id="a way to somebody else"),
 ]
 

@@ -14,6 +14,7 @@ from unit.admission_requests import changed, request
 Document = dict[str, Any]
 GPUS = {"limits": {"nvidia.com/gpu": 2}}
 ENGINE = {"name": "engine", "image": "a", "readinessProbe": {"httpGet": {"path": "/health"}}, "resources": GPUS}
+FETCH = {"name": "fetch", "image": "a", "volumeMounts": [{"name": "weights", "mountPath": "/weights"}]}
 
 
 def template(*, pod: Document | None = None, **engine: Any) -> Document:
@@ -64,6 +65,13 @@ def test_a_sensible_service_is_let_through_and_told_that_nothing_is_done_with_it
             "1",
             "the containers of one replica ask for 2 GPUs; leave it out, or change the template",
             id="another number of GPUs than the template's",
+        ),
+        pytest.param(
+            service(role("unified", variant(template={"spec": {"containers": [ENGINE], "initContainers": [FETCH]}}))),
+            "spec.roles[0].variants[0].template.spec.initContainers[0].volumeMounts[0].name",
+            "weights",
+            "is not one of spec.roles[0].variants[0].template.spec.volumes",
+            id="an init container that fills a volume that is not there",
         ),
         pytest.param(
             service(role("unified", variant(gpus=2, group={"size": 3}))),

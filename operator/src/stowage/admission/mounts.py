@@ -24,9 +24,10 @@ def mounts_of_nothing(pod: PodSpec | ServingPodSpec, path: str) -> Iterator[Prob
         path: of that spec in its resource.
     """
     there = {one.name for one in pod.volumes or ()}
-    for number, container in enumerate(pod.containers):
-        for place, mount in enumerate(mounts(container.model_extra)):
-            name = mount.get("name")
-            if isinstance(name, str) and name not in there:
-                field = f"{path}.containers[{number}].volumeMounts[{place}].name"
-                yield Problem(field, name, f"is not one of {path}.volumes")
+    for part, containers in (("initContainers", pod.init_containers or ()), ("containers", pod.containers)):
+        for number, container in enumerate(containers):
+            for place, mount in enumerate(mounts(container.model_extra)):
+                name = mount.get("name")
+                if isinstance(name, str) and name not in there:
+                    field = f"{path}.{part}[{number}].volumeMounts[{place}].name"
+                    yield Problem(field, name, f"is not one of {path}.volumes")

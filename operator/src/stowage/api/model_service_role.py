@@ -67,7 +67,7 @@ class ServingPodSpec(OfPods):
 
     containers: Annotated[tuple[ServingContainer, ...], Field(min_length=1, max_length=16), Unique("name")]
     """The container named `engine`, or else the first, is the engine; the others run beside it."""
-    init_containers: Annotated[tuple[Named, ...], Field(max_length=16), Unique("name")] | None = None
+    init_containers: Annotated[tuple[ServingContainer, ...], Field(max_length=16), Unique("name")] | None = None
     """Run before it."""
     volumes: Annotated[tuple[Named, ...], Field(max_length=64), Unique("name")] | None = None
     """Volumes."""

@@ -36,7 +36,8 @@ class AtMostBytes:
 
 
 Shape = type | Mapping[str, "Shape"] | tuple["Shape"]
-"""Of a JSON value: a type, an object by the fields that matter, or a list of one shape. Null is of any shape."""
+"""Of a JSON value: a type, an object by the fields that matter, or a list of one shape. Null counts as absent, but for
+items of a list, which can not be."""
 
 _WORDS: Final[Mapping[type, str]] = {int: "a whole number", str: "a text", dict: "an object", list: "a list"}
 
@@ -56,6 +57,8 @@ def misshapen(value: object, shape: Shape, path: str) -> Iterator[str]:
         yield f"{path} must be {_WORDS[kind]}"
     elif isinstance(shape, tuple) and isinstance(value, list):
         for number, one in enumerate(value):
+            if one is None:
+                yield f"{path}[{number}] must not be null"
             yield from misshapen(one, shape[0], f"{path}[{number}]")
     elif isinstance(shape, Mapping) and isinstance(value, dict):
         for field, of_field in shape.items():

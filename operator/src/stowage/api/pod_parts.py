@@ -23,8 +23,9 @@ _NAME_RULE: Final = f"names must not begin with {OWN_PREFIX}: those are of what 
 _OWN_LABEL_RULE: Final = f"keys must not begin with {GROUP}/: Stowage sets those"
 OF_CONTAINERS: Final[Mapping[str, Shape]] = {
     "volumeMounts": (dict,),
-    "env": (dict,),
+    "env": ({"name": str},),
     "lifecycle": dict,
+    "securityContext": dict,
     "resources": {"requests": dict, "limits": dict},
 }
 _TERMS: Final[Mapping[str, Shape]] = {"nodeSelectorTerms": ({"matchFields": (dict,), "matchExpressions": (dict,)},)}

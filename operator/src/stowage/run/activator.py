@@ -27,6 +27,9 @@ from stowage.run.settings import Port, ProcessSettings
 
 monotonic: Final = time.monotonic  # noqa: TID251 - the edge of the process: here its clock is chosen
 
+HEADERS_SECONDS: Final = 30.0
+"""A connection without the headers of a request is closed after so long: only requests are counted and bounded."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -110,7 +113,13 @@ async def serve_requests(
             clock=clock,
             told=told,
         )
-        server = web.Server(forwarder.handle, handler_cancellation=True, access_log=None)
+        server = web.Server(
+            forwarder.handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,  # bodies are handed on with the headers that tell of their encoding and length
+            keepalive_timeout=HEADERS_SECONDS,  # it runs from the connection's begin, and only while no request is whole
+        )
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_seconds)
         await runner.setup()
         try:

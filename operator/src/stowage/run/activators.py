@@ -195,6 +195,7 @@ class Activators:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # `MOST_BYTES` hold what is read, whatever it could be unpacked to
                 timeout=aiohttp.ClientTimeout(total=ASK_SECONDS + LATE_SECONDS, connect=LATE_SECONDS),
             )
         query = {} if before is None else {"version": str(before.version), "seconds": f"{ASK_SECONDS:g}"}
