@@ -267,6 +267,14 @@ def test_the_table_says_what_is_asked_and_what_serves_it(profile: Path, capsys: 
     assert "unified tp2 pp1 h100-80gb" in best
 
 
+def test_without_targets_those_of_the_simulator_are_asked_for(
+    profile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--profile-select", "model=llama2-70b", "--gpu", "h100-80gb:16", *SHAPE, "--rate", "3", "--closed-form"]
+    assert run_command(["plan-serving", "--profile", str(profile), *more]) == 0
+    assert "within 2 s and 100 ms a token" in capsys.readouterr().out
+
+
 def test_a_demand_beyond_all_gpus_is_a_negative_answer(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shape = ["--input-tokens", "700", "--output-tokens", "100", "--rate", "3000"]
     assert run_command(asked(profile, "--gpu", "h100-80gb:16", *shape)) == 1

@@ -1,4 +1,4 @@
-"""Whatever a pod template holds, it is refused as a whole or made into children: no pass over a service ends with it."""
+"""Whatever a pod template holds, it is refused as a whole or made into children: no pass over a service fails."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def plan_serving(
     gpu: Annotated[
         list[str], typer.Option("--gpu", help="GPUs there are; may be given several times.", metavar="NAME:COUNT")
     ],
-    slo_ttft: Annotated[str, typer.Option("--slo-ttft", help="Longest time to the first token, like 2s.")],
-    slo_itl: Annotated[str, typer.Option("--slo-itl", help="Longest mean time between tokens, like 100ms.")],
+    slo_ttft: Annotated[str, typer.Option("--slo-ttft", help="Longest time to the first token.")] = "2s",
+    slo_itl: Annotated[str, typer.Option("--slo-itl", help="Longest mean time between tokens.")] = "100ms",
     profile_select: Annotated[
         str, typer.Option("--profile-select", help="Which rows, where there are several models or engines.")
     ] = "",

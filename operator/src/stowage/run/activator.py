@@ -118,7 +118,7 @@ async def serve_requests(
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,  # bodies are handed on with the headers that tell of their encoding and length
-            keepalive_timeout=HEADERS_SECONDS,  # it runs from the connection's begin, and only while no request is whole
+            keepalive_timeout=HEADERS_SECONDS,  # it runs from a connection's begin, while no request is whole
         )
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_seconds)
         await runner.setup()
