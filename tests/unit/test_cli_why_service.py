@@ -176,6 +176,7 @@ def test_a_service_is_explained_from_a_dump(tmp_path: Path, capsys: pytest.Captu
     stored = service(RISEN).to_document()
     stored["spec"]["roles"][0]["variants"][0]["template"]["spec"]["containers"][0]["env"] = [{"name": "TOKEN"}]
     stored["spec"]["model"] = {"name": "m", "uri": "https://user:secret@models/m"}
+    stored["spec"]["roles"][0]["warm"] = {"nodes": 1}
     dump = redact({"apiVersion": "v1", "kind": "List", "items": [stored]})
     text = json.dumps(dump)
     assert not [word for word in ("TOKEN", "secret", "image", "requests a second") if word in text]

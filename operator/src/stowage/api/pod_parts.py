@@ -23,7 +23,9 @@ _NAME_RULE: Final = f"names must not begin with {OWN_PREFIX}: those are of what 
 _OWN_LABEL_RULE: Final = f"keys must not begin with {GROUP}/: Stowage sets those"
 OF_CONTAINERS: Final[Mapping[str, Shape]] = {
     "volumeMounts": (dict,),
-    "env": ({"name": str},),
+    "command": (str,),
+    "args": (str,),
+    "env": ({"name": str, "value": str},),
     "lifecycle": dict,
     "securityContext": dict,
     "resources": {"requests": dict, "limits": dict},
@@ -46,7 +48,10 @@ OF_PODS: Final[Mapping[str, Shape]] = {
         "podAntiAffinity": _LISTS,
     },
 }
-"""What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this."""
+"""What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this.
+
+Texts are among them because the API server shows them where they are none, and statuses say what it refused.
+"""
 
 
 def require_shape(extra: Mapping[str, Any] | None, shape: Mapping[str, Shape]) -> None:

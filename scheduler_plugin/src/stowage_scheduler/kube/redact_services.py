@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from stowage_scheduler.kube.redacted_parts import POD_SPEC, Document, object_of, objects_of, only, without
 
+LEFT_OUT: Final = "left-out"
+
 _SPEC: Final = ("engine", "replicas", "ratio", "slo", "scaling", "metrics")
 _ROLE: Final = ("name", "bounds", "warm")
 _VARIANT: Final = ("name", "gpus", "costPerHour", "powerWatts", "profile", "max")
@@ -18,9 +20,15 @@ def redacted_service(document: Mapping[str, Any]) -> Document:
     """Spec and status of a ModelService, which can be read as one again; containers keep names and resources."""
     spec, status = object_of(document.get("spec")), object_of(document.get("status"))
     roles = [_role(one) for one in objects_of(spec.get("roles"))]
-    model = only(object_of(spec.get("model")), ("name",))
+    model = _model(object_of(spec.get("model")))
     kept = {**only(spec, _SPEC), **({"model": model} if model else {}), "roles": roles}
     return {"spec": kept, "status": without(status, _WORDS)}
+
+
+def _model(model: Document) -> Document:
+    """Its name, and that its weights have an address: `warm.nodes` may not be without."""
+    scheme, found, _ = str(model.get("uri") or "").partition("://")
+    return {**only(model, ("name",)), **({"uri": f"{scheme}://{LEFT_OUT}"} if found else {})}
 
 
 def _role(role: Document) -> Document:
