@@ -43,7 +43,7 @@ def _no_amounts(resources: object, path: str) -> Iterator[Problem]:
 
 def _broken_rule(name: str, value: object) -> str:
     if value is None:
-        return ""  # as charts write an amount that they take back: Kubernetes reads it as none
+        return ""  # charts write it for an amount that they take back; Kubernetes reads it as 0
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return "must be a Kubernetes quantity such as 500m, 2 or 1.5Gi"
     try:

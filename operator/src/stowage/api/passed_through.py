@@ -36,8 +36,8 @@ class AtMostBytes:
 
 
 Shape = type | Mapping[str, "Shape"] | tuple["Shape"]
-"""Of a JSON value: a type, an object by the fields that matter, or a list of one shape. Null counts as absent, but for
-items of a list, which can not be."""
+"""Of a JSON value: a type, an object by the fields that matter, or a list of one shape. Null is of any shape, but no
+object of a list."""
 
 _WORDS: Final[Mapping[type, str]] = {int: "a whole number", str: "a text", dict: "an object", list: "a list"}
 
@@ -57,7 +57,7 @@ def misshapen(value: object, shape: Shape, path: str) -> Iterator[str]:
         yield f"{path} must be {_WORDS[kind]}"
     elif isinstance(shape, tuple) and isinstance(value, list):
         for number, one in enumerate(value):
-            if one is None:
+            if one is None and shape[0] is not str:
                 yield f"{path}[{number}] must not be null"
             yield from misshapen(one, shape[0], f"{path}[{number}]")
     elif isinstance(shape, Mapping) and isinstance(value, dict):

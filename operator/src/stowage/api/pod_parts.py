@@ -50,7 +50,8 @@ OF_PODS: Final[Mapping[str, Shape]] = {
 }
 """What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this.
 
-Texts are among them because the API server shows them where they are none, and statuses say what it refused.
+Texts are among them because a number in their place is a common mistake, of which one would hear only when children are
+refused; older API servers show the value then, whatever it is.
 """
 
 
