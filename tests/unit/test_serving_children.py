@@ -13,7 +13,7 @@ from stowage.decide.serving.service_facts import ChildRef
 from stowage.observe.reflector import Absent, ObjectKey, Present
 from stowage.observe.store import Store
 from stowage.run.serving_children import APPLIED_SECONDS, LISTED_SECONDS, TAKEN_SECONDS, ServingChildren
-from stowage.transport import Api, Conflict, NotFound
+from stowage.transport import Api, Conflict, Forbidden, NotFound
 from stowage_scheduler.cluster import OwnerRef, Workload
 from unit.serving_services import NOW, role, service
 
@@ -35,6 +35,7 @@ class Server:
     def __init__(self) -> None:
         self.objects: dict[str, Document] = {}
         self.asked: list[tuple[str, str]] = []
+        self.keeps = ""
         self._uids = iter(range(100))
 
     async def get(self, path: str, query: dict[str, str] | None = None) -> Document:
@@ -69,6 +70,8 @@ class Server:
 
     async def delete(self, path: str, body: Document) -> Document:
         self._note("DELETE", path)
+        if self.keeps and path.endswith(f"/{self.keeps}"):
+            raise Forbidden(path, status=403, message="protected")
         assert body["preconditions"] == {"uid": self.objects.pop(path)["metadata"]["uid"]}
         return {}
 
@@ -204,6 +207,18 @@ async def test_what_is_left_over_is_deleted_by_its_uid() -> None:
     uid = next(iter(theatre.server.objects.values()))["metadata"]["uid"]
     await theatre.children.delete(service(), [ChildRef("Service", "chat-old", uid)])
     assert theatre.server.told() == [("DELETE", "chat-old")]
+
+
+async def test_what_may_not_be_deleted_keeps_nothing_else_that_is_left_over() -> None:
+    theatre = Theatre()
+    await theatre.apply(child("Service", "chat-old"), child("Service", "chat-older"), deployment(3))
+    kept, gone, lowered = (
+        ChildRef(one["kind"], one["metadata"]["name"], one["metadata"]["uid"]) for one in theatre.server.objects.values()
+    )
+    theatre.server.keeps = kept.name
+    with pytest.raises(Forbidden, match="protected"):
+        await theatre.children.delete(service(), [kept, gone], {lowered: 1})
+    assert theatre.server.told() == [("DELETE", kept.name), ("DELETE", gone.name), ("PATCH", lowered.name)]
 
 
 async def test_a_deployment_that_is_left_over_is_lowered_by_its_uid() -> None:

@@ -183,24 +183,36 @@ class ServingChildren:
     ) -> None:
         """Delete children that nobody asks for any more, then let Deployments that still drain have fewer replicas.
 
+        One that is refused keeps no other back.
+
         Args:
             service: whose.
             children: those that go.
             lower: Deployments that are still needed, and how many replicas of each.
 
         Raises:
-            ApiError: the API server refuses, or does not answer.
+            ApiError: the API server refused one, or does not answer.
         """
-        known = self._of(service)
+        known, refused = self._of(service), list[Invalid | Forbidden]()
         for child in children:
-            await delete_child(self._api, service.namespace, child)
+            try:
+                await delete_child(self._api, service.namespace, child)
+            except (Invalid, Forbidden) as error:
+                refused.append(error)
+                continue
             known.applied.pop((child.kind, child.name), None)
             known.deployments.pop(child.name, None) if child.kind == "Deployment" else None
             known.others = tuple(one for one in known.others if one != child)
         for child, replicas in lower.items():
-            lowered = await lower_deployment(self._api, service.namespace, child, replicas)
+            try:
+                lowered = await lower_deployment(self._api, service.namespace, child, replicas)
+            except (Invalid, Forbidden) as error:
+                refused.append(error)
+                continue
             if lowered is not None:
                 known.deployments[child.name] = lowered
+        if refused:
+            raise refused[0]
 
     def forget(self, key: str) -> None:
         """The service is gone: its children are the garbage collector's."""
