@@ -70,6 +70,17 @@ def test_what_no_pod_can_be_made_of(given: Document, field: str, value: str, rul
     assert problems(job) == [(f"spec.template.spec.containers[0]{field}", value, rule)]
 
 
+def test_words_that_yaml_takes_for_numbers_are_refused_and_values_of_variables_not_shown() -> None:
+    given = container(
+        command=["serve", None], args=["--port", 8000], env=[{"name": "A"}, {"name": "PIN", "value": 9431}]
+    )
+    place, text = "spec.roles[0].variants[0].template.spec", "must be text; give it in quotes"
+    assert problems(service(container(name="a"), initContainers=[given])) == [
+        (f"{place}.initContainers[0].args[1]", "8000", text),
+        (f"{place}.initContainers[0].env[1].value", "(not shown)", text),
+    ]
+
+
 def test_containers_of_all_templates_are_looked_at() -> None:
     bad = container(image="")
     found = problems(service(container(), workers={"containers": [bad]}, initContainers=[bad]))

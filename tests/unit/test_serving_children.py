@@ -213,7 +213,8 @@ async def test_what_may_not_be_deleted_keeps_nothing_else_that_is_left_over() ->
     theatre = Theatre()
     await theatre.apply(child("Service", "chat-old"), child("Service", "chat-older"), deployment(3))
     kept, gone, lowered = (
-        ChildRef(one["kind"], one["metadata"]["name"], one["metadata"]["uid"]) for one in theatre.server.objects.values()
+        ChildRef(one["kind"], one["metadata"]["name"], one["metadata"]["uid"])
+        for one in theatre.server.objects.values()
     )
     theatre.server.keeps = kept.name
     with pytest.raises(Forbidden, match="protected"):

@@ -12,10 +12,11 @@ from stowage.api.training_job_template import PodSpec
 from stowage_scheduler.kube.quantity import QuantityError, parse_quantity
 
 _NANOS: Final = 10**9
+_TEXT_RULE: Final = "must be text; give it in quotes"
 
 
 def unusable_containers(pod: PodSpec | ServingPodSpec, path: str) -> Iterator[Problem]:
-    """Containers without an image, and amounts of resources that are no quantities.
+    """Containers without an image, words that YAML takes for numbers, and amounts of resources that are no quantities.
 
     Args:
         pod: spec of a template.
@@ -28,8 +29,24 @@ def unusable_containers(pod: PodSpec | ServingPodSpec, path: str) -> Iterator[Pr
             if not image:
                 yield Problem(f"{field}.image", "(absent)", "must be given")
             elif not isinstance(image, str):
-                yield Problem(f"{field}.image", str(image)[:MAX_VALUE_SHOWN], "must be text; give it in quotes")
+                yield Problem(f"{field}.image", str(image)[:MAX_VALUE_SHOWN], _TEXT_RULE)
+            yield from _no_texts(extra, field)
             yield from _no_amounts(extra.get("resources"), f"{field}.resources")
+
+
+def _no_texts(container: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    for part in ("command", "args"):
+        for number, one in enumerate(_items(container.get(part))):
+            if one is not None and not isinstance(one, str):
+                yield Problem(f"{path}.{part}[{number}]", str(one)[:MAX_VALUE_SHOWN], _TEXT_RULE)
+    for number, one in enumerate(_items(container.get("env"))):
+        value = one.get("value") if isinstance(one, Mapping) else None
+        if value is not None and not isinstance(value, str):
+            yield Problem(f"{path}.env[{number}].value", "(not shown)", _TEXT_RULE)
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _no_amounts(resources: object, path: str) -> Iterator[Problem]:

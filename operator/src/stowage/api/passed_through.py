@@ -57,7 +57,7 @@ def misshapen(value: object, shape: Shape, path: str) -> Iterator[str]:
         yield f"{path} must be {_WORDS[kind]}"
     elif isinstance(shape, tuple) and isinstance(value, list):
         for number, one in enumerate(value):
-            if one is None and shape[0] is not str:
+            if one is None:
                 yield f"{path}[{number}] must not be null"
             yield from misshapen(one, shape[0], f"{path}[{number}]")
     elif isinstance(shape, Mapping) and isinstance(value, dict):

@@ -23,9 +23,7 @@ _NAME_RULE: Final = f"names must not begin with {OWN_PREFIX}: those are of what 
 _OWN_LABEL_RULE: Final = f"keys must not begin with {GROUP}/: Stowage sets those"
 OF_CONTAINERS: Final[Mapping[str, Shape]] = {
     "volumeMounts": (dict,),
-    "command": (str,),
-    "args": (str,),
-    "env": ({"name": str, "value": str},),
+    "env": ({"name": str},),
     "lifecycle": dict,
     "securityContext": dict,
     "resources": {"requests": dict, "limits": dict},
@@ -48,11 +46,7 @@ OF_PODS: Final[Mapping[str, Shape]] = {
         "podAntiAffinity": _LISTS,
     },
 }
-"""What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this.
-
-Texts are among them because a number in their place is a common mistake, of which one would hear only when children are
-refused; older API servers show the value then, whatever it is.
-"""
+"""What Stowage reads of the fields that it hands on. No schema knows them, so the models hold this."""
 
 
 def require_shape(extra: Mapping[str, Any] | None, shape: Mapping[str, Shape]) -> None:
