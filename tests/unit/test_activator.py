@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gzip
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -14,98 +11,9 @@ import pytest
 from aiohttp import web
 
 from harness.waiting import eventually
-from stowage.demo.processes import free_port
-from stowage.run import activator
-from stowage.run.activator import ActivatorSettings, serve_requests, status_routes
-from stowage.run.activator_room import Room
-from stowage.run.metric import Process
-from stowage.run.metrics import Metrics
+from unit.activator_stage import Replicas, Stage, opened
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LARGE = b"x" * 1_000_000
-
-
-class Replicas:
-    """What the Service of the replicas leads to: nobody at first."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.got: list[tuple[str, str, bytes, dict[str, str]]] = []
-        self.behave: Handler = self._answer
-        self._runner: web.AppRunner | None = None
-
-    async def begin(self) -> None:
-        app = web.Application(client_max_size=2**30)
-        app.router.add_route("*", "/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-
-    async def end(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _take(self, request: web.Request) -> web.StreamResponse:
-        self.got.append((request.method, request.raw_path, await request.read(), dict(request.headers)))
-        return await self.behave(request)
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        headers = {"X-Engine": "yes", "Connection": "X-Hop", "X-Hop": "1", "Content-Encoding": "zstd"}
-        return web.Response(status=201, body=b"to " + body[:10], headers=headers)
-
-
-class Stage:
-    def __init__(self, replicas: Replicas, room: Room, metrics: Metrics, port: int, status_port: int) -> None:
-        self.replicas, self.room, self.metrics = replicas, room, metrics
-        self.url, self.status_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{status_port}"
-        self.client = aiohttp.ClientSession(auto_decompress=False)
-
-    def asks(self, path: str = "/v1/completions", method: str = "POST", **options: Any) -> asyncio.Task[Any]:
-        async def ask() -> tuple[int, bytes, dict[str, str]]:
-            async with self.client.request(method, self.url + path, **options) as answer:
-                return answer.status, await answer.read(), dict(answer.headers)
-
-        return asyncio.create_task(ask())
-
-    async def until(self, waiting: int, running: int = 0) -> None:
-        async def so() -> bool:
-            assert (self.room.waiting, self.room.running) == (waiting, running)
-            return True
-
-        await eventually(so, what=f"{waiting} wait, {running} run")
-
-    def counted(self, outcome: str) -> float | None:
-        return self.metrics.registry.get_sample_value("stowage_activator_requests_total", {"outcome": outcome})
-
-
-@contextlib.asynccontextmanager
-async def opened(**settings: Any) -> AsyncIterator[Stage]:
-    replicas, metrics = Replicas(), Metrics(process=Process.ACTIVATOR)
-    known = ActivatorSettings(
-        **{
-            "port": 0,
-            "forward_to": f"127.0.0.1:{replicas.port}",
-            "requests": 5,
-            "longest_seconds": 60.0,
-            "drain_seconds": 0.1,
-            **settings,
-        }
-    )
-    room = Room(known.requests, time.monotonic)  # noqa: TID251
-    app = web.Application()
-    app.add_routes(status_routes(room, metrics))
-    status = web.AppRunner(app, shutdown_timeout=0.1)
-    await status.setup()
-    await web.TCPSite(status, "127.0.0.1", 0).start()
-    try:
-        async with serve_requests(known, room, metrics, time.monotonic) as port:  # noqa: TID251
-            stage = Stage(replicas, room, metrics, port, int(status.addresses[0][1]))
-            async with stage.client:
-                yield stage
-    finally:
-        await status.cleanup()
-        await replicas.end()
 
 
 async def test_a_request_waits_until_a_replica_is_there_and_gets_its_answer_as_it_is() -> None:
@@ -303,38 +211,6 @@ async def test_a_path_that_is_none_goes_nowhere() -> None:
         assert b" 400 " in await reader.readline()
         writer.close()
         assert not stage.replicas.got
-
-
-@pytest.mark.parametrize("way", [pytest.param("length", id="of known length"), pytest.param("chunks", id="in chunks")])
-async def test_a_compressed_body_comes_to_the_replica_as_it_was_sent(way: str) -> None:
-    packed = gzip.compress(b"hello " * 50)
-
-    async def in_chunks() -> AsyncIterator[bytes]:
-        yield packed
-
-    async with opened() as stage:
-        asked = stage.asks(data=packed if way == "length" else in_chunks(), headers={"Content-Encoding": "gzip"})
-        await stage.until(waiting=1)
-        await stage.replicas.begin()
-        assert (await asked)[:2] == (201, b"to hello hell"), "the replica unpacks it"
-        assert stage.replicas.got[0][3]["Content-Encoding"] == "gzip"
-
-
-async def test_connections_that_bring_no_request_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activator, "HEADERS_SECONDS", 0.2)
-
-    async def answer_to(sent: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
-        writer.write(sent)
-        try:
-            return await asyncio.wait_for(reader.read(), 20)
-        finally:
-            writer.close()
-
-    async with opened() as stage:
-        half = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nX-Slow: "
-        assert await asyncio.gather(answer_to(b""), answer_to(half)) == [b"", b""]
-        assert stage.room.state().version == 0, "nobody ever waited"
 
 
 async def test_who_follows_hears_of_a_request_at_once() -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
@@ -117,6 +118,7 @@ async def serve_requests(
             forwarder.handle,
             handler_cancellation=True,
             access_log=None,
+            logger=_requests_log(),
             auto_decompress=False,  # bodies are handed on with the headers that tell of their encoding and length
             keepalive_timeout=HEADERS_SECONDS,  # it runs from a connection's begin, while no request is whole
         )
@@ -157,6 +159,17 @@ async def run(settings: ActivatorSettings) -> None:
 def main(settings: ActivatorSettings) -> int:
     """Run the activator; returns the exit code."""
     return process.main(run(settings), settings)
+
+
+def _requests_log() -> logging.Logger:
+    """Of the server: without what is no request, for anybody can send that, and its lines may hold somebody's key."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+    log = logging.getLogger(f"{__name__}.requests")
+    log.filters = [is_ours]
+    return log
 
 
 def _address(text: str) -> Address:
