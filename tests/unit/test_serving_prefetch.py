@@ -226,6 +226,8 @@ class Server:
         return body
 
     async def delete(self, path: str, _options: Document) -> None:
+        if self.refuses:
+            raise Forbidden(path, status=403, message="protected")
         self.deleted.append(path.rpartition("/")[2])
 
 
@@ -252,5 +254,9 @@ def test_a_refusal_is_told_and_not_asked_for_again_at_once() -> None:
     prefetch.look(of, (made(of, "a"),))
     off = of.model_copy(update={"spec": warm(0).spec})
     prefetch.look(off, (made(of, "a"),))
+    server.refuses = True
+    (words,) = asyncio.run(prefetch.act(off, lambda: True))
+    assert words.endswith(": protected"), "the pass goes on, and tells it"
+    server.refuses = False
     asyncio.run(prefetch.act(off, lambda: True))
     assert len(server.deleted) == 1

@@ -53,8 +53,12 @@ class ServingPrefetch:
         """
         step = self._steps.get(service.key, NOTHING)
         for pod in step.delete:
-            if leads():
+            if not leads():
+                return ()
+            try:
                 await delete_service_pod(self._api, pod)
+            except (Invalid, Forbidden) as error:
+                return (f"prefetch pod {pod.name}: {error.message or error}",)
         since, words = self._refused.get(service.key, (float("-inf"), ""))
         if self._clock() - since < REFUSED_SECONDS:
             return (words,)
