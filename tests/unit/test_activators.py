@@ -12,7 +12,7 @@ from aiohttp import web
 from harness.waiting import eventually
 from stowage.run.activator import status_routes
 from stowage.run.activator_room import Room
-from stowage.run.activators import Activators
+from stowage.run.activators import MOST_PODS, Activators
 from stowage.run.metric import Process
 from stowage.run.metrics import Metrics
 
@@ -94,6 +94,14 @@ async def test_several_pods_count_together_and_who_is_gone_no_more() -> None:
             stage.activators.forget(KEY)
             held = stage.activators.held(KEY, is_ready=False)
             assert (held.waiting, held.heard_at) == (0, None)
+
+
+async def test_of_many_pods_only_some_are_followed() -> None:
+    async with opened() as stage:
+        stage.activators.follow(KEY, [(f"u{number}", f"p{number}") for number in range(500)])
+        with stage.room.place():
+            await stage.until_heard(waiting=MOST_PODS)
+        assert len(stage.asked) == MOST_PODS
 
 
 async def test_a_pod_without_an_address_is_not_known() -> None:

@@ -33,6 +33,8 @@ LONGEST_BACKOFF_SECONDS: Final = 15.0
 MOST_BYTES: Final = 4096
 """Of an answer."""
 ADDRESSES_AT_ONCE: Final = 16
+MOST_PODS: Final = 16
+"""Of a service that are followed: it has one, and two while it is rolled out, but users can make pods that look so."""
 
 Ring = Callable[[str, float], None]
 Address = Callable[[str, str], Awaitable[tuple[str, int]]]
@@ -109,6 +111,7 @@ class Activators:
             key: of the service, `namespace/name`.
             pods: UID and name of each that is ready, or ends its requests.
         """
+        pods = pods[:MOST_PODS]
         known, namespace = self._links.setdefault(key, {}), key.partition("/")[0]
         for uid in known.keys() - {uid for uid, _ in pods}:
             _end(known.pop(uid))
