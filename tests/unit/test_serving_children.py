@@ -53,9 +53,10 @@ class Server:
         there, given = self.objects.get(path), body["metadata"].get("uid")
         if given is not None and (there is None or there["metadata"]["uid"] != given):
             raise Conflict(path, status=409)
-        generation = 1 if there is None else there["metadata"]["generation"] + (there["spec"] != body["spec"])
+        field = "resourceVersion" if "/services/" in path else "generation"
+        version = 1 if there is None else int(there["metadata"][field]) + (there["spec"] != body["spec"])
         uid = given or f"c-{next(self._uids)}"
-        self.objects[path] = {**body, "metadata": {**body["metadata"], "uid": uid, "generation": generation}}
+        self.objects[path] = {**body, "metadata": {**body["metadata"], "uid": uid, field: version}}
         return copy.deepcopy(self.objects[path])
 
     async def merge_patch(self, path: str, body: Document, query: dict[str, str]) -> Document:
@@ -165,6 +166,21 @@ async def test_a_template_that_somebody_changed_is_applied_over() -> None:
     assert await theatre.apply(deployment()) == [], "nobody has told of it"
     theatre.changed()
     assert await theatre.apply(deployment()) == [("APPLY", "chat-unified-default")]
+
+
+@pytest.mark.parametrize(("kind", "field"), [("Service", "resourceVersion"), ("PodDisruptionBudget", "generation")])
+async def test_what_somebody_changed_comes_back_once_it_is_listed(kind: str, field: str) -> None:
+    theatre = Theatre()
+    wanted = child(kind, "chat")
+    await theatre.apply(wanted)
+    (there,) = theatre.server.objects.values()
+    there["metadata"][field] += 1
+    theatre.now += LISTED_SECONDS - 1
+    assert await theatre.apply(wanted) == [], "nobody has told of it"
+    theatre.now += 1
+    assert await theatre.apply(wanted) == [("APPLY", "chat")]
+    theatre.now += LISTED_SECONDS
+    assert await theatre.apply(wanted) == [], "it rests"
 
 
 async def test_deployments_are_listed_when_one_has_changed_or_pods_are_missing() -> None:

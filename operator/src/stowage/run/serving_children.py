@@ -50,7 +50,7 @@ class _Applied(Struct, frozen=True):
     sent: bytes
     at: float
     uid: str
-    generation: int
+    version: int | str
 
 
 class _Refused(Struct, frozen=True):
@@ -69,6 +69,7 @@ class _Known:
         self.deployments: dict[str, Document] = {}
         self.listed_at: float | None = None
         self.others: tuple[ChildRef, ...] = ()
+        self.versions: dict[ChildRef, int | str] = {}  # of these, as they were listed
         self.others_of: int | None = None  # generation of the spec that they were listed for
         self.others_at = 0.0
         self.applied: dict[tuple[str, str], _Applied] = {}
@@ -131,13 +132,14 @@ class ServingChildren:
         """Services and PodDisruptionBudgets that the service owns; they change with its spec, or by somebody's hand."""
         known, now = self._of(service), self._clock()
         if known.others_of != service.metadata.generation or now - known.others_at >= LISTED_SECONDS:
-            found = [
-                ChildRef(kind, one["metadata"]["name"], one["metadata"]["uid"])
+            found = {
+                ChildRef(kind, one["metadata"]["name"], one["metadata"]["uid"]): _version(one)
                 for kind in OTHER_KINDS
                 for one in await list_children(self._api, service, kind)
                 if _stays(one)
-            ]
-            known.others, known.others_of, known.others_at = tuple(sorted(found)), service.metadata.generation, now
+            }
+            known.others, known.versions = tuple(sorted(found)), found
+            known.others_of, known.others_at = service.metadata.generation, now
         return known.others
 
     async def apply(self, service: ModelService, documents: Sequence[Document]) -> None:
@@ -166,8 +168,7 @@ class ServingChildren:
                 known.refused[kind, name] = _Refused(sent, self._clock() + lasts, error)
                 raise
             known.refused.pop((kind, name), None)
-            metadata = now_there["metadata"]
-            known.applied[kind, name] = _Applied(sent, self._clock(), metadata["uid"], metadata.get("generation", 0))
+            known.applied[kind, name] = _Applied(sent, self._clock(), now_there["metadata"]["uid"], _version(now_there))
             if kind == "Deployment":
                 known.deployments[name] = now_there
 
@@ -234,14 +235,14 @@ class ServingChildren:
         if self._clock() - before.at >= APPLIED_SECONDS:
             return True
         if kind != "Deployment":
-            return known.others_at > before.at and ChildRef(kind, name, before.uid) not in known.others
+            child = ChildRef(kind, name, before.uid)
+            return known.others_at > before.at and known.versions.get(child) != before.version
         if known.listed_at is None:
             return False
         there = known.deployments.get(name)
         if there is None or there["metadata"]["uid"] != before.uid:
             return True
-        generation: int = there["metadata"].get("generation", 0)
-        return generation != before.generation
+        return _version(there) != before.version
 
     @staticmethod
     def _uid(known: _Known, kind: str, name: str) -> str | None:
@@ -257,6 +258,13 @@ def _wanted(service: ModelService) -> dict[str, int]:
         for role in service.status.roles
         for variant in role.variants
     }
+
+
+def _version(document: Mapping[str, Any]) -> int | str:
+    """Another one where somebody has changed the spec since; Services have no generation."""
+    metadata = document["metadata"]
+    found: int | str = metadata.get("generation") or metadata.get("resourceVersion", "")
+    return found
 
 
 def _stays(document: Mapping[str, Any]) -> bool:
