@@ -58,6 +58,8 @@ class Server:
         return body
 
     async def delete(self, path: str, body: Document) -> Document:
+        if self.forbids and path.endswith(self.forbids):
+            raise Forbidden(path, status=403, message="protected")
         self.deleted.append((path, body["preconditions"]["uid"]))
         return {}
 
@@ -132,6 +134,16 @@ async def test_pods_are_deleted_exactly_and_made() -> None:
     await groups.carry_out(of, work, Groups(), [])
     assert server.deleted == [(f"{PODS}/old", "u-1")]
     assert [one["metadata"]["name"][-3:] for one in server.made] == ["0-0", "0-1"]
+
+
+async def test_a_pod_that_may_not_be_deleted_keeps_none_from_being_made() -> None:
+    server, of = Server(), grouped()
+    server.forbids = "-old"
+    groups = groups_of(server)
+    work = GroupWork(asked(of, 0, 1).create, (PodRef("team", "p-old", "u-1"),))
+    with pytest.raises(Forbidden):
+        await groups.carry_out(of, work, Groups(), ())
+    assert len(server.made) == 2
 
 
 async def test_what_the_api_server_refuses_is_told_until_it_lets_it() -> None:

@@ -69,15 +69,21 @@ class ServingGroups:
 
         Raises:
             ChildTaken: another pod has the name of one.
-            ApiError: the API server does not answer.
+            ApiError: the API server does not answer, or lets a pod not be deleted, which keeps nothing else back.
         """
-        await self._all(partial(delete_pod, self._api, one) for one in work.delete)
+        kept: Invalid | Forbidden | None = None
+        try:
+            await self._all(partial(delete_pod, self._api, one) for one in work.delete)
+        except (Invalid, Forbidden) as error:
+            kept = error
         failures: dict[VariantKey, str] = {}
         await self._all(partial(self._make, service, one, groups, failures) for one in work.create)
         self._failures[service.key] = failures
         variants = _variants(service)
         planned = all(self._is_covered(service, key, one, paused=True) for key, one in variants.items())
         await self._gates.carry_out(service.key, [one for one in pods if is_member(service, one)], planned=planned)
+        if kept is not None:
+            raise kept
 
     def forget(self, key: str) -> None:
         """The service is gone: its pods are the garbage collector's."""
