@@ -27,8 +27,11 @@ def service(**spec: Any) -> ModelService:
     return ModelService.model_validate({"metadata": metadata, "spec": {"roles": [role], **spec}})
 
 
-def pod(name: str, *, ready: bool = True, draining: bool = False, age: float = 7200.0) -> ServingPod:
-    return ServingPod(name, f"uid-of-{name}", ready, draining, NOW - age)
+def pod(
+    name: str, *, ready: bool = True, draining: bool = False, age: float = 7200.0, answers: float | None = None
+) -> ServingPod:
+    since = None if answers is None else NOW - answers
+    return ServingPod(name, f"uid-of-{name}", ready, draining, NOW - age, since)
 
 
 class Bench:

@@ -10,7 +10,7 @@ import pytest
 
 from stowage.decide.serving.latency_model import MOST_REFUSED, LatencyModel, Shape
 from stowage.decide.serving.memory import Corrections
-from stowage.decide.serving.performance import Performance, line
+from stowage.decide.serving.performance import Curve, Performance, line
 from stowage.decide.serving.settings import Role, Settings
 from stowage.simulate.serving.baselines.static_best import fixed
 from stowage.simulate.serving.requests import Requests
@@ -120,6 +120,26 @@ def test_what_is_not_known_counts_against_the_replica() -> None:
 def test_long_prompts_share_the_work_with_outputs() -> None:
     of_long, of_short = MODEL.prompt_share(2.0, LONG), MODEL.prompt_share(2.0, SHORT)
     assert 0 <= of_short < of_long <= 1
+
+
+class Counted(Curve):
+    """A curve that counts how often it is looked at."""
+
+    looks = 0
+
+    def __call__(self, x: float) -> float:
+        Counted.looks += 1
+        return super().__call__(x)
+
+
+def test_prompts_of_billions_are_not_looked_at_chunk_by_chunk() -> None:
+    plain = PERFORMANCE.prefill_seconds
+    model = LatencyModel(replace(PERFORMANCE, prefill_seconds=Counted(plain.at, plain.values)), KNOWN)
+    Counted.looks = 0
+    _, seconds, chunks = model.steps(0.0, 0.0, Shape(1e8, 100.0))
+    assert Counted.looks < 10_000
+    assert chunks == pytest.approx(1e8 / PERFORMANCE.max_batched_tokens, rel=0.01)
+    assert seconds == pytest.approx(100 * model.steps(0.0, 0.0, Shape(1e6, 100.0))[1], rel=0.01)
 
 
 def test_a_profile_without_decode_cost_has_an_answer() -> None:

@@ -67,6 +67,14 @@ def test_gauges_are_of_all_services_together() -> None:
     assert (shown.value("replicas", state="desired"), shown.value("attainment_ratio")) == (2, 0.999)
 
 
+def test_a_service_with_one_reason_in_two_conditions_counts_once() -> None:
+    shown = Shown()
+    conditions = (condition("Available", "True", "AtZero"), condition("Observed", "Unknown", "AtZero"))
+    shown.look("team/idle", Status(conditions=conditions))
+    assert shown.value("services", reason="AtZero") == 1
+    assert shown.value("services", reason="SignalsMissing") == 0
+
+
 def test_a_standby_shows_nought_and_a_new_term_begins_anew() -> None:
     shown = Shown()
     shown.look("team/slow", SLOW)

@@ -54,6 +54,48 @@ def test_ended_requests(samples: list[PodSample], total: float) -> None:
     assert after(*samples).totals["completed"] == total
 
 
+def labelled(at: float, label: str, stopped: float, aborted: float, *row: float, **fields: Any) -> PodSample:
+    counters = {("completed", f"{label}stop"): stopped, ("completed", f"{label}abort"): aborted}
+    return PodSample(AT + at, 0, 0, counters=counters, rows={("ttft_counts", label): row}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("samples", "total", "histogram"),
+    [
+        pytest.param(
+            [labelled(0, "", 900, 50, 600, 950), labelled(5, "leaves,", 907, 51, 606, 958)],
+            958,
+            (606, 958),
+            id="a label of the pod, copied to its series, has changed: they go on",
+        ),
+        pytest.param(
+            [labelled(0, "", 9, 5, 6, 14), labelled(5, "x,", 9, 5, 6, 14), labelled(10, "", 10, 5, 6, 15)],
+            15,
+            (6, 15),
+            id="and back",
+        ),
+        pytest.param(
+            [labelled(0, "", 900, 50, 600, 950), labelled(5, "leaves,", 3, 0, 2, 3)],
+            953,
+            (602, 953),
+            id="what has counted less is another process, or other series",
+        ),
+        pytest.param(
+            [labelled(0, "", 9, 5, 6, 14, started=1.0), labelled(5, "x,", 20, 5, 6, 25, started=9.0)],
+            39,
+            (12, 39),
+            id="another process, which tells its start",
+        ),
+    ],
+)
+def test_series_under_other_labels_go_on_where_they_were(
+    samples: list[PodSample], total: float, histogram: tuple[float, ...]
+) -> None:
+    count = after(*samples)
+    assert (count.totals["completed"], count.totals["arrived"]) == (total, total)
+    assert count.histograms == {"ttft_counts": histogram}
+
+
 def test_when_one_counter_begins_again_all_do() -> None:
     count = after(sample(0, done=50, tokens=1000), sample(5, done=2, tokens=1500))
     assert (count.totals["completed"], count.totals["prompt_tokens"]) == (52, 2500)

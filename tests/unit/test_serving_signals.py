@@ -141,6 +141,16 @@ async def test_a_pod_that_is_new_need_not_have_been_scraped(bench: Bench) -> Non
     assert (look.problem, look.view.scrapes[-1].ready) == (None, 1)
 
 
+async def test_a_pod_that_has_just_become_ready_after_a_long_start_need_not_have_been_scraped(bench: Bench) -> None:
+    bench.serve(A, -120, 0, per_second=1)
+    look = await bench.look([pod(A), pod(B, age=900, answers=20)])
+    assert (look.problem, distrust(look.view, 60.0)) == (None, None)
+    bench.now = NOW + 50
+    bench.serve(A, 1, 50, per_second=1)
+    later = await bench.look([pod(A), pod(B, age=900, answers=20)])
+    assert (later.problem, later.message) == (ServiceReason.SIGNALS_MISSING, f"Prometheus has no series of {B}")
+
+
 async def test_old_samples_are_told_as_old(bench: Bench) -> None:
     bench.serve(A, -300, -50, per_second=1)
     first = await bench.look([pod(A)])

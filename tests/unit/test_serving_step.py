@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -24,7 +24,8 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.decide.serving.pod_patches import pod_patches
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.service_facts import PodFact
-from stowage.decide.serving.service_step import Look, ServiceStep, asks
+from stowage.decide.serving.service_step import BUSY_SECONDS, QUIET_SECONDS, Look, ServiceStep, asks
+from stowage.decide.serving.view import View
 from unit.serving_steps import PODS, busy, condition, replicas, stepped, told
 from unit.serving_views import view
 
@@ -105,6 +106,38 @@ def test_what_would_leave_stays_where_signals_are_known_to_be_incomplete() -> No
     assert not step.drain
     assert step.status.roles[0].desired == 3
     assert step.status.roles[0].reason == "SignalsMissing"
+
+
+UNSEEN = Told(View(NOW, 1, (), (), 60.0), problem=ServiceReason.SIGNALS_MISSING, message="not scraped yet")
+
+
+@pytest.mark.parametrize(
+    ("pods", "status"),
+    [
+        pytest.param([], "Unknown", id="a service that was made a moment ago"),
+        pytest.param([starting()], "Unknown", id="a replica that starts"),
+        pytest.param([pod(created_at=NOW - 900.0, ready_at=NOW - 9.0)], "Unknown", id="one that answers since now"),
+        pytest.param([pod(ready_at=NOW - 61.0)], "False", id="one that should have been scraped by now"),
+        pytest.param([pod(), pod(1, ready_at=NOW - 9.0)], "False", id="one of two"),
+    ],
+)
+def test_signals_are_lost_only_where_somebody_could_tell(pods: Sequence[PodFact], status: str) -> None:
+    step = stepped(service(), pods, [deployment(1)], {"unified": UNSEEN})
+    found = condition(step, "Observed")
+    assert (found.status, found.reason) == (status, "SignalsMissing")
+    assert condition(step, "Scaling").reason == ServiceReason.FROZEN
+
+
+@pytest.mark.parametrize(
+    ("ready_at", "seconds"),
+    [
+        pytest.param(NOW - 5.0, BUSY_SECONDS, id="its first samples are to come"),
+        pytest.param(NOW - 90.0, QUIET_SECONDS, id="at rest"),
+    ],
+)
+def test_a_fixed_number_is_looked_at_often_until_its_replicas_can_have_told(ready_at: float, seconds: float) -> None:
+    step = stepped(service(replicas=1), [pod(ready_at=ready_at)], [deployment(1)])
+    assert step.again_seconds == seconds
 
 
 MISSING = [

@@ -54,6 +54,23 @@ def test_doubts(seen: View, doubt: str | None) -> None:
     assert (None if found is None else [name for name, _ in found]) == (None if doubt is None else [doubt])
 
 
+@pytest.mark.parametrize(
+    ("ready_seconds", "doubt"),
+    [
+        pytest.param(20.0, None, id="it has answered for a moment, after a start of an hour"),
+        pytest.param(90.0, [("targets_missing", 1.0)], id="it has answered for longer than a sample may be old"),
+        pytest.param(None, [("targets_missing", 1.0)], id="nobody tells since when"),
+    ],
+)
+def test_a_replica_that_took_long_to_start_need_not_have_a_sample_at_once(
+    ready_seconds: float | None, doubt: list[tuple[str, float]] | None
+) -> None:
+    seen = view(5.0)
+    one, fresh = seen.replicas[0], replace(seen.replicas[1], name="fresh", ready_seconds=ready_seconds)
+    found = distrust(replace(seen, replicas=(one, one, fresh)), STALE)
+    assert found == (None if doubt is None else tuple(doubt))
+
+
 def test_replicas_that_became_ready_after_the_scrape_are_not_missed() -> None:
     seen = view(5.0)
     fresh = tuple(replace(one, age_seconds=50.0) for one in replicas(4))

@@ -125,7 +125,8 @@ def test_without_signals_or_an_activator_that_is_heard_a_service_at_zero_stays_t
     step = stepped(of_zero(0, "Idle"), (), [deployment(0)])
     assert (desired(step), leads_to(step)) == ((0, "Idle"), "activator")
     assert condition(step, "Available").reason == ServiceReason.AT_ZERO
-    assert condition(step, "Observed").status == "Unknown"
+    told = condition(step, "Observed")
+    assert (told.status, told.reason) == ("Unknown", "AtZero"), "an alert counts the services that lack signals"
 
 
 # --- and back ---

@@ -40,7 +40,7 @@ class ServiceReason(StrEnum):
     REPLICAS_READY = "ReplicasReady"
     """Available: each role has enough ready replicas."""
     AT_ZERO = "AtZero"
-    """Available: no request for `scaleToZero.after`, so there is no replica."""
+    """Available: no request for `scaleToZero.after`, so there is no replica; Observed unknown: none could tell."""
     REPLICAS_STARTING = "ReplicasStarting"
     """Not Available: replicas start; the message has the phase that they are in."""
     REPLICAS_UNPLACED = "ReplicasUnplaced"
@@ -52,7 +52,8 @@ class ServiceReason(StrEnum):
     SIGNALS_FRESH = "SignalsFresh"
     """Observed: every signal is newer than `metrics.staleAfter`."""
     SIGNALS_MISSING = "SignalsMissing"
-    """Not Observed: signals are not there; the message names them. Replicas never fall for that."""
+    """Not Observed: signals are not there; the message names them. Replicas never fall for that. Unknown: no replica
+    has answered for as long as `metrics.staleAfter`, so there need not be any yet."""
     SIGNALS_STALE = "SignalsStale"
     """Not Observed: the newest sample is older than `metrics.staleAfter`. Replicas never fall for that."""
     SIGNALS_CONTRADICTORY = "SignalsContradictory"

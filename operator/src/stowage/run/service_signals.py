@@ -38,4 +38,4 @@ class Signals(Protocol):
 
 def serving_pod(pod: PodFact) -> ServingPod:
     """A pod, as signals are asked with it."""
-    return ServingPod(pod.ref.name, pod.ref.uid, pod.is_ready, not pod.takes_requests, pod.created_at)
+    return ServingPod(pod.ref.name, pod.ref.uid, pod.is_ready, not pod.takes_requests, pod.created_at, pod.ready_at)

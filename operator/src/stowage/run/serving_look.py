@@ -33,6 +33,7 @@ class ServingPod:
         is_ready: it takes requests.
         is_draining: it takes none any more, and finishes those that it has; or it is a spare, and takes none yet.
         asked_at: when it was made, seconds since 1970.
+        ready_at: since when it has been ready, seconds since 1970; None: it is not, or nobody tells.
     """
 
     name: str
@@ -40,6 +41,12 @@ class ServingPod:
     is_ready: bool
     is_draining: bool
     asked_at: float
+    ready_at: float | None = None
+
+    def is_due(self, now: float, seconds: float) -> bool:
+        """Whether it takes requests, was made twice so many seconds ago, and has answered for as many."""
+        since = self.asked_at if self.ready_at is None else self.ready_at
+        return self.is_ready and not self.is_draining and now - self.asked_at > 2 * seconds and now - since > seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +177,9 @@ def _wanting(signals: RoleSignals, question: Question) -> str:
 def _replica(pod: ServingPod, signals: RoleSignals, rules: Rules, usual: float, now: float) -> ReplicaView:
     count = signals.pods.get(pod.name)
     age_seconds = max(0.0, now - pod.asked_at)
+    ready_seconds = None if pod.ready_at is None else max(0.0, now - pod.ready_at)
     if count is None:
-        return ReplicaView(pod.name, pod.is_ready, age_seconds, 0, 0, 0, round(usual))
+        return ReplicaView(pod.name, pod.is_ready, age_seconds, 0, 0, 0, round(usual), ready_seconds)
     newest = count.newest
     used, capacity = rules.kv_of(newest)
     return ReplicaView(
@@ -182,6 +190,7 @@ def _replica(pod: ServingPod, signals: RoleSignals, rules: Rules, usual: float, 
         running=round(newest.running or 0.0),
         kv_tokens_in_use=round(used),
         kv_tokens_capacity=round(capacity or usual),
+        ready_seconds=ready_seconds,
     )
 
 
@@ -192,11 +201,7 @@ def _problem(signals: RoleSignals, question: Question) -> Problem | None:
         return ServiceReason.SIGNALS_MISSING, words
     words_of = {name: names.words(signal) for name, signal in _GAUGES.items()}
     words_of |= {field: names.words(signal) for signal, field in OF_COUNTERS.items()}
-    due = [
-        one.name
-        for one in question.pods
-        if one.is_ready and not one.is_draining and question.now - one.asked_at > 2 * stale
-    ]
+    due = [one.name for one in question.pods if one.is_due(question.now, stale)]
     found = problem_of(signals, due, question.rules, words_of, question.now)
     if found is not None or standing.is_empty:
         return found

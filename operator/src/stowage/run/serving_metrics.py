@@ -99,7 +99,7 @@ class ServingMetrics:
 
     def _follow_condition(self, reason: ServiceReason) -> None:
         gauge = self._metrics.serving_services.labels(reason.value)
-        gauge.set_function(lambda: self._count(one.reasons.count(reason.value) for one in self._known().values()))
+        gauge.set_function(lambda: self._count(reason.value in one.reasons for one in self._known().values()))
 
     def _follow_role(self, why: ScalingReason) -> None:
         gauge = self._metrics.serving_roles.labels(why.value)

@@ -46,6 +46,9 @@ LOGISTIC_SCALE = math.sqrt(3) / math.pi
 HALF = 0.5
 _PROMPT_SIZES = ((0.5858, 0.8536), (3.4142, 0.1464))
 """Two prompt lengths, as multiples of the mean, and their weights: Gauss-Laguerre nodes of an exponential spread."""
+MOST_CHUNKS = 500
+"""Of a prompt, that are looked at one by one: a longer one takes as many times longer. Whoever counts tokens wrongly,
+and tells of prompts of billions, must not keep the services of others waiting."""
 _STEPS_OF_FIXED_POINT = 12
 _CLOSE = 0.005
 _LEAST_RATE, _MOST_RATE, _CLOSE_RATE = 1e-4, 1e4, 1.004
@@ -221,8 +224,11 @@ class LatencyModel:
             return step, 0.0, 0.0
         chunks = seconds = 0.0
         for times, weight in _PROMPT_SIZES:
-            of_size = profile.prompt_steps(max(1.0, shape.prompt_tokens * times), running, kv_tokens)
-            chunks, seconds = chunks + weight * of_size[0], seconds + weight * of_size[1]
+            tokens = max(1.0, shape.prompt_tokens * times)
+            longest = min(tokens, MOST_CHUNKS * (profile.max_batched_tokens - running))
+            of_size = profile.prompt_steps(longest, running, kv_tokens)
+            share = weight * (tokens / longest)
+            chunks, seconds = chunks + share * of_size[0], seconds + share * of_size[1]
         return step, max(known.prefill * seconds, chunks * step), chunks
 
     def _full_steps(self, running: float, kv_tokens: float, shape: Shape) -> float:

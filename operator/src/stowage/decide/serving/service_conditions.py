@@ -22,6 +22,8 @@ Told = tuple[ConditionStatus, ServiceReason, str]
 TROUBLES = frozenset({ServiceReason.REPLICAS_UNPLACED, ServiceReason.REPLICAS_FAILING, ServiceReason.QUOTA_FULL})
 """Reasons of `Available` that somebody has to look at, also where enough replicas answer."""
 _CONTRADICTIONS = frozenset({"contradictions", "signals_invalid", "signals_from_future_seconds"})
+_LACKS = frozenset({"signals_missing", "signals_age_seconds", "targets_missing"})
+"""Doubts for want of samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def with_service_conditions(
     told: dict[ServiceCondition, Told] = {
         ServiceCondition.ACCEPTED: _accepted(service, roles, missing_profiles, refused),
         ServiceCondition.AVAILABLE: _available(roles, now),
-        ServiceCondition.OBSERVED: _observed(roles),
+        ServiceCondition.OBSERVED: _observed(roles, service.spec.metrics.stale_after.seconds, now),
         ServiceCondition.SCALING: _scaling(service, roles),
     }
     if service.spec.slo is not None:
@@ -173,14 +175,15 @@ def _trouble(states: Sequence[VariantState], pods: Sequence[PodFact]) -> tuple[S
     return None
 
 
-def _observed(roles: Sequence[RoleTold]) -> Told:
+def _observed(roles: Sequence[RoleTold], stale_after_seconds: float, now: float) -> Told:
     if all(one.decision.to_replicas == 0 and all(pod.is_spare for pod in one.pods) for one in roles):
-        return ConditionStatus.UNKNOWN, ServiceReason.SIGNALS_MISSING, "there is no replica that could tell"
+        return ConditionStatus.UNKNOWN, ServiceReason.AT_ZERO, "there is no replica that could tell"
+    silent = [one for one in roles if _can_not_tell_yet(one, now - stale_after_seconds)]
     for one in roles:
-        if one.problem is not None:
+        if one.problem is not None and one not in silent:
             return ConditionStatus.FALSE, one.problem, f"{one.name}: {one.problem_words}"
     for one in roles:
-        if one.doubt is not None:
+        if one.doubt is not None and one not in silent:
             names = {name for name, _ in one.doubt}
             reason = ServiceReason.SIGNALS_MISSING
             if names & _CONTRADICTIONS:
@@ -189,7 +192,19 @@ def _observed(roles: Sequence[RoleTold]) -> Told:
                 reason = ServiceReason.SIGNALS_STALE
             numbers = ", ".join(f"{name}: {value:g}" for name, value in one.doubt)
             return ConditionStatus.FALSE, reason, f"{one.name}: {numbers}"
+    if silent:
+        words = silent[0].problem_words or "no replica has answered for long enough to have been scraped"
+        return ConditionStatus.UNKNOWN, ServiceReason.SIGNALS_MISSING, f"{silent[0].name}: {words}"
     return ConditionStatus.TRUE, ServiceReason.SIGNALS_FRESH, ""
+
+
+def _can_not_tell_yet(role: RoleTold, since: float) -> bool:
+    """Whether a role has no samples, and no replica that has answered since then, so that there should be some."""
+    lacks = role.doubt is not None and {name for name, _ in role.doubt} <= _LACKS
+    if role.problem is not ServiceReason.SIGNALS_MISSING and not (role.problem is None and lacks):
+        return False
+    answers = [one for one in role.pods if one.is_ready and one.takes_requests]
+    return all((one.created_at if one.ready_at is None else one.ready_at) > since for one in answers)
 
 
 def _scaling(service: ModelService, roles: Sequence[RoleTold]) -> Told:

@@ -262,7 +262,7 @@ def next_step(seen: Seen) -> ServiceStep:
         lower=gone.lower,
         memories=memories,
         questions={name: one for name, one in mixes.items() if isinstance(one, MixQuestion)},
-        again_seconds=_again_seconds(service, seen.pods, decisions),
+        again_seconds=_again_seconds(service, seen.pods, decisions, now),
         groups=groups.work,
         leads_to_activator=to_activator,
         spare=tuple(ref for one in changes for ref in one.spare),
@@ -380,9 +380,14 @@ def _singles(pods: Sequence[PodFact], role: str, variant: str) -> int:
     return sum(not one.is_terminating and not one.is_draining for one in own)
 
 
-def _again_seconds(service: ModelService, pods: Sequence[PodFact], decisions: Mapping[str, Decision]) -> float:
+def _again_seconds(
+    service: ModelService, pods: Sequence[PodFact], decisions: Mapping[str, Decision], now: float
+) -> float:
     spec = service.spec
+    fresh = now - spec.metrics.stale_after.seconds  # of who has been ready for so short the first samples are to come
     is_fixed = spec.scaling.paused or (spec.replicas is not None and len(spec.roles) == 1)
     is_at_zero = all(one.to_replicas == 0 for one in decisions.values())
-    is_under_way = any(one.is_draining or not one.is_ready for one in pods)
+    is_under_way = any(
+        one.is_draining or not one.is_ready or (one.ready_at is not None and one.ready_at > fresh) for one in pods
+    )
     return QUIET_SECONDS if (is_fixed or is_at_zero) and not is_under_way else BUSY_SECONDS

@@ -2,13 +2,15 @@
 
 A counter begins at zero with its process. That it began again is seen by the time at which the process started, where
 the engine tells, and else by any counter that fell: then all of them began again. A counter's first sample is only
-where counting begins, unless the pod was seen without it just before.
+where counting begins, unless the pod was seen without it just before. Where labels of pods are copied to series, each
+change of one (a drain is one) gives all series of a process other labels: they go on where those before them ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Final
 
 from stowage.decide.serving.signals_buckets import Row, more, plus
@@ -18,6 +20,8 @@ LONGEST_MISSED_SECONDS: Final = 300.0
 SAME_START_SECONDS: Final = 1.0
 MAX_SERIES: Final = 1_000
 """Of one pod: beyond, series that are no longer there are forgotten."""
+LEAST_RELABELLED: Final = 2
+"""Signals whose series all have other labels than before: then a label of the pod has changed."""
 COUNTERS: Final = ("arrived", "completed", "prompt_tokens", "generated_tokens")
 
 Key = tuple[str, str]
@@ -145,6 +149,7 @@ def advanced(count: PodCount, sample: PodSample, counting: Counting) -> PodCount
     if _restarted(count, sample):
         count = replace(count, values={}, rows={}, started=sample.started, levels=(0.0, 0.0), active_since=None)
         return _added(count, sample, counting, begins=frozenset())
+    count = _under_other_labels(count, sample)
     begins = frozenset(sample.rows.keys() - count.rows.keys()) if count.newest.is_partial else frozenset()
     return _added(count, sample, counting, begins)
 
@@ -153,6 +158,34 @@ def _restarted(count: PodCount, sample: PodSample) -> bool:
     if count.started is not None and sample.started is not None:
         return abs(sample.started - count.started) > SAME_START_SECONDS
     return any(value < count.values.get(key, 0.0) for key, value in sample.counters.items())
+
+
+def _under_other_labels(count: PodCount, sample: PodSample) -> PodCount:
+    """The pod with what its series have counted under the labels that they have now; as it is where those are the same.
+
+    They are others where none of several signals has a series that goes on, and each has counted no less than before:
+    series that come and go are of one signal.
+    """
+    before = {**{key: (value,) for key, value in count.values.items()}, **count.rows}
+    after = {**{key: (value,) for key, value in sample.counters.items()}, **sample.rows}
+    names = {name for name, _ in before} & {name for name, _ in after}
+    if len(names) < LEAST_RELABELLED or any(key in after for key in before if key[0] in names):
+        return count
+    found: dict[Key, Row] = {}
+    for name in names:
+        known = reduce(plus, (row for key, row in before.items() if key[0] == name))
+        for key in sorted(key for key in after if key[0] == name):
+            found[key] = tuple(map(min, after[key], known))
+            known = tuple(left - taken for left, taken in zip(known, found[key], strict=True))
+        if any(known):
+            return count
+    values = {key: value for key, value in count.values.items() if key[0] not in names}
+    rows = {key: row for key, row in count.rows.items() if key[0] not in names}
+    return replace(
+        count,
+        values={**values, **{key: row[0] for key, row in found.items() if key[0] in COUNTERS}},
+        rows={**rows, **{key: row for key, row in found.items() if key[0] not in COUNTERS}},
+    )
 
 
 def _added(count: PodCount, sample: PodSample, counting: Counting, begins: frozenset[Key]) -> PodCount:

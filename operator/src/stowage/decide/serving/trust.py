@@ -10,7 +10,7 @@ import itertools
 import math
 
 from stowage.decide.serving.decision import Inputs, inputs
-from stowage.decide.serving.view import BOUNDS_SECONDS, Scrape, View
+from stowage.decide.serving.view import BOUNDS_SECONDS, ReplicaView, Scrape, View
 
 _NUMBERS = (
     *("at", "ready", "starting", "waiting", "running", "kv_tokens_in_use", "kv_tokens_capacity"),
@@ -39,11 +39,17 @@ def distrust(view: View, stale_after_seconds: float) -> Inputs | None:
         return inputs({"signals_age_seconds": age})
     if age < -stale_after_seconds:
         return inputs({"signals_from_future_seconds": -age})
-    ready = sum(replica.is_ready and replica.age_seconds > age + stale_after_seconds for replica in view.replicas)
+    ready = sum(one.is_ready and _is_due(one, age + stale_after_seconds) for one in view.replicas)
     if newest.ready < ready * _LEAST_SHARE_OF_TARGETS:
         return inputs({"targets_missing": float(ready - newest.ready)})
     wrong = _contradictions(newest) + _falls(view.scrapes, newest)
     return inputs({"contradictions": float(wrong)}) if wrong else None
+
+
+def _is_due(replica: ReplicaView, seconds: float) -> bool:
+    """Whether it has answered for so long: one whose start took minutes has no sample yet when it begins to."""
+    answered = replica.age_seconds if replica.ready_seconds is None else replica.ready_seconds
+    return min(answered, replica.age_seconds) > seconds
 
 
 def _contradictions(newest: Scrape) -> int:

@@ -46,7 +46,8 @@ BOUNDS_SECONDS: dict[Histogram, tuple[float, ...]] = {
 class ReplicaView:
     """One replica of a role at `View.now`.
 
-    `age_seconds` counts from when it was asked for; `waiting` are requests queued in the engine, 0 while it starts.
+    `age_seconds` counts from when it was asked for, `ready_seconds` from when it last became ready (None: nobody
+    tells); `waiting` are requests queued in the engine, 0 while it starts.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ReplicaView:
     running: int
     kv_tokens_in_use: int
     kv_tokens_capacity: int
+    ready_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
