@@ -137,6 +137,12 @@ def test_nothing_helps_replicas_that_start_but_patience() -> None:
             id="two writers",
         ),
         pytest.param(
+            ModelServiceStatus(roles=(role(),), conditions=(condition("Accepted", "True", "TargetOutOfReach", "x"),)),
+            "a target that a replica can meet",
+            True,
+            id="a target that no replica meets",
+        ),
+        pytest.param(
             ModelServiceStatus(roles=(role(),), conditions=(condition("Observed", "False", "UnknownEndpoint"),)),
             "prometheus.endpoints",
             True,

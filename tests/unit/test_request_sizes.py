@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 
+from harness.serving_children import role, service, variant
 from stowage.decide.samples import Sample
 from stowage.decide.serving.capacity import Shape
 from stowage.decide.serving.request_sizes import Lengths, lengths_of, shape_of
+from stowage.observe.prometheus import Prometheus
 from stowage.observe.serving.sizes import counts_of, size_query
+from stowage.run.serving_lengths import lengths_by
 
 
 def test_the_server_adds_up_all_pods_of_the_deployments() -> None:
@@ -17,6 +21,25 @@ def test_the_server_adds_up_all_pods_of_the_deployments() -> None:
         'sum by (le) (increase({__name__=~"vllm:request_prompt_tokens_bucket",namespace="team",'
         'pod=~"(?:chat-unified-h100)-[a-z0-9]{1,10}-[a-z0-9]{5}"}[3600s]))'
     )
+
+
+class Server:
+    """Keeps what it is asked, and knows nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def ask(self, query: str) -> tuple[Sample, ...]:
+        self.asked.append(query)
+        return ()
+
+
+async def test_replicas_of_several_pods_are_asked_too() -> None:
+    server = Server()
+    wide = variant("wide", group={"size": 2})
+    await lengths_by(cast("Prometheus", server), service(role(variants=[variant("one"), wide])), "unified")
+    pods = "(?:llama-unified-one)-[a-z0-9]{1,10}-[a-z0-9]{5}|(?:llama-unified-wide)-[0-9]{1,6}-[0-9]{1,6}-0"
+    assert [f'pod=~"{pods}"' in one for one in server.asked] == [True, True]
 
 
 def samples(**by_bound: float) -> list[Sample]:

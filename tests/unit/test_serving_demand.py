@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from stowage.decide.serving import demand
 from stowage.decide.serving.memory import Bin, Memory
+from stowage.decide.serving.pipeline import situation
+from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.view import View
-from unit.serving_views import until, view
+from unit.serving_views import PERFORMANCE, until, view
 
 BEGIN = 100_000.0
 
@@ -62,6 +65,16 @@ def test_a_counter_that_falls_gives_no_bin() -> None:
 def test_memory_of_demand_is_bounded() -> None:
     memory = demand.remember_demand(view(1.0, seconds=7200, every=10), Memory())
     assert len(memory.bins) == demand.KEPT_BINS
+
+
+def test_a_week_is_remembered_for_long_enough_to_be_tried_on_the_last_hour() -> None:
+    seen = view(5.0, seconds=3600.0)
+    known = demand.remember_demand(seen, Memory())
+    weeks = tuple(Bin(known.bins[-1].at - 600.0 * number, 5.0, 5000.0) for number in reversed(range(2000)))
+    memory = demand.remember_demand(until(seen, 3600.0), replace(known, season=weeks))
+    found = situation(seen, Settings(PERFORMANCE, season_seconds=604_800.0), memory).season(12)
+    assert found is not None
+    assert np.isfinite(found).all()
 
 
 def test_season_is_kept_in_longer_bins() -> None:

@@ -165,6 +165,25 @@ def test_a_target_that_an_idle_replica_misses_asks_for_no_replicas(tight: Settin
     assert MODEL.capacity(tight, LONG) == MODEL.capacity(without, LONG)
 
 
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        pytest.param(SETTINGS, set(), id="all can be met"),
+        pytest.param(OUT_OF_REACH, {"slo_itl_seconds"}, id="time between tokens"),
+        pytest.param(Settings(PERFORMANCE, slo_ttft_seconds=0.05), {"slo_ttft_seconds"}, id="time to first token"),
+        pytest.param(
+            Settings(PERFORMANCE, None, None, slo_e2e_seconds=0.5), {"slo_e2e_seconds"}, id="the whole request"
+        ),
+    ],
+)
+def test_targets_that_are_left_out_are_told_with_what_an_idle_replica_takes(
+    settings: Settings, names: set[str]
+) -> None:
+    found = MODEL.out_of_reach(settings, LONG)
+    assert found.keys() == names
+    assert all(seconds > getattr(settings, name) for name, seconds in found.items())
+
+
 def test_a_tight_end_to_end_target_is_borne_at_less_load() -> None:
     ends = replace(SETTINGS, slo_e2e_seconds=LONG.output_tokens * 0.06)
     assert MODEL.capacity(ends, LONG).requests_per_second < 0.9 * MODEL.capacity(SETTINGS, LONG).requests_per_second

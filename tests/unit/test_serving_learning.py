@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from stowage.decide.serving.learning import learn_latencies
-from stowage.decide.serving.memory import Memory
+from stowage.decide.serving.learning import for_profile, learn_latencies
+from stowage.decide.serving.memory import Corrections, Memory
+from stowage.decide.serving.pipeline import observe
 from stowage.decide.serving.settings import Settings
 from stowage.simulate.serving.fleet import run
 from stowage.simulate.serving.setup import Setup
 from stowage.simulate.serving.stowage_policy import StowagePolicy, stowage_policy
 from stowage.simulate.serving.synthetic import Lengths, Shape, synthetic
+from stowage.decide.serving.unknown_performance import ASSUMED
 from unit.serving_views import PERFORMANCE, until, view
 
 SETTINGS = Settings(PERFORMANCE)
@@ -29,6 +31,30 @@ SETTINGS = Settings(PERFORMANCE)
 def test_a_window_teaches_once_it_is_covered(seconds: float, learns: bool) -> None:
     found = learn_latencies(until(view(4.0), seconds), SETTINGS, Memory())
     assert (found != Memory()) == learns
+
+
+def test_what_replicas_were_off_one_profile_says_nothing_of_another() -> None:
+    learned = replace(Memory(), corrections=Corrections(decode=0.3, prefill=0.4), corrected=hash(PERFORMANCE))
+    assert for_profile(learned, replace(PERFORMANCE)) == learned
+    other = for_profile(learned, ASSUMED)
+    assert (other.corrections.decode, other.corrections.prefill, other.corrected) == (1.0, 1.0, hash(ASSUMED))
+    assert other.corrections.variance[0] > Corrections().variance[0], "it is learned quickly"
+    first = for_profile(replace(learned, corrected=None), ASSUMED)
+    assert first.corrections == learned.corrections
+
+
+def test_while_a_profile_is_gone_nothing_is_learned_for_the_time_when_it_is_back() -> None:
+    quick = view(4.0, seconds=600.0)  # far from what is assumed without a profile
+    memory = Memory()
+    for of in (PERFORMANCE, ASSUMED, PERFORMANCE):
+        for seconds in range(120, 601, 60):
+            memory = observe(until(quick, seconds), Settings(of), memory)
+            memory = replace(memory, corrections=replace(memory.corrections, learned_at=None))
+    steady = Memory()
+    for seconds in range(120, 601, 60):
+        steady = observe(until(quick, seconds), SETTINGS, steady)
+        steady = replace(steady, corrections=replace(steady.corrections, learned_at=None))
+    assert memory.corrections.decode == pytest.approx(steady.corrections.decode, rel=0.1)
 
 
 def test_replicas_that_come_or_go_teach_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from stowage.api.model_service_reasons import ScalingReason
 from stowage.decide.serving.decision import Decision, Recommender
+from stowage.decide.serving.decision_words import words
 from stowage.decide.serving.memory import KEPT_DECISIONS, Memory, from_json, to_json
 from stowage.decide.serving.pipeline import decide, observe, situation
 from stowage.decide.serving.settings import ScheduledBounds, Settings
@@ -67,6 +68,18 @@ def test_pending_replicas_are_counted_once() -> None:
     pending = replace(steady, desired=first.to_replicas, replicas=replicas(2, starting=more))
     again, _ = decide(pending, SETTINGS, memory)
     assert (again.to_replicas, again.reason) == (first.to_replicas, ScalingReason.REPLICAS_PENDING)
+
+
+@pytest.mark.parametrize(
+    ("least", "said"),
+    [
+        pytest.param(1, "1 replica stays: what is there fits; ", id="no fewer would do"),
+        pytest.param(2, "2 replicas stay: bounds.min; ", id="fewer would do"),
+    ],
+)
+def test_at_the_least_that_a_role_may_have_nothing_is_waited_for(least: int, said: str) -> None:
+    made, _ = play(view(0.01, ready=least, seconds=1800.0), 5, 1800, least, replace(SETTINGS, least=least))
+    assert all(words(one).startswith(said) for one in made[1:]), {words(one) for one in made[1:]}
 
 
 def test_nothing_falls_before_demand_has_been_known_for_a_while() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import re
+
 import pytest
 
 from stowage.api.engine_type import EngineType
@@ -47,6 +49,19 @@ def test_pods_of_a_deployment_are_those_with_two_more_parts() -> None:
     assert found == (
         '{__name__=~"a",namespace="n",pod=~"(?:chat-unified-h100|chat-unified-l40s)-[a-z0-9]{1,10}-[a-z0-9]{5}"}'
     )
+
+
+@pytest.mark.parametrize("length", [10, 46, 47, 50, 55, 56, 57, 58, 63, 79])
+@pytest.mark.parametrize("digest", ["7d4b9c6f5", "7d4b9c6f55", "7d4b9c6f"])
+def test_pods_of_a_deployment_with_a_long_name_are_found_too(length: int, digest: str) -> None:
+    """As the API server makes names of pods: at most 58 characters of the ReplicaSet's, and five of its own."""
+    name = f"chat-{'x' * (length - 5)}"
+    pod = f"{name}-{digest}-"[:58] + "x2x4z"
+    found = of_deployments(("a",), "n", [name])
+    (pattern,) = re.findall(r'pod=~"(.*)"}', found)
+    assert re.fullmatch(pattern, pod)
+    assert not re.fullmatch(pattern, f"chat-y{pod[6:]}")
+    assert deployment_of(pod) in {name, None}, "another one's pods would be counted"
 
 
 def test_of_a_group_the_first_pod_alone_is_asked_for() -> None:

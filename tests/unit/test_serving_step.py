@@ -249,6 +249,16 @@ def test_without_a_profile_misses_add_one_replica_at_a_time() -> None:
     assert replicas(stepped(of, PODS[:2], [deployment(2)], {"unified": met})) == {"unified-default": 2}
 
 
+def test_without_a_profile_misses_add_none_beyond_a_schedule() -> None:
+    late = replace(view(5.0, ready=2, begin=NOW - 900.0, ttft_seconds=8.0), desired=2)
+    all_day = {"name": "few", "start": "00:00", "end": "24:00", "max": 2}
+    of = service(slo={"timeToFirstToken": "2s"}, scaling={"schedules": [all_day]}, status=told(2))
+    assert replicas(stepped(of, PODS[:2], [deployment(2)], {"unified": Told(late)})) == {"unified-default": 2}
+    of = service(slo={"timeToFirstToken": "2s"}, scaling={"schedules": [{**all_day, "max": 1}]}, status=told(2))
+    step = stepped(of, PODS[:2], [deployment(2)], {"unified": Told(late)})
+    assert (step.status.roles[0].desired, step.status.roles[0].reason) == (1, "Scheduled")
+
+
 def test_the_same_is_seen_and_the_same_is_done() -> None:
     of = service(role(variants=[variant(profile="p")]), slo={"timeToFirstToken": "2s"}, status=told(3))
     looks = {"unified": busy(9.0, 3)}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.serving_children import (
     NOW,
+    PERFORMANCE,
     Told,
     deployment,
     pod,
@@ -27,6 +30,30 @@ def test_fields_that_are_not_acted_on_are_named() -> None:
     assert (accepted.status, accepted.reason) == ("True", ServiceReason.NOT_SUPPORTED)
     assert "roles[unified].warm.nodes" in accepted.message
     assert set(replicas(step)) == {"unified-default"}
+
+
+@pytest.mark.parametrize(
+    ("slo", "profiles", "reason", "words"),
+    [
+        pytest.param({"timeToFirstToken": "2s"}, ("p",), "Accepted", "", id="all can be met"),
+        pytest.param(
+            {"timeToFirstToken": "2s", "interTokenLatency": "10ms"},
+            ("p",),
+            "TargetOutOfReach",
+            "unified: an idle replica, by its profile and what was measured, does not meet slo.interTokenLatency 0.01 s "
+            "(it takes about 0.032 s); no number of replicas helps, so decisions leave that out",
+            id="a step alone takes longer",
+        ),
+        pytest.param({"interTokenLatency": "10ms"}, (), "Accepted", "", id="nobody knows without a profile"),
+    ],
+)
+def test_a_target_that_no_number_of_replicas_meets_is_named(
+    slo: dict[str, str], profiles: tuple[str, ...], reason: str, words: str
+) -> None:
+    named = variant(profile="p") if profiles else variant()
+    step = stepped(service(role(variants=[named]), slo=slo), profiles=dict.fromkeys(profiles, PERFORMANCE))
+    accepted = condition(step, "Accepted")
+    assert (accepted.status, accepted.reason, accepted.message) == ("True", reason, words)
 
 
 def test_a_profile_that_is_missing_is_named() -> None:

@@ -29,6 +29,8 @@ class ServiceReason(StrEnum):
     """Accepted: every field of the spec is acted on."""
     NOT_SUPPORTED = "NotSupported"
     """Accepted: the spec asks for something that this version does not do too; the message names the fields."""
+    TARGET_OUT_OF_REACH = "TargetOutOfReach"
+    """Accepted: by its profile an idle replica does not meet a target of `slo`, so decisions leave it out."""
     INVALID_SPEC = "InvalidSpec"
     """Not Accepted: the spec breaks a rule that admission could not see; the message names the field."""
     PROFILE_MISSING = "ProfileMissing"

@@ -19,10 +19,11 @@ async def lengths_by(server: Prometheus, service: ModelService, role: str) -> tu
     names, spec = NAMES.get(service.spec.engine.type), service.spec.role(role)
     if names is None or spec is None:
         return None, None
-    deployments = [f"{service.name}-{role}-{one.name}" for one in spec.variants]
+    deployments = [f"{service.name}-{role}-{one.name}" for one in spec.variants if one.group is None]
+    groups = [f"{service.name}-{role}-{one.name}" for one in spec.variants if one.group is not None]
     found: list[Lengths | None] = []
     for name in (names.prompts, names.outputs):
-        query = size_query(name, service.metadata.namespace or "", deployments, KEPT_SECONDS)
+        query = size_query(name, service.metadata.namespace or "", deployments, KEPT_SECONDS, groups)
         try:
             found.append(lengths_of(counts_of(await server.ask(query))))
         except QueryError as error:

@@ -69,5 +69,7 @@ def words(decision: Decision) -> str:
     known = dict(decision.inputs)
     numbers = [text.format(known[name]) for name, text in _NUMBERS.items() if name in known]
     before, after = decision.from_replicas, decision.to_replicas
-    count = f"{before} replicas stay" if before == after else f"{before} to {after} replicas"
+    count = f"{before} to {after} replicas"
+    if before == after:
+        count = "1 replica stays" if after == 1 else f"{after} replicas stay"
     return "; ".join([f"{count}: {_HEADS[decision.reason]}", *numbers])

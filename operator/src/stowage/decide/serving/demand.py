@@ -17,7 +17,8 @@ from stowage.decide.serving.view import Scrape, View
 BIN_SECONDS = 10.0
 KEPT_BINS = 360
 SEASON_BIN_SECONDS = 600.0
-KEPT_SEASON_BINS = 1_008
+KEPT_SEASON_BINS = 1_020
+"""A week, the longest season, and two hours: it is tried on the hour before."""
 LONGEST_GAP_SECONDS = 40.0
 """Between two scrapes over which a count may still be spread evenly."""
 SHAPE_WINDOWS_SECONDS = (60.0, 120.0, 300.0)

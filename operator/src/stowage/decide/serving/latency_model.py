@@ -51,6 +51,7 @@ MOST_CHUNKS = 500
 and tells of prompts of billions, must not keep the services of others waiting."""
 _STEPS_OF_FIXED_POINT = 12
 _CLOSE = 0.005
+_TARGETS = ("slo_ttft_seconds", "slo_itl_seconds", "slo_e2e_seconds")
 _LEAST_RATE, _MOST_RATE, _CLOSE_RATE = 1e-4, 1e4, 1.004
 _BOUND_OF_CONFIDENCE = 0.5
 """Deviations of the factors that a load must still fit with."""
@@ -158,6 +159,14 @@ class LatencyModel:
         """What a replica bears within the targets, its memory and what is not known for sure."""
         return _capacity(self.cautious(), settings, Shape(_rounded(shape.prompt_tokens), _rounded(shape.output_tokens)))
 
+    def out_of_reach(self, settings: Settings, shape: Shape) -> dict[str, float]:
+        """The targets that `capacity` leaves out, by name, with the seconds that an idle replica takes for them."""
+        model, shape = self.cautious(), Shape(_rounded(shape.prompt_tokens), _rounded(shape.output_tokens))
+        names = _out_of_reach(model, settings, shape)
+        at = model.latency(_LEAST_RATE, shape)
+        seconds = (at.ttft_seconds, at.itl_seconds, at.ttft_seconds + shape.output_tokens * at.itl_seconds)
+        return {name: taken for name, taken in zip(_TARGETS, seconds, strict=True) if name in names}
+
     def _itl_deviation(
         self, rate: float, shape: Shape, steps: tuple[float, float, float], running: float, itl: float
     ) -> float:
@@ -245,7 +254,7 @@ _OVERLOADED = Latency(math.inf, math.inf, math.inf, math.inf, 1.0, math.inf, 1.0
 
 @lru_cache(maxsize=4096)
 def _capacity(model: LatencyModel, settings: Settings, shape: Shape) -> Capacity:
-    settings = _in_reach(model, settings, shape)
+    settings = replace(settings, **dict.fromkeys(_out_of_reach(model, settings, shape)))  # type: ignore[arg-type]
     missed = cache(lambda rate: model.missed(rate, shape, settings))  # both searches begin alike
     most = _largest(missed, HALF)
     within = min(most, _largest(missed, settings.may_miss_planned))
@@ -253,14 +262,15 @@ def _capacity(model: LatencyModel, settings: Settings, shape: Shape) -> Capacity
     return Capacity(most, math.log(most / within) / (odds * LOGISTIC_SCALE), within)
 
 
-def _in_reach(model: LatencyModel, settings: Settings, shape: Shape) -> Settings:
-    """The settings without the targets that most requests miss on an idle replica: more replicas help none of them."""
-    targets = ("slo_ttft_seconds", "slo_itl_seconds", "slo_e2e_seconds")
-    for name in targets:
-        others: dict[str, float | None] = {other: None for other in targets if other != name}
-        if model.missed(_LEAST_RATE, shape, replace(settings, **others)) > HALF:  # type: ignore[arg-type]
-            settings = replace(settings, **{name: None})  # type: ignore[arg-type]
-    return settings
+@lru_cache(maxsize=4096)
+def _out_of_reach(model: LatencyModel, settings: Settings, shape: Shape) -> frozenset[str]:
+    """The targets that most requests miss on an idle replica: more replicas help none of them."""
+
+    def is_missed(name: str) -> bool:
+        others: dict[str, float | None] = {other: None for other in _TARGETS if other != name}
+        return model.missed(_LEAST_RATE, shape, replace(settings, **others)) > HALF  # type: ignore[arg-type]
+
+    return frozenset(name for name in _TARGETS if getattr(settings, name) is not None and is_missed(name))
 
 
 def _largest(missed: Callable[[float], float], may_miss: float) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stowage.decide.serving import demand
-from stowage.decide.serving.latency_model import LatencyModel, Shape
-from stowage.decide.serving.memory import Memory
+from stowage.decide.serving.latency_model import WIDE_VARIANCE, LatencyModel, Shape
+from stowage.decide.serving.memory import Corrections, Memory
 from stowage.decide.serving.misses import mean_itl_seconds
+from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.settings import Role, Settings
 from stowage.decide.serving.view import View
 
@@ -39,6 +40,17 @@ def learn_latencies(view: View, settings: Settings, memory: Memory) -> Memory:
     itl *= _share_of_decoding(model, requests / ready, running / ready, tokens / ready, shape)
     learned = model.learn(itl, requests / ready, running / ready, tokens / ready, shape, newest)
     return replace(memory, corrections=learned.corrections)
+
+
+def for_profile(memory: Memory, performance: Performance) -> Memory:
+    """The memory with corrections of this profile: how far replicas were off another one says nothing of this one."""
+    found = hash(performance)
+    if memory.corrected == found:
+        return memory
+    if memory.corrected is None:
+        return replace(memory, corrected=found)
+    unknown = Corrections(variance=(WIDE_VARIANCE, 0.0, WIDE_VARIANCE))
+    return replace(memory, corrections=unknown, corrected=found)
 
 
 def _share_of_decoding(

@@ -75,6 +75,7 @@ class Memory:
         bins: demand of the last hour, oldest first.
         season: demand of the last days in longer bins.
         corrections: of the latency model.
+        corrected: hash of the profile that `corrections` are of; None: nobody has told yet.
         misses: of the targets.
         output_tokens: mean per request, by the counters; 0: not known.
         panic_until: until then `Concurrency` lowers nothing.
@@ -91,6 +92,7 @@ class Memory:
     bins: tuple[Bin, ...] = ()
     season: tuple[Bin, ...] = ()
     corrections: Corrections = Corrections()
+    corrected: int | None = None
     misses: Misses = Misses()
     output_tokens: float = 0.0
     panic_until: float | None = None

@@ -15,7 +15,7 @@ from stowage.decide.serving.assumed_shape import held_to_what_runs
 from stowage.decide.serving.combine import combine
 from stowage.decide.serving.decision import Choice, Decision, Inputs, Recommendation, Recommender, inputs
 from stowage.decide.serving.latency_model import LatencyModel
-from stowage.decide.serving.learning import learn_latencies
+from stowage.decide.serving.learning import for_profile, learn_latencies
 from stowage.decide.serving.limits import limited
 from stowage.decide.serving.memory import KEPT_DECISIONS, Memory
 from stowage.decide.serving.misses import quickness, remember_misses
@@ -64,7 +64,7 @@ def observe(view: View, settings: Settings, memory: Memory) -> Memory:
     """The memory with what sound signals tell: demand, latencies, misses, saturation."""
     memory = demand.remember_demand(view, memory)
     memory = remember_saturation(view, memory)
-    memory = learn_latencies(view, settings, memory)
+    memory = learn_latencies(view, settings, for_profile(memory, settings.performance))
     return remember_misses(view, settings, memory)
 
 
@@ -116,6 +116,8 @@ def choose(view: View, settings: Settings, memory: Memory, found: tuple[Recommen
         if needs.recommender is not Recommender.SCHEDULE:
             rises = rise(memory, settings, view.now, current, needs.needed)
             count, why = rises.replicas, rises.reason or why
+    elif holds.enough < current <= settings.least:
+        count, why, by = current, ScalingReason.AT_MINIMUM, holds
     elif holds.enough < current and not demand.is_known_for(memory, LEAST_KNOWN_STARTS * view.cold_start_seconds):
         count, why, by = current, ScalingReason.STABILIZING, holds
     elif holds.enough < current:

@@ -10,9 +10,10 @@ from stowage.api.model_service_reasons import ScalingReason, ServiceReason
 from stowage.api.model_service_role import DECODE, PREFILL
 from stowage.decide.serving.decision import Decision, Recommender, inputs
 from stowage.decide.serving.hold import Held
+from stowage.decide.serving.limits import limited
 from stowage.decide.serving.pipeline import decide
 from stowage.decide.serving.prefill_decode import Pair, Ratio, decide_pair
-from stowage.decide.serving.recommend_schedule import recommend_schedule
+from stowage.decide.serving.recommend_schedule import recommend_schedule, scheduled_most
 from stowage.decide.serving.role_memory import RoleMemory
 from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.trust import distrust
@@ -126,8 +127,8 @@ def _by_misses(role: RoleSeen, decision: Decision, memory: RoleMemory) -> Decide
     if missed is None or decision.to_replicas > decision.from_replicas:
         return decision, memory
     count = decision.from_replicas + (1 if is_settled(role.view) else 0)
-    count = max(decision.to_replicas, min(count, role.settings.most))
-    if count == decision.to_replicas:
+    count, _ = limited(count, role.settings, scheduled_most(role.settings.schedules, role.view.now))
+    if count <= decision.to_replicas:
         return decision, memory
     return _changed(decision, memory, count, ScalingReason.SLO_MISSED, missed_share=missed)
 

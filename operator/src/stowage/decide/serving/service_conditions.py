@@ -40,6 +40,7 @@ class RoleTold:
         doubt: what speaks against its newest sample; None: nothing does.
         elsewhere: replicas of variants that are gone from the spec, and that still take requests.
         mix: how its mix of variants stands; None: it has a single one.
+        left_out: targets that decisions leave out, in words; empty: none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RoleTold:
     doubt: Inputs | None
     elsewhere: int = 0
     mix: MixTold | None = None
+    left_out: str = ""
 
     @property
     def pods(self) -> tuple[PodFact, ...]:
@@ -132,6 +134,10 @@ def _accepted(service: ModelService, roles: Sequence[RoleTold], missing: Sequenc
     vain = unsupported(service.spec)
     if vain:
         return ConditionStatus.TRUE, ServiceReason.NOT_SUPPORTED, f"not acted on: {', '.join(vain)}"
+    left_out = "; ".join(one.left_out for one in roles if one.left_out)
+    if left_out:
+        words = f"{left_out}; no number of replicas helps, so decisions leave that out"
+        return ConditionStatus.TRUE, ServiceReason.TARGET_OUT_OF_REACH, words
     return ConditionStatus.TRUE, ServiceReason.ACCEPTED, ""
 
 

@@ -25,6 +25,7 @@ from stowage.decide.serving.hold import Held, leads_to_activator
 from stowage.decide.serving.leaving import Leaving, stood_in
 from stowage.decide.serving.left_over import left_over
 from stowage.decide.serving.mix_question import MixTold, mix_after, mixes_of, told
+from stowage.decide.serving.out_of_reach import left_out
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.role_decision import RoleSeen, decide_roles
 from stowage.decide.serving.role_memory import RoleMemory
@@ -333,6 +334,7 @@ def _status(
                 doubt=distrust(one.look.view, stale),
                 elsewhere=_elsewhere(one, seen.pods),
                 mix=told(one.name, mixes.get(one.name), placed),
+                left_out=left_out(one.name, one.prospect, memories[one.name].decisions),
             )
             for one in roles
         ],

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from stowage.api.durations import Duration, instant, lasting
+from stowage.api.fields import MAX_COUNT
 from stowage.api.model_service import ServiceLevel
 from stowage.api.model_service_status import ServiceLevelStatus
 from stowage.decide.serving.misses import missed_share
@@ -49,7 +50,7 @@ def service_level(slo: ServiceLevel | None, roles: Iterable[tuple[Settings, View
         return None
     return ServiceLevelStatus(
         attainment=f"{attained:.4f}" if requests >= 1 else None,
-        requests=int(requests),
+        requests=min(MAX_COUNT, int(requests)),
         time_to_first_token=first,
         inter_token_latency=between,
         end_to_end=last,

@@ -18,6 +18,11 @@ MAX_PODS: Final = 25
 MAX_POD_BYTES: Final = 3_000
 """Of the names of pods in one query: an address of 8 KiB is what proxies take."""
 _OF_EXPRESSIONS: Final = re.compile(r"([\\.+*?()|\[\]{}^$])")
+_MAX_HASH: Final = 10
+_MAX_HEAD: Final = 58
+"""Of a name that the API server makes, before its five characters: what is longer it cuts off
+(`k8s.io/apiserver/pkg/storage/names`)."""
+_ENDING: Final = 5
 _OF_DEPLOYMENT: Final = re.compile(r"(.+)-[a-z0-9]{1,10}-[a-z0-9]{5}")
 _OF_GROUPS: Final = re.compile(r"(.+)-[0-9]{1,6}-[0-9]{1,6}-0")
 _IN_STRINGS: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -62,8 +67,8 @@ def of_deployments(
 ) -> str:
     """A selector of the series of all pods that Deployments of these names have or had, and of first pods of groups.
 
-    A pod is named by its Deployment, a hash and five characters: two parts without `-` behind the Deployment's name.
-    Behind the name of a variant with groups are three numbers, the last one 0 for a first pod.
+    A pod is named by its Deployment, a hash and five characters: two parts without `-` behind the Deployment's name,
+    and less of them, or of the name itself, where that is so long that the API server cuts it off. Behind the name of a variant with groups are three numbers, the last one 0 for a first pod.
 
     Raises:
         UnsafeNameError: a name is none of a series.
@@ -73,16 +78,18 @@ def of_deployments(
         raise ValueError("a query without Deployments would ask for the pods of everybody")
     found = []
     if deployments:
-        found.append(f"(?:{_either(deployments)})-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}")
+        whole = [one for one in deployments if len(one) + _MAX_HASH + 2 <= _MAX_HEAD]
+        found += [f"(?:{_either(whole)})-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}"] if whole else []
+        found += [_cut_off(one) for one in sorted({*deployments} - {*whole})]
     if groups:
         found.append(f"(?:{_either(groups)})-[0-9]{{1,6}}-[0-9]{{1,6}}-0")
     return _selector(names, namespace, quoted("|".join(found)))
 
 
 def deployment_of(pod: str) -> str | None:
-    """The name of the Deployment that a pod's name says; None: it is named otherwise."""
+    """The name of the Deployment that a pod's name says; None: it is named otherwise, or may have been cut off."""
     found = _OF_DEPLOYMENT.fullmatch(pod)
-    return None if found is None else found[1]
+    return None if found is None or len(pod) >= _MAX_HEAD + _ENDING else found[1]
 
 
 def groups_of(pod: str) -> str | None:
@@ -106,6 +113,13 @@ def batches(pods: Collection[str], most: int = MAX_PODS) -> Iterator[tuple[str, 
         batch.append(pod)
     if batch:
         yield tuple(batch)
+
+
+def _cut_off(deployment: str) -> str:
+    """An expression for the pods of a Deployment whose name leaves no room for all of the hash."""
+    if len(deployment) >= _MAX_HEAD:
+        return f"{_either([deployment[:_MAX_HEAD]])}[a-z0-9]{{5}}"
+    return f"{_either([deployment])}-[a-z0-9]{{0,10}}-?[a-z0-9]{{5}}"
 
 
 def _either(values: Collection[str]) -> str:

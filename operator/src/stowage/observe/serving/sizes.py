@@ -31,9 +31,11 @@ NAMES: Final[Mapping[EngineType, SizeNames]] = {
 }
 
 
-def size_query(name: str, namespace: str, deployments: Collection[str], seconds: float) -> str:
+def size_query(
+    name: str, namespace: str, deployments: Collection[str], seconds: float, groups: Collection[str] = ()
+) -> str:
     """PromQL: by upper bound, requests of the last seconds that were at most so long, of all pods together."""
-    selector = of_deployments((name + BUCKET,), namespace, deployments)
+    selector = of_deployments((name + BUCKET,), namespace, deployments, groups)
     return f"sum by (le) (increase({within(selector, seconds)}))"
 
 
