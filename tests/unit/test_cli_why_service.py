@@ -85,6 +85,13 @@ def test_replicas_that_were_made_anew_are_told_of() -> None:
     ]
 
 
+def test_of_many_replicas_that_were_made_anew_some_are_told_of_and_the_others_counted() -> None:
+    groups = tuple(GroupStatus(ordinal=number, size=2, restarts=1, since=instant(NOW)) for number in range(12))
+    variants = (VariantStatus(name="wide", desired=12, groups=groups),)
+    answer = explain(service(ModelServiceStatus(roles=(RoleStatus(name="unified", variants=variants),))), NOW)
+    assert [line for line in lines(answer) if "anew" in line][5:] == ["  7 more replicas were made anew"]
+
+
 def test_a_status_that_rests_is_not_called_old_before_it_had_to_be_written() -> None:
     assert "does the operator run" not in "\n".join(lines(explain(service(RISEN), NOW + 250)))
     assert "nothing newer was told for 5 min 50 s: does the operator run?" in "\n".join(

@@ -18,10 +18,10 @@ Status = ModelServiceStatus
 LATER = NOW + 5.0
 
 
-def grouped(restarts: int) -> Status:
+def grouped(restarts: int, words: str = "pod x was deleted") -> Status:
     """A service with one replica of several pods."""
     group = GroupStatus(ordinal=2, size=2, attempt=restarts, restarts=restarts, since=instant(NOW), reason="PodDeleted")
-    group = group.model_copy(update={"message": "pod x was deleted"})
+    group = group.model_copy(update={"message": words})
     return Status(roles=(RoleStatus(name="unified", variants=(VariantStatus(name="default", groups=(group,)),)),))
 
 
@@ -60,6 +60,12 @@ def told(before: Status, after: Status) -> list[tuple[str, str]]:
                 )
             ],
             id="all pods of a replica are made anew",
+        ),
+        pytest.param(
+            grouped(0),
+            grouped(1, words=""),
+            [("GroupRestarted", "unified: all pods of replica 2 of default are made anew, PodDeleted")],
+            id="one of so many that there was no room for words",
         ),
         pytest.param(grouped(2), grouped(0), [], id="a replica has served for long"),
         pytest.param(

@@ -10,11 +10,11 @@ from stowage.decide.serving.learning import for_profile, learn_latencies
 from stowage.decide.serving.memory import Corrections, Memory
 from stowage.decide.serving.pipeline import observe
 from stowage.decide.serving.settings import Settings
+from stowage.decide.serving.unknown_performance import ASSUMED
 from stowage.simulate.serving.fleet import run
 from stowage.simulate.serving.setup import Setup
 from stowage.simulate.serving.stowage_policy import StowagePolicy, stowage_policy
 from stowage.simulate.serving.synthetic import Lengths, Shape, synthetic
-from stowage.decide.serving.unknown_performance import ASSUMED
 from unit.serving_views import PERFORMANCE, until, view
 
 SETTINGS = Settings(PERFORMANCE)
@@ -61,6 +61,8 @@ def test_replicas_that_come_or_go_teach_nothing() -> None:
     of = view(4.0)
     changed = (*of.scrapes[:-1], replace(of.scrapes[-1], ready=3))
     assert learn_latencies(replace(of, scrapes=changed), SETTINGS, Memory()) == Memory()
+    leaving = (*of.scrapes[:-3], replace(of.scrapes[-3], draining=1), *of.scrapes[-2:])
+    assert learn_latencies(replace(of, scrapes=leaving), SETTINGS, Memory()) == Memory()
 
 
 def test_pods_that_are_like_their_profile_leave_it_uncorrected() -> None:

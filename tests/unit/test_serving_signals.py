@@ -168,7 +168,7 @@ async def test_draining_pods_have_their_requests_told_and_are_no_replicas(bench:
     look = await bench.look([pod(A), pod(B, draining=True)])
     assert look.requests == {A: 0, B: 4}
     assert [one.name for one in look.view.replicas] == [A]
-    assert look.view.scrapes[-1].running == 0
+    assert (look.view.scrapes[-1].running, look.view.scrapes[-1].draining) == (0, 1), "its tokens are counted"
 
 
 async def test_a_role_at_zero_is_known_to_have_nothing(bench: Bench) -> None:

@@ -17,7 +17,11 @@ from harness.serving_children import (
     starting,
     variant,
 )
+from stowage.api.durations import instant
 from stowage.api.model_service_reasons import ServiceReason
+from stowage.api.model_service_status import GroupStatus
+from stowage.decide.serving.service_conditions import MOST_NAMED
+from stowage.decide.serving.service_status import MOST_WORDS, with_few_words
 from stowage.decide.serving.spend import uses
 from unit.serving_steps import PODS, condition, replicas, stepped, told
 from unit.serving_views import view
@@ -40,8 +44,9 @@ def test_fields_that_are_not_acted_on_are_named() -> None:
             {"timeToFirstToken": "2s", "interTokenLatency": "10ms"},
             ("p",),
             "TargetOutOfReach",
-            "unified: an idle replica, by its profile and what was measured, does not meet slo.interTokenLatency 0.01 s "
-            "(it takes about 0.032 s); no number of replicas helps, so decisions leave that out",
+            "unified: by its profile and what was measured, an idle replica does not meet "
+            "slo.interTokenLatency 0.01 s (it takes about 0.032 s); "
+            "no number of replicas helps, so decisions leave that out",
             id="a step alone takes longer",
         ),
         pytest.param({"interTokenLatency": "10ms"}, (), "Accepted", "", id="nobody knows without a profile"),
@@ -66,6 +71,29 @@ def test_a_refused_child_is_told_in_the_words_of_the_server() -> None:
     step = stepped(service(), refused="Deployment.apps is invalid: spec.x")
     assert condition(step, "Accepted").message == "Deployment.apps is invalid: spec.x"
     assert step.status.reason == ServiceReason.CHILD_REFUSED
+
+
+def test_of_many_replicas_that_fail_some_are_named_and_the_others_counted() -> None:
+    pods = [starting(number, trouble="ImagePullBackOff") for number in range(40)]
+    step = stepped(service(role(most=40), status=told(40)), pods, [deployment(40)])
+    message = condition(step, "Available").message
+    assert message.count("ImagePullBackOff") == MOST_NAMED
+    assert message.endswith(" and 35 more")
+
+
+def test_a_status_with_thousands_of_replicas_that_fail_can_be_stored() -> None:
+    def group(number: int) -> GroupStatus:
+        words = f"a container of pod {'x' * 90}-{number} began again"
+        return GroupStatus(ordinal=number, size=8, attempt=3, since=instant(NOW + number), message=words)
+
+    many = {("unified", "wide"): tuple(map(group, range(1000))), ("other", "wide"): tuple(map(group, range(50)))}
+    found = with_few_words(many)
+    assert {key: len(groups) for key, groups in found.items()} == {("unified", "wide"): 1000, ("other", "wide"): 50}
+    with_words = [one.ordinal for one in found["unified", "wide"] if one.message]
+    assert with_words == list(range(1000 - MOST_WORDS, 1000)), "the last ones"
+    assert [one.attempt for groups in found.values() for one in groups] == [3] * 1050, "all else is what decides"
+    few = {("unified", "wide"): tuple(map(group, range(MOST_WORDS)))}
+    assert with_few_words(few) == few
 
 
 def test_targets_are_counted_from_histograms() -> None:

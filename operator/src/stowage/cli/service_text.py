@@ -69,6 +69,8 @@ def _role(role: RoleStory, now: float) -> Iterator[str]:
         ago = span(now - group.since)
         words = f"{group.reason}: {group.words}" if group.words else group.reason
         yield f"  replica {group.ordinal} of {group.variant} was made anew {times}, last {ago} ago; {words}"
+    if len(role.groups) > _MOST_GROUPS:
+        yield f"  {len(role.groups) - _MOST_GROUPS} more replicas were made anew"
     if role.mix is not None:
         used = [f"{count} {name} ({rate:g}/s each)" for name, (count, rate) in role.mix.variants.items() if count]
         rest = [f"{name} ({rate:g}/s each)" for name, (count, rate) in role.mix.variants.items() if not count]

@@ -72,5 +72,9 @@ def _is_covered(view: View) -> bool:
 
 
 def _is_steady(view: View) -> bool:
-    """Whether the same replicas served all the time: those that come or go make means of different things."""
-    return len({one.ready for one in view.within(WINDOW_SECONDS + 1)}) == 1
+    """Whether the same replicas served all the time: those that come or go make means of different things.
+
+    Tokens of those that drain count, and their requests do not: times between tokens would seem to be short.
+    """
+    samples = view.within(WINDOW_SECONDS + 1)
+    return len({one.ready for one in samples}) == 1 and not any(one.draining for one in samples)

@@ -36,4 +36,5 @@ def left_out(role: str, prospect: Prospect, memory: Memory) -> str:
         f"slo.{_NAMES[name]} {getattr(settings, name):g} s (it takes about {seconds:.2g} s)"
         for name, seconds in model.out_of_reach(settings, shape).items()
     ]
-    return f"{role}: an idle replica, by its profile and what was measured, does not meet {', '.join(found)}" if found else ""
+    words = f"{role}: by its profile and what was measured, an idle replica does not meet"
+    return f"{words} {', '.join(found)}" if found else ""

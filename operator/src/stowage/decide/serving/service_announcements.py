@@ -107,7 +107,8 @@ def _restarts(old: ModelServiceStatus, new: ModelServiceStatus) -> Iterator[_Tol
     known = {place: one.restarts for place, one in _groups(old)}
     for (role, variant, ordinal), one in _groups(new):
         if one.restarts > known.get((role, variant, ordinal), 0):
-            words = f"{role}: all pods of replica {ordinal} of {variant} are made anew, {one.reason}: {one.message}"
+            why = f"{one.reason}: {one.message}" if one.message else one.reason
+            words = f"{role}: all pods of replica {ordinal} of {variant} are made anew, {why}"
             yield ServiceEventReason.GROUP_RESTARTED, words, f"{role}/{variant}/{ordinal}/{one.attempt}"
 
 

@@ -21,6 +21,8 @@ from stowage.decide.serving.variant_state import VariantState, is_troubled
 Told = tuple[ConditionStatus, ServiceReason, str]
 TROUBLES = frozenset({ServiceReason.REPLICAS_UNPLACED, ServiceReason.REPLICAS_FAILING, ServiceReason.QUOTA_FULL})
 """Reasons of `Available` that somebody has to look at, also where enough replicas answer."""
+MOST_NAMED = 5
+"""Pods that a message names."""
 _CONTRADICTIONS = frozenset({"contradictions", "signals_invalid", "signals_from_future_seconds"})
 _LACKS = frozenset({"signals_missing", "signals_age_seconds", "targets_missing"})
 """Doubts for want of samples."""
@@ -173,7 +175,8 @@ def _trouble(states: Sequence[VariantState], pods: Sequence[PodFact]) -> tuple[S
     broken = next((one.failure for one in states if one.failure), "")
     troubled = [f"{pod.ref.name} ({pod.trouble or f'{pod.restarts} restarts'})" for pod in pods if is_troubled(pod)]
     if broken or troubled:
-        return ServiceReason.REPLICAS_FAILING, broken or ", ".join(troubled)
+        more = f" and {len(troubled) - MOST_NAMED} more" if len(troubled) > MOST_NAMED else ""
+        return ServiceReason.REPLICAS_FAILING, broken or ", ".join(troubled[:MOST_NAMED]) + more
     unplaced = [pod for pod in pods if pod.unschedulable_since is not None and pod.node is None]
     if unplaced:
         why = next((pod.unschedulable_message for pod in unplaced if pod.unschedulable_message), "no node has room")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from stowage.api.conditions import Condition, ConditionStatus, condition_of
 from stowage.api.durations import instant
@@ -29,6 +30,12 @@ from stowage.decide.serving.service_facts import PodFact
 from stowage.decide.serving.service_settings import decision_record
 from stowage.decide.serving.spend import COST, GPUS, POWER, uses
 from stowage.decide.serving.variant_state import VariantState
+
+Groups = Mapping[tuple[str, str], tuple[GroupStatus, ...]]
+"""By role and variant."""
+MOST_WORDS: Final = 100
+"""Replicas of several pods, of one service, that have the words of why they were made anew, the last of them: with
+those of thousands a status would be larger than the API server stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class Report:
     refused: str
     last_signal_at: float | None
     now: float
-    groups: Mapping[tuple[str, str], tuple[GroupStatus, ...]] = field(default_factory=dict)
+    groups: Groups = field(default_factory=dict)
     out_of_stock_until: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
@@ -85,13 +92,14 @@ def status_of(report: Report) -> ModelServiceStatus:
         now=report.now,
     )
     wrong = _what_is_wrong(conditions)
+    groups = with_few_words(report.groups)
     return ModelServiceStatus(
         observed_generation=service.metadata.generation or 0,
         reason=wrong.reason if wrong is not None else first.decision.reason.value,
         message=wrong.message if wrong is not None else words(first.decision),
         replicas=sum(one.role == report.answers and not one.is_terminating and not one.is_spare for one in report.pods),
         selector=selector_text(service.name, report.answers),
-        roles=tuple(_role(report, one) for one in roles),
+        roles=tuple(_role(report, one, groups) for one in roles),
         decisions=_decisions(service.status.decisions, roles),
         cold_start=report.cold_start,
         slo=report.level,
@@ -112,7 +120,21 @@ def _what_is_wrong(conditions: tuple[Condition, ...]) -> Condition | None:
     return None
 
 
-def _role(report: Report, role: RoleTold) -> RoleStatus:
+def with_few_words(groups: Groups) -> Groups:
+    """The groups, without words on those beyond the last `MOST_WORDS` that have any."""
+    told = sorted(
+        ((one.since, key, one.ordinal) for key, found in groups.items() for one in found if one.message), reverse=True
+    )
+    silent = {(key, ordinal) for _, key, ordinal in told[MOST_WORDS:]}
+    if not silent:
+        return groups
+    return {
+        key: tuple(one.model_copy(update={"message": ""}) if (key, one.ordinal) in silent else one for one in found)
+        for key, found in groups.items()
+    }
+
+
+def _role(report: Report, role: RoleTold, groups: Groups) -> RoleStatus:
     before = next((one for one in report.service.status.roles if one.name == role.name), None)
     desired = role.decision.to_replicas
     targets = report.targets[role.name]
@@ -136,7 +158,7 @@ def _role(report: Report, role: RoleTold) -> RoleStatus:
                 desired=targets.get(one.name, 0),
                 ready=sum(pod.is_ready and pod.takes_requests for pod in one.pods),
                 spare=report.spares[role.name].get(one.name, 0),
-                groups=report.groups.get((role.name, one.name), ()),
+                groups=groups.get((role.name, one.name), ()),
                 out_of_stock_until=_until(report, role.name, one),
             )
             for one in role.states

@@ -140,7 +140,7 @@ def looked(
     if is_first and newest is not None:
         _append(scrapes, _scrape(newest, pods, known, standing, rules))
     if standing.is_empty:
-        _append(scrapes, _made(now, (0, 0), (0.0, 0.0, 0.0, 0.0), pods, known))  # that it has nothing is known
+        _append(scrapes, _made(now, (0, 0, 0), (0.0, 0.0, 0.0, 0.0), pods, known))  # that it has nothing is known
     there = standing.ready | standing.draining | standing.starting
     left = [pod for pod, one in pods.items() if pod not in there and now - one.newest.at > FORGOTTEN_SECONDS]
     gone, gone_histograms = _totals([pods.pop(pod) for pod in left], known)
@@ -221,17 +221,18 @@ def _scrape(
         sum(one[0] for one in caches),
         sum(one[1] for one in caches),
     )
-    return _made(at, (len(ready), len(standing.starting)), gauges, pods, known)
+    busy = sum(bool(pods[pod].newest.running) for pod in standing.draining if pod in pods)
+    return _made(at, (len(ready), len(standing.starting), busy), gauges, pods, known)
 
 
 def _made(
     at: float,
-    replicas: tuple[int, int],
+    replicas: tuple[int, int, int],
     gauges: tuple[float, float, float, float],
     pods: Mapping[str, PodCount],
     known: RoleSignals,
 ) -> Scrape:
-    """A scrape from ready and starting replicas, requests that wait and run, tokens in the caches and their size."""
+    """A scrape from ready, starting and draining replicas, requests that wait and run, tokens in caches and their size."""
     totals, histograms = _totals(pods.values(), known)
     waiting, running, in_use, capacity = map(round, gauges)
 
@@ -254,6 +255,7 @@ def _made(
         itl_counts=row("itl_counts"),
         mean_itl_counts=row("mean_itl_counts"),
         e2e_counts=row("e2e_counts"),
+        draining=replicas[2],
     )
 
 

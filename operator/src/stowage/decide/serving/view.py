@@ -69,7 +69,8 @@ class Scrape:
     generated. Histograms are counters too: `ttft_counts[i]` requests whose time to first token was at most
     `TTFT_BOUNDS_SECONDS[i]`, the last one all of them; `itl_counts` the same for the times between tokens. Not all
     engines have `mean_itl_counts`, ended requests by the mean time between their own tokens, and `e2e_counts`, ended
-    requests by the time from arrival to last token: empty where they are not known.
+    requests by the time from arrival to last token: empty where they are not known. `draining` replicas still finish
+    requests: counters have theirs, gauges do not.
     """
 
     at: float
@@ -87,6 +88,7 @@ class Scrape:
     itl_counts: tuple[int, ...]
     mean_itl_counts: tuple[int, ...] = ()
     e2e_counts: tuple[int, ...] = ()
+    draining: int = 0
 
 
 @dataclass(frozen=True, slots=True)

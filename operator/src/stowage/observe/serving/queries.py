@@ -68,7 +68,8 @@ def of_deployments(
     """A selector of the series of all pods that Deployments of these names have or had, and of first pods of groups.
 
     A pod is named by its Deployment, a hash and five characters: two parts without `-` behind the Deployment's name,
-    and less of them, or of the name itself, where that is so long that the API server cuts it off. Behind the name of a variant with groups are three numbers, the last one 0 for a first pod.
+    and less of them, or of the name itself, where that is so long that the API server cuts it off. Behind the name of
+    a variant with groups are three numbers, the last one 0 for a first pod.
 
     Raises:
         UnsafeNameError: a name is none of a series.
