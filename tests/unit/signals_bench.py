@@ -76,12 +76,14 @@ class Bench:
         }
         self.store.scrape(at, values, namespace="team", pod=name, instance="10.0.0.1:8000", job="engines")
 
-    def serve(self, name: str, begin: float, end: float, *, per_second: float, first: float = 1000.0) -> None:
+    def serve(
+        self, name: str, begin: float, end: float, *, per_second: float, first: float = 1000.0, every: float = 5.0
+    ) -> None:
         """Scrapes of a pod that answers so many requests per second, between two times before now."""
         at = begin
         while at <= end:
             self.scrape(name, NOW + at, done=round(first + (at - begin) * per_second))
-            at += 5.0
+            at += every
 
     async def look(self, pods: Sequence[ServingPod], of: ModelService | None = None, **options: Any) -> Look:
         desired = sum(not one.is_draining for one in pods)

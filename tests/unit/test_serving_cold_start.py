@@ -16,10 +16,11 @@ from stowage.decide.serving.cold_start import (
     cold_start_status,
     expected_seconds,
     phase_of,
+    remembered,
     start_of,
     with_starts,
 )
-from stowage.decide.serving.role_memory import Start
+from stowage.decide.serving.role_memory import RoleMemory, Start
 from stowage.decide.serving.service_facts import PodFact
 
 
@@ -56,6 +57,34 @@ def test_what_tells_no_start(one: PodFact) -> None:
 def test_a_pod_that_becomes_ready_again_has_not_started_again() -> None:
     known = with_starts((), [started(0, 60.0)])
     assert with_starts(known, [replace(started(0, 60.0), ready_at=NOW)]) == known
+
+
+TOLD = ColdStart(
+    p50=Duration("80s"),
+    p90=Duration("100s"),
+    variants=(
+        VariantColdStart(role="unified", variant="default", p50=Duration("80s"), p90=Duration("100s"), samples=9),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "expected"),
+    [
+        pytest.param((90.0, 250.0), TOLD, 250.0, id="longer than the status tells"),
+        pytest.param((90.0, 4000.0), TOLD, 100.0, id="it was not ready for a moment, an hour after its start"),
+        pytest.param((90.0, 1800.0), None, 1800.0, id="nobody told of starts before"),
+    ],
+)
+def test_a_process_that_begins_takes_no_pod_for_one_that_started_for_hours(
+    seconds: tuple[float, ...], told: ColdStart | None, expected: float
+) -> None:
+    pods = [started(number, one) for number, one in enumerate(seconds)]
+    memory = remembered(None, "unified", pods, told)
+    assert expected_seconds("unified", ["default"], memory.starts, told) == expected
+    assert remembered(memory, "unified", pods, told) == memory, "nor later"
+    watched = remembered(RoleMemory(), "unified", pods, told)
+    assert max(one.seconds for one in watched.starts) == max(seconds), "a start that was seen to go on is one"
 
 
 def test_the_last_starts_of_each_variant_are_kept() -> None:

@@ -10,7 +10,14 @@ from stowage.decide.serving.decision import Recommendation, Recommender
 from stowage.decide.serving.limits import limited
 from stowage.decide.serving.memory import Memory, Wanted
 from stowage.decide.serving.settings import Settings
-from stowage.decide.serving.stabilisation import fall, remember_change, remember_needed, remember_wanted, rise
+from stowage.decide.serving.stabilisation import (
+    MOST_KEPT,
+    fall,
+    remember_change,
+    remember_needed,
+    remember_wanted,
+    rise,
+)
 from unit.serving_views import PERFORMANCE
 
 
@@ -85,6 +92,18 @@ def test_the_rate_of_falls_counts_those_of_the_last_minute() -> None:
 
 def test_the_window_forgets_what_is_older() -> None:
     assert after((10, 9), (40, 2), (100, 2)).wanted == (Wanted(40, 2), Wanted(100, 2))
+
+
+def test_a_window_of_a_day_is_kept_in_few_entries_and_holds_what_was_needed_in_it() -> None:
+    day, settings = 86_400.0, Settings(PERFORMANCE, most_percent_per_minute=100)
+    memory = Memory()
+    for at in range(0, 2 * 86_400, 5):
+        memory = remember_wanted(memory, float(at), 9 if at == 100_000 else 2 + at // 5 % 2, day)
+        assert len(memory.wanted) <= 2 + MOST_KEPT
+    assert fall(memory, settings, 172_800.0, 12, 2, day).replicas == 9
+    for at in range(172_800, 187_000, 5):
+        memory = remember_wanted(memory, float(at), 2, day)
+    assert fall(memory, settings, 187_000.0, 12, 2, day).replicas == 3
 
 
 def asked(*needed: tuple[float, int], settings: Settings) -> Memory:

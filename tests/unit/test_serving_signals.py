@@ -233,6 +233,15 @@ async def test_what_targets_want_and_the_engine_does_not_tell_is_no_problem_and_
     )
 
 
+@pytest.mark.parametrize(("every", "said"), [(15, False), (30, False), (60, True)])
+async def test_samples_that_come_too_seldom_for_rates_are_said(bench: Bench, every: int, said: bool) -> None:
+    bench.serve(A, -600, 0, per_second=1, every=every)
+    look = await bench.look([pod(A)], service(metrics={"staleAfter": "3m"}))
+    assert look.problem is None
+    assert (f"samples come every {every} s" in look.message) is said
+    assert (look.view.rate("arrived", 60.0) is None) is said
+
+
 async def test_roles_that_are_gone_from_the_spec_are_forgotten_in_time(bench: Bench) -> None:
     await bench.look([pod(A)])
     for number in range(5):

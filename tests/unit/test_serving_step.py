@@ -128,6 +128,16 @@ def test_signals_are_lost_only_where_somebody_could_tell(pods: Sequence[PodFact]
     assert condition(step, "Scaling").reason == ServiceReason.FROZEN
 
 
+def test_what_is_wished_for_beside_sound_signals_is_said() -> None:
+    seen = replace(busy(5.0, 2), message="no replica has a histogram")
+    found = condition(stepped(service(status=told(2)), PODS[:2], [deployment(2)], {"unified": seen}), "Observed")
+    assert (found.status, found.reason, found.message) == (
+        "True",
+        "SignalsFresh",
+        "unified: no replica has a histogram",
+    )
+
+
 @pytest.mark.parametrize(
     ("ready_at", "seconds"),
     [

@@ -13,7 +13,7 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import DECODE
 from stowage.api.model_service_scaling import Recommender
 from stowage.decide.serving.signals_pod import Counting
-from stowage.decide.serving.signals_problem import Problem, problem_of, wanting
+from stowage.decide.serving.signals_problem import Problem, problem_of, seldom, wanting
 from stowage.decide.serving.signals_role import RoleSignals, Rules, Standing
 from stowage.decide.serving.view import ReplicaView, View
 from stowage.decide.serving.warm_spares import told_spares
@@ -171,7 +171,8 @@ def _wanting(signals: RoleSignals, question: Question) -> str:
     if Recommender.SATURATION in spec.scaling.recommenders:
         wanted["kv_share"] = Signal.KV_SHARE
     words = {name: names.words(signal) for name, signal in wanted.items() if signal in names.parts}
-    return wanting(signals, question.standing.ready, words.keys(), words)
+    found = wanting(signals, question.standing.ready, words.keys(), words)
+    return "; ".join(one for one in (found, seldom(signals, question.standing.ready)) if one)
 
 
 def _replica(pod: ServingPod, signals: RoleSignals, rules: Rules, usual: float, now: float) -> ReplicaView:

@@ -7,13 +7,14 @@ remembered as long as the process lives, and the status keeps what was known of 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from stowage.api.durations import lasting
 from stowage.api.model_service import ModelServiceSpec
 from stowage.api.model_service_status import ColdStart, ColdStartPhase, PhaseTime, VariantColdStart
-from stowage.decide.serving.role_memory import Start
+from stowage.decide.serving.role_memory import RoleMemory, Start
 from stowage.decide.serving.service_facts import PodFact
 
 DEFAULT_SECONDS: Final = 120.0
@@ -22,6 +23,8 @@ KEPT_STARTS: Final = 20
 """Of each variant, and those of pods that run: one that is forgotten would seem to have just started."""
 LONGEST_SECONDS: Final = 3600.0
 """What is taken as the look-ahead at most: a replica that waited for a node for hours says nothing of the next one."""
+FAR_LONGER: Final = 3.0
+"""Times what nine of ten starts took at most."""
 _TAIL: Final = 0.9
 _MEDIAN: Final = 0.5
 
@@ -70,6 +73,32 @@ def with_starts(known: Sequence[Start], pods: Iterable[PodFact]) -> tuple[Start,
     return tuple(reversed(kept))
 
 
+def remembered(known: RoleMemory | None, role: str, pods: Sequence[PodFact], told: ColdStart | None) -> RoleMemory:
+    """The memory of a role with the starts of its pods; None: this process looks at the role for the first time."""
+    if known is None:
+        return RoleMemory(starts=first_starts(role, pods, told))
+    return replace(known, starts=with_starts(known.starts, pods))
+
+
+def first_starts(role: str, pods: Iterable[PodFact], told: ColdStart | None) -> tuple[Start, ...]:
+    """The starts of pods that were ready when this process saw them first.
+
+    A pod tells when it last became ready: one that was not for a moment, after hours, seems to have started for hours.
+    What is far longer than all that the status tells of its variant counts as that.
+
+    Args:
+        role: of the pods.
+        pods: of one role.
+        told: by the last status.
+    """
+    before = _told_seconds(role, told)
+    found = []
+    for one in with_starts((), pods):
+        usual = before.get(one.variant, math.inf)
+        found.append(one if one.seconds <= FAR_LONGER * usual else replace(one, seconds=usual, phases=()))
+    return tuple(found)
+
+
 def expected_seconds(role: str, variants: Iterable[str], starts: Sequence[Start], told: ColdStart | None) -> float:
     """What a new replica of the role is expected to take: the p90 of the variant that takes longest.
 
@@ -79,7 +108,7 @@ def expected_seconds(role: str, variants: Iterable[str], starts: Sequence[Start]
         starts: of the role.
         told: by the last status; for variants of which no start is known now.
     """
-    before = {one.variant: one.p90.seconds for one in told.variants if one.role == role} if told is not None else {}
+    before = _told_seconds(role, told)
     found: list[float] = []
     for name in variants:
         seconds = [one.seconds for one in starts if one.variant == name]
@@ -88,6 +117,10 @@ def expected_seconds(role: str, variants: Iterable[str], starts: Sequence[Start]
         elif name in before:
             found.append(before[name])
     return min(LONGEST_SECONDS, max(found)) if found else DEFAULT_SECONDS
+
+
+def _told_seconds(role: str, told: ColdStart | None) -> Mapping[str, float]:
+    return {one.variant: one.p90.seconds for one in told.variants if one.role == role} if told is not None else {}
 
 
 def of_variants(starts: Sequence[Start], names: Collection[str]) -> tuple[Start, ...]:

@@ -38,7 +38,7 @@ class RoleTold:
         decision: about it.
         states: of its variants.
         problem: with its signals; None: none.
-        problem_words: the same in words.
+        problem_words: the same in words; without a problem, what is there to be wished for.
         doubt: what speaks against its newest sample; None: nothing does.
         elsewhere: replicas of variants that are gone from the spec, and that still take requests.
         mix: how its mix of variants stands; None: it has a single one.
@@ -204,11 +204,14 @@ def _observed(roles: Sequence[RoleTold], stale_after_seconds: float, now: float)
     if silent:
         words = silent[0].problem_words or "no replica has answered for long enough to have been scraped"
         return ConditionStatus.UNKNOWN, ServiceReason.SIGNALS_MISSING, f"{silent[0].name}: {words}"
-    return ConditionStatus.TRUE, ServiceReason.SIGNALS_FRESH, ""
+    lacks = "; ".join(f"{one.name}: {one.problem_words}" for one in roles if one.problem_words)
+    return ConditionStatus.TRUE, ServiceReason.SIGNALS_FRESH, lacks
 
 
 def _can_not_tell_yet(role: RoleTold, since: float) -> bool:
     """Whether a role has no samples, and no replica that has answered since then, so that there should be some."""
+    if role.elsewhere:
+        return False
     lacks = role.doubt is not None and {name for name, _ in role.doubt} <= _LACKS
     if role.problem is not ServiceReason.SIGNALS_MISSING and not (role.problem is None and lacks):
         return False

@@ -7,7 +7,7 @@ costs nothing but time, in `RoleMemory`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from stowage.api.model_service import ModelService
@@ -15,7 +15,7 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.api.model_service_role import Role
 from stowage.api.model_service_status import GroupStatus, ModelServiceStatus, RoleMix
 from stowage.decide.serving import children
-from stowage.decide.serving.cold_start import cold_start_status, of_variants, still_asked_for, with_starts
+from stowage.decide.serving.cold_start import cold_start_status, of_variants, remembered, still_asked_for
 from stowage.decide.serving.decision import Decision
 from stowage.decide.serving.drain import Samples
 from stowage.decide.serving.group_children import group_documents
@@ -203,7 +203,7 @@ def asks(
     found: dict[str, Ask] = {}
     for role in service.spec.roles:
         states = states_of(service, role, pods, deployments)
-        memory = _with_starts(memories.get(role.name, RoleMemory()), states)
+        memory = _memory(memories.get(role.name), service, role.name, states)
         found[role.name] = Ask(desired_now(service, role, states), cold_start_seconds(service, role, states, memory))
     return found
 
@@ -273,7 +273,7 @@ def next_step(seen: Seen) -> ServiceStep:
 
 def _role(seen: Seen, spec: Role) -> _Role:
     states = states_of(seen.service, spec, seen.pods, seen.deployments, seen.groups.failures)
-    memory = _with_starts(seen.memories.get(spec.name, RoleMemory()), states)
+    memory = _memory(seen.memories.get(spec.name), seen.service, spec.name, states)
     look = seen.looks.get(spec.name)
     if look is None:
         desired = desired_now(seen.service, spec, states)
@@ -290,8 +290,8 @@ def _role(seen: Seen, spec: Role) -> _Role:
     return _Role(spec, states, memory, look, prospect(seen.service.spec, spec, states, seen.profiles, memory), mix)
 
 
-def _with_starts(memory: RoleMemory, states: Sequence[VariantState]) -> RoleMemory:
-    return replace(memory, starts=with_starts(memory.starts, [pod for one in states for pod in one.pods]))
+def _memory(known: RoleMemory | None, of: ModelService, role: str, states: Sequence[VariantState]) -> RoleMemory:
+    return remembered(known, role, [pod for one in states for pod in one.pods], of.status.cold_start)
 
 
 def _as_seen(service: ModelService, role: _Role) -> RoleSeen:

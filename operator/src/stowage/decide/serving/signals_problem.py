@@ -9,6 +9,8 @@ from stowage.api.model_service_reasons import ServiceReason
 from stowage.decide.serving.signals_role import RoleSignals, Rules
 
 MAX_NAMED: Final = 3
+SELDOM_SECONDS: Final = 30.0
+"""Between two samples: a minute, over which rates are, then has less than two."""
 
 Problem = tuple[ServiceReason, str]
 
@@ -72,6 +74,22 @@ def wanting(known: RoleSignals, ready: Collection[str], wanted: Collection[str],
         seen.add("kv_share")
     lost = sorted(words.get(name, name) for name in wanted if name not in seen)
     return f"no replica has {'; '.join(lost)}" if lost else ""
+
+
+def seldom(known: RoleSignals, ready: Collection[str]) -> str:
+    """In words, that replicas are scraped too seldom for rates over a minute; empty: they are not.
+
+    Args:
+        known: of the role.
+        ready: names of its pods.
+    """
+    every = [one.every_seconds for pod in ready if (one := known.pods.get(pod)) and one.every_seconds is not None]
+    if not every or min(every) <= SELDOM_SECONDS:
+        return ""
+    return (
+        f"samples come every {min(every):.0f} s: the recommenders Slo and Forecast need one every "
+        f"{SELDOM_SECONDS:.0f} s at least, and without them nothing falls"
+    )
 
 
 def _told(found: Mapping[str, Collection[str]], words: Mapping[str, str]) -> str:

@@ -232,7 +232,7 @@ def _made(
     pods: Mapping[str, PodCount],
     known: RoleSignals,
 ) -> Scrape:
-    """A scrape from ready, starting and draining replicas, requests that wait and run, tokens in caches and their size."""
+    """A scrape: ready, starting and draining replicas, requests that wait and run, tokens in caches and their size."""
     totals, histograms = _totals(pods.values(), known)
     waiting, running, in_use, capacity = map(round, gauges)
 

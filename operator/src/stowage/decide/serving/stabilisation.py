@@ -8,6 +8,7 @@ needed all the time, and by a limit per minute.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from stowage.api.model_service_reasons import ScalingReason
@@ -15,6 +16,8 @@ from stowage.decide.serving.memory import Memory, Wanted
 from stowage.decide.serving.settings import Settings
 
 MINUTE_SECONDS = 60.0
+MOST_KEPT = 500
+"""Entries of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def window_seconds(settings: Settings, cold_start_seconds: float) -> float:
 
 def remember_wanted(memory: Memory, now: float, enough: int, window: float) -> Memory:
     """The memory with what is enough now."""
-    return replace(memory, wanted=_within(memory.wanted, now, enough, window))
+    return replace(memory, wanted=_within(memory.wanted, now, enough, window, max))
 
 
 def fall(memory: Memory, settings: Settings, now: float, current: int, enough: int, window: float) -> Change:
@@ -57,7 +60,7 @@ def remember_needed(memory: Memory, settings: Settings, now: float, needed: int)
     window = settings.rise_stabilisation_seconds
     if window <= 0:
         return memory if not memory.needed else replace(memory, needed=())
-    return replace(memory, needed=_within(memory.needed, now, needed, window))
+    return replace(memory, needed=_within(memory.needed, now, needed, window, min))
 
 
 def rise(memory: Memory, settings: Settings, now: float, current: int, needed: int) -> Change:
@@ -88,9 +91,18 @@ def remember_change(memory: Memory, settings: Settings, now: float, before: int,
     return replace(memory, lowered=lowered, raised=_of_the_minute(memory.raised, now, after - before))
 
 
-def _within(known: tuple[Wanted, ...], now: float, replicas: int, window: float) -> tuple[Wanted, ...]:
-    """With what is asked for now; the newest entry that is older than the window is kept as its begin."""
-    kept = [*known, Wanted(now, replicas)]
+def _within(
+    known: tuple[Wanted, ...], now: float, replicas: int, window: float, strictest: Callable[[int, int], int]
+) -> tuple[Wanted, ...]:
+    """With what is asked for now; the newest entry that is older than the window is kept as its begin.
+
+    A window of a day has seventeen thousand decisions: what is close together in such a one is one entry.
+    """
+    kept = list(known)
+    if kept and now - kept[-1].at < window / MOST_KEPT:
+        kept[-1] = Wanted(kept[-1].at, strictest(kept[-1].replicas, replicas))
+    else:
+        kept.append(Wanted(now, replicas))
     while len(kept) > 1 and kept[1].at <= now - window:
         kept.pop(0)
     return tuple(kept)
