@@ -176,12 +176,8 @@ def test_a_target_that_an_idle_replica_misses_asks_for_no_replicas(tight: Settin
         ),
     ],
 )
-def test_targets_that_are_left_out_are_told_with_what_an_idle_replica_takes(
-    settings: Settings, names: set[str]
-) -> None:
-    found = MODEL.out_of_reach(settings, LONG)
-    assert found.keys() == names
-    assert all(seconds > getattr(settings, name) for name, seconds in found.items())
+def test_targets_that_are_left_out_are_told(settings: Settings, names: set[str]) -> None:
+    assert MODEL.out_of_reach(settings, LONG) == names
 
 
 def test_a_tight_end_to_end_target_is_borne_at_less_load() -> None:

@@ -97,11 +97,11 @@ def test_the_window_forgets_what_is_older() -> None:
 def test_a_window_of_a_day_is_kept_in_few_entries_and_holds_what_was_needed_in_it() -> None:
     day, settings = 86_400.0, Settings(PERFORMANCE, most_percent_per_minute=100)
     memory = Memory()
-    for at in range(0, 2 * 86_400, 5):
-        memory = remember_wanted(memory, float(at), 9 if at == 100_000 else 2 + at // 5 % 2, day)
+    for at in range(0, 2 * 86_400, 50):
+        memory = remember_wanted(memory, float(at), 9 if at == 100_000 else 2 + at // 50 % 2, day)
         assert len(memory.wanted) <= 2 + MOST_KEPT
     assert fall(memory, settings, 172_800.0, 12, 2, day).replicas == 9
-    for at in range(172_800, 187_000, 5):
+    for at in range(172_800, 187_000, 50):
         memory = remember_wanted(memory, float(at), 2, day)
     assert fall(memory, settings, 187_000.0, 12, 2, day).replicas == 3
 

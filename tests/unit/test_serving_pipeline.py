@@ -78,7 +78,7 @@ def test_pending_replicas_are_counted_once() -> None:
     ],
 )
 def test_at_the_least_that_a_role_may_have_nothing_is_waited_for(least: int, said: str) -> None:
-    made, _ = play(view(0.01, ready=least, seconds=1800.0), 5, 1800, least, replace(SETTINGS, least=least))
+    made, _ = play(view(0.01, ready=least, seconds=600.0), 5, 400, least, replace(SETTINGS, least=least))
     assert all(words(one).startswith(said) for one in made[1:]), {words(one) for one in made[1:]}
 
 

@@ -217,7 +217,7 @@ def _help(service: ModelService) -> str:
         ServiceReason.REPLICAS_STARTING: "",  # signals come once one is ready
         ServiceReason.SIGNALS_MISSING: "see to it that Prometheus scrapes the replicas",
         ServiceReason.TARGET_OUT_OF_REACH: "a target that a replica can meet, a faster variant, or a profile that is "
-        "right: Accepted has the numbers",
+        "right: Accepted names the target",
     }
     reasons = [one.reason for one in service.status.conditions]
     return next((text for reason, text in words.items() if reason in reasons), "")

@@ -159,13 +159,10 @@ class LatencyModel:
         """What a replica bears within the targets, its memory and what is not known for sure."""
         return _capacity(self.cautious(), settings, Shape(_rounded(shape.prompt_tokens), _rounded(shape.output_tokens)))
 
-    def out_of_reach(self, settings: Settings, shape: Shape) -> dict[str, float]:
-        """The targets that `capacity` leaves out, by name, with the seconds that an idle replica takes for them."""
-        model, shape = self.cautious(), Shape(_rounded(shape.prompt_tokens), _rounded(shape.output_tokens))
-        names = _out_of_reach(model, settings, shape)
-        at = model.latency(_LEAST_RATE, shape)
-        seconds = (at.ttft_seconds, at.itl_seconds, at.ttft_seconds + shape.output_tokens * at.itl_seconds)
-        return {name: taken for name, taken in zip(_TARGETS, seconds, strict=True) if name in names}
+    def out_of_reach(self, settings: Settings, shape: Shape) -> frozenset[str]:
+        """The targets that `capacity` leaves out, by their names in the settings."""
+        shape = Shape(_rounded(shape.prompt_tokens), _rounded(shape.output_tokens))
+        return _out_of_reach(self.cautious(), settings, shape)
 
     def _itl_deviation(
         self, rate: float, shape: Shape, steps: tuple[float, float, float], running: float, itl: float

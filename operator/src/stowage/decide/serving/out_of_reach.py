@@ -32,9 +32,7 @@ def left_out(role: str, prospect: Prospect, memory: Memory) -> str:
     settings = prospect.settings
     model = LatencyModel(settings.performance, memory.corrections, settings.role)
     shape = demand.shape(memory) if memory.output_tokens > 0 else _SHORTEST
-    found = [
-        f"slo.{_NAMES[name]} {getattr(settings, name):g} s (it takes about {seconds:.2g} s)"
-        for name, seconds in model.out_of_reach(settings, shape).items()
-    ]
+    missed = model.out_of_reach(settings, shape)
+    found = [f"slo.{words} {getattr(settings, name):g} s" for name, words in _NAMES.items() if name in missed]
     words = f"{role}: by its profile and what was measured, an idle replica does not meet"
     return f"{words} {', '.join(found)}" if found else ""
