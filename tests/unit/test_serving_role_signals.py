@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from stowage.api.durations import Duration
+from stowage.api.fields import MAX_COUNT
+from stowage.api.model_service import ServiceLevel
 from stowage.api.model_service_reasons import ServiceReason
+from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.signals_pod import Counting, PodSample
 from stowage.decide.serving.signals_problem import problem_of, wanting
 from stowage.decide.serving.signals_role import (
     FORGOTTEN_SECONDS,
+    KEPT_HISTOGRAMS_SECONDS,
     KEPT_WHOLE_SECONDS,
     MAX_SCRAPES,
     RoleSignals,
@@ -20,8 +26,10 @@ from stowage.decide.serving.signals_role import (
     looked,
     recalled,
 )
+from stowage.decide.serving.targets_met import service_level
 from stowage.decide.serving.trust import distrust
 from stowage.decide.serving.view import TTFT_BOUNDS_SECONDS, ReplicaView, View
+from unit.serving_views import PERFORMANCE, view
 
 AT = 1_790_000_000.0
 RULES = Rules(Counting(), stale_after_seconds=60.0)
@@ -183,7 +191,37 @@ def test_an_hour_is_kept_and_only_its_end_whole() -> None:
     assert 4995 - times[0] < 3600
     assert all(late > early for early, late in itertools.pairwise(times))
     whole = [one.at - AT for one in known.scrapes if one.ttft_counts]
-    assert 4995 - KEPT_WHOLE_SECONDS < whole[0] <= 4995 - KEPT_WHOLE_SECONDS + 5
+    end = [at for at in whole if at > 4995 - KEPT_WHOLE_SECONDS]
+    assert end == list(range(4995 - int(KEPT_WHOLE_SECONDS) + 5, 5000, 5))
+    before = whole[: -len(end)]
+    assert before[0] - times[0] <= KEPT_HISTOGRAMS_SECONDS, "attainment is counted over an hour"
+    apart = {late - early for early, late in itertools.pairwise(before)}
+    assert KEPT_HISTOGRAMS_SECONDS <= min(apart) <= max(apart) <= KEPT_HISTOGRAMS_SECONDS + 10
+
+
+def test_what_was_missed_half_an_hour_ago_counts_in_the_attainment_of_an_hour() -> None:
+    known, late, bounds = RoleSignals(), 0, len(TTFT_BOUNDS_SECONDS)
+    for now in range(0, 3600, 5):
+        late += 5 if 1200 <= now < 1800 else 0
+        row = (*[float(now - late)] * bounds, float(now))
+        known = told(known, now, ready("a"), a=[replace(sample(now, now), rows={("ttft_counts", ""): row})])
+    view = View(AT + 3595, 1, (), known.scrapes, 60.0)
+    slo = ServiceLevel(time_to_first_token=Duration("2s"))
+    found = service_level(slo, [(Settings(PERFORMANCE, 2.0, None), view)])
+    assert found is not None
+    assert float(found.attainment or 0) == pytest.approx(5 / 6, abs=0.01)
+    assert found.requests > 3400
+
+
+def test_counts_beyond_what_a_status_can_hold_are_cut() -> None:
+    row = [(number,) * len(ROW) for number in (0, 10**17)]
+    scrapes = tuple(replace(one, ttft_counts=counts) for one, counts in zip(view(5.0).scrapes[-2:], row, strict=True))
+    level = service_level(
+        ServiceLevel(time_to_first_token=Duration("2s")),
+        [(Settings(PERFORMANCE), replace(view(5.0), scrapes=scrapes))],
+    )
+    assert level is not None
+    assert level.requests == MAX_COUNT
 
 
 @pytest.mark.parametrize(

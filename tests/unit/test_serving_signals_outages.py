@@ -122,6 +122,10 @@ async def test_many_pods_are_asked_for_in_several_queries_and_answers_that_are_t
     again = await bench.look(pods)
     assert again.view.scrapes[-1].at == NOW + 6
     assert len(bench.fake.questions) == 5
+    bench.fake.questions.clear()
+    bench.now = NOW + 9
+    await bench.look(pods)
+    assert len(bench.fake.questions) == 3, "answers are small again"
 
 
 async def test_a_past_that_is_too_large_is_asked_for_in_smaller_stretches(

@@ -18,7 +18,7 @@ from typing import Any, Final
 from stowage.api.model_service import ModelService
 from stowage.api.model_service_engine import Engine
 from stowage.api.model_service_reasons import ServiceReason
-from stowage.decide.samples import Sample
+from stowage.decide.samples import MAX_SAMPLES, Sample
 from stowage.decide.serving.request_sizes import Lengths
 from stowage.decide.serving.signals_problem import Problem
 from stowage.decide.serving.signals_role import KEPT_SECONDS, RoleSignals, looked, recalled
@@ -249,6 +249,8 @@ class ServingSignals:
         """Take what came; nothing while the past may still be had, for it has to come first."""
         if answers.error is not None and answers.error.failure is QueryFailure.TOO_LARGE:
             known.batch = max(1, known.batch // 2)
+        elif answers.error is None and 4 * len(answers.samples) < MAX_SAMPLES * answers.count:
+            known.batch = min(MAX_PODS, 2 * known.batch)  # it was a long gap that made them too large
         if answers.error is not None and not answers.count:
             return answers.error
         signals = known.signals

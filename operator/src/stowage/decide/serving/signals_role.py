@@ -6,6 +6,7 @@ has the time of the newest of all. What a pod has counted stays when it is gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -23,7 +24,9 @@ YOUNG_SECONDS: Final = 1800.0
 """A process that is older did not begin just before its first sample."""
 KEPT_SECONDS: Final = 3600.0
 KEPT_WHOLE_SECONDS: Final = 600.0
-"""Older scrapes are kept without histograms, and further apart: only demand is looked up there."""
+"""Older scrapes are kept further apart, most of them without histograms: only demand is looked up there, …"""
+KEPT_HISTOGRAMS_SECONDS: Final = 120.0
+"""… and the share of requests that met the targets, for which one in so many seconds is enough."""
 KEPT_SPACING_SECONDS: Final = 10.0
 MAX_SCRAPES: Final = 1000
 LEAST_CURRENT_SECONDS: Final = 10.0
@@ -278,15 +281,22 @@ def _append(scrapes: list[Scrape], found: Scrape | None) -> None:
 
 def _kept(scrapes: Sequence[Scrape], now: float) -> tuple[Scrape, ...]:
     kept: list[Scrape] = []
+    told = -math.inf
     for one in scrapes:
         if one.at > now - KEPT_WHOLE_SECONDS:
             kept.append(one)
         elif one.at > now - KEPT_SECONDS and (not kept or one.at - kept[-1].at >= KEPT_SPACING_SECONDS):
-            kept.append(_without_histograms(one))
+            is_told = one.at - told >= KEPT_HISTOGRAMS_SECONDS and _has_histograms(one)
+            told = one.at if is_told else told
+            kept.append(one if is_told else _without_histograms(one))
     return tuple(kept[-MAX_SCRAPES:])
 
 
+def _has_histograms(one: Scrape) -> bool:
+    return any(getattr(one, name) for name in BOUNDS_SECONDS)
+
+
 def _without_histograms(one: Scrape) -> Scrape:
-    if not any(getattr(one, name) for name in BOUNDS_SECONDS):
+    if not _has_histograms(one):
         return one
     return replace(one, ttft_counts=(), itl_counts=(), mean_itl_counts=(), e2e_counts=())
