@@ -144,3 +144,15 @@ def test_what_was_chosen_stays_chosen(question: MixQuestion) -> None:
     )
     again = answer(there)
     assert again.outcome is MixOutcome.KEPT or cost(there, counts_of(again)) <= 0.9 * cost(there, counts) + 1
+
+
+@given(questions(), st.sampled_from([10**3, 10**8]))
+@settings(max_examples=15)
+def test_the_mix_is_the_same_in_any_currency(question: MixQuestion, factor: int) -> None:
+    """An hour of 64 GPUs costs millions in some, and a budget may just pay for what is needed."""
+    dear = [replace(one, uses={"cost": one.cost_micro}, start_seconds=0.0) for one in question.options]
+    paid = replace(question, options=tuple(dear), stock={"cost": 4 * max(one.cost_micro for one in dear)})
+    other = [replace(one, cost_micro=factor * one.cost_micro, uses={"cost": factor * one.cost_micro}) for one in dear]
+    found = answer(replace(paid, options=tuple(other), stock={"cost": factor * paid.stock["cost"]}))
+    assert found.outcome == answer(paid).outcome
+    assert found.cost_micro == factor * answer(paid).cost_micro

@@ -17,8 +17,8 @@ MOST_REPLICAS: Final = 10_000
 """A variant that would need more replicas for one bucket alone is as good as one that cannot serve it."""
 SLICES: Final = 100
 """Whole percents, as routers weigh: so fine that the shares hardly bind, and free where slices are counted."""
-_LARGEST: Final = 10**12
-"""Of a cost or a use: a million an hour."""
+LARGEST: Final = 10**12
+"""Of a cost or a use: a million an hour. Who has larger ones counts in a larger unit."""
 
 
 Shares: TypeAlias = tuple[tuple[int, ...], ...]
@@ -96,8 +96,8 @@ class MixProblem:
             costs = (variant.cost_micro_per_hour, variant.start_cost_micro, variant.stop_cost_micro)
             if min(*costs, variant.present, variant.least, *variant.uses.values()) < 0:
                 raise ValueError(f"variant {variant.name}: costs, counts and uses are at least 0")
-            if max(*costs, *variant.uses.values()) > _LARGEST:
-                raise ValueError(f"variant {variant.name}: costs and uses are at most {_LARGEST}")
+            if max(*costs, *variant.uses.values()) > LARGEST:
+                raise ValueError(f"variant {variant.name}: costs and uses are at most {LARGEST}")
             if max(variant.present, variant.least) > MOST_REPLICAS:
                 raise ValueError(f"variant {variant.name}: more than {MOST_REPLICAS} replicas")
         if len({variant.name for variant in self.variants}) != len(self.variants):

@@ -10,7 +10,7 @@ what switching costs (docs/design/serving-mix.md). Buckets by size belong to rou
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -18,7 +18,7 @@ from typing import Final
 
 from stowage.decide.serving.capacity import Capacity, Shape, Targets, capacity
 from stowage.decide.serving.mix_demand import SHARE_OF_CLOSED_FORM
-from stowage.decide.serving.mix_problem import MICRO, SLICES, Bucket, Mix, MixProblem, Variant
+from stowage.decide.serving.mix_problem import LARGEST, MICRO, SLICES, Bucket, Mix, MixProblem, Variant
 from stowage.decide.serving.performance import Performance
 from stowage.decide.serving.plan_serving import Demand, Role, Split, rated
 
@@ -260,7 +260,7 @@ def _worth(question: MixQuestion, rates: Mapping[str, float]) -> dict[str, float
 
 
 def _cheapest(
-    question: MixQuestion, worth: Mapping[str, float], slowest: float, seed: int, units: float
+    question: MixQuestion, worth: Mapping[str, float], slowest: float, seed: int, budget: float
 ) -> Fleet | None:
     """The cheapest counts of variants that are worth at least so much; None: they do not fit, or can not be reached."""
     count = replicas_of(question, slowest)
@@ -269,17 +269,24 @@ def _cheapest(
     if present and slowest < least_now and count > sum(present.values()) + 1:
         return None  # the first slower one would get as much as a faster one does, before others are there to share
     options = [one for one in question.options if worth[one.name] >= slowest]
+    cost_unit = _unit(max(one.cost_micro, _start_micro(one)) for one in options)
+    units = {name: _unit(one.uses.get(name, 0) for one in options) for name in question.stock}
     variants = tuple(
         Variant(
             one.name,
-            one.cost_micro,
-            {**one.uses, _of_variant(one.name): 1, _REPLICAS: 1},
+            one.cost_micro // cost_unit,
+            {
+                **{name: -(-amount // units.get(name, 1)) for name, amount in one.uses.items()},
+                _of_variant(one.name): 1,
+                _REPLICAS: 1,
+            },
             present=one.present,
-            start_cost_micro=_start_micro(one),
+            start_cost_micro=_start_micro(one) // cost_unit,
         )
         for one in options
     )
-    limits = {name: amount for name, amount in question.stock.items() if any(name in one.uses for one in options)}
+    stock = {name: amount // units[name] for name, amount in question.stock.items()}
+    limits = {name: amount for name, amount in stock.items() if any(name in one.uses for one in options)}
     problem = MixProblem(
         buckets=(Bucket(1, 1, float(count)),),
         variants=variants,
@@ -289,12 +296,20 @@ def _cheapest(
     )
     from stowage.decide.serving.variant_mix import cheapest_mix  # noqa: PLC0415 - CP-SAT, which only workers load
 
-    found: Mix = cheapest_mix(problem, seed=seed, units=units)
+    found: Mix = cheapest_mix(problem, seed=seed, units=budget)
     if not found.counts:
         return None
     counts = {one.name: 0 for one in question.options}
     counts.update(zip((one.name for one in options), found.counts, strict=True))
     return Fleet(counts, _cost(question, counts))
+
+
+def _unit(amounts: Iterable[int]) -> int:
+    """The power of ten in which all of these are within what a programme may count; prices are in any currency."""
+    most, unit = max(amounts, default=0), 1
+    while most > LARGEST * unit:
+        unit *= 10
+    return unit
 
 
 def _of_variant(name: str) -> str:
