@@ -82,6 +82,27 @@ def test_at_the_least_that_a_role_may_have_nothing_is_waited_for(least: int, sai
     assert all(words(one).startswith(said) for one in made[1:]), {words(one) for one in made[1:]}
 
 
+@pytest.mark.parametrize(
+    ("rate", "desired", "settings"),
+    [
+        pytest.param(40.0, 2, replace(SETTINGS, most_rise_percent_per_minute=100.0), id="more, as the limit allows"),
+        pytest.param(0.5, 10, replace(SETTINGS, stabilisation_seconds=5.0), id="fewer, as the limit allows"),
+    ],
+)
+def test_a_change_that_was_not_made_takes_nothing_of_what_a_minute_allows(
+    rate: float, desired: int, settings: Settings
+) -> None:
+    """A pause, a budget or a quota has kept the role as it was: a minute later as much is asked for as before."""
+    seen, memory = view(rate, ready=desired, seconds=900.0), Memory()
+    asked = []
+    for at in range(600, 700, 5):
+        decision, memory = decide(until(seen, at, desired), settings, memory)
+        asked.append(decision.to_replicas)
+    assert asked[-1] != desired
+    changed = asked[next(at for at, count in enumerate(asked) if count != desired) :]
+    assert set(changed) == {changed[0]}
+
+
 def test_nothing_falls_before_demand_has_been_known_for_a_while() -> None:
     made, _ = play(view(0.5), 5, 150, 6)
     assert {one.to_replicas for one in made} == {6}

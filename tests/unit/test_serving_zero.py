@@ -129,6 +129,11 @@ def test_without_signals_or_an_activator_that_is_heard_a_service_at_zero_stays_t
     assert (told.status, told.reason) == ("Unknown", "AtZero"), "an alert counts the services that lack signals"
 
 
+def test_a_service_at_zero_that_was_paused_stays_there_when_it_goes_on() -> None:
+    step = stepped(of_zero(0, "Paused"), (), [deployment(0)])
+    assert desired(step) == (0, "Idle")
+
+
 # --- and back ---
 
 

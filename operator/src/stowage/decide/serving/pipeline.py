@@ -28,6 +28,7 @@ from stowage.decide.serving.replicas_for_demand import price
 from stowage.decide.serving.settings import Settings
 from stowage.decide.serving.situation import Situation
 from stowage.decide.serving.stabilisation import (
+    as_it_went,
     fall,
     remember_change,
     remember_needed,
@@ -62,7 +63,7 @@ def decide(view: View, settings: Settings, memory: Memory) -> tuple[Decision, Me
 
 def observe(view: View, settings: Settings, memory: Memory) -> Memory:
     """The memory with what sound signals tell: demand, latencies, misses, saturation."""
-    memory = demand.remember_demand(view, memory)
+    memory = demand.remember_demand(view, as_it_went(memory, view.desired))
     memory = remember_saturation(view, memory)
     memory = learn_latencies(view, settings, for_profile(memory, settings.performance))
     return remember_misses(view, settings, memory)

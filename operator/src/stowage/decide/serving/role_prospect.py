@@ -100,9 +100,9 @@ def desired_now(service: ModelService, role: Role, states: Sequence[VariantState
 
 
 def was_idle(service: ModelService, role: Role) -> bool:
-    """Whether the role has been without replicas because nothing was asked for."""
+    """Whether the role has been without replicas because nothing was asked for, paused meanwhile or not."""
     told = next((one for one in service.status.roles if one.name == role.name), None)
-    return told is not None and told.desired == 0 and told.reason == ScalingReason.IDLE.value
+    return told is not None and told.desired == 0 and told.reason in {ScalingReason.IDLE, ScalingReason.PAUSED}
 
 
 def answers_since(states: Sequence[VariantState]) -> float | None:

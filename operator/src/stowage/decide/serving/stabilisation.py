@@ -91,6 +91,26 @@ def remember_change(memory: Memory, settings: Settings, now: float, before: int,
     return replace(memory, lowered=lowered, raised=_of_the_minute(memory.raised, now, after - before))
 
 
+def as_it_went(memory: Memory, desired: int) -> Memory:
+    """The memory without changes of the last decision that were not made: by a pause, a budget, or for want of room.
+
+    Args:
+        memory: before this decision.
+        desired: replicas that are asked for now.
+    """
+    last = memory.decisions[-1] if memory.decisions else None
+    if last is None or last.to_replicas == desired:
+        return memory
+    not_come = max(0, last.to_replicas - max(desired, last.from_replicas))
+    not_gone = max(0, min(desired, last.from_replicas) - last.to_replicas)
+    lowered, raised = memory.lowered, memory.raised
+    return replace(
+        memory,
+        lowered=lowered[: max(0, len(lowered) - not_gone)],
+        raised=raised[: max(0, len(raised) - not_come)],
+    )
+
+
 def _within(
     known: tuple[Wanted, ...], now: float, replicas: int, window: float, strictest: Callable[[int, int], int]
 ) -> tuple[Wanted, ...]:
