@@ -21,6 +21,9 @@ SHORT_TERMS: Mapping[str, str] = {
     "STOWAGE_LEASE_RETRY_SECONDS": "0.6",
 }
 
+# a machine with other work may keep a process waiting for seconds, and a kubelet asks three times too
+PATIENCE_SECONDS = 20.0
+
 
 @dataclass
 class Probed:
@@ -33,7 +36,7 @@ class Probed:
 
     async def ask(self, path: str) -> tuple[int, str]:
         """Status and text of an answer; status 0: there was none."""
-        timeout = aiohttp.ClientTimeout(total=3)
+        timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,

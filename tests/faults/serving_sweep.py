@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ from faults.kill_points import KillPoint
 from faults.lab import Lab
 from faults.operator_points import counts, is_quiet, kill_and_restart
 from faults.script import Hold, Match
+from faults.watch_log import Change as PodChange
+from faults.watch_log import watch_log
 from harness.model_service import Service
 from harness.waiting import eventually
 from harness.workbench import Workbench, is_ready
@@ -21,6 +23,7 @@ from stowage.api.names import (
     GROUP_INDEX_LABEL,
     GROUP_ORDINAL_LABEL,
     ROLE_LABEL,
+    SERVICE_LABEL,
     TAKES_REQUESTS_LABEL,
 )
 from stowage.decide.serving.service_facts import DRAINING_SINCE_ANNOTATION, seconds_of
@@ -179,24 +182,44 @@ class ServingSweep:
     async def _watched(self, service: Service, over: asyncio.Event) -> list[str]:
         """What went wrong meanwhile: too few that answer, or a replica that goes before it has drained."""
         problems: set[str] = set()
-        before: dict[str, Document] = {}
-        while not over.is_set():
-            selector = (await service.child(paths.SERVICES, service.name))["spec"]["selector"]
-            pods = await service.pods()
-            answering = [one for one in pods.values() if is_ready(one)]
-            behind = [one for one in answering if selector.items() <= one["metadata"]["labels"].items()]
-            if len(behind) < self._change.least:
-                problems.add(f"{len(behind)} replicas answer as {service.name}, by {selector}")
-            if selector[ROLE_LABEL] == "prefill" and not _of_role(answering, "decode"):
-                problems.add("prefill answers, and decode does not")
-            for name in before.keys() - pods.keys():
-                if before[name]["metadata"]["labels"].get(GROUP_INDEX_LABEL, "0") != "0":
-                    continue  # requests are the first pod's
-                if not self._change.is_roll_out and _drained_seconds(before[name]) < DRAIN_SECONDS - 2 * POLL_SECONDS:
-                    problems.add(f"{name} went before it had drained")
-            before = pods
-            await asyncio.sleep(POLL_SECONDS)
+        gone: set[str] = set()
+        read = 0
+
+        async def selector() -> dict[str, str]:
+            found: dict[str, str] = (await service.child(paths.SERVICES, service.name))["spec"]["selector"]
+            return found
+
+        # a look now and then could miss that a replica drained before it went
+        async with watch_log(self._bench.api, paths.in_namespace(paths.PODS, self._bench.namespace)) as log:
+            while not over.is_set():
+                chosen = await selector()
+                answering = [one for one in (await service.pods()).values() if is_ready(one)]
+                behind = [one for one in answering if chosen.items() <= one["metadata"]["labels"].items()]
+                lacks = []
+                if len(behind) < self._change.least:
+                    lacks.append(f"{len(behind)} replicas answer as {service.name}, by {chosen}")
+                if chosen[ROLE_LABEL] == "prefill" and not _of_role(answering, "decode"):
+                    lacks.append("prefill answers, and decode does not")
+                if lacks and chosen == await selector():  # else it is of another time than the pods
+                    problems.update(lacks)
+                fresh, read = log.changes[read:], len(log.changes)
+                problems.update(self._undrained(service, fresh, gone))
+                await asyncio.sleep(POLL_SECONDS)
         return sorted(problems)
+
+    def _undrained(self, service: Service, changes: Iterable[PodChange], gone: set[str]) -> Iterator[str]:
+        """Replicas that are told to go before they have drained; `gone` are pods that were looked at."""
+        for change in changes:
+            metadata = change.object["metadata"]
+            labels = metadata.get("labels", {})
+            goes = change.type == "DELETED" or "deletionTimestamp" in metadata
+            if not goes or metadata["uid"] in gone or labels.get(SERVICE_LABEL) != service.name:
+                continue
+            gone.add(metadata["uid"])
+            if labels.get(GROUP_INDEX_LABEL, "0") != "0" or self._change.is_roll_out:
+                continue  # requests are the first pod's
+            if _drained_seconds(change.object) < DRAIN_SECONDS - 2 * POLL_SECONDS:
+                yield f"{metadata['name']} went before it had drained"
 
     async def _end(self, service: Service) -> Document:
         status = await service.status()

@@ -108,7 +108,7 @@ def test_work_goes_on_while_processes_load(problem: Problem, answer_of_threads: 
 def test_a_worker_ends_at_once_when_the_other_end_is_gone(pair: Processes) -> None:
     (one,) = pair._others
     one.connection.close()
-    assert one.process.wait(timeout=10) == 0
+    assert one.process.wait(timeout=60) == 0
 
 
 def change_a_node(scene: Scene) -> None:

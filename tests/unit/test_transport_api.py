@@ -275,7 +275,7 @@ async def test_a_watch_yields_whole_lines(connect: Connect, chunks: list[bytes],
 
 @pytest.mark.parametrize("broken", [True, False], ids=["the connection breaks", "the connection goes silent"])
 async def test_a_dead_watch_is_noticed(connect: Connect, monkeypatch: pytest.MonkeyPatch, *, broken: bool) -> None:
-    monkeypatch.setattr(api_module, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(api_module, "SILENCE_SECONDS", 0.5)
     release = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -22,7 +22,8 @@ from stowage_worker.wire import Connection
 async def test_a_coordinator_that_answers_nobody_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stopped: bool
 ) -> None:
-    monkeypatch.setattr(local_run, "SILENT_SECONDS", 0.1)
+    # the one that tells something has to get it told before
+    monkeypatch.setattr(local_run, "SILENT_SECONDS", 0.1 if is_stopped else 0.5)
     attached = 0
     done = asyncio.Event()
 
@@ -213,7 +214,7 @@ async def test_the_phase_follows_the_ranks(played: Played) -> None:
 async def test_what_has_finished_is_not_begun_again_for_a_supervisor_that_dies_then(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_run, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(local_run, "GATHER_SECONDS", 0.2)
     played.run.lose("s1")
     await asyncio.sleep(0)
     await played.report("Finished")
@@ -224,7 +225,7 @@ async def test_what_has_finished_is_not_begun_again_for_a_supervisor_that_dies_t
 async def test_nothing_is_started_any_more_once_it_is_interrupted(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_run, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(local_run, "GATHER_SECONDS", 0.2)
     before = len(played.children.ends)
     played.run.lose("s1")
     await asyncio.sleep(0)
