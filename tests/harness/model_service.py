@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from harness.waiting import eventually
-from harness.workbench import Document, Workbench, is_ready
+from harness.waiting import PATIENCE_SECONDS, eventually
+from harness.workbench import Document, Workbench, condition, is_ready
 from stowage.transport import paths
 from stowage.transport.errors import NotFound
 
@@ -59,7 +59,7 @@ class Service:
         own = [pod for pod in replicas if pod["metadata"]["labels"].get("stowage.dev/service") == self.name]
         return {pod["metadata"]["name"]: pod for pod in own}
 
-    async def until_ready(self, count: int, *, within_seconds: float = 40.0) -> dict[str, Document]:
+    async def until_ready(self, count: int, *, within_seconds: float = PATIENCE_SECONDS) -> dict[str, Document]:
         """Wait until so many pods are there and ready, and the status says so too."""
 
         async def there() -> dict[str, Document]:
@@ -80,14 +80,17 @@ class Service:
             assert len(pods) == status["desiredReplicas"] == status["readyReplicas"], status
             return pods
 
-        return await eventually(more, timeout_seconds=60, what=f"{self.name} has more than {count} replicas")
+        return await eventually(more, what=f"{self.name} has more than {count} replicas")
 
     async def settled(self) -> dict[str, str]:
-        """Resource versions once none but the service's own has changed between two looks."""
+        """Resource versions once controllers have told all and none but the service's own changes any more."""
         last: dict[str, str] = {}
 
         async def still() -> dict[str, str]:
             nonlocal last
+            for kind in (paths.DEPLOYMENTS, paths.DISRUPTION_BUDGETS):
+                for one in (await self.bench.api.get(paths.in_namespace(kind, self.bench.namespace)))["items"]:
+                    assert is_told(one), one["status"]
             before, last = last, await self.versions()
             changed = {name for name in last if before.get(name) != last[name]} - {"ModelService"}
             assert not changed, changed
@@ -96,7 +99,7 @@ class Service:
         return await eventually(still, what=f"{self.name} and its children rest")
 
     async def until_condition(
-        self, kind: str, status: str, reason: str, words: str = "", *, within_seconds: float = 40.0
+        self, kind: str, status: str, reason: str, words: str = "", *, within_seconds: float = PATIENCE_SECONDS
     ) -> Document:
         async def told() -> Document:
             found = await self.condition(kind)
@@ -130,4 +133,17 @@ class Service:
         with contextlib.suppress(NotFound):
             await self.bench.api.delete(self.path)
         # a garbage collector that has just begun learns of services after 30 s
-        await eventually(self.nothing_left, timeout_seconds=90, what=f"nothing of {self.name} is left")
+        await eventually(self.nothing_left, what=f"nothing of {self.name} is left")
+
+
+def is_told(child: Document) -> bool:
+    """Whether the status of a Deployment or PodDisruptionBudget is of its spec and of all its pods, which are ready."""
+    spec, status = child["spec"], child.get("status", {})
+    if status.get("observedGeneration") != child["metadata"]["generation"]:
+        return False
+    if "template" not in spec:
+        return bool(status["currentHealthy"] == status["expectedPods"])
+    rolled_out = condition(child, "Progressing").get("reason") == "NewReplicaSetAvailable"
+    return rolled_out and {status.get(f"{name}Replicas", 0) for name in ("ready", "available", "updated")} == {
+        spec["replicas"]
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.waiting import always, eventually
+from harness.waiting import PATIENCE_SECONDS, always, eventually
 from harness.workbench import Document, Workbench
 from stowage.transport import paths
 
@@ -55,8 +55,8 @@ class Story:
         items: list[Document] = (await self.bench.api.get(paths.PACKING_PLANS))["items"]
         return [plan for plan in items if plan["spec"]["policy"] == self.policy]
 
-    async def plan_in(self, *phases: str, timeout_seconds: float = 30) -> Document:
-        """The newest plan, once it is in one of the phases."""
+    async def plan_in(self, *phases: str, timeout_seconds: float = PATIENCE_SECONDS) -> Document:
+        """The newest plan, once it is in one of the phases; where another one may follow at once, see `ended`."""
 
         async def found() -> Document:
             plans = await self.plans()
@@ -70,6 +70,16 @@ class Story:
             return await eventually(found, timeout_seconds=timeout_seconds, what=f"a plan is {' or '.join(phases)}")
         except AssertionError as error:
             raise AssertionError(f"{error}; pods: {await self._pods_in_words()}") from error
+
+    async def ended(self, plan: Document, *phases: str, timeout_seconds: float = PATIENCE_SECONDS) -> Document:
+        """A plan, once it is in one of the phases, whatever plan came after it."""
+
+        async def found() -> Document:
+            now = await self.bench.api.get(paths.packing_plan(plan["metadata"]["name"]))
+            assert now["status"]["phase"] in phases, now["status"]
+            return now
+
+        return await eventually(found, timeout_seconds=timeout_seconds, what=f"the plan is {' or '.join(phases)}")
 
     async def _pods_in_words(self) -> list[str]:
         """Who is where, and what the scheduler says of those that are nowhere."""

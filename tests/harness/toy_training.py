@@ -5,9 +5,10 @@ so each loss is the same for every number of ranks. Rank 0 commits a checkpoint 
 and writes the history (step, samples, loss) to FILE at the end. Beside it lie `started` (epoch, rank, ranks, process,
 time of each rank's start) and `steps` (epoch, step, time); times in milliseconds. Mischief is chosen by arguments and
 done once per marker file, so that a run goes wrong as often as the test says; the marker holds the time. With
-`--every 0` Stowage says when a checkpoint is due, and each rank notes it in `due` (epoch, rank, step).
+`--every 0` Stowage says when a checkpoint is due, and each rank notes it in `due` (epoch, rank, step). With `--held`
+no rank does the last step before the file `go` lies beside FILE: a test that is late finds the run as it was.
 
-    python toy_training.py FILE STEPS [--every 5] [--pause 0.01] [--mischief KIND:RANK:STEP:TIMES]
+    python toy_training.py FILE STEPS [--every 5] [--pause 0.01] [--mischief KIND:RANK:STEP:TIMES] [--held]
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--pause", type=float, default=0.01)
     parser.add_argument("--mischief", default="none:-1:-1:0")
+    parser.add_argument("--held", action="store_true")
     options = parser.parse_args()
     started = options.file.with_name("started")
     with started.open("a") as log:
@@ -126,6 +128,8 @@ def main() -> None:
     weight, history = state["weight"], state["history"]
     for step in range(len(history), options.steps):
         do_mischief(options.mischief, options.file.parent, step)
+        while options.held and step == options.steps - 1 and not options.file.with_name("go").exists():
+            time.sleep(0.01)
         samples = range(step * BATCH, (step + 1) * BATCH)
         own = {str(sample): gradient(weight, sample) for sample in samples if sample % WORLD_SIZE == RANK}
         whole = ring.gather(own)

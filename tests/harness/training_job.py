@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from harness.waiting import eventually
+from harness.waiting import PATIENCE_SECONDS, eventually
 from harness.workbench import Document, Workbench
 from stowage.transport import paths
 from stowage.transport.errors import NotFound
@@ -51,7 +51,7 @@ class Job:
         own = [pod for pod in found if pod["metadata"]["labels"].get("stowage.dev/job") == self.name]
         return {pod["metadata"]["name"]: pod for pod in own if "stowage.dev/seat" in pod["metadata"]["labels"]}
 
-    async def until_pods(self, *names: str, within_seconds: float = 30.0) -> dict[str, Document]:
+    async def until_pods(self, *names: str, within_seconds: float = PATIENCE_SECONDS) -> dict[str, Document]:
         async def there() -> dict[str, Document]:
             pods = await self.pods()
             assert set(pods) == set(names), set(pods)
@@ -62,7 +62,7 @@ class Job:
     async def delete(self) -> None:
         with contextlib.suppress(NotFound):
             await self.bench.api.delete(self.path)
-        await self.until_pods(within_seconds=60)  # a garbage collector that has just begun learns of jobs after 30 s
+        await self.until_pods()  # a garbage collector that has just begun learns of jobs after 30 s
 
     async def gone(self) -> bool:
         """Whether nothing of the job is left; fails with what is."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.waiting import eventually
+from harness.waiting import PATIENCE_SECONDS, eventually
 from stowage.demo.simulated_nodes import NodeGroup
 from stowage.transport import paths
 from stowage.transport.api import Api
@@ -121,7 +121,7 @@ class Workbench:
             if "nodeName" in pod["spec"] and "deletionTimestamp" not in pod["metadata"]
         )
 
-    async def until_ready(self, app: str, count: int, *, timeout_seconds: float = 30.0) -> list[Document]:
+    async def until_ready(self, app: str, count: int, *, timeout_seconds: float = PATIENCE_SECONDS) -> list[Document]:
         """Waits until an app has exactly `count` Ready pods, none of them terminating."""
 
         async def ready() -> list[Document]:
@@ -131,7 +131,9 @@ class Workbench:
 
         return await eventually(ready, timeout_seconds=timeout_seconds, what=f"{count} pods of {app} are Ready")
 
-    async def until_unschedulable(self, app: str, count: int, *, timeout_seconds: float = 30.0) -> list[Document]:
+    async def until_unschedulable(
+        self, app: str, count: int, *, timeout_seconds: float = PATIENCE_SECONDS
+    ) -> list[Document]:
         """Waits until exactly `count` pods of an app are marked Unschedulable."""
 
         async def unschedulable() -> list[Document]:
@@ -150,7 +152,7 @@ class Workbench:
         for path in [*paths_of_plans(await self._plans()), *reversed(self._made)]:
             if not path.startswith(paths.NODES):
                 await self._remove(path)
-        await eventually(self._no_pods, timeout_seconds=60, what=f"no pods left in {self.namespace}")
+        await eventually(self._no_pods, what=f"no pods left in {self.namespace}")
         await self._remove(paths.named(paths.NAMESPACES, self.namespace))
         for path in self._made:
             if path.startswith(paths.NODES):

@@ -265,7 +265,7 @@ async def test_the_processes_need_no_more_rights_than_are_listed(
         started.append(start(process.value, *given, ready_url=f"http://127.0.0.1:{port}/readyz"))
     label = {"corner": workbench.namespace}
     await crowded(workbench, mode="Enforce", steering="Extender", trigger={"quiet": "0s"})
-    await workbench.until_ready("large", 1, timeout_seconds=60)
+    await workbench.until_ready("large", 1)
     await workbench.api.merge_patch(
         paths.packing_policy(f"p-{workbench.namespace}"), {"spec": {"steering": "Bind"}}
     )  # from here on taints, and a gang that is let go
@@ -273,9 +273,9 @@ async def test_the_processes_need_no_more_rights_than_are_listed(
     await workbench.nodes(1, cpu="8", labels=label)
     gate = [{"name": "stowage.dev/gang"}]
     await workbench.replica_set("ring", 2, cpu="4", labels=gang, nodeSelector=label, schedulingGates=gate)
-    await workbench.until_ready("ring", 2, timeout_seconds=60)
+    await workbench.until_ready("ring", 2)
     await workbench.replica_set("late", 1, cpu="2", nodeSelector=label)
-    await workbench.until_ready("late", 1, timeout_seconds=60)
+    await workbench.until_ready("late", 1)
 
     async def announced() -> bool:
         events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]

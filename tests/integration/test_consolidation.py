@@ -6,7 +6,7 @@ import pytest
 
 from harness.story import Story
 from harness.waiting import always, eventually
-from harness.workbench import Document, Workbench
+from harness.workbench import Document, Workbench, condition
 from stowage.transport import paths
 
 pytestmark = pytest.mark.usefixtures("operator", "extender")
@@ -21,7 +21,7 @@ async def fragmented(story: Story) -> None:
         story.nodes += await bench.nodes(1, cpu="8", labels=label)
         for app, cpu in apps.items():
             await bench.deployment(app, 1, cpu=cpu, nodeSelector=label, scheduler_name=story.scheduler_name)
-            await bench.until_ready(app, 1, timeout_seconds=60)
+            await bench.until_ready(app, 1)
             assert await bench.bound(app) == {story.nodes[-1]: 1}
         await cordon(bench, story.nodes[-1], unschedulable=True)
     for name in story.nodes:
@@ -32,9 +32,16 @@ async def cordon(bench: Workbench, name: str, *, unschedulable: bool | None) -> 
     await bench.api.merge_patch(paths.node(name), {"spec": {"unschedulable": unschedulable}})
 
 
-async def consolidated(story: Story) -> Document:
-    policy = await story.bench.api.get(paths.packing_policy(story.policy))
-    return next(one for one in policy["status"]["conditions"] if one["type"] == "Consolidated")
+async def until_told(story: Story, reason: str, what: str) -> Document:
+    """Wait until the policy gives that reason; its status is written after the plan that it speaks of."""
+
+    async def told() -> Document:
+        policy = await story.bench.api.get(paths.packing_policy(story.policy))
+        found = condition(policy, "Consolidated")
+        assert found.get("reason") == reason, found
+        return found
+
+    return await eventually(told, what=what)
 
 
 @pytest.mark.parametrize("steering", ["Extender", "Bind"])
@@ -54,11 +61,8 @@ async def test_one_node_is_emptied_by_the_fewest_moves_and_then_there_is_quiet(
     assert await workbench.bound("middle") == {third: 1}
     assert [await story.uids(app) for app in others] == before
 
-    async def over() -> bool:
-        told = await consolidated(story)
-        return (told["status"], told["reason"]) == ("True", "NothingToEmpty")
-
-    await eventually(over, what="the policy says that nothing is left to empty")
+    over = await until_told(story, "NothingToEmpty", "the policy says that nothing is left to empty")
+    assert over["status"] == "True"
 
     async def one_plan() -> bool:
         return len(await story.plans()) == 1
@@ -78,16 +82,12 @@ async def test_a_proposal_ends_as_soon_as_a_pod_waits(workbench: Workbench) -> N
     await story.apply_policy({"story": workbench.namespace}, mode="Recommend", consolidation=QUIET)
     plan = await story.plan_in("Proposed")
     assert plan["spec"]["empties"] == [story.nodes[1]]
-    assert (await consolidated(story))["reason"] == "Consolidating"
+    await until_told(story, "Consolidating", "the policy says that it empties a node")
     label = {"story": workbench.namespace}
     await workbench.replica_set("large", 1, cpu="20", nodeSelector=label, scheduler_name=story.scheduler_name)
-    plan = await story.plan_in("Superseded")
-    assert plan["status"]["reason"] == "PodWaits"
-
-    async def waits() -> bool:
-        return (await consolidated(story))["reason"] == "NotQuiet"
-
-    await eventually(waits, what="the policy says that it is not quiet")
+    ended = await story.ended(plan, "Superseded")
+    assert ended["status"]["reason"] == "PodWaits"
+    await until_told(story, "NotQuiet", "the policy says that it is not quiet")
     await story.untouched("middle", for_seconds=2)
 
 
@@ -97,9 +97,5 @@ async def test_who_rejects_a_proposal_does_not_get_it_back_at_once(workbench: Wo
     await story.apply_policy({"story": workbench.namespace}, mode="Recommend", consolidation=QUIET)
     await story.approve(await story.plan_in("Proposed"), "Aborted")
     await story.plan_in("Aborted")
-
-    async def snoozed() -> bool:
-        return (await consolidated(story))["reason"] == "ConsolidationSnoozed"
-
-    await eventually(snoozed, what="the policy says that it waits")
+    await until_told(story, "ConsolidationSnoozed", "the policy says that it waits")
     assert len(await story.plans()) == 1

@@ -24,17 +24,12 @@ class Ring(Story):
     n1 (8): big (6); n2 (7): small (5); n3 (7): tiny (1). `waits` (3) needs n1 and `last` (7) needs n3.
     """
 
-    ends_after = ""  # how long its pods take to end; "": they are gone at once
+    keeps_leavers = False  # whether pods of `web` that are evicted stay on their nodes until `let_leavers_go`
 
     async def begin(self, **spec: object) -> None:
         bench = self.bench
         label = {"story": bench.namespace}
-        slowly = {"sim.stowage.dev/terminate-after": self.ends_after} if self.ends_after else {}
-        pods: Document = {
-            "scheduler_name": self.scheduler_name,
-            "nodeSelector": label,
-            "annotations": slowly,
-        }
+        pods: Document = {"scheduler_name": self.scheduler_name, "nodeSelector": label}
         for host, cpu, app, size, labels in (
             ("n3", "7", "tiny", "1", {}),
             ("n2", "7", "small", "5", WEB),
@@ -52,7 +47,18 @@ class Ring(Story):
             await bench.replica_set(app, 1, cpu=size, **{**pods, "nodeSelector": {**label, "host": host}})
             await bench.until_unschedulable(app, 1)
         await self._budget_allows_one()
+        if self.keeps_leavers:
+            await self._finalize(["test.stowage.dev/stays"])
         await self.apply_policy(label, **spec)
+
+    async def let_leavers_go(self) -> None:
+        await self._finalize(None)
+
+    async def _finalize(self, finalizers: list[str] | None) -> None:
+        for app in ("big", "small"):
+            for pod in await self.bench.pods(app):
+                path = paths.pod(self.bench.namespace, pod["metadata"]["name"])
+                await self.bench.api.merge_patch(path, {"metadata": {"finalizers": finalizers}})
 
     async def _cordon(self, node: str, *, cordoned: bool) -> None:
         await self.bench.api.merge_patch(paths.node(node), {"spec": {"unschedulable": cordoned}})
@@ -84,14 +90,14 @@ class Ring(Story):
 async def test_an_extender_steers_over_a_temporary_place(workbench: Workbench) -> None:
     ring = Ring(workbench, steering="Extender")
     await ring.begin()
-    await ring.everybody_has_a_place(await ring.plan_in("Done", timeout_seconds=90))
+    await ring.everybody_has_a_place(await ring.plan_in("Done"))
 
 
 @pytest.mark.usefixtures("operator")
 async def test_bindings_lead_over_a_temporary_place(workbench: Workbench) -> None:
     ring = Ring(workbench, scheduler_name="default-scheduler", steering="Bind")
     await ring.begin()
-    await ring.everybody_has_a_place(await ring.plan_in("Done", timeout_seconds=90))
+    await ring.everybody_has_a_place(await ring.plan_in("Done"))
 
 
 @pytest.mark.usefixtures("extender")
@@ -105,14 +111,15 @@ async def test_a_new_leader_sends_on_who_stands_in_a_temporary_place(workbench: 
 
     first = lead()
     ring = Ring(workbench, steering="Extender")
-    ring.ends_after = "3s"
+    ring.keeps_leavers = True  # or the place is left again before anybody looks
     await ring.begin()
     n3 = ring.nodes[0]
 
     async def stands_there() -> bool:
         return n3 in await workbench.bound("big") | await workbench.bound("small")
 
-    await eventually(stands_there, timeout_seconds=60, what="one of them is in its temporary place")
+    await eventually(stands_there, what="one of them is in its temporary place")
     first.signal(signal.SIGKILL)
     lead()
+    await ring.let_leavers_go()
     await ring.everybody_has_a_place(await ring.plan_in("Done", timeout_seconds=120))

@@ -130,7 +130,7 @@ async def test_a_drain_that_takes_too_long_stops_its_plan(story: Story, drain: D
     for pod in await bench.pods("web"):
         path = paths.pod(bench.namespace, pod["metadata"]["name"])
         await bench.api.merge_patch(path, {"metadata": {"finalizers": ["test.stowage.dev/stays"]}})
-    code, _, said = await drain(old, "--timeout", "6s")
+    code, _, said = await drain(old, "--timeout", "12s")
     assert code == 1
     assert "not drained in time; the nodes stay cordoned" in said
     (plan,) = await story.plans()

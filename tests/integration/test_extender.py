@@ -19,8 +19,6 @@ from stowage.run.extender_feed import read_pod
 from stowage.transport import paths
 from stowage_scheduler.slots import Slot, slot_class
 
-HANDSHAKE_SECONDS = 5.0  # so long the operator waits before it gives a plan up
-WAKE_SECONDS = 15.0
 _numbers = itertools.count(1)
 
 
@@ -45,16 +43,16 @@ async def acknowledged(bench: Workbench, plan: str) -> list[str]:
 
 
 async def until_acknowledged(bench: Workbench, plan: str, count: int = 1) -> list[str]:
-    """Waits for the handshake as long as the operator would."""
+    """Waits for the handshake."""
 
     async def enough() -> list[str]:
         holders = await acknowledged(bench, plan)
         return holders if len(holders) >= count else []
 
-    return await eventually(enough, timeout_seconds=HANDSHAKE_SECONDS, what=f"{count} extenders know {plan}")
+    return await eventually(enough, what=f"{count} extenders know {plan}")
 
 
-async def until_bound(bench: Workbench, app: str, places: dict[str, int], *, timeout_seconds: float = 20.0) -> None:
+async def until_bound(bench: Workbench, app: str, places: dict[str, int]) -> None:
     """Waits until the pods of an app are bound like that, and no others are."""
 
     async def bound() -> bool:
@@ -62,7 +60,7 @@ async def until_bound(bench: Workbench, app: str, places: dict[str, int], *, tim
         assert found == Counter(places), f"{app} is on {dict(found)}"
         return True
 
-    await eventually(bound, timeout_seconds=timeout_seconds, what=f"{app} on {places}")
+    await eventually(bound, what=f"{app} on {places}")
 
 
 def message(pod: Document) -> str:
@@ -97,7 +95,8 @@ async def test_planned_pods_get_their_slots_outsiders_do_not_and_are_woken_at_th
 
     await workbench.api.merge_patch(paths.packing_plan_status(plan), {"status": {"phase": "Done"}})
     await workbench.api.merge_patch(paths.node(kept), {"metadata": {"annotations": {RELEASED_ANNOTATION: plan}}})
-    await until_bound(workbench, "other", {free: 4, kept: 2}, timeout_seconds=WAKE_SECONDS)
+    # they are woken: kube-scheduler by itself would look at them after five minutes
+    await until_bound(workbench, "other", {free: 4, kept: 2})
     assert extender.exit_code is None
 
 

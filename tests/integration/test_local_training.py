@@ -47,7 +47,7 @@ async def test_undisturbed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["rank", "supervisor", "coordinator"])
 async def test_killed(tmp_path: Path, victim: str) -> None:
-    run = LocalTraining(tmp_path, steps=150, toy=("--pause", "0.02")).start()
+    run = LocalTraining(tmp_path, steps=150, toy=("--held",)).start()
     status = await run.until(lambda status: status["phase"] == "Running" and status["checkpointStep"] > 0)
     pid = {
         "rank": run.rank_pid(3),
@@ -55,6 +55,11 @@ async def test_killed(tmp_path: Path, victim: str) -> None:
         "coordinator": status["coordinatorPid"],
     }[victim]
     os.kill(pid, signal.SIGKILL)
+    if victim == "coordinator":
+        await run.until(lambda status: status["coordinatorPid"] not in {None, pid}, "another coordinator")
+    else:
+        await run.until(lambda status: status["epoch"] == 2 and status["phase"] == "Running", "all ranks run again")
+    run.go()
     assert run.wait() == 0, run.output()
     assert run.history() == undisturbed(150)
     status = run.status()
@@ -92,12 +97,14 @@ async def test_no_rank_can_read_the_token_in_an_environment(tmp_path: Path) -> N
 
 
 async def test_killed_again_and_again(tmp_path: Path) -> None:
-    run = LocalTraining(tmp_path, steps=200, toy=("--pause", "0.02")).start()
+    run = LocalTraining(tmp_path, steps=200, toy=("--held",)).start()
     for epoch, victim in enumerate(("rank", "supervisor", "rank"), 1):
         status = await run.until(
             lambda status, epoch=epoch: status["epoch"] == epoch and status["phase"] == "Running" and status["step"] > 0
         )
         os.kill(run.rank_pid(epoch) if victim == "rank" else status["seats"]["s0"]["pid"], signal.SIGKILL)
+    await run.until(lambda status: status["epoch"] == 4 and status["phase"] == "Running", "all ranks run again")
+    run.go()
     assert run.wait() == 0, run.output()
     assert run.history() == undisturbed(200)
     assert run.started() == {epoch: [0, 1, 2, 3] for epoch in (1, 2, 3, 4)}
@@ -109,7 +116,8 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
     [
         pytest.param("raise", (), "ProcessExited", id="an exception"),
         pytest.param("exit", (), "ProcessExited", id="an exit code"),
-        pytest.param("STOP", ("--hang-seconds", "1"), "Hang", id="a rank that was stopped"),
+        # shorter, and a rank that waits for its turn on a busy machine hangs as well
+        pytest.param("STOP", ("--hang-seconds", "8"), "Hang", id="a rank that was stopped"),
     ],
 )
 async def test_recovers_from(tmp_path: Path, kind: str, options: tuple[str, ...], event: str) -> None:
@@ -207,12 +215,13 @@ async def test_a_signal_while_a_supervisor_is_started_again_does_not_wait_for_th
 async def test_nohup(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        run = LocalTraining(tmp_path, 1, 1, steps=150, toy=("--pause", "0.02")).start()
+        run = LocalTraining(tmp_path, 1, 1, toy=("--held",)).start()
     finally:
         signal.signal(signal.SIGHUP, before)
     await run.until(lambda status: status["phase"] == "Running" and status["step"] > 0)
     assert run.process is not None
     run.process.send_signal(signal.SIGHUP)
+    run.go()
     assert run.wait() == 0
 
 

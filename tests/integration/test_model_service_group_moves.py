@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
+import msgspec
 import pytest
 
 from harness.model_service import Service
@@ -38,44 +39,76 @@ def variant(service: Service, **fields: Any) -> Document:
 
 
 class Watch:
-    """Looks at a service all the time, as its clients would, until the block ends."""
+    """Looks at a service all the time, as its clients would, until the block ends.
+
+    Attributes:
+        least: pods behind its Service that were ready, at the look that saw fewest.
+        undrained: pods that were deleted while they took requests; by events, for a look may come too late for some.
+    """
 
     def __init__(self, service: Service) -> None:
         self.least = REPLICAS
         self.undrained: set[str] = set()
         self._service = service
-        self._before: dict[str, Document] = {}
+        self._stay: set[str] = set()
         self._over = asyncio.Event()
-        self._going: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._going = asyncio.create_task(self._go_on())
+        self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._follow())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        look, follow = self._tasks
         self._over.set()
-        assert self._going is not None
-        await self._going
+        await look
 
-    async def _go_on(self) -> None:
+        async def all_seen() -> bool:
+            assert not follow.done(), follow
+            return self._stay == set(await self._service.pods())
+
+        await eventually(all_seen, what="the watch has told of all pods")
+        follow.cancel()
+        await asyncio.gather(follow, return_exceptions=True)
+
+    async def _look(self) -> None:
         while not self._over.is_set():
             pods = await self._service.pods()
             selector = (await self._service.child(paths.SERVICES, self._service.name))["spec"]["selector"]
             behind = [one for one in pods.values() if selector.items() <= one["metadata"]["labels"].items()]
             self.least = min(self.least, sum(map(is_ready, behind)))
-            gone = self._before.keys() - pods.keys()
-            self.undrained |= {name for name in gone if _takes_till(self._before[name]) < DRAIN_SECONDS - 1}
-            self._before = pods
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _follow(self) -> None:
+        bench = self._service.bench
+        query = {"labelSelector": f"stowage.dev/service={self._service.name},stowage.dev/variant"}
+        pods = bench.api.watch(paths.in_namespace(paths.PODS, bench.namespace), {**query, "timeoutSeconds": "900"})
+        async with contextlib.aclosing(pods) as lines:
+            async for line in lines:
+                event = msgspec.json.decode(line)
+                if event["type"] in {"ADDED", "MODIFIED", "DELETED"}:
+                    self._see(event["object"], is_gone=event["type"] == "DELETED")
 
-def _takes_till(pod: Document) -> float:
-    """For how long a pod has been without new requests; workers have none."""
+    def _see(self, pod: Document, *, is_gone: bool) -> None:
+        name = pod["metadata"]["name"]
+        if not is_gone and "deletionTimestamp" not in pod["metadata"]:
+            self._stay.add(name)
+        elif name in self._stay:
+            self._stay.remove(name)
+            if _drained_seconds(pod) < DRAIN_SECONDS - 1:
+                self.undrained.add(name)
+
+
+def _drained_seconds(pod: Document) -> float:
+    """For how long a pod had been without new requests when it was deleted; workers have none. In whole seconds."""
     metadata = pod["metadata"]
     if metadata["labels"].get(INDEX, "0") != "0":
         return DRAIN_SECONDS
     since = seconds_of((metadata.get("annotations") or {}).get(DRAINING_SINCE_ANNOTATION))
-    return time.time() - since if since is not None else 0.0  # noqa: TID251 - as the operator's clock has it
+    ends = seconds_of(metadata.get("deletionTimestamp"))
+    if since is None or ends is None:
+        return 0.0
+    return ends - metadata["deletionGracePeriodSeconds"] - since
 
 
 async def test_a_variant_that_becomes_groups_and_back_always_answers(service: Service) -> None:
@@ -104,10 +137,10 @@ async def test_a_variant_that_becomes_groups_and_back_always_answers(service: Se
 
     async with Watch(service) as watch:
         await service.set_spec(roles=[{"variants": [variant(service, group={"size": 2})]}])
-        await eventually(lambda: rests(2), timeout_seconds=90, what="both replicas are groups")
+        await eventually(lambda: rests(2), timeout_seconds=150, what="both replicas are groups")
         await service.until_condition("Available", "True", "ReplicasReady")
         await service.set_spec(roles=[{"variants": [variant(service)]}])
-        await eventually(lambda: rests(1), timeout_seconds=90, what="both replicas are the Deployment's")
+        await eventually(lambda: rests(1), timeout_seconds=150, what="both replicas are the Deployment's")
         await service.until_condition("Available", "True", "ReplicasReady")
     assert (watch.least, watch.undrained) == (REPLICAS, set())
     with pytest.raises(NotFound):
@@ -115,7 +148,7 @@ async def test_a_variant_that_becomes_groups_and_back_always_answers(service: Se
 
 
 async def test_a_drained_node_gives_up_its_replica_once_another_one_answers(service: Service) -> None:
-    """As `kubectl drain` does it: a cordon, then evictions again and again until no pod is left there."""
+    """As `kubectl drain` does it: a cordon, and evictions again and again until no pod is left there."""
     bench = service.bench
     await bench.nodes(2 * (REPLICAS + 1), cpu="8", labels={"story": bench.namespace})
     scaling = {"scaleDown": {"drainDeadline": f"{DRAIN_SECONDS:g}s"}}
@@ -130,7 +163,7 @@ async def test_a_drained_node_gives_up_its_replica_once_another_one_answers(serv
         assert budget["status"]["currentHealthy"] == len(pods), budget["status"]
         return pods
 
-    before = await eventually(all_ready, timeout_seconds=60, what="both replicas are there")
+    before = await eventually(all_ready, what="both replicas are there")
     node = before["chat-unified-default-0-0-1"]["spec"]["nodeName"]
     refused: list[str] = []
 
@@ -149,8 +182,9 @@ async def test_a_drained_node_gives_up_its_replica_once_another_one_answers(serv
         return not found["items"]
 
     async with Watch(service) as watch:
+        assert not await is_empty(), "who serves is not evicted"  # before anything moves, however long that takes
         await bench.api.merge_patch(paths.node(node), {"spec": {"unschedulable": True}})
-        await eventually(is_empty, timeout_seconds=90, what="the node is drained")
+        await eventually(is_empty, timeout_seconds=120, what="the node is drained")
         after = await eventually(all_ready, what="both replicas are there")
     assert {*refused} == {"chat-unified-default-0-0-1"}
     assert (watch.least, watch.undrained) == (REPLICAS, set())

@@ -9,7 +9,7 @@ import pytest
 
 from harness.model_service import Service
 from harness.story import Story
-from harness.waiting import always, eventually
+from harness.waiting import PATIENCE_SECONDS, always, eventually
 from harness.workbench import Document, Workbench, is_ready
 from stowage.transport import paths
 
@@ -38,7 +38,7 @@ def groups_of(status: Document) -> list[Document]:
     return found
 
 
-async def until_pods(service: Service, *heads: str, within_seconds: float = 60.0) -> dict[str, Document]:
+async def until_pods(service: Service, *heads: str, within_seconds: float = PATIENCE_SECONDS) -> dict[str, Document]:
     """Wait until there are exactly the pods of these replicas, two each and all ready, and the status says so."""
     names = {f"chat-unified-default-{head}-{index}" for head in heads for index in range(2)}
 
@@ -82,9 +82,14 @@ async def test_a_replica_over_two_nodes_comes_fails_changes_and_goes_whole(servi
     await eventually(protected, what="no pod that serves may be evicted")
     await bench.api.delete(paths.pod(bench.namespace, "chat-unified-default-0-0-1"))
     await until_pods(service, "0-1", "1-0")
-    broken, sound = groups_of(await service.status())
-    assert (broken["restarts"], broken["reason"]) == (1, "PodDeleted")
-    assert (sound["restarts"], sound["attempt"]) == (0, 0)
+
+    async def recorded() -> bool:
+        broken, sound = groups_of(await service.status())
+        assert (broken["restarts"], broken["reason"]) == (1, "PodDeleted"), broken
+        assert (sound["restarts"], sound["attempt"]) == (0, 0), sound
+        return True
+
+    await eventually(recorded, what="the status tells of the pod that was deleted")
 
     least: list[int] = []
 
@@ -108,7 +113,7 @@ async def test_a_replica_over_two_nodes_comes_fails_changes_and_goes_whole(servi
         assert len({name.rpartition("-")[0] for name in pods}) == 1, "both pods of one replica"
         return bool(len(groups_of(status)) == 1)
 
-    await eventually(one_left, timeout_seconds=60, what="one replica has drained and gone")
+    await eventually(one_left, what="one replica has drained and gone")
 
 
 async def test_a_group_is_placed_whole_in_one_rack_or_not_at_all(service: Service) -> None:

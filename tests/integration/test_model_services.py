@@ -11,7 +11,7 @@ from aiohttp import web
 
 from harness.model_service import Service
 from harness.played_engines import CACHE_TOKENS, PlayedEngines
-from harness.waiting import always, eventually
+from harness.waiting import PATIENCE_SECONDS, always, eventually
 from harness.workbench import Document, Workbench
 from stowage.api.model_service import ModelService
 from stowage.decide.serving.service_step import BUSY_SECONDS
@@ -56,7 +56,7 @@ async def test_replicas_follow_the_load_and_leave_once_their_requests_have_ended
     await service.apply(scaling=BY_TOKENS)
     await service.until_ready(1)
     await service.until_condition("Observed", "True", "SignalsFresh")
-    engines.tokens = 2 * CACHE_TOKENS
+    engines.tokens = CACHE_TOKENS  # all of them seen in one cache: from the first look on it is known how many it takes
     before = await service.until_more_than(1)
     engines.held = dict.fromkeys(before, 3)
     engines.tokens = 1000
@@ -65,7 +65,7 @@ async def test_replicas_follow_the_load_and_leave_once_their_requests_have_ended
         return {name for name, pod in (await service.pods()).items() if pod["metadata"]["labels"][TAKES] == "false"}
 
     # nothing falls before the demand of three minutes is known
-    victims = await eventually(leaving, timeout_seconds=240, what="a replica takes no new requests")
+    victims = await eventually(leaving, timeout_seconds=300, what="a replica takes no new requests")
     there = await service.deployment()
     assert there["spec"]["replicas"] == len(before), "those that leave are there until their last request has ended"
     engines.held = {}
@@ -85,15 +85,12 @@ async def test_without_signals_nothing_falls_and_the_condition_says_why(
     before = await service.until_more_than(1)
     engines.is_down = True
     engines.tokens = 0
-    found = await service.condition("Observed")
-    reason = found["reason"]
-    assert reason
 
     async def told() -> bool:
         found = await service.condition("Observed")
         return found["status"] == "False" and found["reason"] in {"PrometheusUnreachable", "SignalsStale"}
 
-    await eventually(told, timeout_seconds=60, what="the signals are said to be away")
+    await eventually(told, what="the signals are said to be away")
     await service.until_condition("Scaling", "False", "Frozen")
     assert set(await service.pods()) >= set(before)
 
@@ -238,7 +235,7 @@ async def test_variants_and_roles_that_are_gone_from_the_spec_go(service: Servic
         assert found == {"ModelService", "chat-all-a", "chat", "chat-all"}, found
         return True
 
-    await eventually(only_the_new_ones, timeout_seconds=60, what="what is left over has gone")
+    await eventually(only_the_new_ones, timeout_seconds=180, what="what is left over has gone")
     await service.until_ready(1)
 
 
@@ -275,7 +272,7 @@ async def test_at_zero_a_request_waits_for_the_first_replica(
     assert "RequestsHeld" in [one["reason"] for one in (await service.status())["decisions"]]
     assert not asked.done()
     async with replica_at(replica_port):
-        assert await asyncio.wait_for(asked, 20) == "to hello"
+        assert await asyncio.wait_for(asked, PATIENCE_SECONDS) == "to hello"
     await eventually(lambda: answers(None), what="replicas answer")
     await service.delete()
 

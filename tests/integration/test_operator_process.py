@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,9 @@ from integration.conftest import SHORT_TERMS
 from stowage.demo.local_cluster import LocalCluster
 from stowage.demo.processes import ManagedProcess, free_port
 from stowage.transport import Api, NotFound, paths
+
+GRACE_SECONDS = 30.0
+"""That Kubernetes gives a pod to end by itself."""
 
 
 class Starter:
@@ -51,12 +53,15 @@ class Starter:
             return {}
         return spec
 
-    async def until_epoch(self, epoch: int, timeout_seconds: float = 30.0) -> None:
-        async def led() -> bool:
-            spec = await self.spec()
-            return bool(spec.get("holderIdentity")) and spec["leaseTransitions"] == epoch
+    async def until_led(self, other_than: str = "") -> dict[str, Any]:
+        """Wait until somebody leads; the lease."""
 
-        await eventually(led, timeout_seconds=timeout_seconds, what=f"a leader of epoch {epoch}")
+        async def led() -> dict[str, Any]:
+            spec = await self.spec()
+            assert spec.get("holderIdentity") not in {None, "", other_than}, spec
+            return spec
+
+        return await eventually(led, what="an operator leads")
 
 
 @pytest.fixture
@@ -77,24 +82,23 @@ def exists(pid: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_cleanly_and_releases_the_lease(operators: Starter, number: signal.Signals) -> None:
     process = operators()
-    await operators.until_epoch(1)
-    asked = time.monotonic()  # noqa: TID251
+    assert (await operators.until_led())["leaseTransitions"] >= 1
     process.signal(number)
-    assert process.wait(10) == 0
-    assert time.monotonic() - asked < 5  # noqa: TID251
+    assert process.wait(GRACE_SECONDS) == 0
     assert not (await operators.spec()).get("holderIdentity")
     assert "Traceback" not in process.log_tail(500)
 
 
 async def test_a_standby_takes_over_when_the_leader_is_killed_and_no_worker_is_left(operators: Starter) -> None:
     leader = operators()
-    await operators.until_epoch(1)
+    first = await operators.until_led()
     standby = operators()  # ready although it does not lead
     workers = workers_of(leader)
     assert workers
     leader.signal(signal.SIGKILL)
-    leader.wait(10)
-    await operators.until_epoch(2, timeout_seconds=25)
+    leader.wait(GRACE_SECONDS)
+    second = await operators.until_led(other_than=first["holderIdentity"])
+    assert second["leaseTransitions"] > first["leaseTransitions"]
     assert standby.exit_code is None
 
     async def no_worker() -> bool:

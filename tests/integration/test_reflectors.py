@@ -15,22 +15,23 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from harness.waiting import eventually
+from harness.waiting import PATIENCE_SECONDS, eventually
 from harness.workbench import Workbench
 from stowage.demo.local_cluster import LocalCluster
 from stowage.observe.store import Store
 from stowage.run.doorbell import Doorbell, DoorbellStopped
 from stowage.run.lease import Lease
 from stowage.transport import Api, paths
+from stowage_scheduler.cluster import Workload
 
 Truth = Callable[[], bool]
 
 
-async def until(truth: Truth, what: str, timeout_seconds: float = 30.0) -> None:
+async def until(truth: Truth, what: str) -> None:
     async def condition() -> bool:
         return truth()
 
-    await eventually(condition, what=what, timeout_seconds=timeout_seconds)
+    await eventually(condition, what=what)
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +50,7 @@ async def followed(api: Api) -> AsyncIterator[Store]:
     store = Store(now=time.time)  # noqa: TID251
     reflectors = store.reflectors(api, clock=time.monotonic, generator=random.Random(1))  # noqa: TID251
     async with running(*(reflector.run() for reflector in reflectors.values())):
-        await asyncio.wait_for(store.wait_synced(), 30)
+        await asyncio.wait_for(store.wait_synced(), PATIENCE_SECONDS)
         yield store
 
 
@@ -135,15 +136,20 @@ async def test_the_store_follows_what_is_made_changed_and_deleted(api: Api, work
         pod = store.pods[bound()[0]]
         assert (pod.requests["cpu"], pod.owner and pod.owner.name, pod.node) == (500, name, node)
 
-        before = store.workload("ReplicaSet", workbench.namespace, name)
-        assert before is not None
-        assert (before.replicas, before.replicas_changed_at) == (2, None)
+        async def owner_of(replicas: int) -> Workload:  # each kind has a watch of its own
+            found = store.workload("ReplicaSet", workbench.namespace, name)
+            assert found is not None
+            assert found.replicas == replicas
+            return found
+
+        before = await eventually(lambda: owner_of(2), what="their owner is known")
+        assert before.replicas_changed_at is None
+        scaled_at = time.time()  # noqa: TID251
         await workbench.scale(paths.REPLICA_SETS, name, 1)
         await until(lambda: len(bound()) == 1, "the pod that was deleted is gone")
-        after = store.workload("ReplicaSet", workbench.namespace, name)
-        assert after is not None
-        assert after.replicas == 1
-        assert after.replicas_changed_at == pytest.approx(time.time(), abs=30)  # noqa: TID251
+        after = await eventually(lambda: owner_of(1), what="their owner's new size is known")
+        assert after.replicas_changed_at is not None
+        assert scaled_at <= after.replicas_changed_at <= time.time()  # noqa: TID251
 
         snapshot = store.snapshot(time.time())  # noqa: TID251
         assert {one.key for one in snapshot.pods} >= set(bound())
@@ -224,7 +230,7 @@ async def test_the_lease_passes_on_with_a_higher_epoch(api: Api) -> None:
 
     first, second = candidate("a"), candidate("b")
     async with running(first.run()):
-        await asyncio.wait_for(first.wait_leading(), 10)
+        await asyncio.wait_for(first.wait_leading(), PATIENCE_SECONDS)
         async with running(second.run()):
             assert not second.leading
             spec = (await api.get(paths.lease("kube-system", name)))["spec"]
@@ -233,6 +239,6 @@ async def test_the_lease_passes_on_with_a_higher_epoch(api: Api) -> None:
     assert not released.get("holderIdentity")
     third = candidate("a")
     async with running(third.run()):
-        await asyncio.wait_for(third.wait_leading(), 10)
+        await asyncio.wait_for(third.wait_leading(), PATIENCE_SECONDS)
         assert third.epoch == 2
     await api.delete(paths.lease("kube-system", name))

@@ -129,7 +129,7 @@ async def test_a_new_leader_knows_the_demand_of_the_last_hour(engines: Engines, 
         signals.close()
         process.stop()
     early = [one for one in view.scrapes if one.at < now - 1900]
-    late = [one for one in view.scrapes if one.at > now - 1400]
+    late = [one for one in view.scrapes if now - 1400 < one.at <= now]
     assert now - early[0].at > 3400
     for scrapes, rate, ready in ((early, 8.0, 2), (late, 2.0, 1)):
         assert {one.ready for one in scrapes} == {ready}

@@ -67,7 +67,7 @@ async def test_the_nodes_are_kept_while_the_plan_waits_and_given_back_when_it_is
     assert "untolerated taint" in condition(late, "PodScheduled")["message"]
     await story.approve(plan, "Aborted")
     await no_reservation_is_left(story)
-    await story.bench.until_ready("late", 1, timeout_seconds=15)
+    await story.bench.until_ready("late", 1)
 
 
 async def test_taints_of_others_survive_a_plan(story: Story) -> None:
@@ -84,9 +84,9 @@ async def test_taints_of_others_survive_a_plan(story: Story) -> None:
 
 
 async def test_a_plan_whose_taint_somebody_removes_ends_before_it_does_harm(story: Story) -> None:
-    await story.held_back(steering="Bind")
+    plan = await story.held_back(steering="Bind")
     await story.bench.api.merge_patch(paths.node(story.nodes[0]), {"spec": {"taints": None}})
-    ended = await story.plan_in("Superseded")
+    ended = await story.ended(plan, "Superseded")
     assert ended["status"]["reason"] == "ReservationLost"
     await no_reservation_is_left(story)
 
@@ -117,7 +117,7 @@ async def test_room_taken_by_somebody_who_binds_past_every_taint_is_not_fought_f
     document = pod_template("intruder", cpu="4", nodeName=target)
     document["metadata"]["name"] = "intruder"
     await story.bench.api.create(paths.in_namespace(paths.PODS, story.bench.namespace), document)
-    ended = await story.plan_in("Superseded")
+    ended = await story.ended(plan, "Superseded")
     assert ended["status"]["reason"] == "LostRace"
     await story.untouched("small", for_seconds=2)
     await no_reservation_is_left(story)

@@ -65,10 +65,10 @@ async def test_its_size_follows_kubectl_scale_without_a_stop_before_the_new_pods
 async def test_a_job_goes_on_with_fewer_nodes_when_none_replaces_a_lost_one(
     job: Job, coordinator: FakeCoordinator
 ) -> None:
-    soon = {"shrinkAfter": "1s", "cooldown": "0s"}
-    await job.apply(nodes={"min": 2, "max": 4}, pod={"containers": [LARGE]}, elastic=soon)
+    await job.apply(nodes={"min": 2, "max": 4}, pod={"containers": [LARGE]}, elastic={"cooldown": "0s"})
     status = await job.until("Running", epoch=1)
     assert status["nodes"]["desired"] == 4, "there is room for four on four nodes"
+    await job.set_spec(elastic={"shrinkAfter": "1s"})  # not before: a scheduler may take as long for the first pods
     lost = status["seats"][-1]
     await job.bench.api.merge_patch(paths.node(lost["node"]), {"spec": {"unschedulable": True}})
     await job.bench.api.delete(paths.pod(job.bench.namespace, f"tiny-{lost['seat']}-{lost['attempt']}"))
@@ -114,7 +114,7 @@ async def test_a_finished_job_is_deleted_after_its_time_to_live_with_all_that_it
     await job.until("Running", epoch=1)
     assert {pod["spec"]["priority"] for pod in await job.bench.pods()} == {1000}, "the coordinator's too"
     coordinator.tell("Finished")
-    await eventually(job.gone, timeout_seconds=60, what="nothing of the job is left")
+    await eventually(job.gone, what="nothing of the job is left")
 
 
 async def test_a_job_that_runs_into_its_deadline_fails_and_lets_its_nodes_go(job: Job) -> None:
@@ -137,7 +137,7 @@ async def test_a_namespace_goes_with_the_jobs_that_run_in_it(job: Job) -> None:
             raise AssertionError(left["status"])
         return True
 
-    await eventually(gone, timeout_seconds=60, what="the namespace is gone")
+    await eventually(gone, what="the namespace is gone")
 
 
 async def test_a_job_that_no_schema_could_refuse_says_what_is_wrong_with_it(job: Job) -> None:

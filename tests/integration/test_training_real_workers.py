@@ -87,7 +87,7 @@ async def test_from_apply_to_success_over_a_rank_that_fails(
         assert status["phase"] == "Succeeded", status
         return status
 
-    status = await eventually(succeeded, timeout_seconds=60, what="the job has succeeded")
+    status = await eventually(succeeded, what="the job has succeeded")
     assert (status["epoch"], status["attempt"]) == (2, 2)
     assert (status["lastFailure"]["event"], status["lastFailure"]["code"]) == ("ProcessExited", 3)
     seats = dict(enumerate(status["members"]))
@@ -101,9 +101,13 @@ async def test_from_apply_to_success_over_a_rank_that_fails(
 
     await eventually(counted, what="supervisors ended with code 0, and their pods are counted")
 
-    events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]
-    told = {one["reason"]: one["note"] for one in events if one["regarding"]["name"] == "tiny"}
-    assert told.keys() >= {"Created", "FailureSeen", "Succeeded"}
+    async def all_told() -> dict[str, str]:  # after all else that follows from a status
+        events = (await workbench.api.get(paths.events(workbench.namespace)))["items"]
+        told = {one["reason"]: one["note"] for one in events if one["regarding"]["name"] == "tiny"}
+        assert told.keys() >= {"Created", "FailureSeen", "Succeeded"}, told
+        return told
+
+    told = await eventually(all_told, what="events tell the job's story")
     assert told["FailureSeen"].startswith("ProcessExited on rank 0, seat ")
     assert "the processes start again" in told["FailureSeen"]
     story = await why(cluster, f"tj/{workbench.namespace}/tiny")
@@ -183,7 +187,7 @@ async def test_an_evicted_seat_costs_nothing_but_its_move(workbench: Workbench, 
 
     await eventually(placed, what="the seat has another pod")
     await kubelets.start_all("tiny")
-    found = await eventually(runs_again, timeout_seconds=60, what="the job runs again")
+    found = await eventually(runs_again, what="the job runs again")
     failure = found["lastFailure"]
     assert (failure["event"], failure["action"], failure["seat"]) == ("Disruption", "ReplaceNode", "s1")
     assert found["recoveries"][-1]["blameless"]
@@ -250,19 +254,19 @@ async def test_a_node_joins_and_leaves_at_a_step_and_nothing_is_trained_twice(
 
     await eventually(lambda: has_pods(3), what="the coordinator and two seats have nodes")
     await kubelets.start_all("tiny")
-    await eventually(lambda: trains(1), timeout_seconds=60, what="two ranks train")
+    await eventually(lambda: trains(1), what="two ranks train")
 
     await workbench.api.merge_patch(f"{path}/scale", {"spec": {"replicas": 3}})
     await eventually(lambda: has_pods(4), what="a third seat has a node")
     assert (await trains(1))["nodes"]["desired"] == 3, "two train on until it is there"
     await kubelets.start_all("tiny")
-    larger = await eventually(lambda: trains(2), timeout_seconds=60, what="three ranks train")
-    await eventually(lambda: steps_of(2, ranks=3), timeout_seconds=60, what="their supervisors have told of steps")
+    larger = await eventually(lambda: trains(2), what="three ranks train")
+    await eventually(lambda: steps_of(2, ranks=3), what="their supervisors have told of steps")
     assert not larger.get("restarts"), "nothing failed"
 
     await workbench.api.merge_patch(f"{path}/scale", {"spec": {"replicas": 2}})
-    smaller = await eventually(lambda: trains(3), timeout_seconds=60, what="two ranks train again")
-    await eventually(lambda: steps_of(3, ranks=2), timeout_seconds=60, what="they make steps")
+    smaller = await eventually(lambda: trains(3), what="two ranks train again")
+    await eventually(lambda: steps_of(3, ranks=2), what="they make steps")
     for found, before in ((larger, 1), (smaller, larger["attempt"])):
         origin = kubelets.folder / "checkpoints" / f"attempt-{found['attempt']}" / "RESUMED_FROM"
         assert json.loads(origin.read_text())["attempt"] == before, "from where the ones before had stopped"

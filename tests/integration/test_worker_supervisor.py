@@ -230,7 +230,7 @@ async def test_told_to_end_it_lets_the_job_make_a_checkpoint_first(coordinator: 
     await coordinator.until_there("ready")
     assert coordinator.process is not None
     coordinator.process.send_signal(signal.SIGTERM)
-    assert (await coordinator.hear(Leaving)).seconds == pytest.approx(595.0, abs=1.0)
+    assert 500.0 < (await coordinator.hear(Leaving)).seconds <= 595.0  # less what it took to say so
     assert not (coordinator.folder / "asked").exists()
     coordinator.say(MayLeave(7))
     assert await asyncio.to_thread(coordinator.wait) == 143

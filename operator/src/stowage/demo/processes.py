@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
-import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stowage_worker.ports import Port, take_port
+
 END_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.05
+_PORTS_KEPT = 100  # whoever listens on one that was given before these does so by now
+_given: deque[Port] = deque()
 
 
 class ProcessError(Exception):
@@ -151,11 +156,11 @@ def stop_recorded(folder: Path) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on now, and that nobody else who asks here or for jobs is given for a while."""
+    _given.append(take_port(random.Random()))  # noqa: S311 - no secret
+    if len(_given) > _PORTS_KEPT:
+        _given.popleft().release()
+    return _given[-1].number
 
 
 def _end(pid: int) -> None:
