@@ -123,7 +123,7 @@ async def test_planned_changes_under_load_lose_no_request(serving: ServingScene,
         assert scaling["reason"] != "ManualOverride", scaling
         return True
 
-    await eventually(follows, what="replicas follow the load again")
+    await eventually(follows, timeout_seconds=SLOWLY_SECONDS, what="replicas follow the load again")
     note = f"a new version ({rolled_out:.0f} s), then replicas by hand"
     serving_table.add(row(note, load.about, "2 → 4 → 2", answers, settled))
     assert answers.lost == 0, answers.summary

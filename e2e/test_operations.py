@@ -9,8 +9,6 @@ from harness.workbench import Document
 from release import STANDARD, Release
 from scene import SLOWLY_SECONDS, Scene
 
-LEASE_SECONDS = 15
-
 
 async def evicted_once(scene: Scene, before: set[str]) -> None:
     """One of the two small pods was moved, and it once."""
@@ -65,7 +63,7 @@ async def test_a_second_operator_takes_over_from_one_that_is_killed(release: Rel
         async def taken_over() -> bool:
             return release.leader() not in {"", first}
 
-        await eventually(taken_over, timeout_seconds=LEASE_SECONDS + 5, what="another operator leads")
+        await eventually(taken_over, timeout_seconds=SLOWLY_SECONDS, what="another operator leads")
         print(f"another operator leads after {time.monotonic() - began:.1f} s")  # noqa: TID251
         await scene.let_go()
         await scene.plan_in("Done", timeout_seconds=SLOWLY_SECONDS)
@@ -81,8 +79,7 @@ async def test_a_worker_that_stops_in_the_middle_of_a_plan_and_comes_back(releas
     release.cluster.pause(stopped)
     try:
         release.cluster.wait("condition=Ready=Unknown", f"node/{stopped}")
-        ended = await scene.plan_in("Aborted", "Superseded", timeout_seconds=SLOWLY_SECONDS)
-        assert ended["metadata"]["name"] == plan["metadata"]["name"]
+        await scene.ended(plan, "Aborted", "Superseded", timeout_seconds=SLOWLY_SECONDS)
     finally:
         release.cluster.unpause(stopped)
     release.cluster.wait("condition=Ready", f"node/{stopped}")

@@ -20,6 +20,7 @@ from stowage.transport import paths
 from training_scene import SLOWLY_SECONDS, Job, TrainingScene, brief, milliseconds
 
 STEPS, EVERY, PAUSE = 100, 10, 0.05
+LATE_PAUSE = 0.15  # of jobs that a test disturbs from outside: it has ten seconds for that
 WRONG_AT = 35  # a step between two checkpoints
 LONG = ("250", "0.1")  # steps and pause of jobs whose nodes come back while they run
 ASKS = ("--every", "0")  # the program asks whether a checkpoint is due, instead of an interval of its own
@@ -118,7 +119,7 @@ async def test_an_image_that_cannot_be_had(training: TrainingScene, table: Table
 
 
 async def test_a_pod_is_deleted(training: TrainingScene, table: Table) -> None:
-    job = await training.begin("toy", STEPS, "--every", str(EVERY), "--pause", str(PAUSE))
+    job = await training.begin("toy", STEPS, "--every", str(EVERY), "--pause", str(LATE_PAUSE))
     await job.until_step(WRONG_AT)
     at = milliseconds()
     await training.bench.api.delete(paths.pod(training.bench.namespace, await a_seat(job)), {})
@@ -143,7 +144,7 @@ async def test_the_coordinator_is_killed(training: TrainingScene, table: Table) 
 
 @rare
 async def test_the_operator_is_killed_in_the_middle_of_a_recovery(training: TrainingScene, table: Table) -> None:
-    job = await training.begin("toy", STEPS, "--every", str(EVERY), "--pause", str(PAUSE))
+    job = await training.begin("toy", STEPS, "--every", str(EVERY), "--pause", str(LATE_PAUSE))
     await job.until_step(WRONG_AT)
     at = milliseconds()
     await training.bench.api.delete(paths.pod(training.bench.namespace, await a_seat(job)), {})
