@@ -37,11 +37,12 @@ def jax_image() -> str:
     return IMAGE
 
 
-async def begin(training: TrainingScene, scene: Scene, name: str, nodes: int) -> Job:
+async def begin(training: TrainingScene, scene: Scene, name: str, nodes: int, pause_seconds: float) -> Job:
     """A JAX job on the nodes of the story."""
     job = Job(training, name, STEPS)
     job.make_folder()
-    command = ["python3", f"/programs/{PROGRAM.name}", f"/shared/{name}/history.json", str(STEPS), "--pause", "0.05"]
+    history, pause = f"/shared/{name}/history.json", f"{pause_seconds:g}"
+    command = ["python3", f"/programs/{PROGRAM.name}", history, str(STEPS), "--pause", pause]
     spec = {"nodes": {"min": nodes}, "framework": "Jax"}
     document = await training.document(job, PROGRAM, command, spec)
     pod = document["spec"]["template"]["spec"]
@@ -59,11 +60,11 @@ async def test_the_losses_are_those_of_the_undisturbed_run(
     await scene.label_workers()
     training.cluster.load(jax_image, *scene.nodes)
     await scene.apply_policy(scene.label)
-    undisturbed = await begin(training, scene, "undisturbed", 1)
+    undisturbed = await begin(training, scene, "undisturbed", 1, 0.01)
     status = await undisturbed.until("Succeeded", "Failed", "Paused", timeout_seconds=2 * SLOWLY_SECONDS)
     assert (status["phase"], status["epoch"]) == ("Succeeded", 1), status
 
-    job = await begin(training, scene, "disturbed", 2)
+    job = await begin(training, scene, "disturbed", 2, 0.1)  # there is time for the faults
     await reached(job, 30)
     assert len({pod["spec"]["nodeName"] for pod in (await job.seats()).values()}) == 2
     placed = next(one for one in (await job.status())["conditions"] if one["type"] == "Placed")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import stowage_worker
-from harness.waiting import eventually
+from harness.waiting import PATIENCE_SECONDS, eventually
 from stowage_worker.codec import FROM_SUPERVISOR, FromSupervisor, ToSupervisor
 from stowage_worker.messages import Beat, Go, Hello, Prepare, Prepared, Started, Welcome
 from stowage_worker.wire import Connection
 
 M = TypeVar("M", bound=FromSupervisor)
-SECONDS = 30
+SECONDS = PATIENCE_SECONDS
 SLEEPER = "import time; time.sleep(1000)"
 
 

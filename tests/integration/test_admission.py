@@ -219,7 +219,9 @@ async def test_a_certificate_changes_while_questions_are_asked(site: Site) -> No
 
         async def keep_asking() -> None:
             while True:  # without a verdict `Fail` would answer 500
-                answers.append(by_us(await refusal(site.api.create(paths.PACKING_PLANS, site.plan(policy="no"), DRY))))
+                refused = await refusal(site.api.create(paths.PACKING_PLANS, site.plan(policy="no"), DRY))
+                if "context deadline exceeded" not in refused.message:  # that is a busy machine, and no certificate
+                    answers.append(by_us(refused))
 
         async def more() -> None:
             asked = len(answers)

@@ -16,7 +16,7 @@ import pytest
 import stowage_worker
 from harness.fake_supervisors import TOKEN, FakeCommander
 from harness.oldest_python import PYTHON39
-from harness.waiting import eventually
+from harness.waiting import PATIENCE_SECONDS, eventually
 from stowage_worker.children import Children
 from stowage_worker.local_processes import LocalJob, LocalProcesses
 from stowage_worker.messages import Begin, End, Report
@@ -40,7 +40,7 @@ class Job:
         )  # fmt: skip
         self.folder = folder
         self.processes = LocalProcesses(job, Children())
-        self.begin = Begin(1, 1, SEATS, 1, grace_seconds=0.1, start_seconds=30.0)
+        self.begin = Begin(1, 1, SEATS, 1, grace_seconds=0.1, start_seconds=PATIENCE_SECONDS)
         self._port = port
         self._commander: FakeCommander | None = None
 
@@ -66,7 +66,7 @@ class Job:
     async def until(self, phase: str, states: tuple[str, ...] | None = None) -> Report:
         """A report of the epoch with this phase, in which the seats are so far."""
         assert self._commander is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 report = await self._commander.report(self.begin.epoch, phase)
                 if states is None or tuple(sorted(one.state for one in report.seats)) == states:
@@ -140,7 +140,7 @@ async def test_the_epoch_goes_on(tmp_path: Path, state: str, monkeypatch: pytest
             again = await job.until("Failed")
             assert [(one.event, one.rank, one.code) for one in again.evidence] == [("ProcessExited", 1, 3)]
             assert [(one.event, one.rank, one.code) for one in first.evidence] == [("ProcessExited", 1, 3)]
-            job.begin = Begin(2, 2, SEATS, 1, grace_seconds=0.1, start_seconds=30.0)
+            job.begin = Begin(2, 2, SEATS, 1, grace_seconds=0.1, start_seconds=PATIENCE_SECONDS)
             job.say(job.begin)
             await job.until("Running")
         job.let_end(0, 0)
