@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from stowage.demo.processes import ManagedProcess, ProcessError, free_port, is_running, stop_recorded
+from stowage_worker.ports import take_port
 
 SLEEP = "import time; print('started', flush=True); time.sleep(600)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ignoring', flush=True); {SLEEP}"
@@ -84,3 +86,13 @@ def test_a_process_that_ends_too_early_is_reported_with_its_last_words(tmp_path:
 def test_a_process_that_never_answers_is_reported(sleeper: ManagedProcess) -> None:
     with pytest.raises(ProcessError, match="sleeper does not answer at http"):
         sleeper.wait_until_serving(f"http://127.0.0.1:{free_port()}/readyz", timeout_seconds=0.1)
+
+
+def test_a_free_port_is_given_to_nobody_else_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its choice and its use other tests and supervisors of jobs ask for ports, too."""
+    monkeypatch.setattr("stowage.demo.processes.random.Random", lambda: Random(7))
+    first = free_port()
+    assert free_port() != first
+    of_a_job = take_port(Random(7))
+    of_a_job.release()
+    assert of_a_job.number != first
