@@ -151,6 +151,17 @@ async def test_a_pod_that_has_just_become_ready_after_a_long_start_need_not_have
     assert (later.problem, later.message) == (ServiceReason.SIGNALS_MISSING, f"Prometheus has no series of {B}")
 
 
+async def test_a_pod_that_was_not_ready_for_a_moment_is_missed_all_the_same(bench: Bench) -> None:
+    """One with too much to do fails probes and scrapes alike: what it does counts, and nobody knows it."""
+    bench.serve(A, -120, 100, per_second=1)
+    bench.serve(B, -120, 0, per_second=9)
+    assert (await bench.look([pod(A), pod(B)])).problem is None
+    bench.now = NOW + 100
+    look = await bench.look([pod(A), pod(B, answers=-80)])
+    assert (look.problem, B in look.message) == (ServiceReason.SIGNALS_STALE, True)
+    assert distrust(look.view, 60.0) == (("targets_missing", 1.0),)
+
+
 async def test_old_samples_are_told_as_old(bench: Bench) -> None:
     bench.serve(A, -300, -50, per_second=1)
     first = await bench.look([pod(A)])
@@ -233,12 +244,12 @@ async def test_what_targets_want_and_the_engine_does_not_tell_is_no_problem_and_
     )
 
 
-@pytest.mark.parametrize(("every", "said"), [(15, False), (30, False), (60, True)])
-async def test_samples_that_come_too_seldom_for_rates_are_said(bench: Bench, every: int, said: bool) -> None:
-    bench.serve(A, -600, 0, per_second=1, every=every)
+@pytest.mark.parametrize(("every", "said"), [(15.0, False), (30.0, False), (30.25, False), (60.0, True)])
+async def test_samples_that_come_too_seldom_for_rates_are_said(bench: Bench, every: float, said: bool) -> None:
+    bench.serve(A, -10 * every, 0, per_second=1, every=every)
     look = await bench.look([pod(A)], service(metrics={"staleAfter": "3m"}))
     assert look.problem is None
-    assert (f"samples come every {every} s" in look.message) is said
+    assert (f"samples come every {every:.0f} s" in look.message) is said
     assert (look.view.rate("arrived", 60.0) is None) is said
 
 

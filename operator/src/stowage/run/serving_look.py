@@ -43,9 +43,12 @@ class ServingPod:
     asked_at: float
     ready_at: float | None = None
 
-    def is_due(self, now: float, seconds: float) -> bool:
-        """Whether it takes requests, was made twice so many seconds ago, and has answered for as many."""
-        since = self.asked_at if self.ready_at is None else self.ready_at
+    def is_due(self, now: float, seconds: float, *, was_seen: bool) -> bool:
+        """Whether it takes requests, was made twice so many seconds ago, and has been seen or answered for as many.
+
+        One that was seen, and was not ready for a moment, may have too much to do to be scraped: it is missed at once.
+        """
+        since = self.asked_at if self.ready_at is None or was_seen else self.ready_at
         return self.is_ready and not self.is_draining and now - self.asked_at > 2 * seconds and now - since > seconds
 
 
@@ -178,8 +181,8 @@ def _wanting(signals: RoleSignals, question: Question) -> str:
 def _replica(pod: ServingPod, signals: RoleSignals, rules: Rules, usual: float, now: float) -> ReplicaView:
     count = signals.pods.get(pod.name)
     age_seconds = max(0.0, now - pod.asked_at)
-    ready_seconds = None if pod.ready_at is None else max(0.0, now - pod.ready_at)
     if count is None:
+        ready_seconds = None if pod.ready_at is None else max(0.0, now - pod.ready_at)
         return ReplicaView(pod.name, pod.is_ready, age_seconds, 0, 0, 0, round(usual), ready_seconds)
     newest = count.newest
     used, capacity = rules.kv_of(newest)
@@ -191,7 +194,6 @@ def _replica(pod: ServingPod, signals: RoleSignals, rules: Rules, usual: float, 
         running=round(newest.running or 0.0),
         kv_tokens_in_use=round(used),
         kv_tokens_capacity=round(capacity or usual),
-        ready_seconds=ready_seconds,
     )
 
 
@@ -202,7 +204,7 @@ def _problem(signals: RoleSignals, question: Question) -> Problem | None:
         return ServiceReason.SIGNALS_MISSING, words
     words_of = {name: names.words(signal) for name, signal in _GAUGES.items()}
     words_of |= {field: names.words(signal) for signal, field in OF_COUNTERS.items()}
-    due = [one.name for one in question.pods if one.is_due(question.now, stale)]
+    due = [one.name for one in question.pods if one.is_due(question.now, stale, was_seen=one.name in signals.pods)]
     found = problem_of(signals, due, question.rules, words_of, question.now)
     if found is not None or standing.is_empty:
         return found

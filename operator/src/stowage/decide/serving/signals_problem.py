@@ -11,6 +11,8 @@ from stowage.decide.serving.signals_role import RoleSignals, Rules
 MAX_NAMED: Final = 3
 SELDOM_SECONDS: Final = 30.0
 """Between two samples: a minute, over which rates are, then has less than two."""
+_JITTER_SECONDS: Final = 0.5
+"""By which a scrape is early or late."""
 
 Problem = tuple[ServiceReason, str]
 
@@ -84,7 +86,7 @@ def seldom(known: RoleSignals, ready: Collection[str]) -> str:
         ready: names of its pods.
     """
     every = [one.every_seconds for pod in ready if (one := known.pods.get(pod)) and one.every_seconds is not None]
-    if not every or min(every) <= SELDOM_SECONDS:
+    if not every or min(every) <= SELDOM_SECONDS + _JITTER_SECONDS:
         return ""
     return (
         f"samples come every {min(every):.0f} s: the recommenders Slo and Forecast need one every "

@@ -46,8 +46,8 @@ BOUNDS_SECONDS: dict[Histogram, tuple[float, ...]] = {
 class ReplicaView:
     """One replica of a role at `View.now`.
 
-    `age_seconds` counts from when it was asked for, `ready_seconds` from when it last became ready (None: nobody
-    tells); `waiting` are requests queued in the engine, 0 while it starts.
+    `age_seconds` counts from when it was asked for, `ready_seconds` from when one that has no sample yet became ready
+    (None: it has one, or nobody tells); `waiting` are requests queued in the engine, 0 while it starts.
     """
 
     name: str
