@@ -218,6 +218,7 @@ class Server:
         self.made: list[str] = []
         self.deleted: list[str] = []
         self.refuses = False
+        self.protected: list[str] = []
 
     async def create(self, path: str, body: Document) -> Document:
         if self.refuses:
@@ -226,9 +227,10 @@ class Server:
         return body
 
     async def delete(self, path: str, _options: Document) -> None:
-        if self.refuses:
+        name = path.rpartition("/")[2]
+        if self.refuses or name in self.protected:
             raise Forbidden(path, status=403, message="protected")
-        self.deleted.append(path.rpartition("/")[2])
+        self.deleted.append(name)
 
 
 def test_a_refusal_is_told_and_not_asked_for_again_at_once() -> None:
@@ -260,3 +262,16 @@ def test_a_refusal_is_told_and_not_asked_for_again_at_once() -> None:
     server.refuses = False
     asyncio.run(prefetch.act(off, lambda: True))
     assert len(server.deleted) == 1
+
+
+def test_a_pod_that_may_not_be_deleted_keeps_no_other_from_going_or_coming() -> None:
+    server, store, of = Server(), Store(now=lambda: NOW), warm(1)
+    for name in ("a", "b", "c"):
+        store.handle("Node", Present(ObjectKey("", name), node(name)))
+    prefetch = ServingPrefetch(server, store, lambda: NOW)  # type: ignore[arg-type]
+    there = [made(of, "a"), made(of, "b")]
+    prefetch.look(of, (*there, replica("a"), replica("b")))
+    server.protected = [there[0].name]
+    (words,) = asyncio.run(prefetch.act(of, lambda: True))
+    assert words == f"prefetch pod {there[0].name}: protected"
+    assert (server.deleted, server.made) == ([there[1].name], ["c"])

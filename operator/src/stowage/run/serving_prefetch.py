@@ -46,22 +46,24 @@ class ServingPrefetch:
         return step
 
     async def act(self, service: ModelService, leads: Callable[[], bool]) -> tuple[str, ...]:
-        """Do what was found by the last look; returns what is refused, in the API server's words.
+        """Do what was found by the last look; returns what is refused, in the API server's words, the first of a kind.
 
         Raises:
             ApiError: the API server does not answer.
         """
         step = self._steps.get(service.key, NOTHING)
+        stays: list[str] = []
         for pod in step.delete:
             if not leads():
                 return ()
             try:
                 await delete_service_pod(self._api, pod)
             except (Invalid, Forbidden) as error:
-                return (f"prefetch pod {pod.name}: {error.message or error}",)
+                stays.append(f"prefetch pod {pod.name}: {error.message or error}")
+        refused = tuple(stays[:1])
         since, words = self._refused.get(service.key, (float("-inf"), ""))
         if self._clock() - since < REFUSED_SECONDS:
-            return (words,)
+            return (*refused, words)
         for document in step.create:
             if not leads():
                 break
@@ -70,8 +72,8 @@ class ServingPrefetch:
             except (Invalid, Forbidden) as error:
                 words = f"prefetch pod {document['metadata']['name']}: {error.message or error}"
                 self._refused[service.key] = self._clock(), words
-                return (words,)
-        return ()
+                return (*refused, words)
+        return refused
 
     def forget(self, key: str) -> None:
         """The service is gone, or has no such pods."""
