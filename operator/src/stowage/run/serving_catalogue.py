@@ -39,7 +39,7 @@ _WHY: Final = Label("reason", _values(ScalingReason))
 SERVICES: Final = gauge(
     "serving_services",
     Unit.SERVICES,
-    "ModelServices by the reasons of their conditions: each counts once for every condition that it has",
+    "ModelServices by the reasons of their conditions: each counts once for every reason that they have",
     Label("reason", _values(ServiceReason)),
 )
 ROLES: Final = gauge(
