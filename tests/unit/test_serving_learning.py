@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stowage.decide.serving.learning import for_profile, learn_latencies
+from stowage.decide.serving.learning import KEPT_PROFILES, for_profile, learn_latencies
 from stowage.decide.serving.memory import Corrections, Memory
 from stowage.decide.serving.pipeline import observe
 from stowage.decide.serving.settings import Settings
@@ -41,6 +41,24 @@ def test_what_replicas_were_off_one_profile_says_nothing_of_another() -> None:
     assert other.corrections.variance[0] > Corrections().variance[0], "it is learned quickly"
     first = for_profile(replace(learned, corrected=None), ASSUMED)
     assert first.corrections == learned.corrections
+
+
+def test_what_was_learned_of_a_variant_waits_until_it_is_the_slowest_one_again() -> None:
+    learned = replace(Memory(), corrections=Corrections(decode=0.3, prefill=0.4), corrected=hash(PERFORMANCE))
+    meanwhile = for_profile(learned, ASSUMED)
+    meanwhile = replace(meanwhile, corrections=Corrections(decode=1.4))
+    back = for_profile(meanwhile, PERFORMANCE)
+    assert (back.corrections, back.corrected) == (learned.corrections, learned.corrected)
+    assert for_profile(back, ASSUMED).corrections == Corrections(decode=1.4)
+
+
+def test_of_profiles_that_are_edited_again_and_again_few_are_remembered() -> None:
+    memory = Memory()
+    for tokens in range(1, 40):
+        memory = for_profile(memory, replace(PERFORMANCE, kv_capacity_tokens=100_000 + tokens))
+    assert [one for one, _ in memory.set_aside] == [
+        hash(replace(PERFORMANCE, kv_capacity_tokens=100_000 + tokens)) for tokens in range(39 - KEPT_PROFILES, 39)
+    ]
 
 
 def test_while_a_profile_is_gone_nothing_is_learned_for_the_time_when_it_is_back() -> None:

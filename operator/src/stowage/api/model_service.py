@@ -83,7 +83,7 @@ class ServiceLevel(SpecFields):
     end_to_end: Annotated[Duration, within("1ms", "24h")] | None = None
     """From a request's arrival to its last token."""
     attainment: Share = "0.99"
-    """Share of all requests that shall be good; those that are refused or fail are not."""
+    """Share of requests that shall be good, of those with a first token; engines measure no others."""
     quantile: Share | None = None
     """Quantile of measured latencies that is held against the targets from minute to minute; absent: `attainment`."""
     window: Annotated[Duration, within("1m", "720h")] = Duration("1h")

@@ -15,6 +15,8 @@ from stowage.decide.serving.view import View
 WINDOW_SECONDS = 60.0
 LEAST_COVERED = 0.7
 LEAST_DECODING = 0.5
+KEPT_PROFILES = 8
+"""A mix has no more variants; of profiles that were edited only the newest are worth anything."""
 LEAST_RUNNING = 1.0
 """Requests per replica; with fewer, samples of who runs say little about the time between tokens."""
 
@@ -43,14 +45,19 @@ def learn_latencies(view: View, settings: Settings, memory: Memory) -> Memory:
 
 
 def for_profile(memory: Memory, performance: Performance) -> Memory:
-    """The memory with corrections of this profile: how far replicas were off another one says nothing of this one."""
+    """The memory with corrections of this profile: how far replicas were off another one says nothing of this one.
+
+    Those of the other are set aside: in a mix the slowest variant in use changes with the load, and comes back.
+    """
     found = hash(performance)
     if memory.corrected == found:
         return memory
     if memory.corrected is None:
         return replace(memory, corrected=found)
-    unknown = Corrections(variance=(WIDE_VARIANCE, 0.0, WIDE_VARIANCE))
-    return replace(memory, corrections=unknown, corrected=found)
+    aside = dict(memory.set_aside) | {memory.corrected: memory.corrections}
+    corrections = aside.pop(found, Corrections(variance=(WIDE_VARIANCE, 0.0, WIDE_VARIANCE)))
+    kept = tuple(aside.items())[-KEPT_PROFILES:]
+    return replace(memory, corrections=corrections, corrected=found, set_aside=kept)
 
 
 def _share_of_decoding(

@@ -76,6 +76,7 @@ class Memory:
         season: demand of the last days in longer bins.
         corrections: of the latency model.
         corrected: hash of the profile that `corrections` are of; None: nobody has told yet.
+        set_aside: corrections of other profiles, by such a hash, the one in use last at the end.
         misses: of the targets.
         output_tokens: mean per request, by the counters; 0: not known.
         panic_until: until then `Concurrency` lowers nothing.
@@ -93,6 +94,7 @@ class Memory:
     season: tuple[Bin, ...] = ()
     corrections: Corrections = Corrections()
     corrected: int | None = None
+    set_aside: tuple[tuple[int, Corrections], ...] = ()
     misses: Misses = Misses()
     output_tokens: float = 0.0
     panic_until: float | None = None
