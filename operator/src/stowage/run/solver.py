@@ -251,7 +251,7 @@ class Solver:
             pool = self._pool
             future = pool.schedule(function, args=arguments, timeout=seconds)
         except RuntimeError as error:  # which a broken pool is too
-            raise SolverDied("solver worker died while work was given to it") from error
+            raise SolverDied(f"solver worker died while work was given to it: {error}") from error
         try:
             return await _outcome(pool, future)
         except TimeoutError as error:
